@@ -1,0 +1,1 @@
+"""What a sequence lives in: engine, scheduler, slots, memory, models, tokenizer, sampling, GGUF."""

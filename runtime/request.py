@@ -1,0 +1,128 @@
+"""What a client asks of the engine and what it gets back; no HTTP, no tokens computed here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingParams:
+    """How the next token is drawn. Order: logit_bias, penalties, top_k, typical_p, top_p, min_p,
+    temperature. Defaults are the OpenAI API's: the untouched distribution."""
+
+    temperature: float = 1.0  # 0 = greedy
+    top_k: int = 0  # 0 = off
+    top_p: float = 1.0
+    min_p: float = 0.0
+    typical_p: float = 1.0
+    repeat_penalty: float = 1.0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    repeat_last_n: int = 64  # tokens of prompt and output that penalties look at; -1 = all, 0 = off
+    logit_bias: tuple[tuple[int, float], ...] = ()  # -inf bans a token
+    seed: int = 0  # the random number of a draw is a function of (seed, position)
+    n_logprobs: int = -1  # -1 = none, 0 = the drawn token's only, up to 20 = top alternatives too
+
+
+class FinishReason(StrEnum):
+    STOP = "stop"  # end-of-generation token, stop string or stop token
+    LENGTH = "length"  # max_tokens or the context is full
+    ABORT = "abort"  # the client went away or the server shut down
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprobs:
+    """Natural-log probabilities at one position, after bias and penalties, before truncation."""
+
+    token_id: int
+    logprob: float
+    top: tuple[tuple[int, float], ...]  # (token_id, logprob), most likely first
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Token counts and times of one sequence; times in seconds."""
+
+    n_prompt: int
+    n_cached: int  # prompt tokens whose memory was reused
+    n_generated: int
+    queue_s: float
+    prompt_s: float
+    generate_s: float
+    n_draft: int = 0
+    n_draft_accepted: int = 0
+    ttft_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One delivery to a request: new text of one of its choices, or its end.
+
+    ``text`` is whole UTF-8 characters; it may lag behind ``token_ids`` while a character is
+    incomplete or a stop string may be starting. The last Output of a choice has
+    ``finish_reason`` set and carries ``usage``.
+    """
+
+    index: int  # which of the n choices
+    text: str = ""
+    token_ids: tuple[int, ...] = ()
+    logprobs: tuple[TokenLogprobs, ...] = ()
+    finish_reason: FinishReason | None = None
+    stop_string: str | None = None  # the stop string that ended the choice
+    error: str | None = None  # with finish_reason ERROR: what a client may be told
+    usage: Usage | None = None
+
+
+@dataclass(slots=True)
+class Request:
+    """One client request: a prompt and n choices to generate from it.
+
+    ``on_output`` is called on the engine thread, once per step with all Outputs of that step;
+    it must not block and must not raise.
+    """
+
+    prompt: list[int]
+    sampling: SamplingParams
+    on_output: Callable[[Request, list[Output]], None]
+    max_tokens: int = -1  # -1 = until the context is full
+    min_tokens: int = 0
+    n: int = 1  # choice i draws with seed + i
+    stop: tuple[str, ...] = ()
+    stop_token_ids: frozenset[int] = frozenset()
+    include_stop: bool = False  # keep the stop string in the text
+    ignore_eos: bool = False
+    cache_prompt: bool = True  # may reuse and leave behind a shared prefix
+    cache_salt: str = ""  # prefixes are shared only between equal salts
+    slot_id: int = -1  # wanted slot, -1 = any
+    id: int = 0  # given by Engine.submit
+    label: str = ""  # X-Request-Id, for logs only
+    context: Any = field(default=None, repr=False)  # the caller's own
+
+
+class SlotmuxError(Exception):
+    """Base of the errors a caller of the runtime is meant to handle."""
+
+
+class QueueFullError(SlotmuxError):
+    """The waiting queue is full; ``retry_after`` is an estimate in seconds (1 to 60)."""
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__("the queue of waiting requests is full")
+        self.retry_after = retry_after
+
+
+class EngineStoppedError(SlotmuxError):
+    """The engine is draining, stopped or dead; no new request is taken."""
+
+
+class InvalidRequestError(SlotmuxError):
+    """The request cannot be served as asked; ``field`` names the offending parameter."""
+
+    def __init__(self, field: str, message: str, code: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field
+        self.code = code

@@ -1,0 +1,1 @@
+"""What a client sees: command line, HTTP routes, schemas, chat templates, metrics."""
