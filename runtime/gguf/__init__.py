@@ -1,0 +1,19 @@
+"""A strict reader of GGUF model files: what it returns has been checked against the file's size.
+
+Names, enumerations and block sizes come from the ``gguf`` package; its reader does not.
+"""
+
+from runtime.gguf.errors import ModelFileError
+from runtime.gguf.file import GGUFFile, open_gguf, parse_split_name, split_name
+from runtime.gguf.metadata import Metadata
+from runtime.gguf.tensors import TensorInfo
+
+__all__ = [
+    "GGUFFile",
+    "Metadata",
+    "ModelFileError",
+    "TensorInfo",
+    "open_gguf",
+    "parse_split_name",
+    "split_name",
+]
