@@ -1,0 +1,71 @@
+"""What the HTTP layer needs from the rest, so that its tests can put plain fakes there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from runtime.request import Request
+
+
+class EnginePort(Protocol):
+    """runtime.engine.Engine as the HTTP layer sees it. Every method may be called on any thread."""
+
+    def start(self) -> None:
+        """Starts the engine thread."""
+
+    def stop(self, drain_timeout_s: float) -> bool:
+        """Ends it; False if it did not end in time."""
+
+    def submit(self, request: Request) -> int:
+        """Queues a request and returns its id."""
+
+    def abort(self, request_id: int) -> None:
+        """Ends a request; no-op when it is unknown or finished."""
+
+    def stats(self) -> Any:
+        """A snapshot of counters (runtime.engine.EngineStats)."""
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the engine thread runs."""
+
+    @property
+    def failure(self) -> BaseException | None:
+        """What ended the engine thread, if anything did."""
+
+
+class TokenizerPort(Protocol):
+    """runtime.tokenizer.Tokenizer; encode and decode are safe on several threads."""
+
+    n_vocab: int
+    bos_id: int | None
+    eos_id: int | None
+
+    def encode(
+        self, text: str, *, add_special: bool = True, parse_special: bool = False
+    ) -> list[int]:
+        """Token ids of a text."""
+
+    def encode_rendered(self, rendered: Any) -> list[int]:
+        """Token ids of a chat prompt; specials only where the template put them."""
+
+    def decode(self, ids: Sequence[int], *, skip_special: bool = True) -> str:
+        """Text of token ids."""
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """Raw bytes of one token."""
+
+
+class TemplatePort(Protocol):
+    """server.chat_template.ChatTemplate."""
+
+    def render(
+        self,
+        messages: list[dict[str, Any]],
+        *,
+        tools: list[dict[str, Any]] | None = None,
+        add_generation_prompt: bool = True,
+        kwargs: Mapping[str, Any],
+    ) -> Any:
+        """A rendered prompt (runtime.tokenizer.Rendered)."""

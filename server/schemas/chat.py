@@ -1,0 +1,148 @@
+"""POST /v1/chat/completions and /apply-template: messages and what belongs to them."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, StringConstraints, model_validator
+from pydantic_core import PydanticCustomError
+
+from server.schemas.base import StrictModel, fault
+from server.schemas.generation import Count, GenerationParams
+
+MAX_MESSAGES = 1024
+MAX_PARTS = 1024
+MAX_TEMPLATE_KWARGS = 32
+_KWARG = re.compile(r"[a-z][a-z0-9_]{0,63}")
+# what the server itself gives a template, and what would replace the template
+_RESERVED_KWARGS = frozenset(
+    "messages tools tool_choice documents functions tokenize add_generation_prompt chat_template"
+    " continue_final_message return_dict bos_token eos_token pad_token unk_token raise_exception"
+    " strftime_now namespace range dict lipsum cycler joiner loop self caller".split()
+)
+
+
+def _text_of(value: Any) -> Any:
+    """Content as one string: text parts are joined by newlines, as the peers do."""
+    if not isinstance(value, list):
+        return value
+    if len(value) > MAX_PARTS:
+        raise fault(f"at most {MAX_PARTS} content parts")
+    return "\n".join(_part_text(part) for part in value)
+
+
+def _part_text(part: Any) -> str:
+    if not isinstance(part, dict):
+        raise PydanticCustomError("dict_type", "a content part should be an object")
+    if part.get("type") != "text":
+        raise fault("only content parts of type 'text' are supported")
+    if part.keys() != {"type", "text"} or not isinstance(part["text"], str):
+        raise fault("a text part should have 'type' and 'text', a string")
+    return part["text"]
+
+
+def _few_messages(value: Any) -> Any:
+    if isinstance(value, list) and not 1 <= len(value) <= MAX_MESSAGES:
+        raise fault(f"should hold 1 to {MAX_MESSAGES} messages")
+    return value
+
+
+def _template_kwargs(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    if len(value) > MAX_TEMPLATE_KWARGS:
+        raise fault(f"at most {MAX_TEMPLATE_KWARGS} variables")
+    for name, item in value.items():
+        if not _KWARG.fullmatch(name) or name in _RESERVED_KWARGS:
+            raise fault("a name in it is not allowed")
+        if not isinstance(item, str | int | float | bool | None):
+            raise fault("every variable should be a string, a number, a boolean or null")
+        if isinstance(item, str) and len(item) > 1024:
+            raise fault("a string in it is longer than 1024 characters")
+    return value
+
+
+Content = Annotated[str, BeforeValidator(_text_of)]
+
+
+class Message(StrictModel):
+    """One message. Tool calls are not supported yet; null for them (as clients echo) is."""
+
+    identities = {
+        name: () for name in ("tool_calls", "tool_call_id", "function_call", "audio", "annotations")
+    } | {"refusal": (), "annotations": ([],)}
+    role: Literal["system", "developer", "user", "assistant"]
+    content: Content | None = None
+    name: Annotated[str, StringConstraints(max_length=256)] | None = None
+    reasoning_content: str | None = None
+
+    @model_validator(mode="after")
+    def _check_content(self) -> Self:
+        if self.content is None:
+            raise fault("a message should have content", "content")
+        return self
+
+    def for_template(self) -> dict[str, Any]:
+        """As a template sees it: 'developer' is what older templates call 'system'."""
+        message: dict[str, Any] = self.model_dump(exclude_none=True)
+        if self.role == "developer":
+            message["role"] = "system"
+        return message
+
+
+class TemplateParams(StrictModel):
+    """What a chat template is rendered from."""
+
+    messages: Annotated[list[Message], Field(fail_fast=True), BeforeValidator(_few_messages)]
+    chat_template_kwargs: Annotated[
+        dict[str, Any] | None, BeforeValidator(_template_kwargs)
+    ] = None
+
+
+class ChatRequest(GenerationParams, TemplateParams):
+    """Body of POST /v1/chat/completions."""
+
+    identities = {
+        "best_of": (1,),
+        "store": (False,),
+        "service_tier": ("auto", "default"),
+        "modalities": (["text"],),
+        "response_format": ({"type": "text"},),
+        "tool_choice": ("none",),
+    } | {
+        name: ()
+        for name in (
+            "tools parallel_tool_calls functions function_call reasoning_effort prediction audio"
+            " verbosity web_search_options moderation prompt_cache_retention grammar json_schema"
+        ).split()
+    }
+    max_completion_tokens: Count | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    metadata: Annotated[
+        dict[
+            Annotated[str, StringConstraints(max_length=64)],
+            Annotated[str, StringConstraints(max_length=512)],
+        ],
+        Field(max_length=16),
+    ] | None = None
+
+    @model_validator(mode="after")
+    def _check_chat(self) -> Self:
+        if self.top_logprobs is not None and not self.logprobs:
+            raise fault("'top_logprobs' is only allowed when 'logprobs' is true", "top_logprobs")
+        limits = {self.max_tokens, self.max_completion_tokens} - {None}
+        if len(limits) > 1:
+            raise fault("'max_tokens' and 'max_completion_tokens' are the same and differ", "max_tokens")
+        return self
+
+    @property
+    def n_max_tokens(self) -> int | None:
+        """Either name of the limit."""
+        return self.max_completion_tokens or self.max_tokens
+
+    @property
+    def n_logprobs(self) -> int:
+        """As SamplingParams.n_logprobs."""
+        return (self.top_logprobs or 0) if self.logprobs else -1

@@ -1,0 +1,129 @@
+"""The parameters that chat and text completions share: length, stops, sampling, streaming."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Self
+
+from pydantic import BeforeValidator, Field, StringConstraints, model_validator
+from pydantic_core import PydanticCustomError
+
+from server.schemas.base import StrictModel, fault
+
+MAX_STOPS = 4
+MAX_STOP_CHARS = 256
+MAX_BIASED_IDS = 1024
+_INT32_MAX = 2**31 - 1
+
+StopText = Annotated[str, StringConstraints(min_length=1, max_length=MAX_STOP_CHARS)]
+Label = Annotated[str, StringConstraints(max_length=1024)]
+Count = Annotated[int, Field(ge=1, le=_INT32_MAX)]
+
+
+def _stop_list(value: Any) -> Any:
+    """One string means a list of one."""
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, list) and len(value) > MAX_STOPS:
+        raise fault(f"at most {MAX_STOPS} stop strings")
+    return value
+
+
+def _bias_pairs(value: Any) -> Any:
+    """{"id": bias} as ((id, bias), ...)."""
+    if value is None:
+        return ()
+    if not isinstance(value, dict):
+        raise PydanticCustomError("dict_type", "should be an object of token ids and biases")
+    if len(value) > MAX_BIASED_IDS:
+        raise fault(f"at most {MAX_BIASED_IDS} token ids")
+    return tuple(_bias_pair(key, bias) for key, bias in value.items())
+
+
+def _bias_pair(key: str, bias: Any) -> tuple[int, float]:
+    if not (key.isascii() and key.isdigit() and len(key) < 10):
+        raise fault("a key should be a token id")
+    if type(bias) not in (int, float) or not -100 <= bias <= 100:
+        raise fault("a bias should be a number from -100 to 100")
+    return int(key), float(bias)
+
+
+def _short_list(value: Any) -> Any:
+    if isinstance(value, list) and len(value) > MAX_BIASED_IDS:
+        raise fault(f"at most {MAX_BIASED_IDS} token ids")
+    return value
+
+
+class StreamOptions(StrictModel):
+    """OpenAI's stream_options."""
+
+    identities = {"include_obfuscation": (False,)}
+    include_usage: bool | None = None
+
+
+class GenerationParams(StrictModel):
+    """Honoured by both completion endpoints. None means: not given."""
+
+    model: Label | None = None
+    max_tokens: Count | None = None
+    min_tokens: Annotated[int, Field(ge=0, le=_INT32_MAX)] | None = None
+    n: Annotated[int, Field(ge=1, le=256)] | None = None
+    stop: Annotated[list[StopText] | None, BeforeValidator(_stop_list)] = None
+    stop_token_ids: Annotated[
+        list[Annotated[int, Field(ge=0, le=_INT32_MAX)]] | None, BeforeValidator(_short_list)
+    ] = None
+    include_stop_str_in_output: bool | None = None
+    ignore_eos: bool | None = None
+
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    top_k: Annotated[int, Field(ge=-1, le=_INT32_MAX)] | None = None
+    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    typical_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    repeat_penalty: Annotated[float, Field(gt=0, le=100)] | None = None
+    repetition_penalty: Annotated[float, Field(gt=0, le=100)] | None = None
+    repeat_last_n: Annotated[int, Field(ge=-1, le=_INT32_MAX)] | None = None
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    logit_bias: Annotated[
+        tuple[tuple[int, float], ...], BeforeValidator(_bias_pairs)
+    ] = ()
+    seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | None = None
+
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    return_token_ids: bool | None = None
+    cache_prompt: bool | None = None
+    cache_salt: Annotated[str, StringConstraints(min_length=1, max_length=256)] | None = None
+    id_slot: Annotated[int, Field(ge=-1, le=255)] | None = None
+
+    # told by clients about themselves: nothing in the answer depends on them
+    user: Label | None = None
+    safety_identifier: Label | None = None
+    prompt_cache_key: Label | None = None
+
+    @model_validator(mode="after")
+    def _check_pairs(self) -> Self:
+        if self.stream_options is not None and not self.stream:
+            raise fault("'stream_options' is only allowed when 'stream' is true", "stream_options")
+        penalties = (self.repeat_penalty, self.repetition_penalty)
+        if None not in penalties and penalties[0] != penalties[1]:
+            raise fault("'repeat_penalty' and 'repetition_penalty' are the same and differ", "repeat_penalty")
+        limit = self.n_max_tokens
+        if limit is not None and (self.min_tokens or 0) > limit:
+            raise fault("'min_tokens' must not exceed 'max_tokens'", "min_tokens")
+        return self
+
+    @property
+    def n_max_tokens(self) -> int | None:
+        """The limit on generated tokens, whatever it is called in this endpoint."""
+        return self.max_tokens
+
+    @property
+    def is_streamed(self) -> bool:
+        """Whether the answer is a stream of events."""
+        return bool(self.stream)
+
+    @property
+    def wants_usage_chunk(self) -> bool:
+        """Whether a stream ends with a chunk of usage."""
+        return self.stream_options is not None and bool(self.stream_options.include_usage)

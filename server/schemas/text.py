@@ -1,0 +1,34 @@
+"""POST /tokenize and /detokenize, in llama-server's shapes."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator
+
+from server.schemas.base import StrictModel, fault
+
+MAX_IDS = 1 << 20
+
+
+def _ids(value: Any) -> Any:
+    if isinstance(value, list) and len(value) > MAX_IDS:
+        raise fault(f"at most {MAX_IDS} token ids")
+    if not isinstance(value, list) or not all(type(v) is int and 0 <= v < 2**31 for v in value):
+        raise fault("should be an array of token ids")
+    return value
+
+
+class TokenizeRequest(StrictModel):
+    """Body of POST /tokenize."""
+
+    content: str
+    add_special: bool = False
+    parse_special: bool = True
+    with_pieces: bool = False
+
+
+class DetokenizeRequest(StrictModel):
+    """Body of POST /detokenize."""
+
+    tokens: Annotated[Any, BeforeValidator(_ids)]

@@ -1,0 +1,151 @@
+"""What the operator chose: flags and SLOTMUX_* variables. The only place that reads the environment."""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+Access = Literal["key", "public", "off"]
+CacheType = Literal["f16", "f32", "q8_0"]
+_Texts = Annotated[tuple[str, ...], NoDecode]
+_Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+
+MAX_BODY_BYTES = 8 * 1024 * 1024
+MAX_JSON_DEPTH = 64
+
+
+class SettingsError(ValueError):
+    """A flag or variable that cannot be used; the message names it. The process exits with 2."""
+
+
+class Settings(BaseSettings):
+    """One frozen set of choices. Flags win over SLOTMUX_* variables, those over the defaults."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="SLOTMUX_", frozen=True, extra="forbid", populate_by_name=True
+    )
+
+    # what to serve
+    model: str | None = None
+    alias: _Texts = ()  # names clients may use; empty = the model's own
+    parallel: int = Field(4, ge=1, le=256)  # slots
+    ctx_size: int = Field(0, ge=0)  # most tokens of one sequence; 0 = what the model was trained for
+    kv_size: int = Field(0, ge=0)  # KV cells shared by all slots; 0 = parallel * ctx_size
+    batch_size: int = Field(2048, ge=1, le=65_536)
+    ubatch_size: int = Field(512, ge=1, le=65_536)
+    threads: int = Field(0, ge=0, le=1024)  # 0 = the cores this process may use
+    isa: Literal["auto", "avx512", "avx2", "portable"] = "auto"
+    cache_type_k: CacheType = "f16"
+    cache_type_v: CacheType = "f16"
+    n_predict: int = Field(-1, ge=-1)  # max_tokens of a request that names none; -1 = context
+    chat_template_file: Path | None = None
+    mem_limit: int = Field(0, ge=0)  # bytes; 0 = the machine's or the cgroup's
+    poison_freed: bool = False  # debugging: fill freed memory with NaN
+
+    # where to listen, and who may come in
+    host: str = "127.0.0.1"
+    port: int = Field(8080, ge=0, le=65_535)
+    api_key: Annotated[tuple[SecretStr, ...], NoDecode] = ()
+    api_key_file: Path | None = None  # one key a line; '#' starts a comment
+    insecure_no_key: bool = False  # allow a non-loopback address without a key
+    cors_origins: _Texts = ()  # '*' = any
+    allowed_hosts: _Texts = ()  # further Host names; on loopback only local ones are allowed
+    metrics: Access = "key"
+    slots: Access = "key"
+    props: Access = "key"
+
+    # bounds
+    max_queue: int = Field(64, ge=0, le=100_000)
+    max_connections: int = Field(1024, ge=1, le=100_000)
+    header_timeout: _Seconds = 10.0
+    body_timeout: _Seconds = 30.0
+    queue_timeout: _Seconds = 60.0
+    first_token_timeout: _Seconds = 120.0
+    request_timeout: _Seconds = 600.0
+    write_timeout: _Seconds = 30.0
+    sse_ping_interval: _Seconds = 30.0
+    drain_timeout: float = Field(30.0, ge=0, le=86_400, allow_inf_nan=False)
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    # the hub and local caches
+    cache_dir: Path | None = None  # downloads and compiled kernels; None = the user's cache folder
+    hf_token: SecretStr | None = Field(
+        None, validation_alias=AliasChoices("SLOTMUX_HF_TOKEN", "HF_TOKEN")
+    )
+    hf_endpoint: str = Field(
+        "https://huggingface.co",
+        validation_alias=AliasChoices("SLOTMUX_HF_ENDPOINT", "HF_ENDPOINT"),
+    )
+
+    @field_validator("alias", "cors_origins", "allowed_hosts", "api_key", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        """'a,b' as an environment variable or a flag means two values."""
+        if isinstance(value, str):
+            value = (value,)
+        if not isinstance(value, list | tuple):
+            return value
+        texts = (v.get_secret_value() if isinstance(v, SecretStr) else v for v in value)
+        return tuple(part.strip() for v in texts for part in str(v).split(",") if part.strip())
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not (self.is_loopback or self.insecure_no_key or self.api_key or self.api_key_file):
+            raise ValueError(
+                "host: listening on a non-loopback address needs api_key or api_key_file"
+                " (or insecure_no_key, if something else guards the port)"
+            )
+        return self
+
+    @property
+    def n_ubatch(self) -> int:
+        """Most tokens of one forward: the smaller of the two sizes, as in llama-server."""
+        return min(self.batch_size, self.ubatch_size)
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach the server."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host.strip("[]")).is_loopback
+        except ValueError:
+            return False
+
+    @property
+    def api_keys(self) -> tuple[str, ...]:
+        """Every key, from flags and from the file. Raises SettingsError if the file has none."""
+        keys = [key.get_secret_value() for key in self.api_key]
+        if self.api_key_file is not None:
+            from_file = _read_keys(self.api_key_file)
+            if not from_file:
+                raise SettingsError("api_key_file: the file holds no key")
+            keys += from_file
+        return tuple(dict.fromkeys(keys))
+
+
+def load_settings(**flags: Any) -> Settings:
+    """Settings from flags (None = not given) and the environment. Raises SettingsError."""
+    given = {name: value for name, value in flags.items() if value is not None and value != ()}
+    try:
+        settings = Settings(**given)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        name = ".".join(str(part) for part in first["loc"]).lower().removeprefix("slotmux_")
+        message = first["msg"].removeprefix("Value error, ")
+        raise SettingsError(f"{name}: {message}" if name else message) from None
+    _ = settings.api_keys  # an unreadable key file must stop the start, not the first request
+    return settings
+
+
+def _read_keys(path: Path) -> list[str]:
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"api_key_file: cannot be read ({type(error).__name__})") from None
+    stripped = (line.strip() for line in lines)
+    return [line for line in stripped if line and not line.startswith("#")]
