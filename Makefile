@@ -1,0 +1,81 @@
+# slotmux: `make serve` and `make test` work on a fresh clone; `make help` lists the rest.
+#   PYTHON=python3.12   interpreter for the virtual environment (3.11 or newer)
+#   MODEL=file.gguf     model to serve or measure, default: SmolLM2-135M-Instruct
+#   ARGS='...'          further options for slotmux or pytest
+
+VENV := .venv
+BIN := $(VENV)/bin
+MODEL ?=
+ARGS ?=
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --progress-bar on
+
+# The first interpreter that is new enough; PYTHON= overrules the search, not the check.
+IS_NEW_ENOUGH := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
+ifndef PYTHON
+PYTHON := $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$p $(IS_NEW_ENOUGH) 2>/dev/null && echo $$p && break; done)
+endif
+
+# What the environment was built by and for. It is rebuilt when this changes (another PYTHON=, a
+# moved checkout: console scripts hold absolute paths) and when its interpreter no longer runs.
+IDENTITY = $(CURDIR) $(shell $(PYTHON) -c 'import sys; print(sys.base_prefix, sys.version.split()[0])')
+
+.DEFAULT_GOAL := help
+.PHONY: help serve test test-real check format bench clean venv
+.DELETE_ON_ERROR:
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+serve: $(VENV)/.installed ## install, fetch the default model, serve on 127.0.0.1:8080
+	@exec $(BIN)/slotmux serve $(MODEL) $(ARGS)
+
+test: $(VENV)/.installed-dev ## run every test that needs no downloaded model
+	@$(BIN)/python -m pytest -m 'not real' $(ARGS)
+
+test-real: $(VENV)/.installed-dev ## run the tests against real models (./models or $SLOTMUX_TEST_MODELS)
+	@$(BIN)/python -m pytest -m real -rs $(ARGS)
+
+check: $(VENV)/.installed-dev ## formatting, lint, types
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+format: $(VENV)/.installed-dev ## apply formatting and safe lint fixes
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.installed ## measure prompt and generation speed
+	@exec $(BIN)/slotmux bench $(MODEL) $(ARGS)
+
+clean: ## remove the environment and all caches; models stay
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis .cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Runs always, costs two interpreter starts, writes only when it (re)builds. A working environment
+# that something else made is adopted as it is.
+venv:
+	@if [ -z "$(PYTHON)" ]; then \
+		echo "slotmux needs Python 3.11 or newer; say which with PYTHON=" >&2; exit 1; fi
+	@$(PYTHON) $(IS_NEW_ENOUGH) || { \
+		echo "$(PYTHON) is older than Python 3.11, or does not run" >&2; exit 1; }
+	@if $(BIN)/python $(IS_NEW_ENOUGH) 2>/dev/null && \
+		[ "$$(cat $(VENV)/.identity 2>/dev/null || echo '$(IDENTITY)')" = '$(IDENTITY)' ]; then \
+		[ -e $(VENV)/.identity ] || echo '$(IDENTITY)' >$(VENV)/.identity; \
+	else \
+		echo "creating $(VENV) with $(PYTHON)"; \
+		$(PYTHON) -m venv --clear $(VENV) || { \
+			echo "no virtual environment; on Debian and Ubuntu: apt install python3-venv" >&2; \
+			exit 1; }; \
+		echo '$(IDENTITY)' >$(VENV)/.identity; \
+	fi
+
+$(VENV)/.identity: venv ;
+
+$(VENV)/.installed: pyproject.toml $(VENV)/.identity
+	$(PIP) --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml $(VENV)/.identity
+	$(PIP) --editable '.[dev]'
+	@touch $@ $(VENV)/.installed

@@ -1,0 +1,1 @@
+"""A client that shows whether a live server mixes up the requests of different users."""
