@@ -1,0 +1,199 @@
+"""Compile a kernel to machine code, or find it compiled on disk.
+
+Numba's own cache misses kernels that are made by factories and does not notice a change in an
+imported file, so slotmux keeps one object file a kernel, in a directory named after everything
+that shapes the code: the sources of this package, Numba, LLVM and the CPU.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import stat
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import llvmlite
+from llvmlite import binding as llvm
+
+from kernels.cpu import Cpu
+
+_MAGIC = b"slotmux-kernel-1\n"
+# What compiled code may call in the C library. LLVM's own lookup leaves some at address 0.
+_C_SYMBOLS = (
+    "syscall", "sched_yield", "memcpy", "memmove", "memset", "cos", "sin", "pow", "exp", "expf",
+    "log", "logf", "log1p", "log1pf", "fmaf", "fma",
+)  # fmt: skip
+KernelSource = Callable[..., Any]  # (op: int64, step: int64, thread: int64) -> None
+
+
+@cache
+def _source_digest() -> str:
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
+
+
+@cache
+def _register_c_symbols() -> None:
+    library = ctypes.CDLL(None)
+    for name in _C_SYMBOLS:
+        llvm.add_symbol(name, ctypes.cast(getattr(library, name), ctypes.c_void_p).value)
+
+
+class KernelCache:
+    """Compiled kernels by name; not thread-safe, used while a model is loaded.
+
+    ``directory`` is created with mode 0700; one that is not ours, or that cannot be written,
+    is not used (a warning says so) and kernels are compiled anew.
+    """
+
+    def __init__(self, cpu: Cpu, directory: Path | None = None) -> None:
+        self.cpu = cpu
+        self.n_compiled = 0
+        self._engines: list[Any] = []
+        self._addresses: dict[str, int] = {}
+        llvm.initialize_native_target()
+        llvm.initialize_native_asmprinter()
+        _register_c_symbols()
+        self._directory = self._usable(directory)
+
+    def _usable(self, directory: Path | None) -> Path | None:
+        if directory is None:
+            return None
+        import numba
+
+        key = hashlib.sha256(
+            "\0".join(
+                (_source_digest(), numba.__version__, llvmlite.__version__, sys.version,
+                 self.cpu.name, self.cpu.features, self.cpu.isa)
+            ).encode()
+        ).hexdigest()  # fmt: skip
+        path = directory / key[:24]
+        try:
+            for folder in (directory, path):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                info = folder.lstat()
+                if info.st_uid != os.getuid() or stat.S_IMODE(info.st_mode) & 0o077:
+                    raise PermissionError(f"{folder} is not a directory of ours with mode 0700")
+        except OSError as error:
+            warnings.warn(f"kernel cache not used: {error}", stacklevel=3)
+            return None
+        return path
+
+    def address(self, name: str, build: Callable[[], KernelSource]) -> int:
+        """Address of the kernel called ``name``; ``build`` makes its Python source if needed.
+
+        ``name`` must say everything that ``build`` depends on besides the cache's own key.
+        """
+        if name not in self._addresses:
+            entry = self._read(name)
+            if entry is None:
+                entry = self._compile(build())
+                self._write(name, entry)
+                self.n_compiled += 1
+            try:
+                self._addresses[name] = self._link(*entry)
+            except RuntimeError as error:  # an object file that LLVM cannot read
+                warnings.warn(f"kernel {name}: cached code refused: {error}", stacklevel=2)
+                entry = self._compile(build())
+                self.n_compiled += 1
+                self._addresses[name] = self._link(*entry)
+        return self._addresses[name]
+
+    def has(self, name: str) -> bool:
+        """Whether ``address(name, ...)`` would compile nothing."""
+        return name in self._addresses or self._read(name) is not None
+
+    def _target(self) -> Any:
+        target = llvm.Target.from_triple(llvm.get_process_triple())
+        return target.create_target_machine(
+            cpu=self.cpu.name,
+            features=self.cpu.features,
+            opt=3,
+            reloc="static",
+            codemodel="jitdefault",
+            jit=True,
+        )
+
+    def assembly(self, source: KernelSource) -> str:
+        """What the machine will run, for reading."""
+        return str(self._target().emit_assembly(self._optimised(source)[1]))
+
+    def _optimised(self, source: KernelSource) -> tuple[str, Any]:
+        from numba import int64, void
+        from numba.core.ccallback import CFunc
+        from numba.core.compiler_lock import global_compiler_lock
+
+        function = CFunc(
+            source,
+            (tuple([int64] * source.__code__.co_argcount), void),
+            {},
+            {"nopython": True, "error_model": "numpy", "boundscheck": False},
+        )
+        with global_compiler_lock:
+            result = function._compile_uncached()
+            result.library.finalize()  # link the callees in and optimise across them
+        module = llvm.parse_assembly(result.library.get_llvm_str())
+        module.verify()
+        return result.fndesc.llvm_cfunc_wrapper_name, module
+
+    def _compile(self, source: KernelSource) -> tuple[str, bytes]:
+        symbol, module = self._optimised(source)
+        return symbol, self._target().emit_object(module)
+
+    def _link(self, symbol: str, code: bytes) -> int:
+        empty = llvm.parse_assembly("")
+        engine = llvm.create_mcjit_compiler(empty, self._target())
+        engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+        engine.finalize_object()
+        address = int(engine.get_function_address(symbol))
+        if not address:
+            raise RuntimeError(f"symbol {symbol} is missing")
+        self._engines.append(engine)  # owns the machine code
+        return address
+
+    def _file(self, name: str) -> Path | None:
+        if self._directory is None:
+            return None
+        return self._directory / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.o"
+
+    def _read(self, name: str) -> tuple[str, bytes] | None:
+        path = self._file(name)
+        if path is None:
+            return None
+        try:
+            data = path.read_bytes()
+        except OSError:
+            return None
+        head, body = data[: len(_MAGIC)], data[len(_MAGIC) :]
+        if head != _MAGIC or hashlib.sha256(body[32:]).digest() != body[:32]:
+            return None  # truncated or foreign: compile anew and overwrite
+        symbol, _, code = body[32:].partition(b"\n")
+        return symbol.decode(), code
+
+    def _write(self, name: str, entry: tuple[str, bytes]) -> None:
+        path = self._file(name)
+        if path is None:
+            return
+        body = entry[0].encode() + b"\n" + entry[1]
+        try:
+            with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+                file.write(_MAGIC + hashlib.sha256(body).digest() + body)
+            Path(file.name).replace(path)
+        except OSError as error:
+            warnings.warn(f"kernel cache cannot be written: {error}", stacklevel=3)
+            self._directory = None
+
+
+def as_callable(address: int, n_arguments: int) -> Callable[..., None]:
+    """A Python function that runs compiled code with int64 arguments, without the GIL."""
+    prototype = ctypes.CFUNCTYPE(None, *([ctypes.c_int64] * n_arguments))
+    return prototype(address)

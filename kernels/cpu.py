@@ -1,0 +1,69 @@
+"""Which instruction set the kernels are compiled for, and for which CPU. Reads no environment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from llvmlite import binding as llvm
+
+
+class Isa(StrEnum):
+    """How 8-bit dot products are computed; everything else is generic vector code."""
+
+    AVX512_VNNI = "avx512vnni"  # vpdpbusd on 512-bit registers
+    AVX_VNNI = "avxvnni"  # vpdpbusd on 256-bit registers
+    AVX2 = "avx2"  # vpmaddubsw + vpmaddwd
+    PORTABLE = "portable"  # no CPU-specific intrinsic
+
+
+@dataclass(frozen=True, slots=True)
+class Cpu:
+    """A compilation target: LLVM's CPU name, its feature string, and the path chosen."""
+
+    name: str
+    features: str
+    isa: Isa
+
+
+_NEEDED = {
+    Isa.AVX512_VNNI: ("avx512f", "avx512bw", "avx512vl", "avx512vnni"),
+    Isa.AVX_VNNI: ("avx2", "fma", "f16c"),
+    Isa.AVX2: ("avx2", "fma", "f16c"),
+    Isa.PORTABLE: (),
+}
+
+
+def _available(features: dict[str, bool], isa: Isa) -> bool:
+    has_vnni256 = features.get("avxvnni") or (
+        features.get("avx512vnni") and features.get("avx512vl")
+    )
+    if isa is Isa.AVX_VNNI and not has_vnni256:
+        return False
+    return all(features.get(f, False) for f in _NEEDED[isa])
+
+
+def detect_cpu(isa: str = "auto") -> Cpu:
+    """The host CPU with the fastest path it has, or the path named by ``isa``.
+
+    A slower path also leaves out the registers that such a CPU would not have, so that it is the
+    code of that CPU which runs. Raises ValueError when the host lacks what ``isa`` needs.
+    """
+    features = dict(llvm.get_host_cpu_features())
+    usable = [i for i in Isa if _available(features, i)]
+    if isa == "auto":
+        chosen = usable[0]
+    elif isa in tuple(Isa):
+        chosen = Isa(isa)
+        if chosen not in usable:
+            raise ValueError(f"isa: this CPU lacks what {isa!r} needs ({_NEEDED[chosen]})")
+    else:
+        raise ValueError(f"isa: {isa!r} is none of auto, {', '.join(Isa)}")
+    if chosen in (Isa.AVX_VNNI, Isa.AVX2):
+        for name in features:
+            if name.startswith("avx512") or (name == "avxvnni" and chosen is Isa.AVX2):
+                features[name] = False
+        if chosen is Isa.AVX_VNNI:
+            features["avxvnni"] = True
+    flags = ",".join(("+" if on else "-") + name for name, on in sorted(features.items()))
+    return Cpu(llvm.get_host_cpu_name(), flags, chosen)
