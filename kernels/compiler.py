@@ -30,6 +30,7 @@ _C_SYMBOLS = (
     "syscall", "sched_yield", "memcpy", "memmove", "memset", "cos", "sin", "pow", "exp", "expf",
     "log", "logf", "log1p", "log1pf", "fmaf", "fma",
 )  # fmt: skip
+_ENTRY = "slotmux_kernel"
 KernelSource = Callable[..., Any]  # (op: int64, step: int64, thread: int64) -> None
 
 
@@ -46,6 +47,39 @@ def _register_c_symbols() -> None:
     library = ctypes.CDLL(None)
     for name in _C_SYMBOLS:
         llvm.add_symbol(name, ctypes.cast(getattr(library, name), ctypes.c_void_p).value)
+
+
+def _kernel_compiler(source: KernelSource) -> Any:
+    """Numba's compiler without its wrappers for Python: compiled code must not refer to Numba."""
+    from numba.core.ccallback import _CFuncCompiler
+    from numba.core.compiler import Compiler
+    from numba.core.registry import cpu_target
+
+    class KernelCompiler(_CFuncCompiler):  # type: ignore[misc]
+        def _customize_flags(self, flags: Any) -> Any:
+            flags.no_cpython_wrapper = True
+            flags.no_cfunc_wrapper = True
+            flags.no_compile = True  # machine code is made by KernelCache
+            flags.enable_pyobject = False
+            return flags
+
+    options = {"nopython": True, "error_model": "numpy", "boundscheck": False}
+    return KernelCompiler(source, cpu_target, options, {}, Compiler)
+
+
+def _plain_entry(fndesc: Any, n_arguments: int) -> str:
+    """LLVM source of a C function that calls a Numba function (result, exception, arguments)."""
+    parameters = ", ".join(f"i64 %a{i}" for i in range(n_arguments))
+    name = fndesc.llvm_func_name
+    return f"""
+declare i32 @"{name}"(ptr, ptr, {", ".join(["i64"] * n_arguments)})
+define void @{_ENTRY}({parameters}) {{
+  %result = alloca ptr
+  %exception = alloca ptr
+  call i32 @"{name}"(ptr %result, ptr %exception, {parameters})
+  ret void
+}}
+"""
 
 
 class KernelCache:
@@ -129,21 +163,16 @@ class KernelCache:
 
     def _optimised(self, source: KernelSource) -> tuple[str, Any]:
         from numba import int64, void
-        from numba.core.ccallback import CFunc
         from numba.core.compiler_lock import global_compiler_lock
 
-        function = CFunc(
-            source,
-            (tuple([int64] * source.__code__.co_argcount), void),
-            {},
-            {"nopython": True, "error_model": "numpy", "boundscheck": False},
-        )
+        n_arguments = source.__code__.co_argcount
         with global_compiler_lock:
-            result = function._compile_uncached()
+            result = _kernel_compiler(source).compile([int64] * n_arguments, void)
             result.library.finalize()  # link the callees in and optimise across them
         module = llvm.parse_assembly(result.library.get_llvm_str())
+        module.link_in(llvm.parse_assembly(_plain_entry(result.fndesc, n_arguments)))
         module.verify()
-        return result.fndesc.llvm_cfunc_wrapper_name, module
+        return _ENTRY, module
 
     def _compile(self, source: KernelSource) -> tuple[str, bytes]:
         symbol, module = self._optimised(source)

@@ -1,0 +1,83 @@
+"""How kernels see activations that were quantised to 8 bits.
+
+Rows (tokens) stand in tiles of 8. A tile is a run of blocks, one for each 32 inputs, so that one
+pointer with constant offsets reaches everything that a product of 16 outputs x 8 rows needs:
+
+    256 bytes  codes, int8: 8 groups of 4 inputs x 8 rows x 4 inputs
+     32 bytes  scale, f32 per row: largest magnitude / 127
+     32 bytes  sum, f32 per row: scale * sum of codes (for formats with a minimum)
+     32 bytes  offset, int32 per row: -8 * sum of codes (for formats with an offset)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import njit
+from numba.extending import intrinsic
+
+from kernels import simd
+from kernels.address import I8, I32, PTR, store_f32, store_i32
+from kernels.simd import F32X16, I32X16, LANES, f32x16
+
+TILE_ROWS = 8
+BLOCK = 32  # inputs
+CODES, SCALE, SUM, OFFSET, BLOCK_BYTES = 0, 256, 288, 320, 352
+
+
+def tile_bytes(n_inputs: int) -> int:
+    """Size of a tile of 8 rows."""
+    return n_inputs // BLOCK * BLOCK_BYTES
+
+
+@intrinsic
+def _store_codes(ctx: Any, address: Any, x: Any) -> Any:
+    """Write 16 rounded values as int8, each group of 4 at 32 bytes from the one before."""
+    from numba import types
+
+    def codegen(c: Any, b: Any, sig: Any, args: Any) -> Any:
+        narrow = b.trunc(b.fptosi(args[1], I32X16), ir.VectorType(I8, LANES))
+        groups = b.bitcast(narrow, ir.VectorType(I32, 4))
+        for i in range(4):
+            at = b.add(args[0], ir.Constant(args[0].type, 32 * i))
+            value = b.extract_element(groups, ir.Constant(I32, i))
+            b.store(value, b.inttoptr(at, PTR)).align = 4
+        return c.get_dummy_value()
+
+    return types.void(types.int64, f32x16), codegen
+
+
+_ = F32X16
+
+
+@njit(forceinline=True)
+def quantize_block(low, high, block, row):
+    """Quantise 32 inputs (two vectors) into row ``row`` of a block."""
+    largest = simd.max_lanes(simd.maximum(simd.absolute(low), simd.absolute(high)))
+    scale = largest * np.float32(1.0 / 127.0)
+    inverse = np.float32(0.0)
+    if largest > np.float32(0.0):
+        inverse = np.float32(127.0) / largest
+    low = simd.round_even(low * simd.splat(inverse))
+    high = simd.round_even(high * simd.splat(inverse))
+    _store_codes(block + CODES + 4 * row, low)
+    _store_codes(block + CODES + 128 + 4 * row, high)
+    total = simd.sum_lanes(low + high)
+    if not largest < np.float32(np.inf):
+        scale = np.float32(np.nan)  # codes cannot hold it: every product of this row says so
+    store_f32(block + SCALE + 4 * row, scale)
+    store_f32(block + SUM + 4 * row, scale * total)
+    store_i32(block + OFFSET + 4 * row, np.int64(total) * -8)
+
+
+@njit(forceinline=True)
+def quantize_row(x, n_inputs, tiles, row):
+    """Quantise n_inputs float32 at address x into row ``row`` (of all) of tiles."""
+    tile = tiles + (row // TILE_ROWS) * (n_inputs // BLOCK) * BLOCK_BYTES
+    for k in range(n_inputs // BLOCK):
+        at = x + 4 * BLOCK * k
+        quantize_block(
+            simd.load(at), simd.load(at + 64), tile + k * BLOCK_BYTES, row % TILE_ROWS
+        )

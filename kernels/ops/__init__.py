@@ -1,0 +1,1 @@
+"""One file an op: its operands, its kernel, and what it computes."""

@@ -1,0 +1,160 @@
+"""Matrix product with a weight in panels: out[t, n] (+)= sum over k of x[t, k] * w[n, k].
+
+Each output is summed over k in ascending order (blocks of 32 for quantised formats) in one
+accumulator, whatever the number of rows computed together: the result does not depend on how
+tokens were grouped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from kernels import activations as act
+from kernels.address import F32, I32, I64, PTR, load_i64, pointer
+from kernels.cpu import Isa
+from kernels.dot import I8X64, dot4
+from kernels.formats import FORMATS, Format, code_vectors, float_vector, scales
+from kernels.operands import STEP, words
+from kernels.simd import F32X16, I32X16, fma_ir, splat_ir
+from kernels.team import T_N_THREADS, claim
+
+# w: panels; x: activation tiles (quantised) or float32 rows of x_stride bytes; out: float32 rows
+# of out_stride bytes, as many as tokens rounded up to a tile. n_rows: address of the number of
+# tokens (a word of the step). accumulate: 1 adds to out.
+LINEAR = words("Linear", "w x out n_rows n_panels n_blocks x_stride out_stride accumulate")
+TILE_HEIGHTS = (1, 2, 4, 8)
+CHUNK_BYTES = 49152  # weights that a thread takes at a time when there are few tokens
+TOKEN_BLOCK_BYTES = 393216  # activations that stay in a core's own cache
+
+
+def _const(value: int) -> Any:
+    return ir.Constant(I64, value)
+
+
+def _splat_load(b: Any, base: Any, offset: int, scalar: Any, vector: Any) -> Any:
+    value = b.load(pointer(b, base, offset), typ=scalar)
+    value.align = 4
+    return splat_ir(b, value, vector)
+
+
+def _zeros(b: Any, height: int) -> list[Any]:
+    return [cgutils.alloca_once_value(b, ir.Constant(F32X16, None)) for _ in range(height)]
+
+
+def _finish(b: Any, accs: list[Any], out: Any, out_stride: Any, accumulate: Any) -> None:
+    adds = b.icmp_signed("!=", accumulate, _const(0))
+    for m, acc in enumerate(accs):
+        target = pointer(b, out, b.mul(out_stride, _const(m)))
+        with b.if_else(adds) as (then, otherwise):
+            with then:
+                old = b.load(target, typ=F32X16)
+                old.align = 4
+                b.store(b.fadd(b.load(acc), old), target).align = 4
+            with otherwise:
+                b.store(b.load(acc), target).align = 4
+
+
+def _quantised_block(b: Any, isa: Isa, f: Format, block: Any, x: Any, accs: list[Any]) -> None:
+    """Add one block of 32 inputs to ``accs`` (one vector of 16 outputs a row)."""
+    zero = ir.Constant(I32X16, None)
+    sums = [zero] * len(accs)
+    if f.offset:  # the stored word is -8 * sum
+        shift = ir.Constant(I32X16, [{8: 0, 16: 1, 32: 2, 128: 4}[f.offset]] * 16)
+        sums = [
+            b.shl(_splat_load(b, x, act.OFFSET + 4 * m, I32, I32X16), shift)
+            for m in range(len(accs))
+        ]
+    for j, codes in enumerate(code_vectors(b, f, block)):
+        for m in range(len(accs)):
+            acts = _splat_load(b, x, act.CODES + 32 * j + 4 * m, I32, I32X16)
+            sums[m] = dot4(b, isa, sums[m], codes, b.bitcast(acts, I8X64), small=f.bits < 8)
+    scale, minimum = scales(b, f, block)
+    for m, acc in enumerate(accs):
+        row_scale = _splat_load(b, x, act.SCALE + 4 * m, F32, F32X16)
+        value = fma_ir(b, b.sitofp(sums[m], F32X16), b.fmul(scale, row_scale), b.load(acc))
+        if minimum is not None:
+            row_sum = _splat_load(b, x, act.SUM + 4 * m, F32, F32X16)
+            value = fma_ir(b, minimum, row_sum, value)
+        b.store(value, acc)
+
+
+def make_tile(isa: Isa, f: Format, height: int) -> Any:
+    """An intrinsic: one panel times ``height`` rows, (w, x, n_blocks, x_stride, out, out_stride,
+    accumulate)."""
+
+    @intrinsic
+    def tile(ctx, w, x, n_blocks, x_stride, out, out_stride, accumulate):  # type: ignore[no-untyped-def]
+        def codegen(c: Any, b: Any, sig: Any, args: Any) -> Any:
+            w, x, n_blocks, x_stride, out, out_stride, accumulate = args
+            accs = _zeros(b, height)
+            with cgutils.for_range(b, n_blocks, intp=I64) as loop:
+                block = b.add(w, b.mul(loop.index, _const(f.block_bytes)))
+                if f.is_quantised:
+                    at = b.add(x, b.mul(loop.index, _const(act.BLOCK_BYTES)))
+                    _quantised_block(b, isa, f, block, at, accs)
+                else:
+                    weights = float_vector(b, f, block)
+                    at = b.add(x, b.mul(loop.index, _const(4)))
+                    for m, acc in enumerate(accs):
+                        row = b.add(at, b.mul(x_stride, _const(m)))
+                        value = _splat_load(b, row, 0, F32, F32X16)
+                        b.store(fma_ir(b, weights, value, b.load(acc)), acc)
+            _finish(b, accs, out, out_stride, accumulate)
+            return c.get_dummy_value()
+
+        return types.void(*[types.int64] * 7), codegen
+
+    return tile
+
+
+def build_linear(isa: Isa, format_name: str) -> Callable[..., None]:
+    """The kernel for one weight format."""
+    f = FORMATS[format_name]
+    tile1, tile2, tile4, tile8 = (make_tile(isa, f, h) for h in TILE_HEIGHTS)
+    block_bytes = f.block_bytes
+    # Bytes between tiles of 8 rows: activation tiles, or 8 float rows (x_stride each).
+    quantised = f.is_quantised
+
+    def linear(op, step, thread):  # type: ignore[no-untyped-def]
+        n_rows = load_i64(load_i64(op + LINEAR.n_rows))
+        n_panels, n_blocks = load_i64(op + LINEAR.n_panels), load_i64(op + LINEAR.n_blocks)
+        x_stride, out_stride = load_i64(op + LINEAR.x_stride), load_i64(op + LINEAR.out_stride)
+        accumulate = load_i64(op + LINEAR.accumulate)
+        tile_stride = n_blocks * 352 if quantised else 8 * x_stride
+        panel_stride = n_blocks * block_bytes
+        n_tiles = (n_rows + 7) // 8
+        block_tiles = min(max(1, TOKEN_BLOCK_BYTES // tile_stride), n_tiles)
+        per_chunk = max(1, CHUNK_BYTES // (panel_stride * max(1, block_tiles // 2)))
+        per_chunk = min(per_chunk, 1 + n_panels // (4 * load_i64(thread + 8 * T_N_THREADS)))
+        n_groups = (n_panels + per_chunk - 1) // per_chunk
+        n_chunks = n_groups * ((n_tiles + block_tiles - 1) // max(1, block_tiles))
+        chunk = claim(thread, n_chunks)
+        while chunk >= 0:
+            w, x, out = load_i64(op + LINEAR.w), load_i64(op + LINEAR.x), load_i64(op + LINEAR.out)
+            first_panel = chunk % n_groups * per_chunk
+            first_tile = chunk // n_groups * block_tiles
+            for panel in range(first_panel, min(first_panel + per_chunk, n_panels)):
+                at = w + panel * panel_stride
+                for t in range(first_tile, min(first_tile + block_tiles, n_tiles)):
+                    x_t, out_t = x + t * tile_stride, out + panel * 64 + 8 * t * out_stride
+                    left = n_rows - 8 * t
+                    if left > 4:
+                        tile8(at, x_t, n_blocks, x_stride, out_t, out_stride, accumulate)
+                    elif left > 2:
+                        tile4(at, x_t, n_blocks, x_stride, out_t, out_stride, accumulate)
+                    elif left == 2:
+                        tile2(at, x_t, n_blocks, x_stride, out_t, out_stride, accumulate)
+                    else:
+                        tile1(at, x_t, n_blocks, x_stride, out_t, out_stride, accumulate)
+            chunk = claim(thread, n_chunks)
+
+    return linear
+
+
+_ = (PTR, STEP)
