@@ -73,7 +73,8 @@ class Output:
     logprobs: tuple[TokenLogprobs, ...] = ()
     finish_reason: FinishReason | None = None
     stop_string: str | None = None  # the stop string that ended the choice
-    error: str | None = None  # with finish_reason ERROR: what a client may be told
+    error: str | None = None  # with finish_reason ERROR or ABORT: what a client may be told
+    error_code: str | None = None  # "server_error", "queue_timeout" or "server_shutdown"
     usage: Usage | None = None
 
 
@@ -98,6 +99,7 @@ class Request:
     cache_prompt: bool = True  # may reuse and leave behind a shared prefix
     cache_salt: str = ""  # prefixes are shared only between equal salts
     slot_id: int = -1  # wanted slot, -1 = any
+    boundaries: tuple[int, ...] = ()  # prompt positions where messages begin: worth a checkpoint
     id: int = 0  # given by Engine.submit
     label: str = ""  # X-Request-Id, for logs only
     context: Any = field(default=None, repr=False)  # the caller's own

@@ -1,4 +1,4 @@
-"""The tables of one forward: which tokens of which sequences, where their memory is, what to sample.
+"""The tables of one forward: which tokens of which sequences, where their memory is, what to draw.
 
 Allocated once; the scheduler fills them, kernels read them by address, nothing is rebuilt per step.
 """
@@ -50,9 +50,7 @@ class Ubatch:
         self.sampled: I32 = np.zeros(n_outputs, np.int32)  # -1: the logits held a NaN
         self.logprob: NDArray[np.float32] = np.zeros(n_outputs, np.float32)
         self.top_ids: I32 = np.zeros((n_outputs, MAX_TOP_LOGPROBS), np.int32)
-        self.top_logprobs: NDArray[np.float32] = np.zeros(
-            (n_outputs, MAX_TOP_LOGPROBS), np.float32
-        )
+        self.top_logprobs: NDArray[np.float32] = np.zeros((n_outputs, MAX_TOP_LOGPROBS), np.float32)
 
     def clear(self) -> None:
         """Start an empty ubatch."""

@@ -1,0 +1,129 @@
+"""After a forward: memory catches up, the drawn tokens become output, some choices end."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from runtime.choice import Choice
+from runtime.request import FinishReason, Output, TokenLogprobs
+from runtime.scheduler import Scheduler
+from runtime.slots import Slot
+from runtime.stats import Meter
+from runtime.ubatch import Ubatch
+
+log = logging.getLogger(__name__)
+
+INTERNAL = "internal error"
+
+
+class Acceptor:
+    """Takes in what the forward of the scheduler's plan has drawn. Engine thread only.
+
+    ``free(slot, keep)`` takes a slot's finished choice out of it.
+    """
+
+    def __init__(
+        self,
+        ubatch: Ubatch,
+        scheduler: Scheduler,
+        meter: Meter,
+        free: Callable[[Slot, bool], None],
+    ) -> None:
+        self._ubatch = ubatch
+        self._scheduler = scheduler
+        self._meter = meter
+        self._free = free
+
+    def accept(self, now: float) -> None:
+        """Commit the step. What fails for one choice ends that choice only."""
+        sampling = self._scheduler.sampling
+        drawn = self._ubatch.sampled[: len(sampling)].tolist()
+        self._commit()
+        for slot in sampling:
+            if slot.leader is not None:
+                self._follow(slot)
+        for i, slot in enumerate(sampling):
+            choice = slot.choice
+            assert choice is not None
+            try:
+                self._take(slot, choice, drawn[i], i, now)
+            except Exception:
+                log.exception("request %d: its output failed", choice.job.request.id)
+                if not choice.is_finished:
+                    choice.fail(FinishReason.ERROR, now, INTERNAL, "server_error")
+            if choice.is_finished and slot.choice is choice:
+                self._free(slot, drawn[i] >= 0)
+
+    def _commit(self) -> None:
+        counters = self._meter.counters
+        for slot in self._scheduler.active:
+            n = slot.n_planned
+            if not n:
+                continue
+            seq = slot.seq
+            seq.commit(n)
+            choice = slot.choice
+            assert choice is not None
+            if not choice.n_generated:
+                counters.n_prompt_tokens += n
+            elif n > 1 or seq.n_computed < slot.n_known:
+                counters.n_recomputed_tokens += n
+            if slot.split_at and seq.n_computed >= slot.split_at:
+                seq.checkpoint()
+                slot.next_split()
+
+    def _follow(self, slot: Slot) -> None:
+        """The prompt is computed: another choice of the request goes on from it by itself."""
+        leader = slot.leader
+        assert leader is not None
+        leader.seq.fork(slot.seq)
+        leader.followers.remove(slot)
+        slot.leader = None
+        self._scheduler.add(slot)
+
+    def _take(self, slot: Slot, choice: Choice, token: int, i: int, now: float) -> None:
+        if token < 0:
+            log.error("request %d: the logits are not numbers", choice.job.request.id)
+            choice.fail(
+                FinishReason.ERROR, now, "the model computed no valid logits", "server_error"
+            )
+            return
+        n_known = slot.n_known
+        slot.history[n_known] = token
+        slot.n_known = n_known = n_known + 1
+        choice.n_generated = n = choice.n_generated + 1
+        self._time(choice, n_known, now)
+        request = choice.job.request
+        logprobs = self._logprobs(choice, token, i) if choice.sampling.n_logprobs >= 0 else ()
+        is_end = token in choice.end_ids and n > request.min_tokens
+        text, stop = "", None
+        if not is_end or (request.include_stop and token in request.stop_token_ids):
+            text, stop = choice.emitter.push(token, may_stop=n >= request.min_tokens)
+        if is_end or stop is not None:
+            reason = FinishReason.STOP
+        elif n_known >= choice.n_limit:
+            reason = FinishReason.LENGTH
+        else:
+            choice.job.send(Output(choice.index, text, (token,), logprobs))
+            return
+        choice.finish(reason, now, text=text, token_ids=(token,), logprobs=logprobs, stop=stop)
+
+    def _time(self, choice: Choice, n_known: int, now: float) -> None:
+        meter = self._meter
+        if choice.t_first:
+            meter.itl.observe(now - choice.t_last)
+        else:
+            choice.t_first = now
+        choice.t_last = now
+        counters = meter.counters
+        counters.n_generated_tokens += 1
+        if n_known > counters.n_tokens_max:
+            counters.n_tokens_max = n_known
+
+    def _logprobs(self, choice: Choice, token: int, i: int) -> tuple[TokenLogprobs, ...]:
+        ub = self._ubatch
+        n = choice.sampling.n_logprobs
+        ids = ub.top_ids[i, :n].tolist()
+        values = ub.top_logprobs[i, :n].tolist()
+        return (TokenLogprobs(token, ub.logprob.item(i), tuple(zip(ids, values, strict=True))),)

@@ -1,0 +1,119 @@
+"""Finding the longest reusable prefix of a token sequence. Reads the tree, changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Protocol
+
+from runtime.memory.prefix_tree import BLOCK_BYTES, TOKEN_BYTES, Node, PrefixTree
+from runtime.memory.row_pool import Checkpoint
+from runtime.ubatch import BLOCK_CELLS, I32
+
+# Siblings looked at for a partly equal block, newest first: many clients may share a system prompt
+# and differ after it, and admission must not become slow for a gain below one block.
+MAX_SIBLINGS = 64
+
+
+class LiveTail(Protocol):
+    """A running sequence, seen as the owner of a block that it is still filling."""
+
+    @property
+    def node(self) -> Node | None: ...
+    def tail(self) -> tuple[bytes, int]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A reusable prefix of ``n_tokens``: whole blocks to share, then cells of a block to copy."""
+
+    n_tokens: int = 0
+    nodes: tuple[Node, ...] = ()  # full blocks, shared
+    source: int = -1  # block whose first n_tokens % 16 cells are copied
+    checkpoint: Checkpoint | None = None  # the row to copy; None for models without rows
+
+
+NO_MATCH = Match()
+
+
+def find(
+    tree: PrefixTree,
+    salt: str,
+    tokens: I32,
+    limit: int,
+    *,
+    live: Iterable[LiveTail] = (),
+    needs_row: bool,
+) -> Match:
+    """The longest prefix of ``tokens[:limit]`` whose blocks (and row, if needed) exist."""
+    node = tree.roots.get(salt)
+    if node is None or limit <= 0:
+        return NO_MATCH
+    raw = tokens[:limit].tobytes()
+    path: list[Node] = []
+    while node.end + BLOCK_CELLS <= limit:
+        begin = node.end * TOKEN_BYTES
+        child = node.children.get(raw[begin : begin + BLOCK_BYTES])
+        if child is None:
+            break
+        path.append(child)
+        node = child
+    begin = node.end * TOKEN_BYTES
+    rest = raw[begin : begin + BLOCK_BYTES]
+    if needs_row:
+        return _match_checkpoint(path, node, rest)
+    return _match_cells(path, node, rest, live)
+
+
+def _match_cells(path: list[Node], node: Node, rest: bytes, live: Iterable[LiveTail]) -> Match:
+    n_best, source = 0, -1
+    for sibling in _candidates(node):
+        n = n_common(sibling.key, rest)
+        if n > n_best:
+            n_best, source = n, sibling.block
+    for sequence in live:
+        if sequence.node is node:
+            key, block = sequence.tail()
+            n = n_common(key, rest)
+            if n > n_best:
+                n_best, source = n, block
+    assert n_best < BLOCK_CELLS
+    return Match(node.end + n_best, tuple(path), source)
+
+
+def _match_checkpoint(path: list[Node], node: Node, rest: bytes) -> Match:
+    best: Checkpoint | None = None
+    for sibling in _candidates(node):
+        if not sibling.checkpoints:
+            continue
+        n = n_common(sibling.key, rest)
+        for offset, checkpoint in sibling.checkpoints.items():
+            if offset <= n and (best is None or offset > best.offset):
+                best = checkpoint
+    while best is None and path:
+        node = path.pop()
+        if node.checkpoints:
+            best = node.checkpoints[max(node.checkpoints)]
+            path.append(node)
+            break
+    if best is None:
+        return NO_MATCH
+    n_tokens = best.position
+    nodes = tuple(path[: n_tokens // BLOCK_CELLS])
+    source = best.node.block if n_tokens % BLOCK_CELLS else -1
+    return Match(n_tokens, nodes, source, best)
+
+
+def _candidates(node: Node) -> Iterator[Node]:
+    yield from islice(reversed(node.partials.values()), MAX_SIBLINGS)
+    yield from islice(reversed(node.children.values()), MAX_SIBLINGS)
+
+
+def n_common(a: bytes, b: bytes) -> int:
+    """How many int32 tokens two keys have in common at their beginning."""
+    n = min(len(a), len(b))
+    for i in range(0, n, TOKEN_BYTES):
+        if a[i : i + TOKEN_BYTES] != b[i : i + TOKEN_BYTES]:
+            return i // TOKEN_BYTES
+    return n // TOKEN_BYTES

@@ -1,0 +1,158 @@
+"""All memory of sequences behind one door: admission, counts, and the proof that nothing leaks."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from runtime.memory.match import NO_MATCH, Match, find
+from runtime.memory.pools import Pools
+from runtime.memory.sequence import Sequence
+from runtime.protocols import KVStorage, RowStorage
+from runtime.ubatch import BLOCK_CELLS, Ubatch
+
+
+def n_blocks_for(n_tokens: int) -> int:
+    """Blocks that hold ``n_tokens`` cells."""
+    return -(-n_tokens // BLOCK_CELLS)
+
+
+class Memory:
+    """One Sequence per slot over shared pools. Engine thread only; counts may be read anywhere.
+
+    ``n_ctx``: tokens that one sequence can have, alone in the pool.
+    """
+
+    def __init__(
+        self,
+        kv: KVStorage,
+        rows: RowStorage,
+        ubatch: Ubatch,
+        *,
+        n_ctx: int,
+        poison: bool = False,
+        checkpoint_spacing: int = 32,
+    ) -> None:
+        n_slots, max_blocks = ubatch.block_tables.shape
+        if rows.n_rows and rows.n_rows < n_slots:
+            raise ValueError(f"{rows.n_rows} state rows for {n_slots} slots")
+        self.pools = Pools(kv, rows, poison=poison, checkpoint_spacing=checkpoint_spacing)
+        if kv.n_blocks:
+            n_ctx = min(n_ctx, kv.n_blocks * BLOCK_CELLS, max_blocks * BLOCK_CELLS)
+        self.n_ctx = n_ctx
+        self._ubatch = ubatch
+        self._histories = np.zeros((n_slots, n_ctx), np.int32)
+        self.sequences = [
+            Sequence(i, self.pools, ubatch, self._histories[i]) for i in range(n_slots)
+        ]
+
+    def open(self, seq: Sequence, n_known: int, salt: str | None) -> int | None:
+        """Begin a sequence whose history holds ``n_known`` tokens, reusing the longest prefix.
+
+        Returns the tokens reused, or None (and changes nothing) when there are too few blocks for
+        it beside what running sequences were promised. ``salt`` None: no prefix cache.
+        """
+        match = NO_MATCH
+        if salt is not None:
+            match = self._find(seq, n_known, salt)
+        if not self._has_room(match, n_known):
+            return None
+        seq.open(salt, n_known, match)
+        return seq.n_computed
+
+    def _find(self, seq: Sequence, n_known: int, salt: str) -> Match:
+        pools = self.pools
+        live = () if pools.has_rows else [s for s in self.sequences if s.is_open]
+        # The last known token is always computed: its logits are wanted.
+        return find(pools.tree, salt, seq.history, n_known - 1, live=live, needs_row=pools.has_rows)
+
+    def _has_room(self, match: Match, n_known: int) -> bool:
+        pools = self.pools
+        if not pools.has_blocks:
+            return True
+        others = [s for s in self.sequences if s.is_open]
+        if not others:
+            return True
+        refs = pools.blocks.refs
+        n_idle_matched = sum(refs[node.block] == 0 for node in match.nodes)
+        n_needed = n_blocks_for(n_known + 1) - len(match.nodes)
+        # Each running sequence keeps room for its known tokens and one block to grow into.
+        n_promised = sum(max(0, n_blocks_for(s.n_goal + 1) - len(s.table)) + 1 for s in others)
+        return n_needed + n_promised <= pools.blocks.n_available - n_idle_matched
+
+    @property
+    def n_blocks(self) -> int:
+        return self.pools.blocks.n_blocks
+
+    @property
+    def n_blocks_free(self) -> int:
+        return self.pools.blocks.n_free
+
+    @property
+    def n_blocks_cached(self) -> int:
+        """Blocks that only the prefix cache holds."""
+        return self.pools.blocks.n_idle
+
+    @property
+    def n_rows(self) -> int:
+        return self.pools.rows.n_rows
+
+    @property
+    def n_rows_free(self) -> int:
+        return self.pools.rows.n_free
+
+    @property
+    def n_checkpoints(self) -> int:
+        return len(self.pools.rows.checkpoints)
+
+    def drop_cache(self) -> None:
+        """Forget every prefix that no running sequence holds."""
+        pools = self.pools
+        while (block := pools.blocks.oldest_idle()) >= 0:
+            pools.drop_node(pools.tree.by_block[block])
+        while (checkpoint := pools.rows.oldest()) is not None:
+            pools.drop_checkpoint(checkpoint)
+
+    def check_integrity(self) -> None:
+        """Raise AssertionError unless counts, tables, tree and rows all tell the same story."""
+        pools = self.pools
+        refs = [0] * pools.blocks.n_blocks
+        n_live: dict[str, int] = {}
+        for seq in self.sequences:
+            self._check_sequence(seq)
+            for block in seq.table:
+                refs[block] += 1
+            if seq.node is not None:
+                n_live[seq.salt] = n_live.get(seq.salt, 0) + 1
+        pools.blocks.check_integrity(refs, set(pools.tree.by_block))
+        pools.rows.check_integrity([s.row for s in self.sequences if s.row >= 0])
+        pools.tree.check_integrity()
+        assert {r.salt: r.n_live for r in pools.tree.roots.values() if r.n_live} == n_live
+        for node in pools.tree.walk():
+            parent = node.parent
+            if node.block >= 0 and node.is_full and parent is not None and parent.block >= 0:
+                assert refs[node.block] <= refs[parent.block], "a prefix is held less than its end"
+
+    def _check_sequence(self, seq: Sequence) -> None:
+        ubatch = self._ubatch
+        table = ubatch.block_tables[seq.slot, : len(seq.table)].tolist()
+        assert table == seq.table
+        assert len(set(table)) == len(table)
+        assert ubatch.state_row[seq.slot] == seq.row
+        if not seq.is_open:
+            assert not seq.table
+            assert seq.row < 0
+            assert seq.node is None
+            return
+        assert 0 <= seq.n_computed <= self.n_ctx
+        if self.pools.has_blocks:
+            assert len(seq.table) == n_blocks_for(seq.n_computed + seq.n_reserved)
+            assert seq.n_computed <= seq.n_writable <= len(seq.table) * BLOCK_CELLS
+        if self.pools.has_rows:
+            assert seq.row >= 0
+            assert bool(ubatch.state_fresh[seq.slot]) == (seq.n_computed == 0)
+        node = seq.node
+        assert node is None or node.end <= seq.n_computed
+        while node is not None and node.parent is not None:
+            assert node.block == seq.table[node.start // BLOCK_CELLS]
+            assert node.key == seq.history[node.start : node.end].tobytes()
+            node = node.parent

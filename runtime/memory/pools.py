@@ -1,0 +1,137 @@
+"""Blocks, rows and the prefix tree as one: taking memory may evict what is only cached."""
+
+from __future__ import annotations
+
+from runtime.memory.block_pool import BlockPool
+from runtime.memory.prefix_tree import BLOCK_BYTES, TOKEN_BYTES, Node, PrefixTree
+from runtime.memory.row_pool import Checkpoint, RowPool
+from runtime.protocols import KVStorage, RowStorage
+from runtime.ubatch import I32
+
+
+class Pools:
+    """What all sequences share. Engine thread only."""
+
+    __slots__ = ("blocks", "checkpoint_spacing", "has_blocks", "has_rows", "rows", "tree")
+
+    def __init__(
+        self, kv: KVStorage, rows: RowStorage, *, poison: bool, checkpoint_spacing: int
+    ) -> None:
+        self.blocks = BlockPool(kv, poison=poison)
+        self.rows = RowPool(rows, poison=poison)
+        self.tree = PrefixTree()
+        self.has_blocks = kv.n_blocks > 0
+        self.has_rows = rows.n_rows > 0
+        self.checkpoint_spacing = checkpoint_spacing
+
+    def take_blocks(self, n: int) -> list[int] | None:
+        """``n`` private blocks, evicting cached ones as needed; None (and no change) if too few."""
+        blocks = self.blocks
+        if n > blocks.n_available:
+            return None
+        while blocks.n_free < n:
+            self.drop_node(self.tree.by_block[blocks.oldest_idle()])
+        return [blocks.take() for _ in range(n)]
+
+    def take_row(self, besides: Checkpoint | None = None) -> int:
+        """A row, evicting the oldest checkpoint but ``besides`` as needed; -1 if there is none."""
+        if not self.rows.n_free:
+            victim = self.rows.oldest(besides)
+            if victim is None:
+                return -1
+            self.drop_checkpoint(victim)
+        return self.rows.take()
+
+    def drop_node(self, node: Node) -> None:
+        """Remove a leaf from the cache with its checkpoints; its block becomes free if unheld."""
+        for checkpoint in list(node.checkpoints.values()):
+            self._detach(checkpoint)
+            self.rows.give_back(checkpoint.row)
+        self.tree.remove(node)
+        if node.block >= 0:
+            self.blocks.uncache(node.block)
+
+    def drop_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Free a checkpoint's row; without blocks, also the nodes that led to it alone."""
+        node = checkpoint.node
+        self._detach(checkpoint)
+        self.rows.give_back(checkpoint.row)
+        self._prune(node)
+
+    def consume_checkpoint(self, checkpoint: Checkpoint) -> int:
+        """Take a checkpoint's own row over instead of copying it."""
+        node = checkpoint.node
+        self._detach(checkpoint)
+        self._prune(node)
+        return checkpoint.row
+
+    def keep_row(self, node: Node, offset: int, row: int) -> None:
+        """Turn a row into the checkpoint of ``node`` at ``offset``, where there is none yet."""
+        assert offset not in node.checkpoints
+        checkpoint = Checkpoint(node, offset, row)
+        node.checkpoints[offset] = checkpoint
+        self.rows.keep(checkpoint)
+
+    def absorb(self, node: Node) -> None:
+        """Drop partial siblings that ``node`` begins with; it inherits their checkpoints."""
+        parent = node.parent
+        assert parent is not None
+        if not parent.partials:
+            return
+        for partial in self.tree.covered(parent, node.key):
+            if partial is node:
+                continue
+            for offset, checkpoint in list(partial.checkpoints.items()):
+                if offset not in node.checkpoints:
+                    del partial.checkpoints[offset]
+                    node.checkpoints[offset] = checkpoint
+                    checkpoint.node = node
+            self.drop_node(partial)
+
+    def path_for(self, root: Node, tokens: I32) -> Node:
+        """The node that ends with the last of ``tokens``, created with its ancestors if missing.
+
+        Only for models without attention: their nodes exist to hold checkpoints.
+        """
+        assert not self.has_blocks
+        raw = tokens.tobytes()
+        node = root
+        for begin in range(0, len(raw), BLOCK_BYTES):
+            key = raw[begin : begin + BLOCK_BYTES]
+            child = (
+                node.children.get(key) if len(key) == BLOCK_BYTES else self.tree.covering(node, key)
+            )
+            if child is None:
+                child = self.tree.add(node, key, -1)
+                self.absorb(child)
+            node = child
+        return node
+
+    def forget(self, salt: str, tokens: I32) -> None:
+        """Drop every checkpoint on the path of ``tokens``, and its idle nodes from the end up."""
+        node = self.tree.roots.get(salt)
+        raw = tokens.tobytes()
+        path: list[Node] = []
+        while node is not None:
+            path.append(node)
+            begin = node.end * TOKEN_BYTES
+            node = node.children.get(raw[begin : begin + BLOCK_BYTES])
+        for node in reversed(path[1:]):
+            for checkpoint in list(node.checkpoints.values()):
+                self._detach(checkpoint)
+                self.rows.give_back(checkpoint.row)
+            idle = node.block < 0 or self.blocks.refs[node.block] == 0
+            if node.is_leaf and idle:
+                self.drop_node(node)
+
+    def _detach(self, checkpoint: Checkpoint) -> None:
+        del checkpoint.node.checkpoints[checkpoint.offset]
+        self.rows.unkeep(checkpoint)
+
+    def _prune(self, node: Node) -> None:
+        while node.parent is not None and node.block < 0:
+            if node.checkpoints or not node.is_leaf:
+                return
+            parent = node.parent
+            self.tree.remove(node)
+            node = parent

@@ -1,0 +1,148 @@
+"""The index of reusable prefixes: which cached blocks and checkpoints begin with which tokens.
+
+A node is one block of 16 tokens below its parent's; a partial node is the unfinished last block of
+a sequence that has ended. Children are found by their tokens themselves, never by a hash alone, and
+each cache salt has a tree of its own. The tree owns no memory: callers free what it lets go of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from runtime.memory.row_pool import Checkpoint
+from runtime.ubatch import BLOCK_CELLS
+
+TOKEN_BYTES = 4
+BLOCK_BYTES = BLOCK_CELLS * TOKEN_BYTES
+
+
+class Node:
+    """Up to 16 tokens at one place in the tree. ``key``: their int32 bytes; ``start``: how many
+    tokens come before; ``block``: the cells that hold them (-1 for a model without attention)."""
+
+    __slots__ = (
+        "block",
+        "checkpoints",
+        "children",
+        "end",
+        "key",
+        "n_live",
+        "parent",
+        "partials",
+        "salt",
+        "start",
+    )
+
+    def __init__(self, parent: Node | None, key: bytes, block: int, salt: str) -> None:
+        self.parent = parent
+        self.key = key
+        self.block = block
+        self.salt = salt
+        self.start: int = parent.end if parent is not None else 0
+        self.end: int = self.start + len(key) // TOKEN_BYTES
+        self.children: dict[bytes, Node] = {}
+        self.partials: dict[bytes, Node] = {}
+        self.checkpoints: dict[int, Checkpoint] = {}  # by offset, 1..16
+        self.n_live = 0  # of a root: running sequences that stand in its tree
+
+    @property
+    def is_full(self) -> bool:
+        return len(self.key) == BLOCK_BYTES
+
+    @property
+    def is_leaf(self) -> bool:
+        return not self.children and not self.partials
+
+
+class PrefixTree:
+    """Nodes by salt and tokens. Engine thread only."""
+
+    __slots__ = ("by_block", "roots")
+
+    def __init__(self) -> None:
+        self.roots: dict[str, Node] = {}
+        self.by_block: dict[int, Node] = {}
+
+    def enter(self, salt: str) -> Node:
+        """The root for a salt, kept in being until the matching ``leave``."""
+        root = self.roots.get(salt)
+        if root is None:
+            root = self.roots[salt] = Node(None, b"", -1, salt)
+        root.n_live += 1
+        return root
+
+    def leave(self, salt: str) -> None:
+        """Undo one ``enter``; an empty tree without sequences goes."""
+        root = self.roots[salt]
+        root.n_live -= 1
+        self._drop_root_if_unused(root)
+
+    def add(self, parent: Node, key: bytes, block: int) -> Node:
+        """A new node below ``parent``; the key is a full block or the tail of an ended sequence."""
+        node = Node(parent, key, block, parent.salt)
+        siblings = parent.children if node.is_full else parent.partials
+        assert key not in siblings
+        siblings[key] = node
+        if block >= 0:
+            self.by_block[block] = node
+        return node
+
+    def remove(self, node: Node) -> None:
+        """Take a leaf without checkpoints out."""
+        parent = node.parent
+        assert parent is not None
+        assert node.is_leaf
+        assert not node.checkpoints
+        del (parent.children if node.is_full else parent.partials)[node.key]
+        if node.block >= 0:
+            del self.by_block[node.block]
+        if parent.parent is None:
+            self._drop_root_if_unused(parent)
+
+    def covering(self, parent: Node, key: bytes) -> Node | None:
+        """A child of ``parent`` whose tokens begin with ``key``."""
+        for siblings in (parent.children, parent.partials):
+            for node in siblings.values():
+                if node.key.startswith(key):
+                    return node
+        return None
+
+    def covered(self, parent: Node, key: bytes) -> list[Node]:
+        """The partial children of ``parent`` that are a beginning of ``key``."""
+        return [node for node in parent.partials.values() if key.startswith(node.key)]
+
+    def walk(self) -> Iterator[Node]:
+        """Every node but the roots."""
+        stack = list(self.roots.values())
+        while stack:
+            node = stack.pop()
+            if node.parent is not None:
+                yield node
+            stack.extend(node.children.values())
+            stack.extend(node.partials.values())
+
+    def check_integrity(self) -> None:
+        """Raise AssertionError unless links, keys and block index agree."""
+        blocks = {}
+        for salt, root in self.roots.items():
+            assert root.salt == salt
+            assert root.n_live > 0 or not root.is_leaf, "an unused root stayed"
+        for node in self.walk():
+            parent = node.parent
+            assert parent is not None
+            assert node.salt == parent.salt
+            assert node.start == parent.end
+            siblings = parent.children if node.is_full else parent.partials
+            assert siblings[node.key] is node
+            assert node.is_full or node.is_leaf
+            assert all(0 < off <= node.end - node.start for off in node.checkpoints)
+            if node.block >= 0:
+                assert node.block not in blocks, "a block cached twice"
+                blocks[node.block] = node
+            else:
+                assert node.checkpoints or not node.is_leaf, "a node that holds nothing stayed"
+        assert blocks == self.by_block
+
+    def _drop_root_if_unused(self, root: Node) -> None:
+        if root.n_live == 0 and root.is_leaf and self.roots.get(root.salt) is root:
+            del self.roots[root.salt]

@@ -1,0 +1,90 @@
+"""The recurrent state rows: those that running sequences write and those kept as checkpoints."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from runtime.memory.eviction import FairLru
+from runtime.protocols import RowStorage
+
+if TYPE_CHECKING:
+    from runtime.memory.prefix_tree import Node
+
+
+class Checkpoint:
+    """A kept row: the state after the first ``offset`` tokens of ``node``. Never written again."""
+
+    __slots__ = ("node", "offset", "row")
+
+    def __init__(self, node: Node, offset: int, row: int) -> None:
+        self.node = node
+        self.offset = offset
+        self.row = row
+
+    @property
+    def position(self) -> int:
+        """How many tokens of the sequence the state has seen."""
+        return self.node.start + self.offset
+
+
+class RowPool:
+    """Rows are free, in use by a sequence, or checkpoints (evicted LRU). Engine thread only."""
+
+    __slots__ = ("_free", "_lru", "_poison", "_storage", "checkpoints", "n_rows")
+
+    def __init__(self, storage: RowStorage, *, poison: bool) -> None:
+        self._storage = storage
+        self._poison = poison
+        self.n_rows = storage.n_rows
+        self._free = list(range(self.n_rows - 1, -1, -1))
+        self._lru = FairLru()
+        self.checkpoints: dict[int, Checkpoint] = {}  # by row
+        if poison:
+            for row in self._free:
+                storage.fill_nan(row)
+
+    @property
+    def n_free(self) -> int:
+        return len(self._free)
+
+    def take(self) -> int:
+        """A free row. There must be one. Its content is never to be read."""
+        return self._free.pop()
+
+    def give_back(self, row: int) -> None:
+        """Free a row that is no checkpoint."""
+        assert row not in self.checkpoints
+        if self._poison:
+            self._storage.fill_nan(row)
+        self._free.append(row)
+
+    def keep(self, checkpoint: Checkpoint) -> None:
+        """Turn a row in use into a checkpoint."""
+        self.checkpoints[checkpoint.row] = checkpoint
+        self._lru.add(checkpoint.node.salt, checkpoint.row)
+
+    def unkeep(self, checkpoint: Checkpoint) -> None:
+        """Turn a checkpoint back into a row in use by the caller."""
+        del self.checkpoints[checkpoint.row]
+        self._lru.remove(checkpoint.node.salt, checkpoint.row)
+
+    def touch(self, checkpoint: Checkpoint) -> None:
+        """A checkpoint was reused."""
+        self._lru.touch(checkpoint.node.salt, checkpoint.row)
+
+    def oldest(self, besides: Checkpoint | None = None) -> Checkpoint | None:
+        """The checkpoint to evict next, if there is one other than ``besides``."""
+        row = self._lru.oldest(besides.row if besides is not None else -1)
+        return self.checkpoints[row] if row >= 0 else None
+
+    def copy(self, src: int, dst: int) -> None:
+        self._storage.copy_row(src, dst)
+
+    def check_integrity(self, in_use: list[int]) -> None:
+        """Raise AssertionError unless every row is exactly one of free, in use, checkpoint."""
+        everywhere = sorted([*self._free, *in_use, *self.checkpoints])
+        assert everywhere == list(range(self.n_rows)), "rows leaked or shared"
+        assert sorted(self._lru.keys()) == sorted(self.checkpoints)
+        for row, checkpoint in self.checkpoints.items():
+            assert checkpoint.row == row
+            assert checkpoint.node.checkpoints[checkpoint.offset] is checkpoint

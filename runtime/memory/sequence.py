@@ -1,0 +1,349 @@
+"""The memory of one running sequence: its block table and its recurrent row, moved as one.
+
+The order of a step is reserve -> forward -> commit (or rollback, if nothing was computed).
+"""
+
+from __future__ import annotations
+
+from runtime.memory.match import NO_MATCH, Match, find
+from runtime.memory.pools import Pools
+from runtime.memory.prefix_tree import Node
+from runtime.ubatch import BLOCK_CELLS, I32, Ubatch
+
+NEVER_FULL = 1 << 62
+
+
+class Sequence:
+    """One per slot, reused for request after request. Engine thread only.
+
+    ``n_computed`` tokens of ``history`` are in memory; ``n_reserved`` more may be written by the
+    forward under way and are provisional until committed. ``node`` is the deepest full block that
+    the prefix tree knows (None: this sequence neither uses nor feeds the cache).
+    """
+
+    __slots__ = (
+        "_fresh",
+        "_is_fresh",
+        "_pools",
+        "_rows",
+        "_table_row",
+        "history",
+        "is_open",
+        "last_checkpoint",
+        "n_computed",
+        "n_goal",
+        "n_reserved",
+        "n_writable",
+        "node",
+        "row",
+        "salt",
+        "slot",
+        "table",
+    )
+
+    def __init__(self, slot: int, pools: Pools, ubatch: Ubatch, history: I32) -> None:
+        self.slot = slot
+        self.history = history
+        self._pools = pools
+        self._table_row = ubatch.block_tables[slot]
+        self._rows = ubatch.state_row
+        self._fresh = ubatch.state_fresh
+        self._reset()
+
+    def _reset(self) -> None:
+        self.table: list[int] = []
+        self.n_computed = 0
+        self.n_reserved = 0
+        self.n_writable = 0  # positions below this can be written without looking
+        self.n_goal = 0  # tokens known at admission, for the memory promised to them
+        self.node: Node | None = None
+        self.salt = ""
+        self.row = -1
+        self.last_checkpoint = 0
+        self.is_open = False
+        self._is_fresh = True
+        self._rows[self.slot] = -1
+        self._fresh[self.slot] = 1
+
+    # -- the life of a sequence
+
+    def open(self, salt: str | None, n_goal: int, match: Match = NO_MATCH) -> None:
+        """Begin with the memory of a prefix. Needs the blocks that ``Memory.open`` checked for.
+
+        ``salt`` None keeps the sequence out of the prefix cache.
+        """
+        assert not self.is_open
+        pools = self._pools
+        self.is_open = True
+        self.n_goal = n_goal
+        if pools.has_blocks:
+            for node in match.nodes:
+                pools.blocks.retain(node.block)
+                self._append_block(node.block)
+        if salt is not None:
+            self.salt = salt
+            root = pools.tree.enter(salt)
+            self.node = match.nodes[-1] if match.nodes and pools.has_blocks else root
+        if pools.has_rows:
+            self._take_row(match)
+        n = match.n_tokens
+        if match.source >= 0 and n % BLOCK_CELLS and not self._copy_tail(match.source):
+            n -= n % BLOCK_CELLS
+        self.n_computed = n
+        self.last_checkpoint = n
+        self.n_writable = len(self.table) * BLOCK_CELLS if pools.has_blocks else NEVER_FULL
+
+    def _take_row(self, match: Match) -> None:
+        pools = self._pools
+        checkpoint = match.checkpoint
+        row = pools.take_row(besides=checkpoint)
+        if checkpoint is not None:
+            if row < 0:
+                row = pools.consume_checkpoint(checkpoint)
+            else:
+                pools.rows.copy(checkpoint.row, row)
+                pools.rows.touch(checkpoint)
+        assert row >= 0, "there is a row for every slot"
+        self.row = row
+        self._rows[self.slot] = row
+        self._set_fresh(checkpoint is None)
+
+    def _copy_tail(self, source: int) -> bool:
+        """Give this sequence its own copy of a partly equal block; False if none can be had."""
+        pools = self._pools
+        blocks = pools.blocks
+        blocks.retain(source)  # taking a block must not evict this one
+        taken = pools.take_blocks(1)
+        if taken is not None:
+            blocks.copy(source, taken[0])
+            blocks.release(source)
+            self._append_block(taken[0])
+            return True
+        if blocks.refs[source] == 1 and blocks.owner[source] is not None:
+            # The last block to be had is the source itself: leave the cache and use it.
+            pools.drop_node(pools.tree.by_block[source])
+            self._append_block(source)
+            return True
+        blocks.release(source)
+        assert not pools.has_rows, "admission promised a block"
+        return False
+
+    def release(self, *, keep: bool = True) -> None:
+        """End: leave a reusable prefix behind, or with ``keep`` False nothing that was computed."""
+        assert self.is_open
+        pools = self._pools
+        self.rollback()
+        if keep and self.node is not None and self.n_computed:
+            self._leave_prefix()
+        # Deepest first, so that LRU order evicts leaves before their parents.
+        for block in reversed(self.table):
+            pools.blocks.release(block)
+        if self.row >= 0:
+            pools.rows.give_back(self.row)
+        if self.node is not None:
+            if not keep:
+                pools.forget(self.salt, self.history[: self.n_computed])
+            pools.tree.leave(self.salt)
+        self._reset()
+
+    def fork(self, child: Sequence) -> None:
+        """Make an open, empty sequence equal to this one: blocks are shared, the row is copied."""
+        assert child.is_open
+        assert not child.table
+        assert not self.n_reserved
+        for block in self.table:
+            self._pools.blocks.retain(block)
+            child._append_block(block)
+        if self.row >= 0:
+            self._pools.rows.copy(self.row, child.row)
+            child._set_fresh(self._is_fresh)
+        child.node = self.node if child.node is not None else None
+        child.n_computed = self.n_computed
+        child.last_checkpoint = self.n_computed
+        if self._pools.has_blocks:
+            # The last block now has two holders: look before the next write.
+            self.n_writable = child.n_writable = self.n_computed
+
+    # -- one step
+
+    def reserve(self, n: int) -> bool:
+        """Make the next ``n`` positions writable, all or nothing; False when blocks ran out."""
+        if self.n_computed + n > self.n_writable and not self._make_writable(self.n_computed + n):
+            return False
+        self.n_reserved = n
+        return True
+
+    def _make_writable(self, end: int) -> bool:
+        pools = self._pools
+        blocks = pools.blocks
+        table = self.table
+        first = self.n_computed // BLOCK_CELLS
+        shared = [i for i in range(first, len(table)) if not blocks.is_private(table[i])]
+        n_new = max(0, -(-end // BLOCK_CELLS) - len(table))
+        taken = pools.take_blocks(len(shared) + n_new)
+        if taken is None:
+            return False
+        for i in shared:
+            block = taken.pop()
+            blocks.copy(table[i], block)
+            blocks.release(table[i])
+            table[i] = block
+            self._table_row[i] = block
+        for block in taken:
+            self._append_block(block)
+        self.n_writable = len(table) * BLOCK_CELLS
+        return True
+
+    def commit(self, n: int) -> None:
+        """The forward is done: ``n`` of the reserved tokens stay, the rest are rejected drafts."""
+        n_rejected = self.n_reserved - n
+        assert n_rejected >= 0
+        self.n_reserved = 0
+        before = self.n_computed
+        self.n_computed = before + n
+        if self._is_fresh and self.row >= 0:
+            self._set_fresh(False)
+        if n_rejected:
+            self._rewind(self.n_computed)
+        if self.n_computed // BLOCK_CELLS != before // BLOCK_CELLS:
+            self._index_blocks()
+
+    def rollback(self) -> None:
+        """Undo a reservation of which nothing was computed."""
+        if self.n_reserved:
+            self.n_reserved = 0
+            self._cut_table()
+
+    def truncate(self, n: int) -> int:
+        """Forget computed tokens from position ``n`` on; returns the new ``n_computed``.
+
+        It is below ``n`` where the row cannot be had at ``n``: the scheduler catches up.
+        """
+        assert not self.n_reserved
+        assert 0 <= n <= self.n_computed
+        if n < self.n_computed:
+            self._rewind(n)
+        return self.n_computed
+
+    def _rewind(self, n: int) -> None:
+        pools = self._pools
+        if self.row >= 0:
+            match = NO_MATCH
+            if self.node is not None:
+                match = find(pools.tree, self.salt, self.history, n, needs_row=True)
+            n = match.n_tokens
+            if match.checkpoint is not None:
+                pools.rows.copy(match.checkpoint.row, self.row)
+            self._set_fresh(match.checkpoint is None)
+        self.n_computed = n
+        self.last_checkpoint = min(self.last_checkpoint, n)
+        while self.node is not None and self.node.end > n:
+            self.node = self.node.parent
+        self._cut_table()
+
+    # -- the prefix cache
+
+    def tail(self) -> tuple[bytes, int]:
+        """The tokens of the block being filled, and the block."""
+        assert self.node is not None
+        start = self.node.end
+        if start == self.n_computed:
+            return b"", -1
+        return self.history[start : self.n_computed].tobytes(), self.table[start // BLOCK_CELLS]
+
+    def checkpoint(self) -> bool:
+        """Keep a copy of the row at ``n_computed``, a block boundary; False if it cannot be had."""
+        pools = self._pools
+        n = self.n_computed
+        if self.row < 0 or self.node is None or n == 0 or n % BLOCK_CELLS:
+            return False
+        existing = self.node.checkpoints.get(BLOCK_CELLS)
+        if existing is not None and self.node.end == n:
+            pools.rows.touch(existing)
+            self.last_checkpoint = n
+            return True
+        row = pools.take_row()
+        if row < 0:
+            return False
+        node = self._node_at_end()
+        self.last_checkpoint = n
+        if BLOCK_CELLS in node.checkpoints:  # only without attention: the path was not known
+            pools.rows.give_back(row)
+        else:
+            pools.rows.copy(self.row, row)
+            pools.keep_row(node, BLOCK_CELLS, row)
+        return True
+
+    def _index_blocks(self) -> None:
+        """Show newly filled blocks to the prefix tree; where it has an equal one, use that."""
+        node = self.node
+        pools = self._pools
+        if node is None or not pools.has_blocks:
+            return
+        blocks = pools.blocks
+        while node.end + BLOCK_CELLS <= self.n_computed:
+            i = node.end // BLOCK_CELLS
+            own = self.table[i]
+            key = self.history[node.end : node.end + BLOCK_CELLS].tobytes()
+            child = node.children.get(key)
+            if child is None:
+                child = pools.tree.add(node, key, own)
+                blocks.cache(own, self.salt)
+                pools.absorb(child)
+            elif child.block != own:
+                blocks.retain(child.block)
+                blocks.release(own)
+                self.table[i] = child.block
+                self._table_row[i] = child.block
+            node = child
+        self.node = node
+
+    def _leave_prefix(self) -> None:
+        """Cache the unfinished last block; give the row itself away as a checkpoint."""
+        pools = self._pools
+        worth = self.n_computed - self.last_checkpoint >= pools.checkpoint_spacing
+        donate = self.row >= 0 and worth
+        if not pools.has_blocks and not donate:
+            return
+        node = self._node_at_end()
+        offset = self.n_computed - node.start
+        if donate and offset not in node.checkpoints:
+            pools.keep_row(node, offset, self.row)
+            self.row = -1
+
+    def _node_at_end(self) -> Node:
+        """The node that holds the last computed token, cached now if it was not."""
+        pools = self._pools
+        node = self.node
+        assert node is not None
+        if not pools.has_blocks:
+            return pools.path_for(node, self.history[: self.n_computed])
+        key, block = self.tail()
+        if not key:
+            return node
+        found = pools.tree.covering(node, key)
+        if found is None:
+            found = pools.tree.add(node, key, block)
+            pools.blocks.cache(block, self.salt)
+            pools.absorb(found)
+        else:
+            pools.blocks.touch(found.block)
+        return found
+
+    # -- small helpers
+
+    def _append_block(self, block: int) -> None:
+        self._table_row[len(self.table)] = block
+        self.table.append(block)
+
+    def _cut_table(self) -> None:
+        if not self._pools.has_blocks:
+            return
+        n_blocks = -(-self.n_computed // BLOCK_CELLS)
+        while len(self.table) > n_blocks:
+            self._pools.blocks.release(self.table.pop())
+        self.n_writable = self.n_computed
+
+    def _set_fresh(self, is_fresh: bool) -> None:
+        self._is_fresh = is_fresh
+        self._fresh[self.slot] = is_fresh
