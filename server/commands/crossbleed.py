@@ -33,9 +33,9 @@ def crossbleed(
 ) -> None:
     """Test that a live OpenAI-compatible server never mixes up its clients.
 
-    codeword: each client's prompt holds its own random word, no answer may hold another's.
-    identical: equal greedy prompts sent at once get one distinct answer.
-    solo: each answer and its logprobs in the crowd equal those of the same request sent alone.
+    - codeword: each client's prompt holds its own random word, no answer may hold another's
+    - identical: equal greedy prompts sent at once get one distinct answer
+    - solo: each answer and its logprobs in the crowd equal those of the same request sent alone
 
     Exit status 0: all passed, 1: a check failed, 2: the server could not be asked.
     """

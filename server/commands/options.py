@@ -1,4 +1,4 @@
-"""Command-line options that can also be given as SLOTMUX_*, and the options several commands share."""
+"""Command-line options, each also a SLOTMUX_* variable, and those that several commands share."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def argument(name: str, help: str, **settings: Any) -> Any:
     return typer.Argument(metavar=name, help=help, show_default=False, **settings)
 
 
-MODEL_HELP = "GGUF file, hf:USER/REPO[:QUANT], or 'default' (SmolLM2-135M-Instruct)."
+MODEL_HELP = "GGUF file, hf:USER/REPO[:QUANT], or 'demo' (SmolLM2-135M-Instruct)."
 
 ModelArg = Annotated[str, argument("MODEL", MODEL_HELP)]
 ThreadsOpt = Annotated[

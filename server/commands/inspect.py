@@ -1,0 +1,120 @@
+"""`slotmux inspect`: what a model file holds and what it needs, without loading it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from server.commands.loading import locate
+from server.commands.options import CacheTypeKOpt, CacheTypeVOpt, JsonOpt, ModelArg, option
+
+if TYPE_CHECKING:
+    from runtime.gguf import GGUFFile
+
+MAX_VALUE_CHARS = 60
+MAX_LISTED = 8
+
+
+def inspect(
+    model: ModelArg,
+    ctx_size: Annotated[
+        int, option("--ctx-size", "-c", min=0, help="Tokens a sequence; 0: as trained.")
+    ] = 0,
+    parallel: Annotated[int, option("--parallel", min=1, help="Slots.")] = 4,
+    cache_type_k: CacheTypeKOpt = "f16",
+    cache_type_v: CacheTypeVOpt = "f16",
+    as_json: JsonOpt = False,
+) -> None:
+    """Print a model's hyper-parameters, its tensor types, and the memory that serving it needs."""
+    from runtime.gguf import open_gguf
+    from server.commands.memory import memory_needed
+    from server.commands.weights import bytes_by_type
+
+    file = open_gguf(locate(model))
+    memory = memory_needed(file, parallel, ctx_size, cache_type_k, cache_type_v)
+    types = bytes_by_type(file)
+    if as_json:
+        report = {
+            "files": [str(path) for path in file.paths],
+            "architecture": file.architecture,
+            "n_params": n_params(file),
+            "metadata": {key: _plain(file.metadata[key]) for key in file.metadata},
+            "tensor_types": {name: {"n": n, "bytes": size} for name, (n, size) in types.items()},
+            "memory": memory,
+        }
+        print(json.dumps(report))
+        return
+    console = Console()
+    _print_metadata(console, file)
+    _print_types(console, types)
+    _print_memory(console, memory)
+
+
+def n_params(file: GGUFFile) -> int:
+    """Numbers in all tensors together."""
+    return sum(tensor.n_elements for tensor in file.tensors.values())
+
+
+def _print_metadata(console: Console, file: GGUFFile) -> None:
+    name = file.metadata.get_str("general.name", file.paths[0].name)
+    console.print(
+        f"[bold]{escape(name)}[/]  {file.architecture}, {n_params(file) / 1e6:.1f}M parameters,"
+        f" {_size(file.n_bytes)} in {len(file.paths)} file(s)",
+        highlight=False,
+    )
+    table = _table("Hyper-parameters", "key", "value")
+    for key in file.metadata:
+        table.add_row(key, escape(_summary(file.metadata[key])))
+    console.print(table)
+
+
+def _print_types(console: Console, types: Any) -> None:
+    table = _table("Tensors", "type", "tensors", "bytes")
+    for name, (n_tensors, n_bytes) in types.items():
+        table.add_row(name, str(n_tensors), _size(n_bytes))
+    console.print(table)
+
+
+def _print_memory(console: Console, memory: dict[str, int]) -> None:
+    table = _table("Memory", "what", "bytes")
+    for key, label in (
+        ("weights_bytes", "weights"),
+        ("kv_bytes", f"KV cells, {memory['n_slots']} slots of {memory['n_ctx']} tokens"),
+        ("total_bytes", "together"),
+    ):
+        table.add_row(label, _size(memory[key]))
+    console.print(table)
+
+
+def _table(title: str, *headings: str) -> Table:
+    return Table(*headings, box=None, title=f"\n{title}", title_justify="left", title_style="bold")
+
+
+def _plain(value: Any) -> Any:
+    """A metadata value as JSON; an array as its length and first items."""
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if isinstance(value, list) and len(value) > MAX_LISTED:
+        return {"length": len(value), "first": value[:MAX_LISTED]}
+    return value
+
+
+def _summary(value: Any) -> str:
+    """A metadata value in one short line that no control character leaves."""
+    plain = _plain(value)
+    if isinstance(plain, dict):
+        text = f"{plain['length']} items: {plain['first']}"
+    elif isinstance(plain, str):
+        text = ascii(plain)[1:-1]
+    else:
+        text = f"{plain:g}" if isinstance(plain, float) else str(plain)
+    return text if len(text) <= MAX_VALUE_CHARS else text[:MAX_VALUE_CHARS] + "..."
+
+
+def _size(n_bytes: int) -> str:
+    return f"{n_bytes / 2**20:.1f} MiB"

@@ -1,0 +1,84 @@
+"""`slotmux logits`: the logits of every position, for comparing with other runtimes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from rich.console import Console
+
+from runtime.protocols import Model
+from server.commands.loading import load, locate
+from server.commands.options import (
+    CacheTypeKOpt,
+    CacheTypeVOpt,
+    IsaOpt,
+    ModelArg,
+    ThreadsOpt,
+    UbatchOpt,
+    option,
+)
+from server.commands.sequences import Outputs, Sequences
+
+
+def logits(
+    model: ModelArg,
+    tokens: Annotated[str, option("--tokens", help="Token ids as a JSON list: '[1,2,3]'.")],
+    out: Annotated[Path, option("--out", "-o", help="NumPy file to write.", dir_okay=False)],
+    ubatch: UbatchOpt = 512,
+    threads: ThreadsOpt = 0,
+    isa: IsaOpt = "auto",
+    cache_type_k: CacheTypeKOpt = "f16",
+    cache_type_v: CacheTypeVOpt = "f16",
+) -> None:
+    """Write the float32 logits of every position of a token list, [n_tokens, n_vocab], as .npy.
+
+    The tokens are computed from position 0 exactly as given: no BOS is added.
+    """
+    ids = _parse_tokens(tokens)
+    loaded = load(
+        locate(model),
+        n_ctx=len(ids),
+        n_ubatch=min(ubatch, len(ids)),
+        n_threads=threads,
+        isa=isa,
+        cache_type_k=cache_type_k,
+        cache_type_v=cache_type_v,
+    )
+    try:
+        outside = [i for i in ids if not 0 <= i < loaded.n_vocab]
+        if outside:
+            raise typer.BadParameter(
+                f"token {outside[0]} is not in a vocabulary of {loaded.n_vocab}"
+            )
+        write_logits(loaded, ids, out)
+    finally:
+        loaded.close()
+    Console(stderr=True).print(f"{out}: float32 [{len(ids)}, {loaded.n_vocab}]", highlight=False)
+
+
+def write_logits(model: Model, tokens: list[int], out: Path) -> None:
+    """Compute a sequence from its start and write each ubatch's logits as they come: the whole
+    table of a long sequence need not fit in memory."""
+    sequences = Sequences(model, 1, len(tokens))
+    n_step = min(model.ubatch.n_ubatch, model.ubatch.max_outputs)
+    shape = (len(tokens), model.n_vocab)
+    with out.open("wb") as file:
+        header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        for start in range(0, len(tokens), n_step):
+            rows = sequences.forward({0: tokens[start : start + n_step]}, Outputs.ALL)
+            file.write(np.ascontiguousarray(rows, "<f4").tobytes())
+
+
+def _parse_tokens(text: str) -> list[int]:
+    try:
+        ids = json.loads(text)
+    except ValueError:
+        ids = None
+    if not isinstance(ids, list) or not ids or any(type(i) is not int for i in ids):
+        raise typer.BadParameter("--tokens takes a JSON list of integers, such as '[1,2,3]'")
+    return ids

@@ -1,0 +1,154 @@
+"""`slotmux perplexity`: how well a model predicts a text; equal however sequences are packed."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+
+from runtime.protocols import Model
+from server.commands.loading import load, locate
+from server.commands.options import (
+    CacheTypeKOpt,
+    CacheTypeVOpt,
+    CommandError,
+    IsaOpt,
+    JsonOpt,
+    ModelArg,
+    ThreadsOpt,
+    UbatchOpt,
+    argument,
+    option,
+)
+from server.commands.sequences import Outputs, Sequences
+
+
+def perplexity(
+    model: ModelArg,
+    file: Annotated[Path, argument("FILE", "UTF-8 text.", exists=True, dir_okay=False)],
+    ctx: Annotated[int, option("--ctx", "-c", min=2, help="Tokens of one sequence.")] = 512,
+    sequences: Annotated[
+        int, option("--sequences", "-s", min=1, help="Sequences computed together.")
+    ] = 4,
+    ubatch: UbatchOpt = 512,
+    threads: ThreadsOpt = 0,
+    isa: IsaOpt = "auto",
+    cache_type_k: CacheTypeKOpt = "f16",
+    cache_type_v: CacheTypeVOpt = "f16",
+    as_json: JsonOpt = False,
+) -> None:
+    """Print the perplexity of a text.
+
+    The text is cut into sequences of --ctx tokens, each computed from its own start; every token
+    but a sequence's first is scored. The value does not depend on --sequences or --ubatch-size.
+    """
+    path = locate(model)
+    chunks = _chunks(path, file, ctx)
+    n_seqs = min(sequences, len(chunks))
+    loaded = load(
+        path,
+        n_ctx=max(len(chunk) for chunk in chunks),
+        n_slots=n_seqs,
+        n_ubatch=ubatch,
+        n_threads=threads,
+        isa=isa,
+        cache_type_k=cache_type_k,
+        cache_type_v=cache_type_v,
+    )
+    say = Console(stderr=True).print
+    try:
+        n_chunks = len(chunks)
+        logprobs = score(loaded, chunks, n_seqs, lambda n: say(f"{n} of {n_chunks} sequences"))
+    finally:
+        loaded.close()
+    _report(np.concatenate(logprobs), n_chunks, ctx, as_json)
+
+
+def score(
+    model: Model, chunks: list[list[int]], n_seqs: int, progress: Callable[[int], None]
+) -> list[NDArray[np.float64]]:
+    """Log-probabilities of the tokens of each chunk but its first, ``n_seqs`` chunks at a time."""
+    sequences = Sequences(model, n_seqs, max(len(chunk) for chunk in chunks))
+    n_step = min(model.ubatch.n_ubatch, model.ubatch.max_outputs)
+    results: list[NDArray[np.float64]] = []
+    for first in range(0, len(chunks), n_seqs):
+        results += _score_together(sequences, chunks[first : first + n_seqs], n_step)
+        progress(len(results))
+    return results
+
+
+def _score_together(
+    sequences: Sequences, chunks: list[list[int]], n_step: int
+) -> list[NDArray[np.float64]]:
+    """One sequence a chunk, packed into the same forwards with equal shares."""
+    sequences.reset()
+    logprobs = [np.zeros(len(chunk) - 1) for chunk in chunks]
+    n_share = max(n_step // len(chunks), 1)
+    while any(n < len(chunk) - 1 for n, chunk in zip(sequences.n_computed, chunks, strict=False)):
+        starts = list(sequences.n_computed)
+        runs: dict[int, list[int]] = {}
+        n_left = n_step
+        for seq, chunk in enumerate(chunks):
+            # The last token predicts nothing that is in the text: it is not computed.
+            run = chunk[starts[seq] : min(starts[seq] + min(n_share, n_left), len(chunk) - 1)]
+            if run:
+                runs[seq] = run
+                n_left -= len(run)
+        rows = iter(sequences.forward(runs, Outputs.ALL))
+        for seq, run in runs.items():
+            for position in range(starts[seq], starts[seq] + len(run)):
+                logprobs[seq][position] = _logprob(next(rows), chunks[seq][position + 1])
+    return logprobs
+
+
+def _logprob(logits: NDArray[np.float32], token_id: int) -> float:
+    shifted = logits.astype(np.float64) - logits.max()
+    return float(shifted[token_id] - math.log(np.exp(shifted).sum()))
+
+
+def _chunks(model: Path, file: Path, n_ctx: int) -> list[list[int]]:
+    """The text's tokens in pieces that fill ``n_ctx`` with what the model adds before a text."""
+    from runtime.gguf import open_gguf
+    from runtime.tokenizer import Tokenizer
+
+    tokenizer = Tokenizer.from_metadata(open_gguf(model).metadata)
+    try:
+        text = file.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise CommandError(f"{file}: not UTF-8: {error.reason} at byte {error.start}") from error
+    ids = tokenizer.encode(text, add_special=False)
+    # BOS, where the model wants one before every text.
+    prefix = [i for i in tokenizer.encode("")[:1] if i == tokenizer.bos_id]
+    n_text = n_ctx - len(prefix)
+    pieces = [prefix + ids[start : start + n_text] for start in range(0, len(ids), n_text)]
+    chunks = [piece for piece in pieces if len(piece) >= 2]
+    if not chunks:
+        raise CommandError(f"{file}: too short, nothing to predict")
+    return chunks
+
+
+def _report(logprobs: NDArray[np.float64], n_chunks: int, n_ctx: int, as_json: bool) -> None:
+    n_tokens = len(logprobs)
+    mean = math.fsum(logprobs) / n_tokens
+    value = math.exp(-mean)
+    # Standard error of the mean log-probability, carried through exp.
+    variance = math.fsum((logprobs - mean) ** 2) / max(n_tokens - 1, 1)
+    error = value * math.sqrt(variance / n_tokens)
+    if as_json:
+        report = {
+            "perplexity": value,
+            "standard_error": error,
+            "mean_logprob": mean,
+            "n_tokens": n_tokens,
+            "n_sequences": n_chunks,
+            "n_ctx": n_ctx,
+        }
+        print(json.dumps(report))
+    else:
+        print(f"perplexity {value:.4f} +/- {error:.4f}  ({n_tokens} tokens, {n_chunks} sequences)")

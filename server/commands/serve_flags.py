@@ -1,0 +1,152 @@
+"""The flags of `slotmux serve`, made from Settings: names, types and defaults come from there,
+words and order from here."""
+
+from __future__ import annotations
+
+import inspect
+import types
+import typing
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, get_args, get_origin
+
+import typer
+from pydantic import SecretStr
+from pydantic.fields import FieldInfo
+
+from server.commands.options import MODEL_HELP
+from server.settings import Settings
+
+POSITIONAL = "model"
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """What the help says of one setting; ``short`` are further names of its flag."""
+
+    help: str
+    short: tuple[str, ...] = ()
+
+
+PANELS: dict[str, dict[str, Flag]] = {
+    "Model and memory": {
+        "parallel": Flag("Requests served at the same time (slots).", ("-np",)),
+        "ctx_size": Flag("Most tokens of one request; 0: what the model was trained for.", ("-c",)),
+        "kv_size": Flag("KV cells shared by all slots; 0: slots times --ctx-size."),
+        "threads": Flag("Threads of the team; 0: one per physical core.", ("-t",)),
+        "batch_size": Flag("Upper bound of --ubatch-size, as in llama-server.", ("-b",)),
+        "ubatch_size": Flag("Most tokens of one forward.", ("-ub",)),
+        "isa": Flag("Instruction set of the kernels."),
+        "cache_type_k": Flag("Type of K cells.", ("-ctk",)),
+        "cache_type_v": Flag("Type of V cells.", ("-ctv",)),
+        "mem_limit": Flag("Refuse to start above this many bytes; 0: the machine's memory."),
+        "poison_freed": Flag("Debugging: fill freed memory with NaN."),
+        "cache_dir": Flag("Downloads and compiled kernels; default: the user's cache folder."),
+        "hf_token": Flag("Token for the Hugging Face hub (also HF_TOKEN)."),
+        "hf_endpoint": Flag("Address of the hub (also HF_ENDPOINT)."),
+    },
+    "Listening and access": {
+        "host": Flag("Address to listen on; others than loopback need an API key."),
+        "port": Flag("Port to listen on; 0: any free one."),
+        "alias": Flag("Names that requests may call the model by, separated by commas.", ("-a",)),
+        "api_key": Flag("Accepted API keys, separated by commas."),
+        "api_key_file": Flag("File of accepted API keys, one a line."),
+        "insecure_no_key": Flag("Listen beyond loopback without a key: something else guards."),
+        "cors_origins": Flag("Origins that browsers may call from, separated by commas; *: any."),
+        "allowed_hosts": Flag("Further names that clients may call this server by."),
+        "metrics": Flag("Who may read /metrics."),
+        "slots": Flag("Who may read /slots."),
+        "props": Flag("Who may read /props."),
+    },
+    "Answers": {
+        "n_predict": Flag(
+            "Tokens of an answer when a request does not say; -1: no bound.", ("-n",)
+        ),
+        "chat_template_file": Flag("Jinja template to use instead of the model's own."),
+    },
+    "Limits and times": {
+        "max_queue": Flag("Requests that may wait; more are answered 429."),
+        "max_connections": Flag("Connections open at the same time."),
+        "header_timeout": Flag("Seconds to send the headers of a request."),
+        "body_timeout": Flag("Seconds to send the body of a request."),
+        "queue_timeout": Flag("Seconds a request may wait for a slot."),
+        "first_token_timeout": Flag("Seconds to the first token."),
+        "request_timeout": Flag("Seconds for a whole request."),
+        "write_timeout": Flag("Seconds a client may take to read what was sent."),
+        "sse_ping_interval": Flag("Seconds of silence after which a stream gets a comment."),
+        "drain_timeout": Flag("Seconds that running requests get after SIGTERM."),
+        "log_level": Flag("Least severe log lines to write."),
+    },
+}
+
+
+def with_settings_flags(command: Callable[..., None]) -> Callable[..., None]:
+    """Give ``command``, which takes **flags, one option a setting. A flag that is not given is
+    None, so that the environment and then the default decide."""
+    parameters = [_model_argument()]
+    for panel, flags in PANELS.items():
+        parameters += [_option(name, flag, panel) for name, flag in flags.items()]
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: p.annotation for p in parameters}
+    return command
+
+
+def _model_argument() -> inspect.Parameter:
+    default = typer.Argument(
+        None, metavar="MODEL", help=f"{MODEL_HELP} [default: demo]", show_default=False
+    )
+    return inspect.Parameter(
+        POSITIONAL, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default, annotation=str | None
+    )
+
+
+def _option(name: str, flag: Flag, panel: str) -> inspect.Parameter:
+    field = Settings.model_fields[name]
+    kind = _value_type(field.annotation)
+    long = "--" + name.replace("_", "-")
+    names = (f"{long}/--no-{name.replace('_', '-')}",) if kind is bool else (long,)
+    default = typer.Option(
+        None,
+        *names,
+        *flag.short,
+        help=f"{flag.help}{_choices(field.annotation)}{_default(field)}",
+        metavar=_metavar(kind),
+        show_default=False,
+        rich_help_panel=panel,
+    )
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind | None
+    )
+
+
+def _value_type(annotation: Any) -> type:
+    """What the command line parses; Settings checks ranges and choices, and names the flag."""
+    options = _without_none(annotation)
+    return options if options in (int, float, bool) else str
+
+
+def _without_none(annotation: Any) -> Any:
+    """The one type of ``X | None`` and of ``Annotated[X, ...]``."""
+    if get_origin(annotation) is typing.Annotated:
+        return _without_none(get_args(annotation)[0])
+    if get_origin(annotation) in (types.UnionType, typing.Union):
+        return _without_none(next(a for a in get_args(annotation) if a is not type(None)))
+    return annotation
+
+
+def _choices(annotation: Any) -> str:
+    kind = _without_none(annotation)
+    if get_origin(kind) is not Literal:
+        return ""
+    return f" One of {', '.join(get_args(kind))}."
+
+
+def _default(field: FieldInfo) -> str:
+    value = field.default
+    if value is None or value == () or value is False or isinstance(value, SecretStr):
+        return ""
+    return f" [default: {value}]"
+
+
+def _metavar(kind: type) -> str | None:
+    return {int: "N", float: "SECONDS", str: "TEXT"}.get(kind)

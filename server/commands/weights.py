@@ -1,0 +1,38 @@
+"""How many bytes of a file's weights one forward reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from runtime.gguf import GGUFFile
+
+
+def bytes_per_forward(file: GGUFFile) -> int:
+    """Bytes of weights, as stored in the file, that computing one token reads.
+
+    Of an embedding table that is not also the output matrix one row counts as nothing, of experts
+    the share that a token uses. A forward of more tokens reads more experts, never less.
+    """
+    is_tied = "output.weight" not in file.tensors
+    share = _expert_share(file)
+    n_bytes = 0.0
+    for name, tensor in file.tensors.items():
+        if name == "token_embd.weight" and not is_tied:
+            continue
+        n_bytes += tensor.n_bytes * (share if "_exps." in name else 1.0)
+    return round(n_bytes)
+
+
+def _expert_share(file: GGUFFile) -> float:
+    n_experts = file.metadata.get_u32(f"{file.architecture}.expert_count", 0)
+    n_used = file.metadata.get_u32(f"{file.architecture}.expert_used_count", 0)
+    return n_used / n_experts if n_experts else 1.0
+
+
+def bytes_by_type(file: GGUFFile) -> Mapping[str, tuple[int, int]]:
+    """Per tensor type, the number of tensors and their bytes; the largest first."""
+    totals: dict[str, tuple[int, int]] = {}
+    for tensor in file.tensors.values():
+        n_tensors, n_bytes = totals.get(tensor.type.name, (0, 0))
+        totals[tensor.type.name] = (n_tensors + 1, n_bytes + tensor.n_bytes)
+    return dict(sorted(totals.items(), key=lambda item: -item[1][1]))
