@@ -1,4 +1,4 @@
-"""Carries Outputs from the engine thread to the event loop: one wake-up per step, not per request."""
+"""Carries Outputs from the engine thread to the event loop: one wake-up a step for all requests."""
 
 from __future__ import annotations
 

@@ -7,6 +7,8 @@ from typing import Any
 import orjson
 from starlette.responses import Response
 
+from server.linger import LingerResponse
+
 
 class ApiError(Exception):
     """A refusal with its HTTP status. ``message`` may be shown: it never holds a client's text."""
@@ -42,16 +44,16 @@ class ApiError(Exception):
         return {"error": error | self.extra}
 
     def response(self) -> Response:
-        """The whole HTTP response."""
-        return json_response(self.body(), self.status, self.headers)
+        """The whole HTTP response; one that closes the connection lingers first."""
+        kind = LingerResponse if "Connection" in self.headers else Response
+        content = orjson.dumps(self.body())
+        return kind(content, self.status, self.headers, "application/json")
 
     def __str__(self) -> str:
         return f"{self.status} {self.code}"
 
 
-def json_response(
-    body: Any, status: int = 200, headers: dict[str, str] | None = None
-) -> Response:
+def json_response(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """A response with a JSON body."""
     return Response(orjson.dumps(body), status, headers, "application/json")
 

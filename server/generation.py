@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from runtime.request import FinishReason, Output, Request, Usage
-from server.errors import ApiError, engine_dead, internal, shutting_down, timed_out
+from server.errors import ApiError, engine_dead, internal, shutting_down, timed_out, unavailable
 
 if TYPE_CHECKING:
     from server.admission import Admission
@@ -24,7 +24,8 @@ class Sink:
 
     generation: Generation
     base: int
-    request: Request | None = None
+    request: Request
+    n_choices: int
     n_unfinished: int = 0
 
     def receive(self, outputs: list[Output], now: float) -> None:
@@ -37,8 +38,7 @@ class Timeline:
     """Moments on the event loop's clock."""
 
     start: float
-    first: float = 0.0
-    last: float = 0.0
+    first: float = 0.0  # when the first Output came; 0 = not yet
 
 
 @dataclass(slots=True, eq=False)
@@ -64,8 +64,10 @@ class Generation:
         for output in outputs:
             if output.finish_reason is not None:
                 self._finish(sink, output)
-            self._pending.append((sink.base + output.index, output))
-        self._observe(outputs, now)
+            if self.failure is None:
+                self._pending.append((sink.base + output.index, output))
+        if self.timeline.first == 0.0:
+            self.timeline.first = now
         if len(self._pending) > MAX_PENDING:
             self.fail(timed_out("the client reads too slowly"))
         self._wake()
@@ -89,14 +91,18 @@ class Generation:
         """Whether all choices have finished (their last Outputs may still be pending)."""
         return self.n_unfinished == 0
 
-    async def next(self, timeout: float | None = None) -> list[Choice]:
-        """All Outputs since the last call, at least one; none after ``timeout`` seconds of silence.
+    async def next(self) -> list[Choice]:
+        """All Outputs since the last call; none if ``nudge`` ended the wait.
 
-        Raises the ApiError that ended the generation.
+        Once they are all delivered, raises the ApiError that ended the generation, if any.
         """
         if not self._pending and self.failure is None:
-            await self._wait(timeout)
-        if self.failure is not None:
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        if self.failure is not None and not self._pending:
             raise self.failure
         pending, self._pending = self._pending, []
         return pending
@@ -104,17 +110,6 @@ class Generation:
     def nudge(self) -> None:
         """Makes a waiting ``next`` return without Outputs."""
         self._wake()
-
-    async def _wait(self, timeout: float | None) -> None:
-        loop = asyncio.get_running_loop()
-        self._waiter = loop.create_future()
-        timer = None if timeout is None else loop.call_later(timeout, self._wake)
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
-            if timer is not None:
-                timer.cancel()
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -129,34 +124,18 @@ class Generation:
         self.finishes[index] = reason
         if output.usage is not None:
             self.usages[index] = output.usage
-        if reason is FinishReason.ERROR:
+        if reason in (FinishReason.ERROR, FinishReason.ABORT):
             self.fail(self._error_of(output))
-        elif reason is FinishReason.ABORT:
-            self.fail(shutting_down())
 
     def _error_of(self, output: Output) -> ApiError:
-        if not self.admission.engine.is_alive:
-            return engine_dead()
-        if output.error is None:
-            return internal()
-        return ApiError(500, output.error, code="generation_failed")
-
-    def _observe(self, outputs: list[Output], now: float) -> None:
-        n_tokens = 0
-        for output in outputs:
-            n_tokens += len(output.token_ids)
-        if n_tokens == 0:
-            return
-        latencies = self.admission.latencies
-        timeline = self.timeline
-        if timeline.first == 0.0:
-            timeline.first = now
-            latencies.first_token.observe(now - timeline.start)
-        else:
-            latencies.inter_token.observe(now - timeline.last)
-        timeline.last = now
+        """What the engine said, with a status: only "server_error" is a bug of ours."""
+        if output.error_code == "queue_timeout":
+            return unavailable("The request waited too long for a slot.", "queue_timeout", 5)
+        if output.error_code == "server_shutdown" or output.finish_reason is FinishReason.ABORT:
+            return shutting_down()
+        return internal() if self.admission.engine.is_alive else engine_dead()
 
     def _abort_requests(self) -> None:
         for sink in self.sinks:
-            if sink.n_unfinished > 0 and sink.request is not None:
+            if sink.n_unfinished > 0:
                 self.admission.engine.abort(sink.request.id)

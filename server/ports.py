@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from runtime.request import Request
+from runtime.stats import EngineStats
 
 
 class EnginePort(Protocol):
@@ -23,8 +24,8 @@ class EnginePort(Protocol):
     def abort(self, request_id: int) -> None:
         """Ends a request; no-op when it is unknown or finished."""
 
-    def stats(self) -> Any:
-        """A snapshot of counters (runtime.engine.EngineStats)."""
+    def stats(self) -> EngineStats:
+        """A snapshot of counters."""
 
     @property
     def is_alive(self) -> bool:
@@ -57,6 +58,14 @@ class TokenizerPort(Protocol):
         """Raw bytes of one token."""
 
 
+class RenderedPort(Protocol):
+    """runtime.tokenizer.Rendered: a chat prompt that remembers what came from users."""
+
+    @property
+    def text(self) -> str:
+        """The prompt as it is meant to be read."""
+
+
 class TemplatePort(Protocol):
     """server.chat_template.ChatTemplate."""
 
@@ -67,5 +76,5 @@ class TemplatePort(Protocol):
         tools: list[dict[str, Any]] | None = None,
         add_generation_prompt: bool = True,
         kwargs: Mapping[str, Any],
-    ) -> Any:
-        """A rendered prompt (runtime.tokenizer.Rendered)."""
+    ) -> RenderedPort:
+        """A rendered prompt."""

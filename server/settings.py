@@ -1,4 +1,4 @@
-"""What the operator chose: flags and SLOTMUX_* variables. The only place that reads the environment."""
+"""What the operator chose, by flags and SLOTMUX_*. Nothing else reads the environment."""
 
 from __future__ import annotations
 
@@ -6,7 +6,14 @@ import ipaddress
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    AliasChoices,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 Access = Literal["key", "public", "off"]
@@ -33,7 +40,9 @@ class Settings(BaseSettings):
     model: str | None = None
     alias: _Texts = ()  # names clients may use; empty = the model's own
     parallel: int = Field(4, ge=1, le=256)  # slots
-    ctx_size: int = Field(0, ge=0)  # most tokens of one sequence; 0 = what the model was trained for
+    ctx_size: int = Field(
+        0, ge=0
+    )  # most tokens of one sequence; 0 = what the model was trained for
     kv_size: int = Field(0, ge=0)  # KV cells shared by all slots; 0 = parallel * ctx_size
     batch_size: int = Field(2048, ge=1, le=65_536)
     ubatch_size: int = Field(512, ge=1, le=65_536)

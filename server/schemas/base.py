@@ -13,6 +13,14 @@ from server.errors import ApiError, invalid
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
 
 
+Identities = dict[str, tuple[Any, ...]]
+
+
+def only_null(names: str) -> Identities:
+    """Unsupported parameters, separated by blanks, of which no value but null asks for nothing."""
+    return dict.fromkeys(names.split(), ())
+
+
 class StrictModel(BaseModel):
     """Exact types, finite numbers, no unknown name.
 
@@ -23,7 +31,7 @@ class StrictModel(BaseModel):
     model_config = ConfigDict(
         strict=True, extra="forbid", frozen=True, allow_inf_nan=False, hide_input_in_errors=True
     )
-    identities: ClassVar[dict[str, tuple[Any, ...]]] = {}
+    identities: ClassVar[Identities] = {}
 
     @model_validator(mode="before")
     @classmethod

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
-from server.schemas.base import StrictModel, fault
+from server.schemas.base import Identities, StrictModel, fault, only_null
 from server.schemas.generation import Count, GenerationParams
 
 MAX_MESSAGES = 1024
@@ -17,9 +17,11 @@ MAX_TEMPLATE_KWARGS = 32
 _KWARG = re.compile(r"[a-z][a-z0-9_]{0,63}")
 # what the server itself gives a template, and what would replace the template
 _RESERVED_KWARGS = frozenset(
-    "messages tools tool_choice documents functions tokenize add_generation_prompt chat_template"
-    " continue_final_message return_dict bos_token eos_token pad_token unk_token raise_exception"
-    " strftime_now namespace range dict lipsum cycler joiner loop self caller".split()
+    only_null(
+        "messages tools tool_choice documents functions tokenize add_generation_prompt"
+        " chat_template continue_final_message return_dict bos_token eos_token pad_token unk_token"
+        " raise_exception strftime_now namespace range dict lipsum cycler joiner loop self caller"
+    )
 )
 
 
@@ -69,9 +71,10 @@ Content = Annotated[str, BeforeValidator(_text_of)]
 class Message(StrictModel):
     """One message. Tool calls are not supported yet; null for them (as clients echo) is."""
 
-    identities = {
-        name: () for name in ("tool_calls", "tool_call_id", "function_call", "audio", "annotations")
-    } | {"refusal": (), "annotations": ([],)}
+    identities: ClassVar[Identities] = {
+        **only_null("tool_calls tool_call_id function_call audio refusal"),
+        "annotations": ([],),
+    }
     role: Literal["system", "developer", "user", "assistant"]
     content: Content | None = None
     name: Annotated[str, StringConstraints(max_length=256)] | None = None
@@ -95,38 +98,37 @@ class TemplateParams(StrictModel):
     """What a chat template is rendered from."""
 
     messages: Annotated[list[Message], Field(fail_fast=True), BeforeValidator(_few_messages)]
-    chat_template_kwargs: Annotated[
-        dict[str, Any] | None, BeforeValidator(_template_kwargs)
-    ] = None
+    chat_template_kwargs: Annotated[dict[str, Any] | None, BeforeValidator(_template_kwargs)] = None
 
 
 class ChatRequest(GenerationParams, TemplateParams):
     """Body of POST /v1/chat/completions."""
 
-    identities = {
+    identities: ClassVar[Identities] = {
+        **only_null(
+            "tools parallel_tool_calls functions function_call reasoning_effort prediction audio"
+            " verbosity web_search_options moderation prompt_cache_retention grammar json_schema"
+        ),
         "best_of": (1,),
         "store": (False,),
         "service_tier": ("auto", "default"),
         "modalities": (["text"],),
         "response_format": ({"type": "text"},),
         "tool_choice": ("none",),
-    } | {
-        name: ()
-        for name in (
-            "tools parallel_tool_calls functions function_call reasoning_effort prediction audio"
-            " verbosity web_search_options moderation prompt_cache_retention grammar json_schema"
-        ).split()
     }
     max_completion_tokens: Count | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
-    metadata: Annotated[
-        dict[
-            Annotated[str, StringConstraints(max_length=64)],
-            Annotated[str, StringConstraints(max_length=512)],
-        ],
-        Field(max_length=16),
-    ] | None = None
+    metadata: (
+        Annotated[
+            dict[
+                Annotated[str, StringConstraints(max_length=64)],
+                Annotated[str, StringConstraints(max_length=512)],
+            ],
+            Field(max_length=16),
+        ]
+        | None
+    ) = None
 
     @model_validator(mode="after")
     def _check_chat(self) -> Self:
@@ -134,7 +136,9 @@ class ChatRequest(GenerationParams, TemplateParams):
             raise fault("'top_logprobs' is only allowed when 'logprobs' is true", "top_logprobs")
         limits = {self.max_tokens, self.max_completion_tokens} - {None}
         if len(limits) > 1:
-            raise fault("'max_tokens' and 'max_completion_tokens' are the same and differ", "max_tokens")
+            raise fault(
+                "'max_tokens' and 'max_completion_tokens' are the same and differ", "max_tokens"
+            )
         return self
 
     @property

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from server.schemas.base import fault
+from server.schemas.base import Identities, fault, only_null
 from server.schemas.generation import GenerationParams
 
 MAX_PROMPTS = 1024
@@ -35,13 +35,11 @@ def _is_ids(value: Any) -> bool:
 class CompletionRequest(GenerationParams):
     """Body of POST /v1/completions."""
 
-    identities = {
+    identities: ClassVar[Identities] = {
+        **only_null("grammar json_schema prompt_logprobs"),
         "best_of": (1,),
         "suffix": ("",),
         "response_format": ({"type": "text"},),
-        "grammar": (),
-        "json_schema": (),
-        "prompt_logprobs": (),
     }
     prompt: Annotated[Any, BeforeValidator(_prompts)]
     echo: bool | None = None

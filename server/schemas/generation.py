@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
-from server.schemas.base import StrictModel, fault
+from server.schemas.base import Identities, StrictModel, fault
 
 MAX_STOPS = 4
 MAX_STOP_CHARS = 256
@@ -56,7 +56,7 @@ def _short_list(value: Any) -> Any:
 class StreamOptions(StrictModel):
     """OpenAI's stream_options."""
 
-    identities = {"include_obfuscation": (False,)}
+    identities: ClassVar[Identities] = {"include_obfuscation": (False,)}
     include_usage: bool | None = None
 
 
@@ -84,9 +84,7 @@ class GenerationParams(StrictModel):
     repeat_last_n: Annotated[int, Field(ge=-1, le=_INT32_MAX)] | None = None
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
-    logit_bias: Annotated[
-        tuple[tuple[int, float], ...], BeforeValidator(_bias_pairs)
-    ] = ()
+    logit_bias: Annotated[tuple[tuple[int, float], ...], BeforeValidator(_bias_pairs)] = ()
     seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | None = None
 
     stream: bool | None = None
@@ -107,7 +105,10 @@ class GenerationParams(StrictModel):
             raise fault("'stream_options' is only allowed when 'stream' is true", "stream_options")
         penalties = (self.repeat_penalty, self.repetition_penalty)
         if None not in penalties and penalties[0] != penalties[1]:
-            raise fault("'repeat_penalty' and 'repetition_penalty' are the same and differ", "repeat_penalty")
+            raise fault(
+                "'repeat_penalty' and 'repetition_penalty' are the same and differ",
+                "repeat_penalty",
+            )
         limit = self.n_max_tokens
         if limit is not None and (self.min_tokens or 0) > limit:
             raise fault("'min_tokens' must not exceed 'max_tokens'", "min_tokens")

@@ -1,0 +1,57 @@
+"""POST /v1/chat/completions and /apply-template."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from server.answer import Answer
+from server.errors import json_response
+from server.json_body import read_json
+from server.logprobs import ChatLogprobs
+from server.prepare import build_requests, chat_prompt, check_chat_size, check_model, render
+from server.schemas.base import validate
+from server.schemas.chat import ChatRequest, TemplateParams
+from server.state import state_of
+from server.stream import respond
+from server.trace import trace_of
+
+router = APIRouter()
+
+
+@router.post("/v1/chat/completions", response_model=None)
+async def create_chat_completion(request: Request) -> Response:
+    """Answers a conversation."""
+    state = state_of(request)
+    service = state.ready()
+    params = validate(ChatRequest, await read_json(request, state.settings.body_timeout))
+    loaded = service.loaded
+    model = check_model(params, loaded.info)
+    ids = await chat_prompt(state, loaded, params)
+    requests = build_requests(state, loaded, params, [ids], params.n_logprobs, trace_of(request))
+    n_top = params.n_logprobs
+    answer = Answer(
+        "chat",
+        model,
+        partial(ChatLogprobs, loaded.tokenizer, n_top) if n_top >= 0 else None,
+        [ids],
+        params.n or 1,
+        with_token_ids=bool(params.return_token_ids),
+        with_usage_chunk=params.wants_usage_chunk,
+    )
+    generation = service.admission.start(requests, trace_of(request).request_id)
+    return await respond(request, generation, answer, state.settings, stream=params.is_streamed)
+
+
+@router.post("/apply-template", response_model=None)
+async def apply_template(request: Request) -> Response:
+    """The text that messages become."""
+    state = state_of(request)
+    loaded = state.ready().loaded
+    params = validate(TemplateParams, await read_json(request, state.settings.body_timeout))
+    check_chat_size(loaded, params)
+    rendered = await state.off_loop(render, loaded, params)
+    return json_response({"prompt": rendered.text})

@@ -1,0 +1,48 @@
+"""GET /health, /livez, /readyz: what probes ask. They need no key and no engine lock."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from server.errors import ApiError, json_response, unavailable
+from server.state import ServerState, state_of
+
+router = APIRouter()
+HEARTBEAT_LIMIT_S = 5.0
+
+
+@router.get("/livez", response_model=None)
+async def livez(request: Request) -> Response:
+    """The process and its event loop live."""
+    return json_response({"status": "ok"})
+
+
+@router.get("/readyz", response_model=None)
+async def readyz(request: Request) -> Response:
+    """A request sent now would be served."""
+    check_ready(state_of(request))
+    return json_response({"status": "ok"})
+
+
+@router.get("/health", response_model=None)
+async def health(request: Request) -> Response:
+    """/readyz for clients of llama-server."""
+    check_ready(state_of(request))
+    return json_response({"status": "ok"})
+
+
+def check_ready(state: ServerState) -> None:
+    """Raises ApiError 503 unless loaded, alive, in step and not draining."""
+    engine = state.ready().loaded.engine
+    stats = engine.stats()
+    # A step may rightly take long on a big model: compare with the longest one seen.
+    limit = max(HEARTBEAT_LIMIT_S, 3 * stats.max_step_s)
+    if stats.heartbeat_age_s > limit:
+        raise stalled()
+
+
+def stalled() -> ApiError:
+    """503: the engine thread has not finished a step for too long."""
+    return unavailable("The engine does not respond.", "engine_stalled", retry_after=5)

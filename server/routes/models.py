@@ -1,0 +1,53 @@
+"""GET /v1/models and /v1/models/{id}."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from server.errors import json_response
+from server.prepare import model_not_found
+from server.state import ModelInfo, ServerState, state_of
+
+router = APIRouter()
+
+
+@router.get("/v1/models", response_model=None)
+async def list_models(request: Request) -> Response:
+    """Every name the served model answers to."""
+    state = state_of(request)
+    info = state.ready().loaded.info
+    return json_response(
+        {"object": "list", "data": [_entry(state, info, name) for name in info.names]}
+    )
+
+
+@router.get("/v1/models/{model_id:path}", response_model=None)
+async def get_model(request: Request, model_id: str) -> Response:
+    """One of them."""
+    state = state_of(request)
+    info = state.ready().loaded.info
+    if model_id not in info.names:
+        raise model_not_found()
+    return json_response(_entry(state, info, model_id))
+
+
+def _entry(state: ServerState, info: ModelInfo, name: str) -> dict[str, Any]:
+    return {
+        "id": name,
+        "object": "model",
+        "created": state.started,
+        "owned_by": "slotmux",
+        "max_model_len": info.n_ctx,
+        "meta": {
+            "architecture": info.architecture,
+            "vocab_type": info.vocab_type,
+            "n_ctx_train": info.n_ctx_train,
+            "n_embd": info.n_embd,
+            "n_params": info.n_params,
+            "size": info.n_bytes,
+        },
+    }

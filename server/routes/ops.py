@@ -1,0 +1,79 @@
+"""GET /metrics, /slots and /props: what operators look at. No text of any request is in them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from fastapi import APIRouter
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from starlette.requests import Request
+from starlette.responses import Response
+
+from runtime.request import SamplingParams
+from runtime.stats import SlotStats
+from server.errors import invalid, json_response, unavailable
+from server.state import ServerState, state_of
+
+router = APIRouter()
+
+
+@router.get("/metrics", response_model=None)
+async def metrics(request: Request) -> Response:
+    """Prometheus text."""
+    state = state_of(request)
+    return Response(state.metrics.render(), media_type=CONTENT_TYPE_LATEST)
+
+
+@router.get("/slots", response_model=None)
+async def slots(request: Request) -> Response:
+    """Every slot; with ?fail_on_no_slot=1 a 503 when none is free."""
+    stats = state_of(request).ready().loaded.engine.stats()
+    wanted = request.query_params.get("fail_on_no_slot", "0")
+    if wanted not in ("0", "1"):
+        raise invalid("fail_on_no_slot", "Should be 0 or 1.")
+    if wanted == "1" and stats.n_slots_busy >= len(stats.slots):
+        raise unavailable("No slot is free.", "no_free_slot")
+    return json_response([_slot(slot, stats.n_ctx) for slot in stats.slots])
+
+
+@router.get("/props", response_model=None)
+async def props(request: Request) -> Response:
+    """What the server is and what a request gets that does not say."""
+    state = state_of(request)
+    info = state.ready().loaded.info
+    return json_response(
+        {
+            "default_generation_settings": {"n_ctx": info.n_ctx, "params": _defaults(state)},
+            "total_slots": info.n_slots,
+            "model_alias": info.name,
+            "model_path": info.file_name,
+            "modalities": {"vision": False, "audio": False},
+            "chat_template": info.chat_template,
+            "bos_token": info.bos_text,
+            "eos_token": info.eos_text,
+        }
+    )
+
+
+def _slot(slot: SlotStats, n_ctx: int) -> dict[str, Any]:
+    return {
+        "id": slot.id,
+        "id_task": slot.request_id,
+        "n_ctx": n_ctx,
+        "is_processing": slot.state != "idle",
+        "state": slot.state,
+        "choice": slot.index,
+        "n_prompt_tokens": slot.n_prompt,
+        "n_prompt_tokens_cache": slot.n_cached,
+        "n_computed": slot.n_computed,
+        "n_decoded": slot.n_generated,
+        "n_kv_blocks": slot.n_blocks,
+    }
+
+
+def _defaults(state: ServerState) -> dict[str, Any]:
+    params = asdict(SamplingParams())
+    for of_a_request in ("logit_bias", "seed", "n_logprobs"):
+        del params[of_a_request]
+    return params | {"max_tokens": state.settings.n_predict}

@@ -1,0 +1,57 @@
+"""POST /tokenize and /detokenize."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from server.errors import json_response
+from server.json_body import read_json
+from server.ports import TokenizerPort
+from server.prepare import check_ids
+from server.schemas.base import validate
+from server.schemas.text import DetokenizeRequest, TokenizeRequest
+from server.state import state_of
+
+router = APIRouter()
+
+
+@router.post("/tokenize", response_model=None)
+async def tokenize(request: Request) -> Response:
+    """Token ids of a text, with their pieces if wanted."""
+    state = state_of(request)
+    tokenizer = state.ready().loaded.tokenizer
+    params = validate(TokenizeRequest, await read_json(request, state.settings.body_timeout))
+    ids = await state.off_loop(
+        tokenizer.encode,
+        params.content,
+        add_special=params.add_special,
+        parse_special=params.parse_special,
+    )
+    if not params.with_pieces:
+        return json_response({"tokens": ids})
+    pieces = [{"id": token_id, "piece": _piece(tokenizer, token_id)} for token_id in ids]
+    return json_response({"tokens": pieces})
+
+
+@router.post("/detokenize", response_model=None)
+async def detokenize(request: Request) -> Response:
+    """Text of token ids, special tokens included."""
+    state = state_of(request)
+    tokenizer = state.ready().loaded.tokenizer
+    params = validate(DetokenizeRequest, await read_json(request, state.settings.body_timeout))
+    check_ids(params.tokens, tokenizer.n_vocab, "tokens")
+    text = await state.off_loop(tokenizer.decode, params.tokens, skip_special=False)
+    return json_response({"content": text})
+
+
+def _piece(tokenizer: TokenizerPort, token_id: int) -> Any:
+    """A token's text, or its bytes when they are no whole characters (as llama-server does)."""
+    raw = tokenizer.token_bytes(token_id)
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return list(raw)

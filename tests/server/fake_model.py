@@ -1,0 +1,135 @@
+"""A tokenizer whose tokens are bytes, a template that is a loop, and a server around both."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import uvicorn
+
+from server.app import create_app
+from server.protocol import bounded_by
+from server.settings import Settings
+from server.state import Loaded, ModelInfo, ServerState
+from tests.server.fake_engine import FakeEngine
+
+
+class ByteTokenizer:
+    """Token i is byte i; 256 is a control token."""
+
+    n_vocab = 257
+    bos_id = None
+    eos_id = 256
+    eog_ids = frozenset({256})
+
+    def encode(
+        self, text: str, *, add_special: bool = True, parse_special: bool = False
+    ) -> list[int]:
+        return list(text.encode())
+
+    def encode_rendered(self, rendered: Any) -> list[int]:
+        return list(rendered.text.encode())
+
+    def decode(self, ids: Sequence[int], *, skip_special: bool = True) -> str:
+        return bytes(i for i in ids if i < 256).decode("utf-8", "replace")
+
+    def token_bytes(self, token_id: int) -> bytes:
+        return bytes([token_id]) if token_id < 256 else b""
+
+
+@dataclass(frozen=True)
+class Rendered:
+    text: str
+
+
+class LoopTemplate:
+    """'<role>content' for every message, then the keyword arguments."""
+
+    def render(
+        self,
+        messages: list[dict[str, Any]],
+        *,
+        tools: list[dict[str, Any]] | None = None,
+        add_generation_prompt: bool = True,
+        kwargs: Mapping[str, Any],
+    ) -> Rendered:
+        lines = "".join(f"<{m['role']}>{m['content']}" for m in messages)
+        return Rendered(lines + "".join(f"[{k}={v}]" for k, v in kwargs.items()))
+
+
+def loaded_with(engine: FakeEngine, **info: Any) -> Loaded:
+    facts = {"name": "fake", "n_ctx": engine.n_ctx, "n_ctx_train": 512, "n_slots": engine.n_slots}
+    return Loaded(
+        engine=engine,
+        tokenizer=ByteTokenizer(),
+        template=LoopTemplate(),
+        info=ModelInfo(**(facts | info)),
+        n_max_token_bytes=1,
+    )
+
+
+class RunningServer:
+    """A real uvicorn on a free loopback port, in a thread of this process."""
+
+    def __init__(self, settings: Settings, engine: FakeEngine | None) -> None:
+        self.engine = engine
+        self.state = ServerState(settings)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        config = uvicorn.Config(
+            create_app(self.state), loop="uvloop", http=bounded_by(settings), ws="none",
+            lifespan="off", log_config=None, access_log=False, timeout_graceful_shutdown=1,
+        )  # fmt: skip
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self._is_up = threading.Event()
+
+    def start(self) -> None:
+        self._thread.start()
+        assert self._is_up.wait(10)
+
+    def stop(self) -> None:
+        self._server.should_exit = True
+        self._thread.join(10)
+        assert not self._thread.is_alive()
+        if self.engine is not None and self.engine.is_alive:
+            self.engine.stop()
+        self.state.close()
+
+    def call(self, coroutine: Any) -> Any:
+        """Runs a coroutine on the server's loop."""
+        assert self.loop is not None
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(10)
+
+    def _run(self) -> None:
+        with asyncio.Runner(loop_factory=self._server.config.get_loop_factory()) as runner:
+            runner.run(self._serve())
+
+    async def _serve(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        if self.engine is not None:
+            self.engine.start()
+            self.state.become_ready(loaded_with(self.engine))
+        task = asyncio.create_task(self._server.serve(sockets=[self._listener]))
+        while not self._server.started:
+            await asyncio.sleep(0.005)
+        self._is_up.set()
+        await task
+
+
+@contextlib.contextmanager
+def running(engine: FakeEngine | None = None, **settings: Any) -> Iterator[RunningServer]:
+    """A server for one test or one module."""
+    server = RunningServer(Settings(**settings), engine)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
