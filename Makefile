@@ -16,10 +16,6 @@ PYTHON := $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	$$p $(IS_NEW_ENOUGH) 2>/dev/null && echo $$p && break; done)
 endif
 
-# What the environment was built by and for. It is rebuilt when this changes (another PYTHON=, a
-# moved checkout: console scripts hold absolute paths) and when its interpreter no longer runs.
-IDENTITY = $(CURDIR) $(shell $(PYTHON) -c 'import sys; print(sys.base_prefix, sys.version.split()[0])')
-
 .DEFAULT_GOAL := help
 .PHONY: help serve test test-real check format bench clean venv
 .DELETE_ON_ERROR:
@@ -52,22 +48,25 @@ clean: ## remove the environment and all caches; models stay
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis .cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# Runs always, costs two interpreter starts, writes only when it (re)builds. A working environment
-# that something else made is adopted as it is.
+# Runs always, costs three interpreter starts, writes only when it (re)builds. The identity says
+# what the environment was built by and for: it is rebuilt when that changes (another PYTHON=, a
+# moved checkout: console scripts hold absolute paths) and when its interpreter no longer runs. A
+# working environment that something else made is adopted as it is.
 venv:
 	@if [ -z "$(PYTHON)" ]; then \
-		echo "slotmux needs Python 3.11 or newer; say which with PYTHON=" >&2; exit 1; fi
-	@$(PYTHON) $(IS_NEW_ENOUGH) || { \
-		echo "$(PYTHON) is older than Python 3.11, or does not run" >&2; exit 1; }
-	@if $(BIN)/python $(IS_NEW_ENOUGH) 2>/dev/null && \
-		[ "$$(cat $(VENV)/.identity 2>/dev/null || echo '$(IDENTITY)')" = '$(IDENTITY)' ]; then \
-		[ -e $(VENV)/.identity ] || echo '$(IDENTITY)' >$(VENV)/.identity; \
-	else \
+		echo "slotmux needs Python 3.11 or newer; say which with PYTHON=" >&2; exit 1; fi; \
+	if ! "$(PYTHON)" $(IS_NEW_ENOUGH); then \
+		echo "$(PYTHON) is older than Python 3.11, or does not run" >&2; exit 1; fi; \
+	identity="$(CURDIR) $$("$(PYTHON)" -c 'import sys; print(sys.base_prefix, sys.version_info[:3])')"; \
+	if "$(BIN)/python" $(IS_NEW_ENOUGH) 2>/dev/null && [ ! -e $(VENV)/.identity ]; then \
+		echo "$$identity" >$(VENV)/.identity; fi; \
+	if ! "$(BIN)/python" $(IS_NEW_ENOUGH) 2>/dev/null \
+		|| [ "$$(cat $(VENV)/.identity)" != "$$identity" ]; then \
 		echo "creating $(VENV) with $(PYTHON)"; \
-		$(PYTHON) -m venv --clear $(VENV) || { \
+		"$(PYTHON)" -m venv --clear $(VENV) || { \
 			echo "no virtual environment; on Debian and Ubuntu: apt install python3-venv" >&2; \
 			exit 1; }; \
-		echo '$(IDENTITY)' >$(VENV)/.identity; \
+		echo "$$identity" >$(VENV)/.identity; \
 	fi
 
 $(VENV)/.identity: venv ;
