@@ -1,0 +1,44 @@
+"""Cutting a long text where no token can span the cut, so that memory stays bounded and an
+overlong prompt is noticed before all of it is tokenized."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+CHUNK_CHARS = 1 << 17
+_TAIL = 1 << 12
+
+# Every pre-tokenizer ends a word between a letter and these.
+WORD_BREAK = re.compile(r"(?<=[^\W\d_])(?=\n| [^\W\d_]|[，。、！？；：])")
+LINE_BREAK = re.compile(r"(?<=[^\W\d_])(?=\n)")
+# For vocabularies with "▁" at the beginning of words only.
+SPACE_BREAK = re.compile(r"(?<=\S)(?= )")
+
+
+def chunks(text: str, breaks: re.Pattern[str], size: int = CHUNK_CHARS) -> Iterator[str]:
+    """``text`` in pieces of at most ``size`` characters, cut at ``breaks``.
+
+    A stretch of ``size`` characters without a break is cut all the same: its tokens may
+    differ there from those of the whole, which keeps memory and time in proportion.
+    """
+    start = 0
+    while len(text) - start > size:
+        cut = _last_break(text, breaks, start + 1, start + size)
+        yield text[start:cut]
+        start = cut
+    if start < len(text) or not text:
+        yield text[start:]
+
+
+def _last_break(text: str, breaks: re.Pattern[str], start: int, end: int) -> int:
+    """The last break in ``start``..``end``, or ``end``. Looks near the end first."""
+    for begin in (max(start, end - _TAIL), start):
+        last = None
+        for last in breaks.finditer(text, begin, end + 2):
+            if last.start() > end:
+                break
+            found = last.start()
+        if last is not None:
+            return min(found, end)
+    return end

@@ -1,0 +1,82 @@
+"""The bytes that each token stands for, computed when first asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from runtime.tokenizer.attributes import HIDDEN, Attr
+from runtime.tokenizer.rwkv import unescape
+from runtime.tokenizer.spm import SPACE
+from runtime.tokenizer.vocab import Vocab
+
+_AS_WRITTEN = HIDDEN | Attr.USER_DEFINED
+
+
+def byte_alphabet() -> dict[int, str]:
+    """GPT-2's printable character for each byte (the `tokenizers` library has no table)."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {byte: chr(byte) for byte in printable} | {
+        byte: chr(256 + i) for i, byte in enumerate(others)
+    }
+
+
+class Pieces:
+    """Bytes of tokens by id. Safe on several threads: a piece computed twice is the same."""
+
+    def __init__(self, vocab: Vocab, of_normal: Callable[[str], bytes]) -> None:
+        """``of_normal`` turns the text of an ordinary token into bytes."""
+        self._vocab = vocab
+        self._of_normal = of_normal
+        self._shown: list[bytes | None] = [None] * len(vocab.tokens)
+
+    def shown(self, token_id: int) -> bytes:
+        """Bytes of a token, control tokens by their text. Raises IndexError for a bad id."""
+        if token_id < 0:
+            raise IndexError(token_id)
+        piece = self._shown[token_id]
+        if piece is None:
+            piece = self._shown[token_id] = self._piece(token_id)
+        return piece
+
+    def visible(self, token_id: int) -> bytes:
+        """The same, nothing for control and unknown tokens."""
+        return b"" if self._vocab.attrs[token_id] & int(HIDDEN) else self.shown(token_id)
+
+    def _piece(self, token_id: int) -> bytes:
+        text, attr = self._vocab.tokens[token_id], self._vocab.attrs[token_id]
+        if attr & int(_AS_WRITTEN):
+            return text.encode()
+        if attr & int(Attr.NORMAL):
+            return self._of_normal(text)
+        if attr & int(Attr.BYTE):
+            return bytes([byte_of(text)])
+        return b""  # unused
+
+
+def byte_of(text: str) -> int:
+    """The byte of a token like <0x0A>. Raises ValueError for any other text."""
+    if len(text) != 6 or not (text.startswith("<0x") and text.endswith(">")):
+        raise ValueError(f"{text[:20]!a} is not a byte token")
+    return int(text[3:5], 16)
+
+
+def of_byte_alphabet() -> Callable[[str], bytes]:
+    """For byte-level BPE. A token with a character outside the alphabet stands for itself."""
+    byte_of_char = {ord(char): byte for byte, char in byte_alphabet().items()}
+
+    def to_bytes(text: str) -> bytes:
+        try:
+            return bytes([byte_of_char[ord(char)] for char in text])
+        except KeyError:
+            return text.encode()
+
+    return to_bytes
+
+
+def of_escaped_spaces(text: str) -> bytes:
+    """For SentencePiece-style vocabularies."""
+    return text.replace(SPACE, " ").encode()
+
+
+of_world = unescape  # for RWKV

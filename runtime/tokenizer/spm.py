@@ -1,0 +1,149 @@
+"""SentencePiece-style merging driven by token scores, as llama.cpp does it: the adjacent pair
+whose joint text is the token of the highest score merges first, the leftmost of equals.
+
+The `tokenizers` library does it with merges ranked by score. It cannot express tokens of equal
+score (runs of spaces in Llama 2 and Phi 3), so the few words with such tokens are merged here.
+"""
+
+from __future__ import annotations
+
+import heapq
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+
+from tokenizers import Tokenizer as Backend
+from tokenizers.models import BPE
+
+from runtime.gguf import Metadata
+from runtime.tokenizer import chunks
+from runtime.tokenizer.partition import trie_pattern
+from runtime.tokenizer.vocab import Vocab
+from runtime.tokenizer.words import backend_ids
+
+SCORES_KEY = "tokenizer.ggml.scores"
+SPACE = "▁"
+
+# Longer words (no text has them, only floods of one character) are left to the library.
+_MAX_TIED_CHARS = 1 << 13
+_WORD = re.compile(f"{SPACE}*[^{SPACE}]*")
+
+
+class ScoreEncoder:
+    """Plain text (no special tokens) to ids. Immutable, so safe on several threads."""
+
+    def __init__(self, metadata: Metadata, vocab: Vocab) -> None:
+        """Raises ModelFileError for missing, too few or non-numeric scores."""
+        self._vocab = vocab
+        self._scores = _read_scores(metadata, len(vocab.tokens))
+        self._bytes = [vocab.ids.get(f"<0x{byte:02X}>", vocab.unk_id) for byte in range(256)]
+        pairs = _pairs(vocab)
+        pairs.sort(key=lambda pair: (-self._scores[pair[0]], pair[0], -len(pair[1])))
+        unk = None if vocab.unk_id is None else vocab.tokens[vocab.unk_id]
+        merges = [(left, right) for _, left, right in pairs]
+        self._backend = Backend(
+            BPE(vocab=vocab.ids, merges=merges, unk_token=unk, byte_fallback=True)
+        )
+        tied = _tied({token_id for token_id, _, _ in pairs}, self._scores)
+        self._tied = re.compile(trie_pattern(vocab.tokens[i] for i in tied)) if tied else None
+        inner = any(SPACE in text.lstrip(SPACE) for text in vocab.tokens)
+        self._breaks = chunks.LINE_BREAK if inner else chunks.SPACE_BREAK
+        self._words_are_apart = not inner
+
+    def encode(self, text: str) -> Iterator[list[int]]:
+        """Ids of ``text``, a list for each chunk of it."""
+        for chunk in chunks.chunks(text, self._breaks):
+            escaped = chunk.replace(" ", SPACE)
+            if self._tied is None or not self._tied.search(escaped):
+                yield backend_ids(self._backend, escaped)
+            else:
+                yield from self._encode_tied(escaped, self._tied)
+
+    def _encode_tied(self, text: str, tied: re.Pattern[str]) -> Iterator[list[int]]:
+        """Words with tied tokens one by one, what lies between them at once."""
+        words = _WORD.finditer(text) if self._words_are_apart else [re.fullmatch(r"(?s).*", text)]
+        plain = 0
+        for word in words:
+            assert word is not None
+            start, end = word.span()
+            if end - start > _MAX_TIED_CHARS or not tied.search(text, start, end):
+                continue
+            if plain < start:
+                yield backend_ids(self._backend, text[plain:start])
+            yield self.merge(text[start:end])
+            plain = end
+        if plain < len(text):
+            yield backend_ids(self._backend, text[plain:])
+
+    def merge(self, text: str) -> list[int]:
+        """Ids of ``text`` (spaces already "▁") by the definition, in O(n log n)."""
+        symbols: list[str] = list(text)  # "" once merged into the one before
+        before = list(range(-1, len(symbols) - 1))
+        after = [*range(1, len(symbols)), -1] if symbols else []
+        queue: list[tuple[float, int, int, int]] = []
+
+        def propose(left: int, right: int) -> None:
+            if left < 0 or right < 0:
+                return
+            joint = symbols[left] + symbols[right]
+            token_id = self._vocab.ids.get(joint)
+            if token_id is not None:
+                heapq.heappush(queue, (-self._scores[token_id], left, right, len(joint)))
+
+        for right in range(1, len(symbols)):
+            propose(right - 1, right)
+        while queue:
+            _, left, right, size = heapq.heappop(queue)
+            if not symbols[left] or not symbols[right]:
+                continue
+            if len(symbols[left]) + len(symbols[right]) != size:
+                continue  # one of them has grown since
+            symbols[left] += symbols[right]
+            symbols[right] = ""
+            after[left] = after[right]
+            if after[right] >= 0:
+                before[after[right]] = left
+            propose(before[left], left)
+            propose(left, after[left])
+        return [token_id for symbol in symbols if symbol for token_id in self._ids(symbol)]
+
+    def _ids(self, symbol: str) -> list[int]:
+        token_id = self._vocab.ids.get(symbol)
+        if token_id is not None:
+            return [token_id]
+        of_bytes = [self._bytes[byte] for byte in symbol.encode()]
+        return [token_id for token_id in of_bytes if token_id is not None]
+
+
+def _read_scores(metadata: Metadata, n_tokens: int) -> list[float]:
+    scores = metadata.get_array(SCORES_KEY)
+    if scores.dtype.kind not in "fi":
+        metadata.refuse(SCORES_KEY, f"expected numbers, found {scores.dtype.name}")
+    if len(scores) != n_tokens:
+        metadata.refuse(SCORES_KEY, f"{len(scores)} scores for {n_tokens} tokens")
+    values: list[float] = scores.tolist()
+    if any(value != value for value in values):
+        metadata.refuse(SCORES_KEY, "a score is not a number")
+    return values
+
+
+def _pairs(vocab: Vocab) -> list[tuple[int, str, str]]:
+    """Every token that is two tokens put together: (id, left, right)."""
+    ids = vocab.ids
+    pairs = []
+    for token_id, text in enumerate(vocab.tokens):
+        for cut in range(1, len(text)):
+            left = text[:cut]
+            if left in ids:
+                right = text[cut:]
+                if right in ids:
+                    pairs.append((token_id, left, right))
+    return pairs
+
+
+def _tied(mergeable: set[int], scores: list[float]) -> list[int]:
+    """Ids that share their score with another token that merging can reach."""
+    by_score: defaultdict[float, list[int]] = defaultdict(list)
+    for token_id in mergeable:
+        by_score[scores[token_id]].append(token_id)
+    return [token_id for ids in by_score.values() if len(ids) > 1 for token_id in ids]
