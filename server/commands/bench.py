@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import statistics
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Annotated
 
 from runtime.gguf import open_gguf
-from runtime.protocols import Model
 from server.commands.bandwidth import measure_bandwidth
 from server.commands.cores import n_usable_cores
 from server.commands.loading import load, locate
+from server.commands.measure import Measurement, Plan, measure
 from server.commands.options import (
     CacheTypeKOpt,
     CacheTypeVOpt,
@@ -26,35 +23,7 @@ from server.commands.options import (
     option,
     parse_counts,
 )
-from server.commands.sequences import Outputs, Sequences
 from server.commands.weights import bytes_per_forward
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What to measure: prompts of ``n_prompt`` and generations of ``n_gen`` tokens (0: none) for
-    each number of sequences, after each depth."""
-
-    n_prompt: int
-    n_gen: int
-    depths: list[int]
-    parallels: list[int]
-    n_repeats: int
-
-    @property
-    def n_ctx(self) -> int:
-        return max(self.depths) + max(self.n_prompt, self.n_gen)
-
-
-@dataclass(frozen=True, slots=True)
-class Measurement:
-    """One test: medians over the repeats."""
-
-    test: str
-    n_parallel: int
-    depth: int
-    tokens_per_second: float
-    forwards_per_second: float
 
 
 def bench(
@@ -95,8 +64,7 @@ def bench(
     loaded = load(
         path,
         n_ctx=plan.n_ctx,
-        n_slots=max(parallels),
-        n_checkpoints=1,
+        n_slots=plan.n_slots,
         n_ubatch=ubatch,
         n_threads=n_threads,
         isa=isa,
@@ -113,88 +81,6 @@ def bench(
             _print_table(title, measure(loaded, plan), n_bytes, bandwidth)
     finally:
         loaded.close()
-
-
-def measure(model: Model, plan: Plan) -> Iterator[Measurement]:
-    """Run every test of the plan, in the order depth, parallel, pp before tg."""
-    sequences = Sequences(model, max(plan.parallels), plan.n_ctx)
-    for depth in plan.depths:
-        sequences.reset()
-        sequences.prefill(0, _tokens(model, 0, depth))
-        sequences.save(0)
-        for seq in range(1, sequences.n_seqs):
-            sequences.fork(0, seq, depth)
-        for n_parallel in plan.parallels:
-            if plan.n_prompt:
-                yield _measure_prompt(sequences, plan, depth, n_parallel)
-            if plan.n_gen:
-                yield _measure_generation(sequences, plan, depth, n_parallel)
-
-
-def _measure_prompt(sequences: Sequences, plan: Plan, depth: int, n_parallel: int) -> Measurement:
-    tokens = _tokens(sequences.model, depth, plan.n_prompt)
-
-    def run() -> int:
-        return _forward_prompts(sequences, tokens, n_parallel)
-
-    seconds, n_forwards = _median_time(sequences, plan, depth, n_parallel, run)
-    n_tokens = plan.n_prompt * n_parallel
-    return Measurement(
-        f"pp{plan.n_prompt}", n_parallel, depth, n_tokens / seconds, n_forwards / seconds
-    )
-
-
-def _measure_generation(
-    sequences: Sequences, plan: Plan, depth: int, n_parallel: int
-) -> Measurement:
-    tokens = _tokens(sequences.model, depth, plan.n_gen)
-
-    def run() -> int:
-        for token in tokens:
-            sequences.forward({seq: [token] for seq in range(n_parallel)}, Outputs.LAST)
-        return len(tokens)
-
-    seconds, n_forwards = _median_time(sequences, plan, depth, n_parallel, run)
-    n_tokens = plan.n_gen * n_parallel
-    return Measurement(
-        f"tg{plan.n_gen}", n_parallel, depth, n_tokens / seconds, n_forwards / seconds
-    )
-
-
-def _forward_prompts(sequences: Sequences, tokens: list[int], n_parallel: int) -> int:
-    """The same prompt in each sequence, ubatches filled to the brim; returns the forwards."""
-    n_ubatch = sequences.model.ubatch.n_ubatch
-    n_forwards, runs, n_free = 0, dict[int, list[int]](), n_ubatch
-    for seq in range(n_parallel):
-        rest = tokens
-        while rest:
-            runs[seq], rest = rest[:n_free], rest[n_free:]
-            n_free -= len(runs[seq])
-            if n_free == 0 or (seq == n_parallel - 1 and not rest):
-                sequences.forward(runs, Outputs.LAST)
-                n_forwards, runs, n_free = n_forwards + 1, {}, n_ubatch
-    return n_forwards
-
-
-def _median_time(
-    sequences: Sequences, plan: Plan, depth: int, n_parallel: int, run: Callable[[], int]
-) -> tuple[float, int]:
-    """Median seconds of a run from ``depth`` on, after an uncounted one, and its forwards."""
-    times = []
-    n_forwards = 0
-    for repeat in range(plan.n_repeats + 1):
-        for seq in range(n_parallel):
-            sequences.rewind(seq, depth)
-        start = time.perf_counter()
-        n_forwards = run()
-        if repeat:
-            times.append(time.perf_counter() - start)
-    return statistics.median(times), n_forwards
-
-
-def _tokens(model: Model, start: int, n: int) -> list[int]:
-    """Tokens spread over the vocabulary, so that no embedding row is read twice in a row."""
-    return [(start + i) * 7919 % model.n_vocab for i in range(n)]
 
 
 def _as_json(result: Measurement, n_threads: int, n_bytes: int) -> dict[str, str | int | float]:

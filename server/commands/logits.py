@@ -10,6 +10,7 @@ import numpy as np
 import typer
 from rich.console import Console
 
+from runtime.driver import Driver
 from runtime.protocols import Model
 from server.commands.loading import load, locate
 from server.commands.options import (
@@ -21,7 +22,6 @@ from server.commands.options import (
     UbatchOpt,
     option,
 )
-from server.commands.sequences import Outputs, Sequences
 
 
 def logits(
@@ -63,15 +63,17 @@ def logits(
 def write_logits(model: Model, tokens: list[int], out: Path) -> None:
     """Compute a sequence from its start and write each ubatch's logits as they come: the whole
     table of a long sequence need not fit in memory."""
-    sequences = Sequences(model, 1, len(tokens))
+    driver = Driver(model, n_ctx=len(tokens))
+    driver.open(0)
     n_step = min(model.ubatch.n_ubatch, model.ubatch.max_outputs)
     shape = (len(tokens), model.n_vocab)
     with out.open("wb") as file:
         header = {"descr": "<f4", "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(file, header)
         for start in range(0, len(tokens), n_step):
-            rows = sequences.forward({0: tokens[start : start + n_step]}, Outputs.ALL)
+            rows = driver.feed([(0, tokens[start : start + n_step])])
             file.write(np.ascontiguousarray(rows, "<f4").tobytes())
+    driver.close(0)
 
 
 def _parse_tokens(text: str) -> list[int]:

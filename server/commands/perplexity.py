@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
+from runtime.driver import Driver
 from runtime.protocols import Model
 from server.commands.loading import load, locate
 from server.commands.options import (
@@ -26,7 +27,6 @@ from server.commands.options import (
     argument,
     option,
 )
-from server.commands.sequences import Outputs, Sequences
 
 
 def perplexity(
@@ -74,37 +74,47 @@ def score(
     model: Model, chunks: list[list[int]], n_seqs: int, progress: Callable[[int], None]
 ) -> list[NDArray[np.float64]]:
     """Log-probabilities of the tokens of each chunk but its first, ``n_seqs`` chunks at a time."""
-    sequences = Sequences(model, n_seqs, max(len(chunk) for chunk in chunks))
+    driver = Driver(model, n_ctx=max(len(chunk) for chunk in chunks))
     n_step = min(model.ubatch.n_ubatch, model.ubatch.max_outputs)
     results: list[NDArray[np.float64]] = []
     for first in range(0, len(chunks), n_seqs):
-        results += _score_together(sequences, chunks[first : first + n_seqs], n_step)
+        results += _score_together(driver, chunks[first : first + n_seqs], n_step)
         progress(len(results))
     return results
 
 
 def _score_together(
-    sequences: Sequences, chunks: list[list[int]], n_step: int
+    driver: Driver, chunks: list[list[int]], n_step: int
 ) -> list[NDArray[np.float64]]:
     """One sequence a chunk, packed into the same forwards with equal shares."""
-    sequences.reset()
-    logprobs = [np.zeros(len(chunk) - 1) for chunk in chunks]
+    logprobs: list[list[float]] = [[] for _ in chunks]
     n_share = max(n_step // len(chunks), 1)
-    while any(n < len(chunk) - 1 for n, chunk in zip(sequences.n_computed, chunks, strict=False)):
-        starts = list(sequences.n_computed)
-        runs: dict[int, list[int]] = {}
-        n_left = n_step
-        for seq, chunk in enumerate(chunks):
-            # The last token predicts nothing that is in the text: it is not computed.
-            run = chunk[starts[seq] : min(starts[seq] + min(n_share, n_left), len(chunk) - 1)]
-            if run:
-                runs[seq] = run
-                n_left -= len(run)
-        rows = iter(sequences.forward(runs, Outputs.ALL))
-        for seq, run in runs.items():
-            for position in range(starts[seq], starts[seq] + len(run)):
-                logprobs[seq][position] = _logprob(next(rows), chunks[seq][position + 1])
-    return logprobs
+    for seq in range(len(chunks)):
+        driver.open(seq)
+    while runs := _next_runs(chunks, [len(scored) for scored in logprobs], n_share, n_step):
+        rows = iter(driver.feed(runs))
+        for seq, run in runs:
+            start = len(logprobs[seq]) + 1
+            for next_token in chunks[seq][start : start + len(run)]:
+                logprobs[seq].append(_logprob(next(rows), next_token))
+    for seq in range(len(chunks)):
+        driver.close(seq)
+    return [np.array(scored) for scored in logprobs]
+
+
+def _next_runs(
+    chunks: list[list[int]], n_computed: list[int], n_share: int, n_step: int
+) -> list[tuple[int, list[int]]]:
+    """Up to ``n_share`` tokens of each chunk, ``n_step`` in all. A chunk's last token predicts
+    nothing that is in the text: it is not computed."""
+    runs = []
+    for seq, chunk in enumerate(chunks):
+        start = n_computed[seq]
+        run = chunk[start : min(start + n_share, start + n_step, len(chunk) - 1)]
+        if run:
+            runs.append((seq, run))
+            n_step -= len(run)
+    return runs
 
 
 def _logprob(logits: NDArray[np.float32], token_id: int) -> float:
