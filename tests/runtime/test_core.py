@@ -85,9 +85,7 @@ def prompt_of(n, seed=0):
 def test_many_requests_on_few_slots_equal_the_oracle(kind, n_ubatch):
     bench = Bench(kind, n_ubatch=n_ubatch)
     jobs = [
-        bench.add(
-            prompt_of(3 + 11 * i % 70, i), max_tokens=5 + i * 7 % 40, ignore_eos=i % 3 == 0
-        )
+        bench.add(prompt_of(3 + 11 * i % 70, i), max_tokens=5 + i * 7 % 40, ignore_eos=i % 3 == 0)
         for i in range(14)
     ]
     bench.run()
