@@ -14,6 +14,7 @@ from server.schemas.generation import Count, GenerationParams
 MAX_MESSAGES = 1024
 MAX_PARTS = 1024
 MAX_TEMPLATE_KWARGS = 32
+MAX_METADATA = 16
 _KWARG = re.compile(r"[a-z][a-z0-9_]{0,63}")
 # what the server itself gives a template, and what would replace the template
 _RESERVED_KWARGS = frozenset(
@@ -62,6 +63,18 @@ def _template_kwargs(value: Any) -> Any:
             raise fault("every variable should be a string, a number, a boolean or null")
         if isinstance(item, str) and len(item) > 1024:
             raise fault("a string in it is longer than 1024 characters")
+    return value
+
+
+def _metadata(value: Any) -> Any:
+    """Checked whole: a place inside it would name a client's own key."""
+    if not isinstance(value, dict):
+        return value
+    if len(value) > MAX_METADATA:
+        raise fault(f"at most {MAX_METADATA} entries")
+    for key, item in value.items():
+        if not isinstance(item, str) or len(item) > 512 or len(key) > 64:
+            raise fault("should map names of 64 characters to strings of 512 at most")
     return value
 
 
@@ -119,16 +132,7 @@ class ChatRequest(GenerationParams, TemplateParams):
     max_completion_tokens: Count | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
-    metadata: (
-        Annotated[
-            dict[
-                Annotated[str, StringConstraints(max_length=64)],
-                Annotated[str, StringConstraints(max_length=512)],
-            ],
-            Field(max_length=16),
-        ]
-        | None
-    ) = None
+    metadata: Annotated[dict[str, str] | None, BeforeValidator(_metadata)] = None
 
     @model_validator(mode="after")
     def _check_chat(self) -> Self:

@@ -175,6 +175,7 @@ class FakeEngine:
 
 def _text(script: list[int], n: int) -> str:
     """Whole characters only: what token ``n`` adds to the text."""
+
     def whole(count: int) -> str:
         return bytes(script[:count]).decode("utf-8", "ignore")
 
