@@ -13,10 +13,10 @@ from server.commands.bench import bench
 from server.commands.crossbleed import crossbleed
 from server.commands.inspect import inspect
 from server.commands.logits import logits
-from server.commands.options import CommandError
 from server.commands.perplexity import perplexity
 from server.commands.serve import serve
 from server.commands.tokenize import tokenize
+from server.settings import SettingsError
 
 EXIT_UNUSABLE = 2  # what was asked for cannot be done: a bad file, a bad flag, too little memory
 
@@ -44,7 +44,7 @@ def main() -> None:
     """Entry point of the console script."""
     try:
         app()
-    except (SlotmuxError, CommandError, OSError) as error:
+    except (SlotmuxError, SettingsError, OSError) as error:
         Console(stderr=True).print(f"[bold red]slotmux:[/] {escape(str(error))}", soft_wrap=True)
         sys.exit(EXIT_UNUSABLE)
 

@@ -15,6 +15,7 @@ from server.commands.options import CacheTypeKOpt, CacheTypeVOpt, JsonOpt, Model
 
 if TYPE_CHECKING:
     from runtime.gguf import GGUFFile
+    from server.commands.memory import MemoryNeeded
 
 MAX_VALUE_CHARS = 60
 MAX_LISTED = 8
@@ -36,7 +37,7 @@ def inspect(
     from server.commands.weights import bytes_by_type
 
     file = open_gguf(locate(model))
-    memory = memory_needed(file, parallel, ctx_size, cache_type_k, cache_type_v)
+    memory = memory_needed(file, parallel, ctx_size, 0, cache_type_k, cache_type_v)
     types = bytes_by_type(file)
     if as_json:
         report = {
@@ -45,7 +46,7 @@ def inspect(
             "n_params": n_params(file),
             "metadata": {key: _plain(file.metadata[key]) for key in file.metadata},
             "tensor_types": {name: {"n": n, "bytes": size} for name, (n, size) in types.items()},
-            "memory": memory,
+            "memory": _memory_report(memory),
         }
         print(json.dumps(report))
         return
@@ -80,15 +81,24 @@ def _print_types(console: Console, types: Any) -> None:
     console.print(table)
 
 
-def _print_memory(console: Console, memory: dict[str, int]) -> None:
+def _print_memory(console: Console, memory: MemoryNeeded) -> None:
     table = _table("Memory", "what", "bytes")
-    for key, label in (
-        ("weights_bytes", "weights"),
-        ("kv_bytes", f"KV cells, {memory['n_slots']} slots of {memory['n_ctx']} tokens"),
-        ("total_bytes", "together"),
-    ):
-        table.add_row(label, _size(memory[key]))
+    table.add_row("weights", _size(memory.weights_bytes))
+    cells = f"KV cells, {memory.n_slots} slots of {memory.n_ctx} tokens"
+    table.add_row(cells, _size(memory.kv_bytes))
+    table.add_row("together, with the process itself", _size(memory.total_bytes))
     console.print(table)
+
+
+def _memory_report(memory: MemoryNeeded) -> dict[str, int]:
+    return {
+        "n_slots": memory.n_slots,
+        "n_ctx": memory.n_ctx,
+        "weights_bytes": memory.weights_bytes,
+        "cell_bytes": round(memory.cell_bytes),
+        "kv_bytes": memory.kv_bytes,
+        "total_bytes": memory.total_bytes,
+    }
 
 
 def _table(title: str, *headings: str) -> Table:

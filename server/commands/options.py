@@ -6,10 +6,12 @@ from typing import Annotated, Any
 
 import typer
 
+from runtime.request import SlotmuxError
+
 ENV_PREFIX = "SLOTMUX_"
 
 
-class CommandError(Exception):
+class CommandError(SlotmuxError):
     """A command cannot do what it was asked; the message is for the person who typed it."""
 
 

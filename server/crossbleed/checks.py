@@ -84,7 +84,9 @@ async def check_solo(crowd: Crowd) -> CheckResult:
     result = CheckResult("solo")
     for round_number in range(crowd.n_rounds):
         questions = [
-            Question(f"{FILLER * (i % 8)}Tell me about the {_codeword(crowd.rng)}.", crowd.max_tokens)
+            Question(
+                f"{FILLER * (i % 8)}Tell me about the {_codeword(crowd.rng)}.", crowd.max_tokens
+            )
             for i in range(crowd.n_clients)
         ]
         if round_number % 2:

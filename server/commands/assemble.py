@@ -1,0 +1,121 @@
+"""Puts together what a server serves: the model with its memory, tokenizer, template, engine."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from runtime.engine import Engine, EngineConfig
+from runtime.gguf import GGUFFile, open_gguf
+from runtime.tokenizer import Tokenizer
+from server.chat_template import ChatTemplate
+from server.commands.cores import n_usable_cores
+from server.commands.inspect import n_params
+from server.commands.loading import load, locate
+from server.commands.memory import MemoryNeeded, check_fits, memory_limit, memory_needed
+from server.settings import Settings, SettingsError
+from server.state import Loaded, ModelInfo
+
+TEMPLATE_KEY = "tokenizer.chat_template"
+
+
+def assemble(settings: Settings) -> Loaded:
+    """Fetch, check and load the model of ``settings``; the engine is made but not started.
+
+    Memory is decided before anything is loaded: CommandError when it would not fit.
+    """
+    path = locate(settings.model, settings)
+    file = open_gguf(path)
+    needed = memory_needed(
+        file,
+        settings.parallel,
+        settings.ctx_size,
+        settings.kv_size,
+        settings.cache_type_k,
+        settings.cache_type_v,
+    )
+    check_fits(needed, settings.mem_limit or memory_limit())
+    _print_budget(path, needed)
+    tokenizer = Tokenizer.from_metadata(file.metadata)
+    template = _template(settings, file)
+    model = load(
+        path,
+        settings,
+        n_threads=settings.threads or n_usable_cores(),
+        n_ctx=needed.n_ctx,
+        n_slots=settings.parallel,
+        n_ubatch=settings.n_ubatch,
+        cache_type_k=settings.cache_type_k,
+        cache_type_v=settings.cache_type_v,
+        isa=settings.isa,
+    )
+    config = EngineConfig(
+        n_slots=settings.parallel,
+        n_ctx=needed.n_ctx,
+        max_queue=settings.max_queue,
+        queue_timeout_s=settings.queue_timeout,
+        poison_freed=settings.poison_freed,
+    )
+    return Loaded(
+        engine=Engine(model, tokenizer, config),
+        tokenizer=tokenizer,
+        template=ChatTemplate(template) if template else None,
+        info=_model_info(settings, file, tokenizer, needed, template),
+        n_max_token_bytes=tokenizer.max_token_bytes,
+    )
+
+
+def _template(settings: Settings, file: GGUFFile) -> str:
+    """The source of the chat template: the operator's, else the file's, else none."""
+    path = settings.chat_template_file
+    if path is None:
+        return file.metadata.get_str(TEMPLATE_KEY, "")
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"chat_template_file: {error}") from error
+
+
+def _model_info(
+    settings: Settings, file: GGUFFile, tokenizer: Tokenizer, needed: MemoryNeeded, template: str
+) -> ModelInfo:
+    names = settings.alias or (_model_name(file.paths[0]),)
+    bos, eos = (
+        "" if token_id is None else tokenizer.token_text(token_id)
+        for token_id in (tokenizer.bos_id, tokenizer.eos_id)
+    )
+    metadata, arch = file.metadata, file.architecture
+    return ModelInfo(
+        name=names[0],
+        aliases=tuple(names[1:]),
+        n_ctx=needed.n_ctx,
+        n_ctx_train=metadata.get_u32(f"{arch}.context_length"),
+        n_slots=settings.parallel,
+        architecture=arch,
+        file_name=file.paths[0].name,
+        n_params=n_params(file),
+        n_bytes=file.n_bytes,
+        n_embd=metadata.get_u32(f"{arch}.embedding_length", 0),
+        vocab_type=metadata.get_str("tokenizer.ggml.model", ""),
+        bos_text=bos,
+        eos_text=eos,
+        chat_template=template,
+    )
+
+
+def _model_name(path: Path) -> str:
+    return path.name.removesuffix(".gguf")
+
+
+def _print_budget(path: Path, needed: MemoryNeeded) -> None:
+    """What the server will take, before it takes it."""
+    Console(file=sys.stderr).print(
+        f"{path.name}: {needed.weights_bytes / 2**20:.0f} MiB of weights,"
+        f" {needed.kv_bytes / 2**20:.0f} MiB for {needed.n_cells} KV cells"
+        f" ({needed.n_slots} slots of {needed.n_ctx} tokens),"
+        f" {needed.total_bytes / 2**20:.0f} MiB in all",
+        highlight=False,
+        soft_wrap=True,
+    )
