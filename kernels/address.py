@@ -66,6 +66,7 @@ store_i32 = _storer(types.int64, lambda b, v: b.trunc(v, I32))
 store_i8 = _storer(types.int64, lambda b, v: b.trunc(v, I8))
 store_i16 = _storer(types.int64, lambda b, v: b.trunc(v, I16))
 store_f32 = _storer(types.float32)
+store_f64 = _storer(types.float64)
 store_f16 = _storer(types.float32, lambda b, v: b.fptrunc(v, F16))
 
 

@@ -229,6 +229,16 @@ def first_lanes(ctx: Any, x: Any, n: Any, other: Any) -> Any:
 
 
 @intrinsic
+def first(ctx: Any, x: Any) -> Any:
+    """Lane 0."""
+
+    def codegen(c: Any, b: Any, sig: Any, args: Any) -> Any:
+        return b.extract_element(args[0], ir.Constant(I32, 0))
+
+    return types.float32(f32x16), codegen
+
+
+@intrinsic
 def where_less(ctx: Any, x: Any, y: Any, a: Any, d: Any) -> Any:
     """Per lane: a where x < y, else d."""
 

@@ -1,0 +1,315 @@
+"""Builds a model's program: each method appends the ops of one building block.
+
+Ops are listed with what they read and write; where an op needs what others write, the builder
+puts a wait. Attribute-like names of blocks follow the model card: rms_norm, linear, attention.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kernels.operands import STEP, fill
+from kernels.ops.bias import ADD_BIAS, build_add_bias
+from kernels.ops.glu import GLU, build_glu
+from kernels.ops.linear import LINEAR, build_linear
+from kernels.ops.norm import RMS_NORM, build_rms_norm
+from kernels.ops.quantize import QUANTIZE, build_quantize
+from kernels.ops.repack import EMBED, build_embed
+from kernels.team import Program, Team
+from runtime.lowering.buffers import Buffers, Rows, Span
+from runtime.lowering.cells import KVCells
+from runtime.lowering.weights import Panels, Weights
+
+
+@dataclass(slots=True)
+class Op:
+    """A kernel with operands that may still be completed, and what it reads and writes."""
+
+    kernel: str
+    build: Callable[[], Callable[..., None]]
+    layout: Any
+    operands: dict[str, int | NDArray[Any]]
+    reads: list[Span]
+    writes: list[Span]
+
+
+class Builder:
+    """Collects the ops of one program. ``step``: the int64 words of STEP that ops read."""
+
+    def __init__(
+        self,
+        team: Team,
+        weights: Weights,
+        buffers: Buffers,
+        cells: KVCells,
+        step: NDArray[np.int64],
+        n_ctx: int,
+        n_slots: int,
+    ) -> None:
+        self.team, self.weights, self.buffers, self.cells = team, weights, buffers, cells
+        self.step, self.n_ctx, self.n_slots = step, n_ctx, n_slots
+        self.ops: list[Op] = []
+        self._constants: dict[float, NDArray[np.float32]] = {}
+
+    def append(
+        self,
+        kernel: str,
+        build: Callable[[], Callable[..., None]],
+        layout: Any,
+        operands: dict[str, int | NDArray[Any]],
+        reads: Sequence[Span],
+        writes: Sequence[Span],
+    ) -> Op:
+        """Add an op. ``kernel`` names the compiled code (see KernelCache.address)."""
+        op = Op(kernel, build, layout, operands, list(reads), list(writes))
+        self.ops.append(op)
+        return op
+
+    def scalar(self, value: float) -> NDArray[np.float32]:
+        """A float32 constant that kernels read by address."""
+        if value not in self._constants:
+            self._constants[value] = self.weights.constant(np.array([value], np.float32))
+        return self._constants[value]
+
+    def step_address(self, word: str) -> int:
+        """What a word of the step holds: the address of one of the ubatch's tables."""
+        return int(self.step[getattr(STEP, word) // 8])
+
+    def count(self, word: str) -> int:
+        """Address of a word of the step, such as n_tokens."""
+        return int(self.step.ctypes.data) + int(getattr(STEP, word))
+
+    # -- building blocks ------------------------------------------------------------------
+
+    def embed(self, table: Panels, scale: float = 1.0) -> Rows:
+        """Rows of the embedding for the step's tokens: the residual stream."""
+        x = self.buffers.rows("x", table.n_in)
+        self.append(
+            f"embed.{table.format.name}",
+            lambda: build_embed(table.format.name),
+            EMBED,
+            {
+                "panels": table.address,
+                "n_inputs": table.n_in,
+                "scale": self.scalar(scale),
+                "out": x.address,
+                "out_stride": x.stride,
+            },
+            [Span("step")],
+            [x.span],
+        )
+        return x
+
+    def rms_norm(
+        self,
+        x: Rows,
+        weight: NDArray[np.float32] | None,
+        eps: float,
+        name: str = "norm",
+        index: int = 0,
+        n_rows: str = "n_tokens",
+        capacity: int = 0,
+    ) -> Rows:
+        """x / rms(x) * weight. ``index``: address of row numbers to take (output rows)."""
+        out = self.buffers.rows(name, x.width, capacity)
+        op = self.append(
+            "rms_norm",
+            build_rms_norm,
+            RMS_NORM,
+            {
+                "x": x.address,
+                "x_stride": x.stride,
+                "index": index,
+                "n_rows": self.count(n_rows),
+                "n": x.width,
+                "weight": 0 if weight is None else weight,
+                "eps": self.scalar(eps),
+                "out": 0,
+                "out_stride": out.stride,
+                "tiles": 0,
+                "add": 0,
+            },
+            [x.span],
+            [out.span, out.tiles_span],
+        )
+        return self.producer(out, op, capacity)
+
+    def rms_norm_add(self, x: Rows, weight: NDArray[np.float32], eps: float, to: Rows) -> None:
+        """to += x / rms(x) * weight"""
+        self.rms_norm(x, weight, eps, "unused")
+        op = self.ops[-1]
+        op.operands.update(out=to.address, out_stride=to.stride, add=1)
+        op.writes = [to.span]
+
+    def add_bias(self, x: Rows, bias: NDArray[np.float32]) -> None:
+        """x += bias, in place."""
+        self.append(
+            "add_bias",
+            build_add_bias,
+            ADD_BIAS,
+            {
+                "x": x.address,
+                "stride": x.stride,
+                "n": x.width,
+                "n_rows": self.count("n_tokens"),
+                "bias": bias,
+            },
+            [x.span],
+            [x.span],
+        )
+
+    def producer(self, out: Rows, op: Op, capacity: int = 0) -> Rows:
+        """Let the consumers of ``out`` choose which forms ``op`` writes."""
+
+        def want_tiles() -> int:
+            op.operands["tiles"] = self.buffers.tiles(out.buffer, out.width, capacity)
+            return int(op.operands["tiles"])
+
+        def want_floats() -> None:
+            if "out" in op.operands:
+                op.operands["out"] = out.address
+
+        out.want_tiles, out.want_floats = want_tiles, want_floats
+        return out
+
+    def quantize(self, x: Rows) -> int:
+        """Address of x as 8-bit tiles, made by an op of its own if its producer cannot."""
+        tiles = x.tiles()
+        if tiles:
+            return tiles
+        tiles = self.buffers.tiles(f"{x.buffer}@{x.start}", x.width)
+        self.append(
+            "quantize",
+            build_quantize,
+            QUANTIZE,
+            {
+                "x": x.address,
+                "stride": x.stride,
+                "n": x.width,
+                "n_rows": self.count("n_tokens"),
+                "tiles": tiles,
+            },
+            [x.span],
+            [x.tiles_span],
+        )
+        x._tiles = tiles
+        return tiles
+
+    def linear(
+        self,
+        x: Rows,
+        weight: Panels,
+        out: Rows | str,
+        n_rows: str = "n_tokens",
+        capacity: int = 0,
+        add: bool = False,
+    ) -> Rows:
+        """x W^T into ``out`` (rows, or the name of a buffer); ``add``: onto what is there."""
+        assert x.width == weight.n_in, f"{x.width} inputs, weight takes {weight.n_in}"
+        if isinstance(out, str):
+            out = self.buffers.rows(out, weight.n_out, capacity)
+        f = weight.format
+        if f.is_quantised:
+            source, reads = self.quantize(x), [x.tiles_span]
+        else:
+            source, reads = x.floats().address, [x.span]
+        isa = self.team.kernels.cpu.isa
+        self.append(
+            f"linear.{f.name}",
+            lambda: build_linear(isa, f.name),
+            LINEAR,
+            {
+                "w": weight.address,
+                "x": source,
+                "out": out.address,
+                "n_rows": self.count(n_rows),
+                "n_panels": weight.n_panels,
+                "n_blocks": weight.n_blocks,
+                "x_stride": x.stride,
+                "out_stride": out.stride,
+                "accumulate": int(add),
+            },
+            [*reads, *([out.span] if add else [])],
+            [out.span],
+        )
+        return out
+
+    def linears(self, x: Rows, names: Sequence[str], sizes: Sequence[int], out: str) -> list[Rows]:
+        """Several matrices of the same input side by side in one buffer; one op if they can
+        stand in one run of panels. Each part starts at a multiple of 16 columns."""
+        starts = np.cumsum([0, *(-(-n // 16) * 16 for n in sizes)])
+        rows = self.buffers.rows(out, int(starts[-1]))
+        if self.weights.can_join(*names):
+            self.linear(x, self.weights.matrix(names, x.width, sizes), rows)
+        else:
+            for name, size, start in zip(names, sizes, starts, strict=False):
+                part = rows.columns(int(start), size)
+                self.linear(x, self.weights.matrix(name, x.width, size), part)
+        return [
+            rows.columns(int(start), size) for size, start in zip(sizes, starts, strict=False)
+        ]
+
+    def glu(self, activation: str, up: Rows, gate: Rows | None, name: str = "glu") -> Rows:
+        """act(gate) * up, or act(up) without a gate."""
+        out = self.buffers.rows(name, up.width)
+        op = self.append(
+            f"glu.{activation}",
+            lambda: build_glu(activation),
+            GLU,
+            {
+                "gate": gate.address if gate else 0,
+                "up": up.address,
+                "stride": up.stride,
+                "n": up.width,
+                "n_rows": self.count("n_tokens"),
+                "out": 0,
+                "out_stride": out.stride,
+                "tiles": 0,
+            },
+            [up.span, *([gate.span] if gate else [])],
+            [out.span, out.tiles_span],
+        )
+        return self.producer(out, op)
+
+    # -- the program ----------------------------------------------------------------------
+
+    def program(self, on_progress: Callable[[float], None] = lambda done: None) -> Program:
+        """Compile the ops and put the waits between them."""
+        kernels, builds = self.team.kernels, {op.kernel: op.build for op in self.ops}
+        for i, (name, build) in enumerate(builds.items()):
+            kernels.address(name, build)
+            on_progress((i + 1) / len(builds))
+        return Program(
+            self.team,
+            self.step,
+            [
+                (kernels.address(op.kernel, op.build), fill(op.layout, **op.operands), wait)
+                for op, wait in zip(self.ops, derive_waits(self.ops), strict=True)
+            ],
+        )
+
+
+def derive_waits(ops: Sequence[Op]) -> list[int]:
+    """For each op, the first op that must be finished before it (with all that follow), or -1.
+
+    An op waits when it reads what an unfinished op writes, or writes what one reads or writes.
+    """
+    waits, pending = [], 0
+    for i, op in enumerate(ops):
+        conflict = any(
+            a.overlaps(b)
+            for earlier in ops[pending:i]
+            for a, b in (
+                *((w, r) for w in earlier.writes for r in (*op.reads, *op.writes)),
+                *((r, w) for r in earlier.reads for w in op.writes),
+            )
+        )
+        waits.append(pending if conflict else -1)
+        if conflict:
+            pending = i
+    return waits

@@ -1,0 +1,179 @@
+"""A model file's tensors as kernels read them: matrices in panels, vectors as float32.
+
+Every tensor is checked against the shape that the model's hyper-parameters demand before any
+kernel sees it; at the end a tensor that nobody used is an error.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from gguf.quants import dequantize
+from numpy.typing import NDArray
+
+from kernels.formats import FORMATS, PANEL_ROWS, Format
+from kernels.operands import fill
+from kernels.ops.repack import REPACK, build_repack
+from kernels.team import Program, Team, aligned_zeros
+from runtime.gguf import GGUFFile, ModelFileError, TensorInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Panels:
+    """A weight matrix [n_out, n_in] in panels of 16 rows."""
+
+    address: int
+    format: Format
+    n_in: int
+    n_out: int
+
+    @property
+    def n_panels(self) -> int:
+        """Panels, the last one filled up with zero rows."""
+        return -(-self.n_out // PANEL_ROWS)
+
+    @property
+    def n_blocks(self) -> int:
+        """Panel blocks along the inputs."""
+        return self.n_in // self.format.block_inputs
+
+    @property
+    def n_bytes(self) -> int:
+        """Size in memory."""
+        return self.n_panels * self.format.panel_bytes(self.n_in)
+
+
+class Weights:
+    """Loads tensors of one file. ``on_bytes`` hears how many bytes of the file were taken."""
+
+    def __init__(
+        self, file: GGUFFile, team: Team, on_bytes: Callable[[int], None] = lambda n: None
+    ) -> None:
+        self.file = file
+        self.n_bytes = 0
+        self._team = team
+        self._on_bytes = on_bytes
+        self._used: set[str] = set()
+        self._keep: list[NDArray[np.uint8]] = []
+        self._vectors: dict[str, NDArray[np.float32]] = {}
+        self._panels: dict[tuple[str, ...], Panels] = {}
+        self._step = np.zeros(1, np.int64)
+
+    def has(self, name: str) -> bool:
+        """Whether the file has a tensor of this name."""
+        return name in self.file.tensors
+
+    def _tensor(self, name: str, shape: tuple[int, ...]) -> TensorInfo:
+        tensor = self.file.tensors.get(name)
+        if tensor is None:
+            raise ModelFileError(name, None, "this tensor is missing")
+        found = tuple(tensor.shape)
+        while len(found) > len(shape) and found[-1] == 1:
+            found = found[:-1]
+        if found != shape:
+            raise ModelFileError(
+                name, tensor.offset, f"shape {list(tensor.shape)}, but {list(shape)} is needed"
+            )
+        if name not in self._used:
+            self._used.add(name)
+            self._on_bytes(tensor.n_bytes)
+        return tensor
+
+    def vector(self, name: str, *shape: int) -> NDArray[np.float32]:
+        """A small tensor as contiguous float32, in file order (last GGUF dimension first),
+        padded by 16 floats that kernels may read but never use."""
+        if name not in self._vectors:
+            tensor = self._tensor(name, shape)
+            values = dequantize(tensor.data, tensor.type).astype(np.float32).reshape(-1)
+            memory = aligned_zeros(4 * (values.size + 16))
+            self._keep.append(memory)
+            array = memory.view(np.float32)[: values.size]
+            array[:] = values
+            self._vectors[name] = array.reshape(shape[::-1])
+        return self._vectors[name]
+
+    def constant(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Keep a computed array alive and padded like ``vector``."""
+        memory = aligned_zeros(4 * (values.size + 16))
+        self._keep.append(memory)
+        array = memory.view(np.float32)[: values.size]
+        array[:] = values.reshape(-1)
+        return array
+
+    def can_join(self, *names: str) -> bool:
+        """Whether matrices may stand in one run of panels: one type, whole panels each."""
+        tensors = [self.file.tensors[name] for name in names if self.has(name)]
+        return len({t.type for t in tensors}) == 1 and all(
+            t.shape[1] % PANEL_ROWS == 0 for t in tensors[:-1]
+        )
+
+    def matrix(self, names: str | Sequence[str], n_in: int, n_out: Sequence[int] | int) -> Panels:
+        """One matrix, or several of the same inputs and type stacked by rows."""
+        names = (names,) if isinstance(names, str) else tuple(names)
+        sizes = (n_out,) if isinstance(n_out, int) else tuple(n_out)
+        if names in self._panels:
+            return self._panels[names]
+        tensors = [self._tensor(name, (n_in, n)) for name, n in zip(names, sizes, strict=True)]
+        f = self._format(tensors[0])
+        panels = Panels(0, f, n_in, sum(sizes))
+        memory = self._memory(panels.n_bytes)
+        panels = Panels(int(memory.ctypes.data), f, n_in, sum(sizes))
+        at = panels.address
+        for tensor, size in zip(tensors, sizes, strict=True):
+            n_panels = -(-size // PANEL_ROWS)
+            self._repack(tensor, f, at, size, n_panels, panels.n_blocks)
+            at += n_panels * f.panel_bytes(n_in)
+        self._panels[names] = panels
+        return panels
+
+    def _memory(self, n_bytes: int) -> NDArray[np.uint8]:
+        raw = np.empty(n_bytes + 64, np.uint8)  # touched first by the threads that repack
+        memory = raw[-raw.ctypes.data % 64 :][:n_bytes]
+        self._keep.append(memory)
+        self.n_bytes += n_bytes
+        return memory
+
+    def _format(self, tensor: TensorInfo) -> Format:
+        f = FORMATS.get(tensor.type.name.lower())
+        if f is None:
+            raise ModelFileError(
+                tensor.name, tensor.offset, f"tensor type {tensor.type.name} is not supported"
+            )
+        return f
+
+    def _repack(
+        self, tensor: TensorInfo, f: Format, at: int, n_rows: int, n_panels: int, n_blocks: int
+    ) -> None:
+        kernel = self._team.kernels.address(f"repack.{f.name}", lambda: build_repack(f.name))
+        source = np.ascontiguousarray(tensor.data).reshape(-1)
+        operands = fill(
+            REPACK,
+            source=source,
+            row_bytes=tensor.row_bytes,
+            panels=at,
+            n_rows=n_rows,
+            n_panels=n_panels,
+            n_blocks=n_blocks,
+        )
+        self._team.run(Program(self._team, self._step, [(kernel, operands, -1)]))
+
+    def skip(self, pattern: str) -> list[str]:
+        """Mark tensors as deliberately unused; returns their names."""
+        names = [n for n in self.file.tensors if fnmatch.fnmatchcase(n, pattern)]
+        self._used.update(names)
+        return names
+
+    def check_all_used(self) -> None:
+        """Raise ModelFileError naming a tensor that the model did not use."""
+        unused = [name for name in self.file.tensors if name not in self._used]
+        if unused:
+            tensor = self.file.tensors[unused[0]]
+            raise ModelFileError(
+                tensor.name,
+                tensor.offset,
+                f"this tensor has no use in a {self.file.architecture} model"
+                + (f" (nor have {len(unused) - 1} more)" if len(unused) > 1 else ""),
+            )

@@ -1,0 +1,34 @@
+"""llama: Llama 1 to 3, SmolLM2, Mistral and all that converters store under this name.
+
+Pre-norm residual blocks: grouped-query attention with rotary embedding of neighbouring pairs,
+then SwiGLU. Scaling of the rotation as the file says (linear, llama3, yarn).
+"""
+
+from __future__ import annotations
+
+from runtime.lowering.buffers import Rows
+from runtime.lowering.builder import Builder
+from runtime.models.blocks import embedding, gated_ffn, norm, project, self_attention
+from runtime.models.hparams import Hparams, rotation
+
+NEIGHBOURS = True
+
+
+def lower(b: Builder, hp: Hparams) -> Rows:
+    """Append all layers; returns the residual stream."""
+    return dense_layers(b, hp, NEIGHBOURS)
+
+
+def dense_layers(b: Builder, hp: Hparams, neighbours: bool) -> Rows:
+    """The layer list that llama and the qwen families share."""
+    x = embedding(b, hp)
+    rope = rotation(hp, b.weights, neighbours)
+    for layer in range(hp.n_layers):
+        blk = f"blk.{layer}"
+        h = norm(b, hp, x, f"{blk}.attn_norm.weight")
+        a = self_attention(b, hp, layer, h, rope)
+        project(b, a, f"{blk}.attn_output.weight", x)
+        h = norm(b, hp, x, f"{blk}.ffn_norm.weight")
+        f = gated_ffn(b, h, blk, hp.n_ff[layer])
+        project(b, f, f"{blk}.ffn_down.weight", x)
+    return x
