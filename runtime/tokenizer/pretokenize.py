@@ -60,7 +60,9 @@ _CASED_SCRIPTS = (
     "\U000104b0-\U000104d3\U000104d8-\U000104fb\U00010c80-\U00010cb2\U00010cc0-\U00010cf2"
     "\U000118a0-\U000118df\U0001e900-\U0001e943"
 )
-_DEEPSEEK_HAN = "[一-龥ࠀ-一가-퟿]+"
+# The ranges hold Unicode spaces (U+2000, U+3000...), which llama.cpp does not match with them.
+_DEEPSEEK_HAN = r"[一-龥ࠀ-一가-퟿&&[^\s]]+"
+_DEEPSEEK_PUNCT = r"\s?[!-/:-~！-／：-～‘-‟　-。&&[^\s]]+"
 _BLOOM = r" ?[^(\s|.,!?…。，、।۔،)]+"
 _DEFAULT_PUNCT = r"[\p{P}\$\+<=>\^~\|]+"
 _FALCON_PUNCT = r"[\p{P}\$\+<=>\^~\|`]+"
@@ -104,7 +106,7 @@ _BY_WORDS: tuple[tuple[PreTokenizer, str], ...] = (
             (
                 r"[\r\n]",
                 rf"\s?[{_CASED_SCRIPTS}]+",
-                r"\s?[!-/:-~！-／：-～‘-‟　-。]+",
+                _DEEPSEEK_PUNCT,
                 _TRAILING_SPACE,
                 _DEEPSEEK_HAN,
                 r"\p{N}+",

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import heapq
 import re
-from collections import defaultdict
 from collections.abc import Iterator
 
+import numpy as np
+import numpy.typing as npt
 from tokenizers import Tokenizer as Backend
 from tokenizers.models import BPE
 
 from runtime.gguf import Metadata
 from runtime.tokenizer import chunks
+from runtime.tokenizer.merges import find_merges
 from runtime.tokenizer.partition import trie_pattern
 from runtime.tokenizer.vocab import Vocab
 from runtime.tokenizer.words import backend_ids
@@ -35,17 +37,15 @@ class ScoreEncoder:
     def __init__(self, metadata: Metadata, vocab: Vocab) -> None:
         """Raises ModelFileError for missing, too few or non-numeric scores."""
         self._vocab = vocab
-        self._scores = _read_scores(metadata, len(vocab.tokens))
+        scores = _read_scores(metadata, len(vocab.tokens))
+        self._scores: list[float] = scores.tolist()
         self._bytes = [vocab.ids.get(f"<0x{byte:02X}>", vocab.unk_id) for byte in range(256)]
-        pairs = _pairs(vocab)
-        pairs.sort(key=lambda pair: (-self._scores[pair[0]], pair[0], -len(pair[1])))
+        merges = find_merges(vocab.tokens, scores)
         unk = None if vocab.unk_id is None else vocab.tokens[vocab.unk_id]
-        merges = [(left, right) for _, left, right in pairs]
         self._backend = Backend(
-            BPE(vocab=vocab.ids, merges=merges, unk_token=unk, byte_fallback=True)
+            BPE(vocab=vocab.ids, merges=merges.pairs, unk_token=unk, byte_fallback=True)
         )
-        tied = _tied({token_id for token_id, _, _ in pairs}, self._scores)
-        self._tied = re.compile(trie_pattern(vocab.tokens[i] for i in tied)) if tied else None
+        self._tied = re.compile(trie_pattern(merges.tied)) if merges.tied else None
         inner = any(SPACE in text.lstrip(SPACE) for text in vocab.tokens)
         self._breaks = chunks.LINE_BREAK if inner else chunks.SPACE_BREAK
         self._words_are_apart = not inner
@@ -115,35 +115,12 @@ class ScoreEncoder:
         return [token_id for token_id in of_bytes if token_id is not None]
 
 
-def _read_scores(metadata: Metadata, n_tokens: int) -> list[float]:
+def _read_scores(metadata: Metadata, n_tokens: int) -> npt.NDArray[np.floating]:
     scores = metadata.get_array(SCORES_KEY)
     if scores.dtype.kind not in "fi":
         metadata.refuse(SCORES_KEY, f"expected numbers, found {scores.dtype.name}")
     if len(scores) != n_tokens:
         metadata.refuse(SCORES_KEY, f"{len(scores)} scores for {n_tokens} tokens")
-    values: list[float] = scores.tolist()
-    if any(value != value for value in values):
+    if np.isnan(scores).any():
         metadata.refuse(SCORES_KEY, "a score is not a number")
-    return values
-
-
-def _pairs(vocab: Vocab) -> list[tuple[int, str, str]]:
-    """Every token that is two tokens put together: (id, left, right)."""
-    ids = vocab.ids
-    pairs = []
-    for token_id, text in enumerate(vocab.tokens):
-        for cut in range(1, len(text)):
-            left = text[:cut]
-            if left in ids:
-                right = text[cut:]
-                if right in ids:
-                    pairs.append((token_id, left, right))
-    return pairs
-
-
-def _tied(mergeable: set[int], scores: list[float]) -> list[int]:
-    """Ids that share their score with another token that merging can reach."""
-    by_score: defaultdict[float, list[int]] = defaultdict(list)
-    for token_id in mergeable:
-        by_score[scores[token_id]].append(token_id)
-    return [token_id for ids in by_score.values() if len(ids) > 1 for token_id in ids]
+    return scores.astype(np.float64)

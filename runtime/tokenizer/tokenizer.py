@@ -52,11 +52,7 @@ class Tokenizer:
         self._shielded = _shielded(vocab)
         self.guard = SpecialGuard(vocab.tokens[i] for i in self._shielded)
         self._matchers = _matchers(vocab, kind.rstrip_specials)
-        self._template_matcher = _matcher(
-            vocab,
-            [i for i in vocab.ids_of_kind(SPECIAL) if len(vocab.tokens[i]) > 1],
-            kind.rstrip_specials,
-        )
+        self._template_matcher = _template_matcher(vocab, self._matchers[True], kind)
 
     @classmethod
     def from_metadata(cls, metadata: Metadata) -> Tokenizer:
@@ -196,6 +192,14 @@ def _matchers(vocab: Vocab, rstrip: bool) -> tuple[SpecialMatcher, SpecialMatche
     hidden = np.asarray(vocab.attrs) & int(HIDDEN)
     shown = [token_id for token_id in every if not hidden[token_id]]
     return _matcher(vocab, shown, rstrip), _matcher(vocab, every, rstrip)
+
+
+def _template_matcher(vocab: Vocab, every: SpecialMatcher, kind: Kind) -> SpecialMatcher:
+    """For rendered templates: a mark cannot be put inside a token of one character, so there
+    those are never special."""
+    ids = vocab.ids_of_kind(SPECIAL)
+    long = [token_id for token_id in ids if len(vocab.tokens[token_id]) > 1]
+    return every if len(long) == len(ids) else _matcher(vocab, long, kind.rstrip_specials)
 
 
 def _matcher(vocab: Vocab, ids: list[int], rstrip: bool) -> SpecialMatcher:

@@ -81,13 +81,11 @@ def _check_tokens(metadata: Metadata, tokens: list[str], ids: dict[str, int]) ->
 
 
 def _check_lengths(metadata: Metadata, tokens: list[str]) -> int:
-    longest = max(range(len(tokens)), key=lambda i: len(tokens[i]))
-    if len(tokens[longest]) > MAX_TOKEN_BYTES:
-        metadata.refuse(TOKENS_KEY, f"token {longest} is longer than {MAX_TOKEN_BYTES} characters")
-    # A character has one to four bytes: only tokens of a quarter of the longest's characters
-    # can have the most bytes. Encode those few, not the whole vocabulary.
-    shortest = len(tokens[longest]) // 4
-    return max(len(text.encode()) for text in tokens if len(text) >= shortest)
+    longest = max(tokens, key=len)
+    if len(longest) > MAX_TOKEN_BYTES:
+        index = tokens.index(longest)
+        metadata.refuse(TOKENS_KEY, f"token {index} has more than {MAX_TOKEN_BYTES} characters")
+    return max(map(len, map(str.encode, tokens)))
 
 
 def _types(metadata: Metadata, n_tokens: int) -> npt.NDArray[np.integer]:
