@@ -15,6 +15,7 @@ from server.stream import ABORT_CONNECTION
 MAX_HEADERS = 64
 MAX_HEADER_BYTES = 8 * 1024  # of one header, and of the URL
 MAX_HEADERS_BYTES = 64 * 1024  # of all headers together
+LINGER_S = 1.0
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -27,6 +28,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self._is_in_headers = False
         self._is_in_message = False
+        self._is_refused = False
         self._n_header_bytes = 0
         self._refusal: ApiError | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -42,13 +44,13 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self.transport.is_closing():
+        if self._is_refused or self.transport.is_closing():
             return
         super().data_received(data)
         if self._is_in_headers:
             # the parser keeps an unfinished header to itself, so it is counted here as well
             self._n_header_bytes += len(data)
-            if self._n_header_bytes > MAX_HEADERS_BYTES and not self.transport.is_closing():
+            if self._n_header_bytes > MAX_HEADERS_BYTES and not self._is_refused:
                 self._refuse(_headers_too_large())
 
     def on_message_begin(self) -> None:
@@ -102,12 +104,26 @@ class BoundedProtocol(HttpToolsProtocol):
         raise error
 
     def _refuse(self, error: ApiError) -> None:
-        if self.cycle is None or self.cycle.response_complete:  # never into another answer
-            body = orjson.dumps(error.body())
-            head = b"content-type: application/json\r\nconnection: close\r\n"
-            length = b"content-length: %d\r\n\r\n" % len(body)
-            self.transport.write(STATUS_LINE[error.status] + head + length + body)
-        self.transport.close()
+        """Answers and closes, unless an answer is under way already: then only closes."""
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            if cycle.response_started:
+                self.transport.close()
+                return
+            cycle.disconnected = True  # what the app still says is dropped
+            cycle.message_event.set()
+        body = orjson.dumps(error.body())
+        head = b"content-type: application/json\r\nconnection: close\r\n"
+        length = b"content-length: %d\r\n\r\n" % len(body)
+        self.transport.write(STATUS_LINE[error.status] + head + length + body)
+        self._linger()
+
+    def _linger(self) -> None:
+        """Closes our side only: with unread bytes a full close would lose the answer."""
+        self._is_refused = True
+        self._stop_timer()
+        self.transport.write_eof()
+        self._timer = self.loop.call_later(LINGER_S, self.transport.close)
 
     def _start_timer(self) -> None:
         self._stop_timer()

@@ -1,0 +1,35 @@
+"""A process that serves a fake model: what the lifecycle tests start and send signals to."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+
+from server.serve import run
+from server.settings import load_settings
+from server.state import Loaded
+from tests.server.fake_engine import FakeEngine
+from tests.server.fake_model import loaded_with
+
+
+def main() -> int:
+    options = json.loads(sys.argv[1])
+    engine = FakeEngine(**options.get("engine", {}))
+
+    def load() -> Loaded:
+        time.sleep(options.get("load_s", 0.0))
+        if "load_error" in options:
+            raise ValueError(options["load_error"])
+        if "die_after_s" in options:
+            import threading
+
+            threading.Timer(options["die_after_s"], engine.die).start()
+        return loaded_with(engine)
+
+    engine.script = bytes(engine.script * options.get("repeat", 1))
+    return run(load_settings(**options.get("settings", {})), load)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
