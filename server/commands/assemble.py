@@ -44,7 +44,7 @@ def assemble(settings: Settings) -> Loaded:
         path,
         settings,
         n_threads=settings.threads or n_usable_cores(),
-        n_ctx=needed.n_ctx,
+        n_ctx=needed.n_cells,
         n_slots=settings.parallel,
         n_ubatch=settings.n_ubatch,
         cache_type_k=settings.cache_type_k,
@@ -114,7 +114,7 @@ def _print_budget(path: Path, needed: MemoryNeeded) -> None:
     Console(file=sys.stderr).print(
         f"{path.name}: {needed.weights_bytes / 2**20:.0f} MiB of weights,"
         f" {needed.kv_bytes / 2**20:.0f} MiB for {needed.n_cells} KV cells"
-        f" ({needed.n_slots} slots of {needed.n_ctx} tokens),"
+        f" ({needed.n_slots} slots of up to {needed.n_ctx} tokens),"
         f" {needed.total_bytes / 2**20:.0f} MiB in all",
         highlight=False,
         soft_wrap=True,

@@ -9,7 +9,7 @@ from typing import Annotated
 from runtime.gguf import open_gguf
 from server.commands.bandwidth import measure_bandwidth
 from server.commands.cores import n_usable_cores
-from server.commands.loading import load, locate
+from server.commands.loading import load_for_sequences, locate
 from server.commands.measure import Measurement, Plan, measure
 from server.commands.options import (
     CacheTypeKOpt,
@@ -61,10 +61,10 @@ def bench(
     n_threads = threads or n_usable_cores()
     path = locate(model)
     n_bytes = bytes_per_forward(open_gguf(path))
-    loaded = load(
+    loaded = load_for_sequences(
         path,
-        n_ctx=plan.n_ctx,
-        n_slots=plan.n_slots,
+        plan.n_slots,
+        plan.n_ctx,
         n_ubatch=ubatch,
         n_threads=n_threads,
         isa=isa,

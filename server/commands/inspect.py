@@ -84,7 +84,7 @@ def _print_types(console: Console, types: Any) -> None:
 def _print_memory(console: Console, memory: MemoryNeeded) -> None:
     table = _table("Memory", "what", "bytes")
     table.add_row("weights", _size(memory.weights_bytes))
-    cells = f"KV cells, {memory.n_slots} slots of {memory.n_ctx} tokens"
+    cells = f"{memory.n_cells} KV cells, {memory.n_slots} slots of up to {memory.n_ctx} tokens"
     table.add_row(cells, _size(memory.kv_bytes))
     table.add_row("together, with the process itself", _size(memory.total_bytes))
     console.print(table)

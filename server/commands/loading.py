@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from runtime.ubatch import BLOCK_CELLS
+from server.commands.options import CommandError
 from server.commands.progress import ProgressDisplay
 from server.download import ConsoleProgress
 from server.hub import Hub, resolve_model
@@ -33,8 +35,31 @@ def locate(spec: str | None, settings: Settings | None = None) -> Path:
 
 def load(path: Path, settings: Settings | None = None, **config: Any) -> Model:
     """Load a model file with a progress display; ``config`` are fields of ModelConfig. Raises
-    ModelFileError and what else load_model raises."""
+    a SlotmuxError for a file or a choice that cannot be used."""
+    from kernels.cpu import detect_cpu
     from runtime.model import ModelConfig, load_model
 
+    settings = settings or command_settings()
+    cache_dir = settings.cache_dir or Path.home() / ".cache" / "slotmux"
+    wanted = ModelConfig(**config, kernel_cache=cache_dir / "kernels")
+    try:
+        detect_cpu(wanted.isa)
+    except ValueError as error:
+        raise CommandError(str(error)) from error
     with ProgressDisplay() as progress:
-        return load_model(path, ModelConfig(**config), progress)
+        return load_model(path, wanted, progress)
+
+
+def load_for_sequences(path: Path, n_seqs: int, n_tokens: int, **config: Any) -> Model:
+    """Load a model with cells for ``n_seqs`` sequences of ``n_tokens`` each. Raises CommandError
+    when the model was not trained for so many."""
+    from runtime.gguf import open_gguf
+
+    file = open_gguf(path)
+    n_ctx_train = file.metadata.get_u32(f"{file.architecture}.context_length")
+    if n_tokens > n_ctx_train:
+        raise CommandError(
+            f"{n_tokens} tokens in one sequence: the model was trained for {n_ctx_train}"
+        )
+    n_ctx = -(-n_tokens // BLOCK_CELLS) * BLOCK_CELLS
+    return load(path, n_slots=n_seqs, n_ctx=n_seqs * n_ctx, **config)

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from runtime.driver import Driver
 from runtime.protocols import Model
-from server.commands.loading import load, locate
+from server.commands.loading import load_for_sequences, locate
 from server.commands.options import (
     CacheTypeKOpt,
     CacheTypeVOpt,
@@ -39,10 +39,13 @@ def logits(
     The tokens are computed from position 0 exactly as given: no BOS is added.
     """
     ids = _parse_tokens(tokens)
-    loaded = load(
+    n_ubatch = min(ubatch, len(ids))
+    loaded = load_for_sequences(
         locate(model),
-        n_ctx=len(ids),
-        n_ubatch=min(ubatch, len(ids)),
+        1,
+        len(ids),
+        n_ubatch=n_ubatch,
+        n_outputs=n_ubatch,
         n_threads=threads,
         isa=isa,
         cache_type_k=cache_type_k,

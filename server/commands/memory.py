@@ -12,6 +12,7 @@ from server.commands.options import CommandError
 BYTES_PER_VALUE = {"f32": 4.0, "f16": 2.0, "q8_0": 34 / 32}
 # The interpreter with its libraries, compiled kernels, buffers of a step.
 BASE_BYTES = 200 * 10**6
+MAX_AUTO_CELLS = 32_768  # long contexts cost memory: they are had by asking
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +37,19 @@ class MemoryNeeded:
 def memory_needed(
     file: GGUFFile, n_slots: int, n_ctx: int, n_cells: int, cache_type_k: str, cache_type_v: str
 ) -> MemoryNeeded:
-    """What ``n_slots`` sequences of ``n_ctx`` tokens need (0: as many as the model was trained
-    for) with ``n_cells`` KV cells in all (0: enough for all slots)."""
-    n_ctx = n_ctx or file.metadata.get_u32(f"{file.architecture}.context_length")
+    """What ``n_slots`` sequences of ``n_ctx`` tokens need with ``n_cells`` KV cells in all.
+
+    0 cells: enough for all slots. 0 tokens: as many as the model was trained for, and then at most
+    MAX_AUTO_CELLS of each. Raises CommandError for more tokens than that.
+    """
+    n_ctx_train = file.metadata.get_u32(f"{file.architecture}.context_length")
+    if n_ctx > n_ctx_train:
+        raise CommandError(f"--ctx-size {n_ctx}: the model was trained for {n_ctx_train} tokens")
+    if 0 < n_cells < n_ctx:
+        raise CommandError(f"--kv-size {n_cells} does not hold one request of {n_ctx} tokens")
+    if not n_ctx:
+        n_ctx = min(n_ctx_train, n_cells or MAX_AUTO_CELLS)
+        n_cells = n_cells or min(n_slots * n_ctx, MAX_AUTO_CELLS)
     return MemoryNeeded(
         n_slots=n_slots,
         n_ctx=n_ctx,

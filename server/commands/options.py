@@ -42,7 +42,10 @@ UbatchOpt = Annotated[
     int, option("--ubatch-size", "--ubatch", "-ub", min=1, help="Most tokens of one forward.")
 ]
 IsaOpt = Annotated[
-    str, option("--isa", help="Instruction set of the kernels: auto, avx512, avx2 or portable.")
+    str,
+    option(
+        "--isa", help="Instruction set of the kernels: auto, avx512vnni, avxvnni, avx2 or portable."
+    ),
 ]
 CacheTypeKOpt = Annotated[str, option("--cache-type-k", help="Type of K cells: f16, f32 or q8_0.")]
 CacheTypeVOpt = Annotated[str, option("--cache-type-v", help="Type of V cells: f16, f32 or q8_0.")]

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from runtime.driver import Driver
 from runtime.protocols import Model
-from server.commands.loading import load, locate
+from server.commands.loading import load_for_sequences, locate
 from server.commands.options import (
     CacheTypeKOpt,
     CacheTypeVOpt,
@@ -51,11 +51,12 @@ def perplexity(
     path = locate(model)
     chunks = _chunks(path, file, ctx)
     n_seqs = min(sequences, len(chunks))
-    loaded = load(
+    loaded = load_for_sequences(
         path,
-        n_ctx=max(len(chunk) for chunk in chunks),
-        n_slots=n_seqs,
+        n_seqs,
+        max(len(chunk) for chunk in chunks),
         n_ubatch=ubatch,
+        n_outputs=ubatch,
         n_threads=threads,
         isa=isa,
         cache_type_k=cache_type_k,

@@ -1,0 +1,69 @@
+"""The memory budget: what is counted, what is chosen when nothing was said, what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from runtime.gguf import GGUFFile, open_gguf
+from server.commands.memory import BASE_BYTES, check_fits, memory_limit, memory_needed
+from server.commands.options import CommandError
+from server.commands.weights import bytes_by_type, bytes_per_forward
+
+
+@pytest.fixture
+def llama(tiny_model_path: Callable[..., Path]) -> GGUFFile:
+    return open_gguf(tiny_model_path("llama"))
+
+
+def test_nothing_said_means_the_trained_context(llama: GGUFFile) -> None:
+    n_ctx = llama.metadata.get_u32("llama.context_length")
+    needed = memory_needed(llama, 4, 0, 0, "f16", "f16")
+    assert (needed.n_ctx, needed.n_cells) == (n_ctx, min(4 * n_ctx, 32_768))
+    many = memory_needed(llama, 256, 0, 0, "f16", "f16")
+    assert many.n_cells == 32_768
+
+
+def test_given_sizes_are_kept_or_refused(llama: GGUFFile) -> None:
+    needed = memory_needed(llama, 4, 100, 0, "f16", "f16")
+    assert (needed.n_ctx, needed.n_cells) == (100, 400)
+    assert memory_needed(llama, 4, 100, 150, "f16", "f16").n_cells == 150
+    with pytest.raises(CommandError, match="kv-size"):
+        memory_needed(llama, 4, 100, 99, "f16", "f16")
+    with pytest.raises(CommandError, match="the model was trained for"):
+        memory_needed(llama, 4, 10**6, 0, "f16", "f16")
+    with pytest.raises(CommandError, match="--cache-type-v"):
+        memory_needed(llama, 4, 100, 0, "f16", "f8")
+
+
+def test_types_of_cells_have_their_sizes(llama: GGUFFile) -> None:
+    def kv(k: str, v: str) -> float:
+        return memory_needed(llama, 1, 64, 0, k, v).kv_bytes
+
+    assert kv("f32", "f32") == 2 * kv("f16", "f16")
+    assert kv("q8_0", "q8_0") == pytest.approx(kv("f32", "f32") * 34 / 128, abs=1)
+
+
+def test_too_little_memory_is_refused_with_a_size_that_fits(llama: GGUFFile) -> None:
+    needed = memory_needed(llama, 4, 200, 0, "f16", "f16")
+    check_fits(needed, needed.total_bytes)
+    with pytest.raises(CommandError, match="--ctx-size 100 would fit"):
+        check_fits(needed, BASE_BYTES + needed.weights_bytes + needed.kv_bytes // 2)
+    with pytest.raises(CommandError, match="MiB") as error:
+        check_fits(needed, BASE_BYTES)
+    assert "would fit" not in str(error.value)
+
+
+def test_the_limit_is_at_most_the_machine() -> None:
+    meminfo = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+    assert 0 < memory_limit() <= int(meminfo["MemTotal"].split()[0]) * 1024
+
+
+def test_an_embedding_table_counts_only_as_output_matrix(llama: GGUFFile) -> None:
+    total = sum(tensor.n_bytes for tensor in llama.tensors.values())
+    assert sum(n_bytes for _, n_bytes in bytes_by_type(llama).values()) == total
+    table = llama.tensors["token_embd.weight"].n_bytes
+    is_tied = "output.weight" not in llama.tensors
+    assert bytes_per_forward(llama) == (total if is_tied else total - table)
