@@ -65,7 +65,7 @@ class CompletionLogprobs:
             values.append(max(entry.logprob, _LOWEST))
             top.append(self._top(entry))
             offsets.append(self._offset)
-            raw = self._tokenizer.token_bytes(entry.token_id)
+            raw = self._tokenizer.token_bytes(entry.token_id, skip_special=True)
             self._offset += len(self._decoder.decode(raw))
         return {
             "tokens": tokens,

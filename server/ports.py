@@ -44,18 +44,23 @@ class TokenizerPort(Protocol):
     eos_id: int | None
 
     def encode(
-        self, text: str, *, add_special: bool = True, parse_special: bool = False
+        self,
+        text: str,
+        *,
+        add_special: bool = True,
+        parse_special: bool = False,
+        max_tokens: int | None = None,
     ) -> list[int]:
-        """Token ids of a text."""
+        """Token ids of a text. Raises PromptTooLongError beyond ``max_tokens``."""
 
-    def encode_rendered(self, rendered: Any) -> list[int]:
+    def encode_rendered(self, rendered: Any, *, max_tokens: int | None = None) -> list[int]:
         """Token ids of a chat prompt; specials only where the template put them."""
 
     def decode(self, ids: Sequence[int], *, skip_special: bool = True) -> str:
         """Text of token ids."""
 
-    def token_bytes(self, token_id: int) -> bytes:
-        """Raw bytes of one token."""
+    def token_bytes(self, token_id: int, *, skip_special: bool = False) -> bytes:
+        """Raw bytes of one token; none of a control token if those are skipped."""
 
 
 class RenderedPort(Protocol):

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from runtime.request import Request, SamplingParams
+from runtime.tokenizer import PromptTooLongError
 from server.errors import ApiError, invalid
 from server.ports import RenderedPort
 from server.schemas.chat import TemplateParams
@@ -43,7 +44,7 @@ async def chat_prompt(state: ServerState, loaded: Loaded, params: TemplateParams
     """Token ids of rendered messages; off the event loop."""
     check_chat_size(loaded, params)
     ids = await state.off_loop(_render_and_encode, loaded, params)
-    check_length(loaded.info, len(ids))
+    check_length(loaded.info, len(ids), "messages")
     return ids
 
 
@@ -55,7 +56,7 @@ async def text_prompts(
     for prompt in prompts:
         if isinstance(prompt, str):
             check_text_size(loaded, "prompt", len(prompt.encode()))
-            ids = await state.off_loop(loaded.tokenizer.encode, prompt, parse_special=True)
+            ids = await state.off_loop(_encode, loaded, prompt)
         else:
             ids = prompt
             check_ids(ids, loaded.n_vocab, "prompt")
@@ -172,7 +173,20 @@ def _check_bounds(params: GenerationParams, loaded: Loaded) -> None:
 
 
 def _render_and_encode(loaded: Loaded, params: TemplateParams) -> list[int]:
-    return loaded.tokenizer.encode_rendered(render(loaded, params))
+    rendered = render(loaded, params)
+    try:
+        return loaded.tokenizer.encode_rendered(rendered, max_tokens=loaded.info.n_ctx)
+    except PromptTooLongError as error:
+        raise too_long("messages", loaded.info.n_ctx, error.n_tokens, "at least ") from None
+
+
+def _encode(loaded: Loaded, text: str) -> list[int]:
+    """Special tokens are parsed: whoever writes a raw prompt writes all of it."""
+    n_ctx = loaded.info.n_ctx
+    try:
+        return loaded.tokenizer.encode(text, parse_special=True, max_tokens=n_ctx)
+    except PromptTooLongError as error:
+        raise too_long("prompt", n_ctx, error.n_tokens, "at least ") from None
 
 
 def render(loaded: Loaded, params: TemplateParams) -> RenderedPort:

@@ -33,8 +33,7 @@ async def tokenize(request: Request) -> Response:
     )
     if not params.with_pieces:
         return json_response({"tokens": ids})
-    pieces = [{"id": token_id, "piece": _piece(tokenizer, token_id)} for token_id in ids]
-    return json_response({"tokens": pieces})
+    return json_response({"tokens": await state.off_loop(_pieces, tokenizer, ids)})
 
 
 @router.post("/detokenize", response_model=None)
@@ -46,6 +45,10 @@ async def detokenize(request: Request) -> Response:
     check_ids(params.tokens, tokenizer.n_vocab, "tokens")
     text = await state.off_loop(tokenizer.decode, params.tokens, skip_special=False)
     return json_response({"content": text})
+
+
+def _pieces(tokenizer: TokenizerPort, ids: list[int]) -> list[dict[str, Any]]:
+    return [{"id": token_id, "piece": _piece(tokenizer, token_id)} for token_id in ids]
 
 
 def _piece(tokenizer: TokenizerPort, token_id: int) -> Any:

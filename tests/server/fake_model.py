@@ -12,6 +12,7 @@ from typing import Any
 
 import uvicorn
 
+from runtime.tokenizer import PromptTooLongError
 from server.app import create_app
 from server.protocol import bounded_by
 from server.settings import Settings
@@ -28,17 +29,25 @@ class ByteTokenizer:
     eog_ids = frozenset({256})
 
     def encode(
-        self, text: str, *, add_special: bool = True, parse_special: bool = False
+        self,
+        text: str,
+        *,
+        add_special: bool = True,
+        parse_special: bool = False,
+        max_tokens: int | None = None,
     ) -> list[int]:
-        return list(text.encode())
+        ids = list(text.encode())
+        if max_tokens is not None and len(ids) > max_tokens:
+            raise PromptTooLongError(len(ids), max_tokens)
+        return ids
 
-    def encode_rendered(self, rendered: Any) -> list[int]:
-        return list(rendered.text.encode())
+    def encode_rendered(self, rendered: Any, *, max_tokens: int | None = None) -> list[int]:
+        return self.encode(rendered.text, max_tokens=max_tokens)
 
     def decode(self, ids: Sequence[int], *, skip_special: bool = True) -> str:
         return bytes(i for i in ids if i < 256).decode("utf-8", "replace")
 
-    def token_bytes(self, token_id: int) -> bytes:
+    def token_bytes(self, token_id: int, *, skip_special: bool = False) -> bytes:
         return bytes([token_id]) if token_id < 256 else b""
 
 

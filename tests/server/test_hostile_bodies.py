@@ -160,17 +160,23 @@ VALUES = [
     -1, 0, 1, 2**31 - 1, 2**31, 2**63 - 1, 2**63, 2**64, -(2**63) - 1, 1.5, -0.0, 1e300, "1", "",
     CANARY, True, False, None, [], {}, [CANARY], {f"{CANARY} ": 1}, [[]], [None],
 ]  # fmt: skip
-COMMON = (
+
+
+def words(text: str) -> list[str]:
+    return text.split()
+
+
+COMMON = words(
     "model max_tokens min_tokens n stop stop_token_ids include_stop_str_in_output ignore_eos"
     " temperature top_p top_k min_p typical_p repeat_penalty repetition_penalty repeat_last_n"
     " frequency_penalty presence_penalty logit_bias seed stream stream_options return_token_ids"
     " cache_prompt cache_salt id_slot user safety_identifier prompt_cache_key logprobs"
-).split()
-CHAT_ONLY = (
+)
+CHAT_ONLY = words(
     "messages max_completion_tokens top_logprobs metadata chat_template_kwargs tools tool_choice"
     " response_format store service_tier modalities functions parallel_tool_calls"
-).split()
-TEXT_ONLY = "prompt echo best_of suffix".split()
+)
+TEXT_ONLY = words("prompt echo best_of suffix")
 
 
 @pytest.mark.parametrize("field", COMMON + CHAT_ONLY)
