@@ -104,7 +104,14 @@ class Model:
         self.kv = KVCells(n_blocks, config.cache_type_k)
         self.rows = StateRows(config.n_slots + config.n_checkpoints)
         builder = Builder(
-            self.team, self.weights, self.buffers, self.kv, self._step, self.n_ctx, config.n_slots
+            self.team,
+            self.weights,
+            self.buffers,
+            self.kv,
+            self.rows,
+            self._step,
+            self.n_ctx,
+            config.n_slots,
         )
         x = lower(builder, hp)
         logits = output_head(builder, hp, x, "output_norm.weight", config.n_outputs)

@@ -23,6 +23,7 @@ from kernels.ops.repack import EMBED, build_embed
 from kernels.team import Program, Team
 from runtime.lowering.buffers import Buffers, Rows, Span
 from runtime.lowering.cells import KVCells
+from runtime.lowering.rows import StateRows
 from runtime.lowering.weights import Panels, Weights
 
 
@@ -36,6 +37,7 @@ class Op:
     operands: dict[str, int | NDArray[Any]]
     reads: list[Span]
     writes: list[Span]
+    has_state: bool = False  # operands "rows" and "row_stride" are completed by the builder
 
 
 class Builder:
@@ -47,11 +49,13 @@ class Builder:
         weights: Weights,
         buffers: Buffers,
         cells: KVCells,
+        rows: StateRows,
         step: NDArray[np.int64],
         n_ctx: int,
         n_slots: int,
     ) -> None:
-        self.team, self.weights, self.buffers, self.cells = team, weights, buffers, cells
+        self.team, self.weights, self.buffers = team, weights, buffers
+        self.cells, self.rows = cells, rows
         self.step, self.n_ctx, self.n_slots = step, n_ctx, n_slots
         self.ops: list[Op] = []
         self._constants: dict[float, NDArray[np.float32]] = {}
@@ -69,6 +73,38 @@ class Builder:
         op = Op(kernel, build, layout, operands, list(reads), list(writes))
         self.ops.append(op)
         return op
+
+    def append_recurrent(
+        self,
+        kernel: str,
+        build: Callable[[], Callable[..., None]],
+        layout: Any,
+        operands: dict[str, int | NDArray[Any]],
+        reads: Sequence[Span],
+        writes: Sequence[Span],
+        n_state: int,
+    ) -> Op:
+        """Add an op with ``n_state`` float32 of recurrent state a sequence.
+
+        Its layout has the words ``rows`` (address of this op's state in row 0) and ``row_stride``
+        (bytes from a row to the next); the kernel finds a sequence's row by STEP.state_row.
+        """
+        offset = self.rows.reserve(n_state)
+        own = {**operands, "rows": offset, "row_stride": 0}
+        state = Span("rows", offset, offset + 4 * n_state)
+        op = self.append(kernel, build, layout, own, [*reads, state], [*writes, state])
+        op.has_state = True
+        return op
+
+    def _complete_state(self) -> None:
+        """Allocate the rows and tell the ops where they are."""
+        if not any(op.has_state for op in self.ops):
+            return
+        address, stride = self.rows.allocate()
+        for op in self.ops:
+            if op.has_state:
+                op.operands["rows"] = int(op.operands["rows"]) + address
+                op.operands["row_stride"] = stride
 
     def scalar(self, value: float) -> NDArray[np.float32]:
         """A float32 constant that kernels read by address."""
@@ -280,6 +316,7 @@ class Builder:
 
     def program(self, on_progress: Callable[[float], None] = lambda done: None) -> Program:
         """Compile the ops and put the waits between them."""
+        self._complete_state()
         kernels, builds = self.team.kernels, {op.kernel: op.build for op in self.ops}
         for i, (name, build) in enumerate(builds.items()):
             kernels.address(name, build)
