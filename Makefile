@@ -16,6 +16,15 @@ PYTHON := $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	$$p $(IS_NEW_ENOUGH) 2>/dev/null && echo $$p && break; done)
 endif
 
+define FETCH_DEFAULT_MODEL
+from pathlib import Path
+from server.default_model import ensure_default_model
+from server.download import ConsoleProgress
+with ConsoleProgress() as progress:
+    ensure_default_model(Path("models"), progress)
+endef
+export FETCH_DEFAULT_MODEL
+
 .DEFAULT_GOAL := help
 .PHONY: help serve test test-real check format bench clean venv
 .DELETE_ON_ERROR:
@@ -29,7 +38,8 @@ serve: $(VENV)/.installed ## install, fetch the default model, serve on 127.0.0.
 test: $(VENV)/.installed-dev ## run every test that needs no downloaded model
 	@$(BIN)/python -m pytest -m 'not real' $(ARGS)
 
-test-real: $(VENV)/.installed-dev ## run the tests against real models (./models or $SLOTMUX_TEST_MODELS)
+test-real: $(VENV)/.installed-dev ## run the tests against real models (./models or SLOTMUX_TEST_MODELS)
+	@[ -n "$$SLOTMUX_TEST_MODELS" ] || $(BIN)/python -c "$$FETCH_DEFAULT_MODEL"
 	@$(BIN)/python -m pytest -m real -rs $(ARGS)
 
 check: $(VENV)/.installed-dev ## formatting, lint, types

@@ -59,12 +59,12 @@ class ProgressDisplay:
                 self(unfinished, 1.0)
             return
         name = STAGES.get(stage, stage)
-        if stage not in self._started:
+        if stage not in self._tasks:
             self._started[stage] = time.monotonic()
             self._tasks[stage] = self._bars.add_task(name, total=1.0)
             self._say(f"{name} ...")
         self._bars.update(self._tasks[stage], completed=min(done, 1.0))
-        if done >= 1.0:
+        if done >= 1.0 and stage in self._started:
             self._say(f"{name}: done in {time.monotonic() - self._started.pop(stage):.1f} s")
 
     def _say(self, line: str) -> None:
