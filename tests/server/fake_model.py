@@ -85,8 +85,9 @@ def loaded_with(engine: FakeEngine, **info: Any) -> Loaded:
 class RunningServer:
     """A real uvicorn on a free loopback port, in a thread of this process."""
 
-    def __init__(self, settings: Settings, engine: FakeEngine | None) -> None:
-        self.engine = engine
+    def __init__(self, settings: Settings, loaded: Loaded | None) -> None:
+        self._loaded = loaded
+        self.engine: Any = None if loaded is None else loaded.engine
         self.state = ServerState(settings)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
@@ -109,7 +110,7 @@ class RunningServer:
         self._thread.join(10)
         assert not self._thread.is_alive()
         if self.engine is not None and self.engine.is_alive:
-            self.engine.stop()
+            self.engine.stop(0)
         self.state.close()
 
     def call(self, coroutine: Any) -> Any:
@@ -125,7 +126,7 @@ class RunningServer:
         self.loop = asyncio.get_running_loop()
         if self.engine is not None:
             self.engine.start()
-            self.state.become_ready(loaded_with(self.engine))
+            self.state.become_ready(self._loaded)
         task = asyncio.create_task(self._server.serve(sockets=[self._listener]))
         while not self._server.started:
             await asyncio.sleep(0.005)
@@ -134,9 +135,10 @@ class RunningServer:
 
 
 @contextlib.contextmanager
-def running(engine: FakeEngine | None = None, **settings: Any) -> Iterator[RunningServer]:
+def running(engine: FakeEngine | Loaded | None = None, **settings: Any) -> Iterator[RunningServer]:
     """A server for one test or one module."""
-    server = RunningServer(Settings(**settings), engine)
+    loaded = loaded_with(engine) if isinstance(engine, FakeEngine) else engine
+    server = RunningServer(Settings(**settings), loaded)
     server.start()
     try:
         yield server

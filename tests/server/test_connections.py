@@ -6,9 +6,8 @@ import itertools
 import json
 import random
 import socket
-import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import httpx
 import pytest
@@ -16,6 +15,7 @@ import pytest
 from server.auth import POLICIES
 from tests.server.fake_engine import FakeEngine
 from tests.server.fake_model import RunningServer, running
+from tests.server.sockets import connect, eventually, hang_up, read_all, request_bytes
 
 LONG = b"abcdefgh" * 4000
 
@@ -27,38 +27,8 @@ def server() -> Iterator[RunningServer]:
         yield server
 
 
-def eventually(condition: Callable[[], bool], within_s: float = 2.0) -> None:
-    deadline = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.005)
-
-
-def request_bytes(path: str = "/v1/completions", **body) -> bytes:
-    content = json.dumps({"prompt": "x"} | body).encode()
-    head = f"POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
-    return head.encode() + b"content-length: %d\r\n\r\n" % len(content) + content
-
-
-def connect(server: RunningServer) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", server.port), timeout=5)
-
-
-def hang_up(sock: socket.socket, *, reset: bool) -> None:
-    if reset:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    sock.close()
-
-
 def is_idle(server: RunningServer) -> bool:
     return server.engine.n_busy == 0 and not server.state.service.admission.running
-
-
-def read_all(sock: socket.socket) -> bytes:
-    data = b""
-    while chunk := sock.recv(65536):
-        data += chunk
-    return data
 
 
 # -- clients that leave
