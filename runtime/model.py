@@ -18,6 +18,7 @@ from runtime.gguf import GGUFFile, open_gguf
 from runtime.lowering.buffers import Buffers
 from runtime.lowering.builder import Builder
 from runtime.lowering.cells import CELL_TYPES, KVCells
+from runtime.lowering.draws import append_draws
 from runtime.lowering.rows import StateRows
 from runtime.lowering.weights import Weights
 from runtime.models import family
@@ -120,7 +121,7 @@ class Model:
         rows = memory[: self.buffers.padded_rows(config.n_outputs) * logits.stride // 4]
         self.logits: NDArray[np.float32] = rows.reshape(-1, logits.stride // 4)[:, : hp.n_vocab]
         self.sampling = SamplingTable(config.n_slots, hp.n_vocab, self.n_ctx)
-        self.sampling.lower(builder, logits)
+        append_draws(builder, self.sampling, logits, self.logits)
         progress("compile", 0.0)
         self._program = builder.program(lambda done: progress("compile", done))
         progress("ready", 1.0)

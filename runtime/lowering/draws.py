@@ -1,0 +1,26 @@
+"""The last op of a program: drawing tokens from the logits it has computed."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kernels.ops.sampling import SAMPLE, build_sample_rows
+from runtime.lowering.buffers import Rows, Span
+from runtime.lowering.builder import Builder
+from runtime.sampling import SamplingTable
+
+
+def append_draws(
+    b: Builder, table: SamplingTable, rows: Rows, logits: NDArray[np.float32]
+) -> None:
+    """Draw what the step's sample tables ask for. ``logits``: the memory of ``rows``."""
+    operands = table.operands(logits, b.team.n_threads)
+    b.append(
+        "sample",
+        build_sample_rows,
+        SAMPLE,
+        {name: int(value) for name, value in zip(SAMPLE._fields, operands, strict=True)},
+        [rows.span, Span("step")],
+        [Span("draws")],
+    )
