@@ -23,6 +23,7 @@ _Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 
 MAX_BODY_BYTES = 8 * 1024 * 1024
 MAX_JSON_DEPTH = 64
+MAX_JSON_CONTAINERS = 100_000  # arrays and objects in one body
 
 
 class SettingsError(ValueError):

@@ -88,6 +88,11 @@ def test_brackets_inside_strings_are_not_depth(http):
         assert post(http, "/v1/completions", json.dumps({"prompt": text[:500]})).status_code == 200
 
 
+def test_many_brackets_in_a_text_are_no_structure(http):
+    error = check_error(http.post("/v1/completions", json={"prompt": "[{" * 200_000}), 400)
+    assert error["code"] == "context_length_exceeded"
+
+
 def test_duplicate_keys_take_the_last(http):
     body = '{"prompt": "a", "prompt": "b", "echo": true}'
     assert post(http, "/v1/completions", body).json()["choices"][0]["text"] == "bok"

@@ -90,7 +90,7 @@ def test_an_answer_is_the_models(served):
 
 
 def test_a_prefix_is_reused_and_told(served):
-    server, model = served
+    server, _ = served
     prompt = prompt_of(random.Random(2), 70)
     cold = ask(server, prompt, max_tokens=8)
     warm = ask(server, prompt, max_tokens=8)
