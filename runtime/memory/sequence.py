@@ -5,6 +5,7 @@ The order of a step is reserve -> forward -> commit (or rollback, if nothing was
 
 from __future__ import annotations
 
+from runtime.memory.indexing import index_blocks, keep_checkpoint, leave_prefix
 from runtime.memory.match import NO_MATCH, Match, find
 from runtime.memory.pools import Pools
 from runtime.memory.prefix_tree import Node
@@ -24,9 +25,7 @@ class Sequence:
     __slots__ = (
         "_fresh",
         "_is_fresh",
-        "_pools",
         "_rows",
-        "_table_row",
         "history",
         "is_open",
         "last_checkpoint",
@@ -35,17 +34,19 @@ class Sequence:
         "n_reserved",
         "n_writable",
         "node",
+        "pools",
         "row",
         "salt",
         "slot",
         "table",
+        "table_row",
     )
 
     def __init__(self, slot: int, pools: Pools, ubatch: Ubatch, history: I32) -> None:
         self.slot = slot
         self.history = history
-        self._pools = pools
-        self._table_row = ubatch.block_tables[slot]
+        self.pools = pools
+        self.table_row = ubatch.block_tables[slot]
         self._rows = ubatch.state_row
         self._fresh = ubatch.state_fresh
         self._reset()
@@ -73,7 +74,7 @@ class Sequence:
         ``salt`` None keeps the sequence out of the prefix cache.
         """
         assert not self.is_open
-        pools = self._pools
+        pools = self.pools
         self.is_open = True
         self.n_goal = n_goal
         if pools.has_blocks:
@@ -94,7 +95,7 @@ class Sequence:
         self.n_writable = len(self.table) * BLOCK_CELLS if pools.has_blocks else NEVER_FULL
 
     def _take_row(self, match: Match) -> None:
-        pools = self._pools
+        pools = self.pools
         checkpoint = match.checkpoint
         row = pools.take_row(besides=checkpoint)
         if checkpoint is not None:
@@ -110,7 +111,7 @@ class Sequence:
 
     def _copy_tail(self, source: int) -> bool:
         """Give this sequence its own copy of a partly equal block; False if none can be had."""
-        pools = self._pools
+        pools = self.pools
         blocks = pools.blocks
         blocks.retain(source)  # taking a block must not evict this one
         taken = pools.take_blocks(1)
@@ -131,10 +132,10 @@ class Sequence:
     def release(self, *, keep: bool = True) -> None:
         """End: leave a reusable prefix behind, or with ``keep`` False nothing that was computed."""
         assert self.is_open
-        pools = self._pools
+        pools = self.pools
         self.rollback()
         if keep and self.node is not None and self.n_computed:
-            self._leave_prefix()
+            leave_prefix(self)
         # Deepest first, so that LRU order evicts leaves before their parents.
         for block in reversed(self.table):
             pools.blocks.release(block)
@@ -152,15 +153,15 @@ class Sequence:
         assert not child.table
         assert not self.n_reserved
         for block in self.table:
-            self._pools.blocks.retain(block)
+            self.pools.blocks.retain(block)
             child._append_block(block)
         if self.row >= 0:
-            self._pools.rows.copy(self.row, child.row)
+            self.pools.rows.copy(self.row, child.row)
             child._set_fresh(self._is_fresh)
         child.node = self.node if child.node is not None else None
         child.n_computed = self.n_computed
         child.last_checkpoint = self.n_computed
-        if self._pools.has_blocks:
+        if self.pools.has_blocks:
             # The last block now has two holders: look before the next write.
             self.n_writable = child.n_writable = self.n_computed
 
@@ -174,7 +175,7 @@ class Sequence:
         return True
 
     def _make_writable(self, end: int) -> bool:
-        pools = self._pools
+        pools = self.pools
         blocks = pools.blocks
         table = self.table
         first = self.n_computed // BLOCK_CELLS
@@ -188,7 +189,7 @@ class Sequence:
             blocks.copy(table[i], block)
             blocks.release(table[i])
             table[i] = block
-            self._table_row[i] = block
+            self.table_row[i] = block
         for block in taken:
             self._append_block(block)
         self.n_writable = len(table) * BLOCK_CELLS
@@ -206,7 +207,7 @@ class Sequence:
         if n_rejected:
             self._rewind(self.n_computed)
         if self.n_computed // BLOCK_CELLS != before // BLOCK_CELLS:
-            self._index_blocks()
+            index_blocks(self)
 
     def rollback(self) -> None:
         """Undo a reservation of which nothing was computed."""
@@ -226,7 +227,7 @@ class Sequence:
         return self.n_computed
 
     def _rewind(self, n: int) -> None:
-        pools = self._pools
+        pools = self.pools
         if self.row >= 0:
             match = NO_MATCH
             if self.node is not None:
@@ -253,95 +254,20 @@ class Sequence:
 
     def checkpoint(self) -> bool:
         """Keep a copy of the row at ``n_computed``, a block boundary; False if it cannot be had."""
-        pools = self._pools
-        n = self.n_computed
-        if self.row < 0 or self.node is None or n == 0 or n % BLOCK_CELLS:
-            return False
-        existing = self.node.checkpoints.get(BLOCK_CELLS)
-        if existing is not None and self.node.end == n:
-            pools.rows.touch(existing)
-            self.last_checkpoint = n
-            return True
-        row = pools.take_row()
-        if row < 0:
-            return False
-        node = self._node_at_end()
-        self.last_checkpoint = n
-        if BLOCK_CELLS in node.checkpoints:  # only without attention: the path was not known
-            pools.rows.give_back(row)
-        else:
-            pools.rows.copy(self.row, row)
-            pools.keep_row(node, BLOCK_CELLS, row)
-        return True
-
-    def _index_blocks(self) -> None:
-        """Show newly filled blocks to the prefix tree; where it has an equal one, use that."""
-        node = self.node
-        pools = self._pools
-        if node is None or not pools.has_blocks:
-            return
-        blocks = pools.blocks
-        while node.end + BLOCK_CELLS <= self.n_computed:
-            i = node.end // BLOCK_CELLS
-            own = self.table[i]
-            key = self.history[node.end : node.end + BLOCK_CELLS].tobytes()
-            child = node.children.get(key)
-            if child is None:
-                child = pools.tree.add(node, key, own)
-                blocks.cache(own, self.salt)
-                pools.absorb(child)
-            elif child.block != own:
-                blocks.retain(child.block)
-                blocks.release(own)
-                self.table[i] = child.block
-                self._table_row[i] = child.block
-            node = child
-        self.node = node
-
-    def _leave_prefix(self) -> None:
-        """Cache the unfinished last block; give the row itself away as a checkpoint."""
-        pools = self._pools
-        worth = self.n_computed - self.last_checkpoint >= pools.checkpoint_spacing
-        donate = self.row >= 0 and worth
-        if not pools.has_blocks and not donate:
-            return
-        node = self._node_at_end()
-        offset = self.n_computed - node.start
-        if donate and offset not in node.checkpoints:
-            pools.keep_row(node, offset, self.row)
-            self.row = -1
-
-    def _node_at_end(self) -> Node:
-        """The node that holds the last computed token, cached now if it was not."""
-        pools = self._pools
-        node = self.node
-        assert node is not None
-        if not pools.has_blocks:
-            return pools.path_for(node, self.history[: self.n_computed])
-        key, block = self.tail()
-        if not key:
-            return node
-        found = pools.tree.covering(node, key)
-        if found is None:
-            found = pools.tree.add(node, key, block)
-            pools.blocks.cache(block, self.salt)
-            pools.absorb(found)
-        else:
-            pools.blocks.touch(found.block)
-        return found
+        return keep_checkpoint(self)
 
     # -- small helpers
 
     def _append_block(self, block: int) -> None:
-        self._table_row[len(self.table)] = block
+        self.table_row[len(self.table)] = block
         self.table.append(block)
 
     def _cut_table(self) -> None:
-        if not self._pools.has_blocks:
+        if not self.pools.has_blocks:
             return
         n_blocks = -(-self.n_computed // BLOCK_CELLS)
         while len(self.table) > n_blocks:
-            self._pools.blocks.release(self.table.pop())
+            self.pools.blocks.release(self.table.pop())
         self.n_writable = self.n_computed
 
     def _set_fresh(self, is_fresh: bool) -> None:

@@ -205,6 +205,7 @@ def test_a_prefix_is_reused_also_from_a_busy_slot(kind):
 def test_a_chat_of_several_turns_reuses_all_that_came_before(kind):
     bench = Bench(kind, n_ctx=512, n_blocks=KINDS[kind]["n_blocks"])
     tokens = prompt_of(40).tolist()
+    n_before = 0
     for turn in range(4):
         request, receiver = bench.add(tokens, max_tokens=35, ignore_eos=True)
         bench.run()

@@ -155,12 +155,16 @@ def test_the_queue_is_bounded_and_says_when_to_come_back(make_engine):
     engine = make_engine(n_slots=1, max_queue=2)
     gate = threading.Event()
     engine.model.before_forward = lambda: gate.wait(10)
+    jobs = [request_of([1, 2, 3], max_tokens=3) for _ in range(5)]
     accepted = []
-    with pytest.raises(QueueFullError) as info:
-        for _ in range(5):
-            request, waiter = request_of([1, 2, 3], max_tokens=3)
+
+    def submit_all():
+        for request, waiter in jobs:
             engine.submit(request)
             accepted.append(waiter)
+
+    with pytest.raises(QueueFullError) as info:
+        submit_all()
     assert 1 <= info.value.retry_after <= 60
     assert 3 <= len(accepted) <= 4
     gate.set()

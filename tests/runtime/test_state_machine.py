@@ -2,6 +2,7 @@
 the naive oracle, with every invariant checked after each rule and freed memory poisoned."""
 
 import time
+from typing import ClassVar
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -19,7 +20,7 @@ STEMS[1] = STEMS[0][:37] + STEMS[2][37:]
 
 class EngineMachine(RuleBasedStateMachine):
     kind = "attention"
-    sizes: dict[str, int] = {}
+    sizes: ClassVar[dict[str, int]] = {}
 
     def __init__(self):
         super().__init__()
@@ -42,20 +43,19 @@ class EngineMachine(RuleBasedStateMachine):
         boundaries=st.lists(st.integers(0, 90), max_size=2),
     )
     def submit(self, stem, n, tail, n_choices, temperature, salt, cache, boundaries, **options):
-        try:
-            request, receiver = self.bench.add(
-                stem[:n] + tail,
-                n=n_choices,
-                sampling=SamplingParams(temperature=temperature, seed=n),
-                cache_salt=salt,
-                cache_prompt=cache,
-                boundaries=tuple(boundaries),
-                **options,
-            )
-        except InvalidRequestError as error:
-            assert error.code == "context_length_exceeded"
-            assert n + len(tail) >= self.bench.core.memory.n_ctx
+        prompt = stem[:n] + tail
+        options |= {
+            "n": n_choices,
+            "sampling": SamplingParams(temperature=temperature, seed=n),
+            "cache_salt": salt,
+            "cache_prompt": cache,
+            "boundaries": tuple(boundaries),
+        }
+        if len(prompt) >= self.bench.core.memory.n_ctx:
+            with pytest.raises(InvalidRequestError, match="context"):
+                self.bench.add(prompt, **options)
             return
+        request, receiver = self.bench.add(prompt, **options)
         self.jobs[request.id] = (request, receiver)
 
     @rule(data=st.data(), n_turns=st.integers(0, 3))
