@@ -92,7 +92,7 @@ def test_a_reader_that_stalls_is_dropped():
         sock = socket.socket()
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         sock.connect(("127.0.0.1", server.port))
-        sock.sendall(request_bytes(stream=True))
+        sock.sendall(request_bytes(stream=True, logprobs=20))
         eventually(lambda: engine.n_busy == 1)
         eventually(lambda: is_idle(server), 8.0)
         aborts = server.state.service.admission.n_aborted
