@@ -78,6 +78,4 @@ def quantize_row(x, n_inputs, tiles, row):
     tile = tiles + (row // TILE_ROWS) * (n_inputs // BLOCK) * BLOCK_BYTES
     for k in range(n_inputs // BLOCK):
         at = x + 4 * BLOCK * k
-        quantize_block(
-            simd.load(at), simd.load(at + 64), tile + k * BLOCK_BYTES, row % TILE_ROWS
-        )
+        quantize_block(simd.load(at), simd.load(at + 64), tile + k * BLOCK_BYTES, row % TILE_ROWS)

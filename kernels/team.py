@@ -258,7 +258,9 @@ class Program:
     ``wait_from`` on must be finished (-1: no wait). Keeps its operand arrays alive.
     """
 
-    def __init__(self, team: Team, step: np.ndarray, ops: list[tuple[int, np.ndarray, int]]) -> None:
+    def __init__(
+        self, team: Team, step: np.ndarray, ops: list[tuple[int, np.ndarray, int]]
+    ) -> None:
         n_sync = LINE * (1 + team.n_threads)
         self._sync = aligned_zeros(max(len(ops), 1) * n_sync)
         self._words = np.zeros(P_ENTRIES + len(ops) * N_ENTRY_WORDS, np.int64)

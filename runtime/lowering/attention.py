@@ -7,16 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.ops.attention import (
-    ATTENTION,
-    CHUNK,
-    FOLD,
-    PLAN,
-    SPLIT_TOKENS,
-    build_attention,
-    build_attention_fold,
-    build_attention_plan,
-)
+from kernels.ops.attention import ATTENTION, build_attention
+from kernels.ops.attention_fold import FOLD, build_attention_fold
+from kernels.ops.attention_plan import PLAN, SPLIT_TOKENS, build_attention_plan
+from kernels.ops.attention_tiles import CHUNK
 from kernels.ops.rope import ROPE, ROPE_TABLE, build_rope, build_rope_table
 from runtime.lowering.buffers import Rows, Span, round_up
 from runtime.lowering.builder import Builder
@@ -230,4 +224,3 @@ def attend(
         [out.span, out.tiles_span],
     )
     return b.producer(out, fold)
-
