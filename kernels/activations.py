@@ -20,7 +20,7 @@ from numba.extending import intrinsic
 
 from kernels import simd
 from kernels.address import I8, I32, PTR, store_f32, store_i32
-from kernels.simd import F32X16, I32X16, LANES, f32x16
+from kernels.simd import I32X16, LANES, f32x16
 
 TILE_ROWS = 8
 BLOCK = 32  # inputs
@@ -47,9 +47,6 @@ def _store_codes(ctx: Any, address: Any, x: Any) -> Any:
         return c.get_dummy_value()
 
     return types.void(types.int64, f32x16), codegen
-
-
-_ = F32X16
 
 
 @njit(forceinline=True)

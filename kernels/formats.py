@@ -14,7 +14,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from kernels.address import F16, F32, I8, I16, I32, I64, pointer
+from kernels.address import F16, I16, pointer
 from kernels.dot import I8X64
 from kernels.simd import F32X16, I32X16
 
@@ -99,6 +99,3 @@ def float_vector(b: Any, f: Format, at: Any) -> Any:
         return half_vector(b, at, 0)
     bits = b.zext(load_vector(b, at, 0, ir.VectorType(I16, 16)), I32X16)
     return b.bitcast(b.shl(bits, ir.Constant(I32X16, [16] * 16)), F32X16)
-
-
-_ = (F32, I8, I32, I64)

@@ -16,11 +16,11 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from kernels import activations as act
-from kernels.address import F32, I32, I64, PTR, load_i64, pointer
+from kernels.address import F32, I32, I64, load_i64, pointer
 from kernels.cpu import Isa
 from kernels.dot import I8X64, dot4
 from kernels.formats import FORMATS, Format, code_vectors, float_vector, scales
-from kernels.operands import STEP, words
+from kernels.operands import words
 from kernels.simd import F32X16, I32X16, fma_ir, splat_ir
 from kernels.team import T_N_THREADS, claim
 
@@ -155,6 +155,3 @@ def build_linear(isa: Isa, format_name: str) -> Callable[..., None]:
             chunk = claim(thread, n_chunks)
 
     return linear
-
-
-_ = (PTR, STEP)
