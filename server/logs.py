@@ -39,10 +39,10 @@ def describe(error: BaseException | None) -> dict[str, Any]:
 
 
 def set_up_logging(level: str) -> logging.Logger:
-    """Sends our log and uvicorn's to standard error as JSON lines."""
+    """Sends every log to standard error as JSON lines; of other packages only warnings."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
-    for name, its_level in ((LOGGER, level.upper()), ("uvicorn.error", "WARNING")):
+    for name, its_level in ((LOGGER, level.upper()), ("uvicorn.error", "WARNING"), ("", "WARNING")):
         logger = logging.getLogger(name)
         logger.handlers = [handler]
         logger.setLevel(its_level)

@@ -9,6 +9,7 @@ from typing import Any
 
 from runtime.request import Request, SamplingParams
 from runtime.tokenizer import PromptTooLongError
+from server.chat_template import TemplateError
 from server.errors import ApiError, invalid
 from server.ports import RenderedPort
 from server.schemas.chat import TemplateParams
@@ -194,7 +195,10 @@ def render(loaded: Loaded, params: TemplateParams) -> RenderedPort:
     if loaded.template is None:
         raise invalid("messages", "The model has no chat template.", "no_chat_template")
     messages = [message.for_template() for message in params.messages]
-    return loaded.template.render(messages, kwargs=params.chat_template_kwargs or {})
+    try:
+        return loaded.template.render(messages, kwargs=params.chat_template_kwargs or {})
+    except TemplateError as error:
+        raise invalid(error.param or "messages", f"{error}.", "template_error") from None
 
 
 def _unset(request: Request, outputs: object) -> None:

@@ -14,6 +14,7 @@ import uvicorn
 
 from runtime.tokenizer import PromptTooLongError
 from server.app import create_app
+from server.chat_template import TemplateError
 from server.protocol import bounded_by
 from server.settings import Settings
 from server.state import Loaded, ModelInfo, ServerState
@@ -67,6 +68,8 @@ class LoopTemplate:
         add_generation_prompt: bool = True,
         kwargs: Mapping[str, Any],
     ) -> Rendered:
+        if messages[0]["content"] == "refuse me":
+            raise TemplateError("the template refused", "messages[0]")
         lines = "".join(f"<{m['role']}>{m['content']}" for m in messages)
         return Rendered(lines + "".join(f"[{k}={v}]" for k, v in kwargs.items()))
 

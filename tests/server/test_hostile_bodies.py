@@ -299,6 +299,14 @@ def test_template_variables_are_a_list_of_harmless_scalars(http, kwargs):
     assert check_error(answer, 400)["param"] == "chat_template_kwargs"
 
 
+def test_a_template_may_refuse_a_conversation(http):
+    for path in ("/v1/chat/completions", "/apply-template"):
+        messages = [{"role": "user", "content": "refuse me"}]
+        error = check_error(http.post(path, json={"messages": messages}), 400)
+        assert error["code"] == "template_error"
+        assert error["param"] == "messages[0]"
+
+
 def test_an_unknown_name_is_not_quoted_when_it_could_be_anything(http):
     answer = http.post("/v1/completions", json=TEXT | {f"{CANARY} <b>\n": 1})
     assert check_error(answer, 400)["param"] == "?"
