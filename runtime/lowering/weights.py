@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from gguf.quants import dequantize
@@ -44,6 +44,23 @@ class Panels:
     def n_bytes(self) -> int:
         """Size in memory."""
         return self.n_panels * self.format.panel_bytes(self.n_in)
+
+
+@dataclass(frozen=True, slots=True)
+class Experts(Panels):
+    """A matrix for each expert, one's panels after the other's."""
+
+    n_expert: int = 0
+
+    @property
+    def expert_bytes(self) -> int:
+        """From one expert's panels to the next one's."""
+        return self.n_panels * self.format.panel_bytes(self.n_in)
+
+    @property
+    def n_bytes(self) -> int:
+        """Size in memory."""
+        return self.n_expert * self.expert_bytes
 
 
 class Weights:
@@ -128,6 +145,45 @@ class Weights:
             at += n_panels * f.panel_bytes(n_in)
         self._panels[names] = panels
         return panels
+
+    def experts(
+        self, names: Sequence[str], n_in: int, n_out: Sequence[int], n_expert: int
+    ) -> Experts:
+        """Tensors [n_in, n_out, n_expert]; several are stacked by rows within each expert."""
+        tensors = [
+            self._tensor(name, (n_in, n, n_expert)) for name, n in zip(names, n_out, strict=True)
+        ]
+        f = self._format(tensors[0])
+        panels = Experts(0, f, n_in, sum(n_out), n_expert)
+        memory = self._memory(panels.n_bytes)
+        panels = replace(panels, address=int(memory.ctypes.data))
+        at = panels.address
+        for tensor, n in zip(tensors, n_out, strict=True):
+            self._repack_experts(tensor, panels, at, n)
+            at += -(-n // PANEL_ROWS) * f.panel_bytes(n_in)
+        return panels
+
+    def _repack_experts(self, tensor: TensorInfo, panels: Experts, at: int, n_rows: int) -> None:
+        f = panels.format
+        kernel = self._team.kernels.address(f"repack.{f.name}", lambda: build_repack(f.name))
+        source = np.ascontiguousarray(tensor.data).reshape(-1)
+        ops = [
+            (
+                kernel,
+                fill(
+                    REPACK,
+                    source=int(source.ctypes.data) + expert * n_rows * tensor.row_bytes,
+                    row_bytes=tensor.row_bytes,
+                    panels=at + expert * panels.expert_bytes,
+                    n_rows=n_rows,
+                    n_panels=-(-n_rows // PANEL_ROWS),
+                    n_blocks=panels.n_blocks,
+                ),
+                -1,
+            )
+            for expert in range(panels.n_expert)
+        ]
+        self._team.run(Program(self._team, self._step, ops))
 
     def _memory(self, n_bytes: int) -> NDArray[np.uint8]:
         raw = np.empty(n_bytes + 64, np.uint8)  # touched first by the threads that repack

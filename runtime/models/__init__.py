@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from runtime.gguf import GGUFFile, ModelFileError
 
@@ -17,13 +17,14 @@ if TYPE_CHECKING:
     from runtime.lowering.builder import Builder
     from runtime.models.hparams import Hparams
 
-    Lower = Callable[[Builder, Hparams], Rows]
+Lower: TypeAlias = "Callable[[Builder, Hparams], Rows]"
 
 # GGUF architecture -> module of this package.
 FAMILIES = {
     "llama": "llama",
     "qwen2": "qwen",
     "qwen3": "qwen",
+    "qwen3moe": "qwen3moe",
     "gemma3": "gemma3",
 }
 

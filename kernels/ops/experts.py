@@ -1,0 +1,133 @@
+"""The experts' own work: products with each expert's panels, and the activation in between.
+
+Rows are (token, rank) pairs grouped by expert, see kernels/ops/moe.py. The tiles are those of
+kernels/ops/linear.py, so an output is reduced in the same order however many rows a group has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from numba import njit
+
+from kernels import simd
+from kernels.activations import BLOCK_BYTES, quantize_block
+from kernels.address import load_i32, load_i64
+from kernels.cpu import Isa
+from kernels.formats import FORMATS
+from kernels.operands import STEP, words
+from kernels.ops.glu import SEGMENT, gelu, relu2, silu
+from kernels.ops.linear import CHUNK_BYTES, TILE_HEIGHTS, TOKEN_BLOCK_BYTES, make_tile
+from kernels.ops.moe import G_EXPERT, G_FIRST, G_N_ROWS, GROUP_WORDS
+from kernels.team import T_N_THREADS, claim
+
+# w: panels of the first expert, expert_bytes to the next one's; x: activation tiles (quantised)
+# or float32 rows of x_stride bytes, by place; out: float32 rows of out_stride bytes, by place,
+# whole tiles; counts, table: see GROUP.
+EXPERTS = words(
+    "Experts", "w expert_bytes x x_stride out out_stride counts table n_panels n_blocks"
+)
+# gate, up: float32 rows of stride bytes, by place (gate 0: none), n wide; out: float32 rows of
+# out_stride bytes (0: none); tiles: 8-bit activations (0: none).
+EXPERT_GLU = words("ExpertGlu", "place n_used gate up stride n out out_stride tiles")
+
+
+def build_experts(isa: Isa, format_name: str) -> Callable[..., None]:
+    """Every expert's panels times its rows; a chunk is some panels of one expert."""
+    f = FORMATS[format_name]
+    tile1, tile2, tile4, tile8 = (make_tile(isa, f, h) for h in TILE_HEIGHTS)
+    block_bytes, quantised = f.block_bytes, f.is_quantised
+
+    @njit
+    def panels_times_rows(op, expert, first_row, n_rows, first_panel, end_panel):
+        n_blocks, x_stride = load_i64(op + EXPERTS.n_blocks), load_i64(op + EXPERTS.x_stride)
+        out_stride = load_i64(op + EXPERTS.out_stride)
+        tile_stride = n_blocks * BLOCK_BYTES if quantised else 8 * x_stride
+        w = load_i64(op + EXPERTS.w) + expert * load_i64(op + EXPERTS.expert_bytes)
+        x = load_i64(op + EXPERTS.x) + first_row // 8 * tile_stride
+        out = load_i64(op + EXPERTS.out) + first_row * out_stride
+        n_tiles, block_tiles = (n_rows + 7) // 8, max(1, TOKEN_BLOCK_BYTES // tile_stride)
+        for first in range(0, n_tiles, block_tiles):
+            for panel in range(first_panel, end_panel):
+                at = w + panel * n_blocks * block_bytes
+                for t in range(first, min(first + block_tiles, n_tiles)):
+                    x_t, out_t = x + t * tile_stride, out + panel * 64 + 8 * t * out_stride
+                    left = n_rows - 8 * t
+                    if left > 4:
+                        tile8(at, x_t, n_blocks, x_stride, out_t, out_stride, 0)
+                    elif left > 2:
+                        tile4(at, x_t, n_blocks, x_stride, out_t, out_stride, 0)
+                    elif left == 2:
+                        tile2(at, x_t, n_blocks, x_stride, out_t, out_stride, 0)
+                    else:
+                        tile1(at, x_t, n_blocks, x_stride, out_t, out_stride, 0)
+
+    def experts(op, step, thread):  # type: ignore[no-untyped-def]
+        counts, n_panels = load_i64(op + EXPERTS.counts), load_i64(op + EXPERTS.n_panels)
+        n_active, n_tiles = load_i64(counts), load_i64(counts + 8)
+        panel_bytes = load_i64(op + EXPERTS.n_blocks) * block_bytes
+        per_chunk = max(1, CHUNK_BYTES // (panel_bytes * max(1, n_tiles // max(1, n_active) // 2)))
+        share = n_active * n_panels // (4 * load_i64(thread + 8 * T_N_THREADS))
+        per_chunk = min(per_chunk, 1 + share, n_panels)
+        n_groups = (n_panels + per_chunk - 1) // per_chunk
+        n_chunks = n_active * n_groups
+        chunk = claim(thread, n_chunks)
+        while chunk >= 0:
+            entry = load_i64(op + EXPERTS.table) + 8 * GROUP_WORDS * (chunk // n_groups)
+            first_panel = chunk % n_groups * per_chunk
+            panels_times_rows(
+                op,
+                load_i64(entry + G_EXPERT),
+                load_i64(entry + G_FIRST),
+                load_i64(entry + G_N_ROWS),
+                first_panel,
+                min(first_panel + per_chunk, n_panels),
+            )
+            chunk = claim(thread, n_chunks)
+
+    return experts
+
+
+def build_expert_glu(activation: str) -> Callable[..., None]:
+    """act(gate) * up, or act(up) without a gate; a chunk is a segment of a pair."""
+    act = {"silu": silu, "gelu": gelu, "relu2": relu2}[activation]
+
+    @njit(forceinline=True)
+    def combine(gate, up, offset):
+        if gate == 0:
+            return act(simd.load(up + offset))
+        return act(simd.load(gate + offset)) * simd.load(up + offset)
+
+    @njit
+    def segment(op, row, first, end):
+        n, offset = load_i64(op + EXPERT_GLU.n), row * load_i64(op + EXPERT_GLU.stride)
+        gate, up = load_i64(op + EXPERT_GLU.gate), load_i64(op + EXPERT_GLU.up) + offset
+        out, tiles = load_i64(op + EXPERT_GLU.out), load_i64(op + EXPERT_GLU.tiles)
+        if gate != 0:
+            gate += offset
+        out_row = out + row * load_i64(op + EXPERT_GLU.out_stride)
+        tile = tiles + row // 8 * (n // 32) * BLOCK_BYTES
+        for i in range(first, end, 32):
+            low = combine(gate, up, 4 * i)
+            high = low
+            if i + 16 < n:
+                high = combine(gate, up, 4 * i + 64)
+            if out != 0:
+                simd.store(out_row + 4 * i, low)
+                if i + 16 < n:
+                    simd.store(out_row + 4 * i + 64, high)
+            if tiles != 0:
+                quantize_block(low, high, tile + i // 32 * BLOCK_BYTES, row % 8)
+
+    def expert_glu(op, step, thread):  # type: ignore[no-untyped-def]
+        n = load_i64(op + EXPERT_GLU.n)
+        n_segments = (n + SEGMENT - 1) // SEGMENT
+        n_chunks = load_i64(step + STEP.n_tokens) * load_i64(op + EXPERT_GLU.n_used) * n_segments
+        chunk = claim(thread, n_chunks)
+        while chunk >= 0:
+            first = chunk % n_segments * SEGMENT
+            row = load_i32(load_i64(op + EXPERT_GLU.place) + 4 * (chunk // n_segments))
+            segment(op, row, first, min(n, first + SEGMENT))
+            chunk = claim(thread, n_chunks)
+
+    return expert_glu

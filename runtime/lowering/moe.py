@@ -1,0 +1,245 @@
+"""The mixture-of-experts block: routing, grouping, the experts' products and their sum."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kernels.ops.experts import EXPERT_GLU, EXPERTS, build_expert_glu, build_experts
+from kernels.ops.moe import (
+    COMBINE,
+    GATHER,
+    GROUP,
+    GROUP_WORDS,
+    ROUTE,
+    build_combine,
+    build_gather,
+    build_group,
+    build_route,
+)
+from runtime.lowering.buffers import Rows, Span, round_up
+from runtime.lowering.builder import Builder
+from runtime.lowering.weights import Experts
+
+
+@dataclass(frozen=True, slots=True)
+class MoeShape:
+    """How a layer's experts are chosen and what each computes.
+
+    ``scores`` softmax or sigmoid over all experts; ``renormalise`` makes the chosen weights sum
+    to 1 before ``scale``; ``activation`` silu, gelu or relu2, of the gate half if there is one.
+    """
+
+    n_expert: int
+    n_used: int
+    n_ff: int
+    scores: str = "softmax"
+    renormalise: bool = True
+    scale: float = 1.0
+    activation: str = "silu"
+    has_gate: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class _Groups:
+    """The step's (token, rank) pairs sorted by expert (see kernels/ops/moe.py)."""
+
+    span: Span
+    place: NDArray[np.int64]
+    weights: NDArray[np.int64]
+    table: NDArray[np.int64]
+    counts: NDArray[np.int64]
+    n_rows: int  # most rows that the groups can take
+
+
+def moe(
+    b: Builder,
+    blk: str,
+    x: Rows,
+    shape: MoeShape,
+    residual: Rows,
+    shared: Rows | None = None,
+    shared_gate: Rows | None = None,
+) -> None:
+    """residual += sum of the chosen experts' results for x, by the tensors ``blk``.ffn_*_exps.
+
+    ``shared``: rows of a shared expert to add as well, times sigmoid(``shared_gate``) [n, 1]."""
+    groups = _group(b, blk, x, shape)
+    n_ff, n_expert = shape.n_ff, shape.n_expert
+    names = [f"{blk}.ffn_{n}_exps.weight" for n in (("gate", "up") if shape.has_gate else ("up",))]
+    hidden = b.buffers.rows("expert_gate_up", round_up(n_ff, 16) * len(names), groups.n_rows)
+    parts = [hidden.columns(round_up(n_ff, 16) * i, n_ff) for i in range(len(names))]
+    if b.weights.can_join(*names) and n_ff % 16 == 0:
+        joined = b.weights.experts(names, x.width, [n_ff] * len(names), n_expert)
+        products = [(joined, hidden)]
+    else:
+        products = [
+            (b.weights.experts([name], x.width, [n_ff], n_expert), part)
+            for name, part in zip(names, parts, strict=True)
+        ]
+    quantised = {weight.format.is_quantised for weight, _ in products}
+    gathered, tiles = _gather(b, x, groups, shape.n_used, quantised)
+    for weight, out in products:
+        _products(b, weight, gathered, tiles, out, groups)
+    down = b.weights.experts([f"{blk}.ffn_down_exps.weight"], n_ff, [residual.width], n_expert)
+    gate = parts[0] if shape.has_gate else None
+    glu, tiles = _glu(b, shape, gate, parts[-1], groups, down.format.is_quantised)
+    y = b.buffers.rows("expert_down", residual.width, groups.n_rows)
+    _products(b, down, glu, tiles, y, groups)
+    _combine(b, shape, groups, y, residual, shared, shared_gate)
+
+
+def _group(b: Builder, blk: str, x: Rows, shape: MoeShape) -> _Groups:
+    """Choose each token's experts and sort the pairs by expert."""
+    n_expert, n_used = shape.n_expert, shape.n_used
+    assert 0 < n_used <= n_expert
+    router = b.weights.matrix(f"{blk}.ffn_gate_inp.weight", x.width, n_expert)
+    logits = b.linear(x, router, "router")
+    bias = f"{blk}.exp_probs_b.bias"
+    n_pairs = b.buffers.n_rows * n_used
+    name = f"experts[{n_expert},{n_used}]"
+    span = Span(name)
+    ids = b.buffers.words(f"{name}:ids", n_pairs)
+    place = b.buffers.words(f"{name}:place", n_pairs)
+    weights = b.buffers.words(f"{name}:weights", n_pairs)
+    table = b.buffers.words(f"{name}:table", n_expert * GROUP_WORDS)
+    counts = b.buffers.words(f"{name}:{blk}:counts", 2)
+    chosen: dict[str, int | NDArray[np.int64]] = {
+        "ids": ids,
+        "n_used": n_used,
+        "n_expert": n_expert,
+    }
+    b.append(
+        f"route.{shape.scores}",
+        lambda: build_route(shape.scores),
+        ROUTE,
+        {
+            **chosen,
+            "logits": logits.address,
+            "stride": logits.stride,
+            "bias": b.weights.vector(bias, n_expert) if b.weights.has(bias) else 0,
+            "renormalise": int(shape.renormalise),
+            "scale": b.scalar(shape.scale),
+            "weights": weights,
+        },
+        [logits.span],
+        [span],
+    )
+    starts = b.buffers.words(f"{name}:starts", n_expert + 1)
+    operands = {**chosen, "place": place, "starts": starts, "table": table, "counts": counts}
+    b.append("group", build_group, GROUP, operands, [span], [span])
+    return _Groups(span, place, weights, table, counts, n_pairs + 7 * min(n_expert, n_pairs))
+
+
+def _gather(
+    b: Builder, x: Rows, groups: _Groups, n_used: int, quantised: set[bool]
+) -> tuple[Rows, int]:
+    """x by place, as floats and tiles (0: not) as the products need them."""
+    out = b.buffers.rows("expert_in", x.width, groups.n_rows)
+    tiles = b.buffers.tiles(out.buffer, x.width, groups.n_rows) if True in quantised else 0
+    wants_floats = False in quantised
+    b.append(
+        "gather",
+        build_gather,
+        GATHER,
+        {
+            "place": groups.place,
+            "n_used": n_used,
+            "x": x.floats().address if wants_floats else 0,
+            "stride": x.stride,
+            "n": x.width,
+            "out": out.address if wants_floats else 0,
+            "out_stride": out.stride,
+            "tiles": b.quantize(x) if tiles else 0,
+            "out_tiles": tiles,
+        },
+        [groups.span, *([x.span] if wants_floats else []), *([x.tiles_span] if tiles else [])],
+        [out.span, out.tiles_span],
+    )
+    return out, tiles
+
+
+def _products(b: Builder, weight: Experts, x: Rows, tiles: int, out: Rows, groups: _Groups) -> None:
+    """Each expert's matrix times its rows of x."""
+    f, isa = weight.format, b.team.kernels.cpu.isa
+    b.append(
+        f"experts.{f.name}",
+        lambda: build_experts(isa, f.name),
+        EXPERTS,
+        {
+            "w": weight.address,
+            "expert_bytes": weight.expert_bytes,
+            "x": tiles if f.is_quantised else x.address,
+            "x_stride": x.stride,
+            "out": out.address,
+            "out_stride": out.stride,
+            "counts": groups.counts,
+            "table": groups.table,
+            "n_panels": weight.n_panels,
+            "n_blocks": weight.n_blocks,
+        },
+        [groups.span, x.tiles_span if f.is_quantised else x.span],
+        [out.span],
+    )
+
+
+def _glu(
+    b: Builder, shape: MoeShape, gate: Rows | None, up: Rows, groups: _Groups, quantised: bool
+) -> tuple[Rows, int]:
+    """The activation, as tiles or floats."""
+    out = b.buffers.rows("expert_glu", shape.n_ff, groups.n_rows)
+    tiles = b.buffers.tiles(out.buffer, shape.n_ff, groups.n_rows) if quantised else 0
+    b.append(
+        f"expert_glu.{shape.activation}",
+        lambda: build_expert_glu(shape.activation),
+        EXPERT_GLU,
+        {
+            "place": groups.place,
+            "n_used": shape.n_used,
+            "gate": gate.address if gate else 0,
+            "up": up.address,
+            "stride": up.stride,
+            "n": shape.n_ff,
+            "out": 0 if quantised else out.address,
+            "out_stride": out.stride,
+            "tiles": tiles,
+        },
+        [groups.span, up.span, *([gate.span] if gate else [])],
+        [out.span, out.tiles_span],
+    )
+    return out, tiles
+
+
+def _combine(
+    b: Builder,
+    shape: MoeShape,
+    groups: _Groups,
+    y: Rows,
+    residual: Rows,
+    shared: Rows | None,
+    shared_gate: Rows | None,
+) -> None:
+    assert shared is not None or shared_gate is None
+    b.append(
+        "combine",
+        build_combine,
+        COMBINE,
+        {
+            "place": groups.place,
+            "weights": groups.weights,
+            "n_used": shape.n_used,
+            "y": y.address,
+            "y_stride": y.stride,
+            "n": residual.width,
+            "out": residual.address,
+            "out_stride": residual.stride,
+            "shared": shared.address if shared else 0,
+            "shared_stride": shared.stride if shared else 0,
+            "shared_gate": shared_gate.address if shared_gate else 0,
+            "gate_stride": shared_gate.stride if shared_gate else 0,
+        },
+        [groups.span, y.span, residual.span, *(r.span for r in (shared, shared_gate) if r)],
+        [residual.span],
+    )
