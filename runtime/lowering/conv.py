@@ -1,0 +1,57 @@
+"""The causal short convolution of recurrent layers (see kernels/ops/conv.py)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kernels.ops.conv import CONV, build_conv, padded_channels, state_floats
+from runtime.lowering.buffers import Rows
+from runtime.lowering.builder import Builder
+
+
+def short_conv(
+    b: Builder,
+    x: Rows,
+    weight: str,
+    n_taps: int,
+    *,
+    bias: str | None = None,
+    silu: bool = False,
+    factor: Rows | None = None,
+    gate: Rows | None = None,
+    name: str = "conv",
+) -> Rows:
+    """act(conv(x * factor) + bias) * gate; ``weight`` [n_taps, channels] and ``bias`` are tensors.
+
+    A consumer that reads the floats (all but ``b.linear``) takes ``.floats()`` of the result
+    before ``.columns()``.
+    """
+    n = x.width
+    taps = np.zeros((n_taps, padded_channels(n)), np.float32)
+    taps[:, :n] = b.weights.vector(weight, n_taps, n).T
+    out = b.buffers.rows(name, n)
+    factors = [rows for rows in (factor, gate) if rows is not None]
+    assert all(rows.width == n for rows in factors)
+    op = b.append_recurrent(
+        f"conv.{n_taps}.{'silu' if silu else 'plain'}",
+        lambda: build_conv(n_taps, silu),
+        CONV,
+        {
+            "x": x.floats().address,
+            "x_stride": x.stride,
+            "factor": factor.floats().address if factor else 0,
+            "factor_stride": factor.stride if factor else 0,
+            "gate": gate.floats().address if gate else 0,
+            "gate_stride": gate.stride if gate else 0,
+            "weight": b.weights.constant(taps),
+            "bias": 0 if bias is None else b.weights.vector(bias, n),
+            "n": n,
+            "out": 0,
+            "out_stride": out.stride,
+            "tiles": 0,
+        },
+        [x.span, *(rows.span for rows in factors)],
+        [out.span, out.tiles_span],
+        state_floats(n_taps, n),
+    )
+    return b.producer(out, op)
