@@ -213,6 +213,7 @@ class Team:
         self.kernels = kernels
         self.n_threads = n_threads
         self._team = aligned_zeros(4 * LINE)
+        self._programs: set[Program] = set()
         self._totals = np.zeros((n_threads, 1 << 16), np.int64)
         self._scratch = aligned_zeros(n_threads * scratch_bytes, 4096)
         self._structs = aligned_zeros(n_threads * 4 * LINE).view(np.int64).reshape(n_threads, -1)
@@ -240,6 +241,7 @@ class Team:
 
     def run(self, program: Program) -> None:
         """Run a program to its end. Releases the GIL."""
+        self._programs.add(program)  # a thread that lags behind still walks through it
         self._lead(self._lead_args[0], program.address, self._lead_args[1])
 
     def close(self) -> None:
