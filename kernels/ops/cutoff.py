@@ -44,28 +44,23 @@ def _bin(key, high, scale):
 
 
 @inner
-def _is_reached(weight, target, beyond):
-    return weight > target or (weight == target and not beyond)
-
-
-@inner
-def _find_bin(bins, done, target, beyond):
+def _find_bin(bins, done, target):
     """The bin in which the running weight reaches the target (-1: none), and the weight before."""
     for i in range(N_BINS):
         after = done + load_f64(bins + 8 * i)
-        if _is_reached(after, target, beyond):
+        if after >= target:
             return i, done
         done = after
     return -1, done
 
 
 @inner
-def find_cut(keys, weights, n, target, beyond, index, bins):
+def find_cut(keys, weights, n, target, index, bins):
     """Which of n keys to keep, in descending order, until their weights reach ``target``.
 
-    ``weights`` 0 counts keys; ``beyond``: the target must be passed. Returns (key, last): kept
-    are larger keys, and equal ones up to place ``last``; (-inf, n) keeps all. Keys of -inf do
-    not take part. ``index``: room for n int32; ``bins``: for N_BINS float64.
+    ``weights`` 0 counts keys. Returns (key, last): kept are larger keys, and equal ones up to
+    place ``last``; (-inf, n) keeps all. Keys of -inf do not take part. ``index``: room for n
+    int32; ``bins``: for N_BINS float64.
     """
     m = 0
     for i in range(n):
@@ -82,14 +77,14 @@ def find_cut(keys, weights, n, target, beyond, index, bins):
         for j in range(m):
             at = bins + 8 * _bin(_key(keys, index, j), high, scale)
             store_f64(at, load_f64(at) + _weight(weights, index, j))
-        found, done = _find_bin(bins, done, target, beyond)
+        found, done = _find_bin(bins, done, target)
         if found < 0:
             return -_INF if is_whole else np.float32(low), n
         m, is_whole = _only_bin(keys, index, m, high, scale, found), False
         low, high = _range(keys, index, m)
     for j in range(m):
         done += _weight(weights, index, j)
-        if _is_reached(done, target, beyond):
+        if done >= target:
             return np.float32(low), np.int64(load_i32(index + 4 * j))
     return np.float32(low), n
 
@@ -125,9 +120,9 @@ def gather_largest(row, maxima, k, ids, values, index, bins):
 
     The k-th largest of the spans' maxima is not above the k-th largest value.
     """
-    floor, _ = find_cut(maxima, 0, row[2], np.float64(k), False, index, bins)
+    floor, _ = find_cut(maxima, np.int64(0), row[2], np.float64(k), index, bins)
     n = gather(row, maxima, max(floor, LOWEST), ids, values)
     if n <= k:
         return n
-    cut = find_cut(values, 0, n, np.float64(k), False, index, bins)
+    cut = find_cut(values, np.int64(0), n, np.float64(k), index, bins)
     return prune(ids, values, values, n, cut)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from kernels.address import load_f32, load_f64, load_i32, load_i64, store_f32, store_i32
-from kernels.ops.logits import inner
+from kernels.ops.logits import inlined, inner
 from kernels.ops.slots import SLOT
 
 _INF = np.float32(np.inf)
@@ -66,7 +66,7 @@ def _count_tokens(slot, pos, n_vocab, counts, distinct):
 
 @inner
 def _penalise(slot, pos, n_vocab, x, counts, distinct):
-    """Repetition (Keskar et al. 2019, CTRL), frequency and presence penalties. Leaves zero counts."""
+    """Repetition (Keskar et al. 2019), frequency and presence penalties. Leaves counts zero."""
     repeat = np.float32(load_f64(slot + SLOT.repeat_penalty))
     frequency = np.float32(load_f64(slot + SLOT.frequency_penalty))
     presence = np.float32(load_f64(slot + SLOT.presence_penalty))
@@ -79,7 +79,7 @@ def _penalise(slot, pos, n_vocab, x, counts, distinct):
         _replace(at, value - (count * frequency + presence))
 
 
-@inner
+@inlined
 def edit_row(slot, pos, n_vocab, x, counts, distinct):
     """Change the logits at x for the draw at ``pos``. ``counts``: zeros, and zeros again after."""
     _add_bias(slot, x)

@@ -28,7 +28,10 @@ _MIX1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX2 = np.uint64(0x94D049BB133111EB)
 _UNIT = 2.0**-53
 
-inner = njit(error_model="numpy")
+inner = njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
+# For functions with one caller: Numba takes them over into it, which spares LLVM their optimisation
+# by themselves. (Each function is optimised with all it calls, so deep nests compile slowly.)
+inlined = njit(error_model="numpy", inline="always")
 
 
 @inner

@@ -23,6 +23,7 @@ from kernels.ops.logits import (
     copied_row,
     draw,
     first_largest,
+    inlined,
     inner,
     pad,
     plain_row,
@@ -71,9 +72,9 @@ def _draw_listed(n, factor, chance, w):
     return load_i32(w.ids + 4 * i)
 
 
-@inner
+@inlined
 def _draw_token(slot, row, top, total, chance, n_vocab, w):
-    """The token that a random number ``chance`` draws; ``total`` at temperature 1, 0 = not known."""
+    """The token drawn by the number ``chance``; ``total``: at temperature 1, 0 = not known."""
     if is_greedy(slot):
         return first_largest(row, top, w.maxima)
     factor = np.float32(load_f64(slot + SLOT.inverse_temperature))
@@ -104,7 +105,7 @@ def _store_top(row, top, log_total, n_top, top_ids, top_logprobs, w):
         store_f32(top_logprobs + 4 * j, logprob)
 
 
-@inner
+@inlined
 def _store_draw(step, slot, s, row, top, total, token, w):
     """Write what draw ``s`` gave; token -1: nothing could be drawn."""
     n_logprobs, logprob = load_i64(slot + SLOT.n_logprobs), _NAN
@@ -119,7 +120,7 @@ def _store_draw(step, slot, s, row, top, total, token, w):
     store_f32(load_i64(step + STEP.logprob) + 4 * s, logprob)
 
 
-@inner
+@inlined
 def _sample(op, step, s, n_vocab, w):
     """Draw ``s`` of the step."""
     slot = load_i64(op + SAMPLE.slots)

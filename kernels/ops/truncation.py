@@ -9,7 +9,7 @@ import numpy as np
 
 from kernels.address import load_f32, load_f64, load_i64, store_f32
 from kernels.ops.cutoff import find_cut, gather_largest, prune
-from kernels.ops.logits import LOWEST, exponentials, gather, inner
+from kernels.ops.logits import LOWEST, exponentials, gather, inlined, inner
 from kernels.ops.slots import SLOT, has_min_p, has_top_k, has_top_p, has_typical_p
 
 
@@ -64,8 +64,8 @@ def _keep_typical(slot, n, top, w):
     for i in range(n):
         distance = abs(np.float64(load_f32(w.values + 4 * i)) - top - moment / total)
         store_f32(w.keys + 4 * i, np.float32(-distance))
-    target = load_f64(slot + SLOT.typical_p) * total
-    cut = find_cut(w.keys, w.weights, n, target, True, w.index, w.bins)
+    target = load_f64(slot + SLOT.typical_p) * total * (1.0 + 2.0**-52)  # must be passed
+    cut = find_cut(w.keys, w.weights, n, target, w.index, w.bins)
     return prune(w.ids, w.values, w.keys, n, cut)
 
 
@@ -76,11 +76,11 @@ def _keep_top_p(slot, n, top, total, w):
     if total == 0.0:
         total = _sum(w.weights, n)
     target = load_f64(slot + SLOT.top_p) * total
-    cut = find_cut(w.values, w.weights, n, target, False, w.index, w.bins)
+    cut = find_cut(w.values, w.weights, n, target, w.index, w.bins)
     return prune(w.ids, w.values, w.values, n, cut)
 
 
-@inner
+@inlined
 def list_candidates(slot, row, top, total, n_vocab, w):
     """List ids and values of what may be drawn, in ascending order of ids; how many they are.
 

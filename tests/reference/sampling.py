@@ -1,0 +1,101 @@
+"""Plain NumPy twin of kernels/ops/sampling.py: sorts, float64, one draw at a time."""
+
+from __future__ import annotations
+
+import numpy as np
+
+MASK = (1 << 64) - 1
+GOLDEN = 0x9E3779B97F4A7C15
+
+
+def splitmix64(state, n):
+    """Output n (0, 1, ...) of the generator SplitMix64 started with ``state``."""
+    z = (state + GOLDEN * (n + 1)) & MASK
+    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & MASK
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & MASK
+    return z ^ (z >> 31)
+
+
+def uniform(seed, position):
+    """The random number of the draw at ``position``."""
+    return (splitmix64(splitmix64(seed & MASK, 0), position) >> 11) * 2.0**-53
+
+
+def edited(logits, params, history, banned=(), min_pos=0, allowed=None):
+    """Logits after bias, penalties, bans and mask; ``history``: the tokens before the draw."""
+    x = np.array(logits, np.float32)
+    for token, bias in params.logit_bias:
+        x[token] += np.float32(bias)
+    n = params.repeat_last_n
+    window = history if n < 0 else history[max(0, len(history) - n) :]
+    repeat, frequency, presence = (
+        np.float32(p)
+        for p in (params.repeat_penalty, params.frequency_penalty, params.presence_penalty)
+    )
+    for token, count in zip(*np.unique(window, return_counts=True), strict=True):
+        x[token] = x[token] / repeat if x[token] > 0 else x[token] * repeat
+        x[token] -= np.float32(count) * frequency + presence
+    if len(history) < min_pos:
+        x[list(banned)] = -np.inf
+    if allowed is not None:
+        x[~allowed] = -np.inf
+    return x
+
+
+def logprobs(x):
+    """Log-softmax in float64."""
+    shifted = x.astype(np.float64) - np.float64(x.max())
+    return shifted - np.log(np.exp(shifted).sum())
+
+
+def _best_first(keys, ids):
+    return ids[np.lexsort((ids, -keys[ids]))]
+
+
+def candidates(x, params, nudge=0.0):
+    """Ids that truncation keeps; ``nudge`` moves the shares of top_p and typical_p."""
+    ids = _best_first(x, np.flatnonzero(x > -np.inf))
+    if 0 < params.top_k < len(x):
+        ids = ids[: params.top_k]
+    if params.typical_p < 1:
+        logp = logprobs(x[ids])
+        distance = np.full(len(x), np.inf)
+        distance[ids] = np.abs(-logp + (np.exp(logp) * logp).sum())
+        distance = distance.astype(np.float32)
+        order = _best_first(-distance, ids)
+        p = dict(zip(ids.tolist(), np.exp(logp).tolist(), strict=True))
+        cumulated = np.cumsum([p[i] for i in order.tolist()])
+        n = int(np.searchsorted(cumulated, params.typical_p + nudge, side="right")) + 1
+        ids = _best_first(x, np.sort(order[:n]))
+    if params.top_p < 1:
+        cumulated = np.cumsum(np.exp(logprobs(x[ids])))
+        n = int(np.searchsorted(cumulated, params.top_p + nudge, side="left")) + 1
+        ids = ids[:n]
+    if params.min_p > 0:
+        floor = x[ids[0]] + np.float32(np.log(params.min_p))
+        ids = ids[x[ids] >= floor]
+    return np.sort(ids)
+
+
+def draw(x, params, chance, nudge=0.0):
+    """The token that the random number draws."""
+    if params.temperature == 0:
+        return int(np.argmax(x))
+    ids = candidates(x, params, nudge)
+    scaled = (x[ids].astype(np.float64) - x[ids].max()) / params.temperature
+    cumulated = np.cumsum(np.exp(scaled))
+    i = int(np.searchsorted(cumulated, chance * cumulated[-1], side="right"))
+    return int(ids[min(i, len(ids) - 1)])
+
+
+def acceptable(x, params, chance, tolerance=2e-5):
+    """Every token that a draw may give whose shares and random number are off by a little."""
+    shifts = (-tolerance, 0.0, tolerance)
+    return {draw(x, params, min(max(chance + a, 0.0), 1.0), b) for a in shifts for b in shifts}
+
+
+def top(x, n):
+    """The n likeliest (id, logprob), fewer when the rest is impossible."""
+    logp = logprobs(x)
+    ids = _best_first(x, np.flatnonzero(x > -np.inf))[:n]
+    return [(int(i), float(logp[i])) for i in ids]
