@@ -21,7 +21,7 @@ from runtime.lowering.cells import CELL_TYPES, KVCells
 from runtime.lowering.draws import append_draws
 from runtime.lowering.rows import StateRows
 from runtime.lowering.weights import Weights
-from runtime.models import family
+from runtime.models import Lower, family
 from runtime.models.blocks import output_head
 from runtime.models.hparams import Hparams, read_hparams
 from runtime.request import InvalidRequestError
@@ -86,7 +86,7 @@ class Model:
             self.team.close()
             raise
 
-    def _build(self, file: GGUFFile, lower: Callable[..., object], progress: Progress) -> None:
+    def _build(self, file: GGUFFile, lower: Lower, progress: Progress) -> None:
         config, hp = self.config, self.hparams
         n_blocks = -(-config.n_ctx // BLOCK_CELLS)
         self.n_ctx = min(n_blocks * BLOCK_CELLS, self.n_ctx_train)  # of one sequence

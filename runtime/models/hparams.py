@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from runtime.gguf import GGUFFile, Metadata
 from runtime.lowering.attention import Rotation
@@ -60,10 +61,9 @@ def read_hparams(file: GGUFFile) -> Hparams:
     n_mtp = meta.get_u32(f"{arch}.nextn_predict_layers", 0, high=n_blocks - 1)
     n_embd = meta.get_u32(f"{arch}.embedding_length", low=1, high=MAX_WIDTH)
     n_head = meta.per_layer(f"{arch}.attention.head_count", n_blocks, 0, high=MAX_HEADS)
-    n_head_kv = meta.per_layer(
-        f"{arch}.attention.head_count_kv", n_blocks, None, high=MAX_HEADS
-    )
-    kv = n_head if n_head_kv is None else n_head_kv
+    kv = n_head
+    if f"{arch}.attention.head_count_kv" in meta:
+        kv = meta.per_layer(f"{arch}.attention.head_count_kv", n_blocks, high=MAX_HEADS)
     for heads, groups in zip(n_head, kv, strict=True):
         if groups and heads % groups:
             meta.refuse(f"{arch}.attention.head_count_kv", f"{groups} does not divide {heads}")
@@ -87,15 +87,15 @@ def read_hparams(file: GGUFFile) -> Hparams:
     )
 
 
-def rope_frequencies(n_rot: int, base: float) -> np.ndarray:
+def rope_frequencies(n_rot: int, base: float) -> NDArray[np.float64]:
     """base^(-2i / n_rot) for each pair i: radians per position (Su et al. 2021)."""
-    return base ** (-2.0 * np.arange(n_rot // 2) / n_rot)
+    return np.float64(base) ** (-2.0 * np.arange(n_rot // 2) / n_rot)
 
 
 def yarn(
-    frequencies: np.ndarray, n_rot: int, base: float, factor: float, n_ctx: int, fast: float,
+    frequencies: NDArray[np.float64], n_rot: int, base: float, factor: float, n_ctx: int, fast: float,
     slow: float,
-) -> np.ndarray:  # fmt: skip
+) -> NDArray[np.float64]:  # fmt: skip
     """Interpolate slow pairs, keep fast ones, ramp between (Peng et al. 2023, section 3.2)."""
 
     def pair(turns: float) -> float:
