@@ -1,0 +1,105 @@
+"""Fits a conversation to what a template can take: contents as text or as parts, arguments of
+tool calls as JSON text or as objects. What it can take is found by trying, once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+_NEEDLE = "slotmuxneedle"
+_KEY, _VALUE = "slotmuxkey", "slotmuxvalue"
+
+Message = dict[str, Any]
+Render = Callable[[list[Message]], str | None]
+Blame = Callable[[str, str], NoReturn]  # message, param
+
+
+@dataclass(frozen=True, slots=True)
+class Abilities:
+    """What a template understands."""
+
+    text_contents: bool
+    part_contents: bool
+    object_arguments: bool
+
+
+def probe(render: Render) -> Abilities:
+    """Find out with small conversations; ``render`` gives None when the template fails."""
+    plain = render([{"role": "user", "content": _NEEDLE}])
+    parts = render([{"role": "user", "content": [{"type": "text", "text": _NEEDLE}]}])
+    called = render(
+        [
+            {"role": "user", "content": _NEEDLE},
+            _call({_KEY: _VALUE}),
+            {"role": "tool", "tool_call_id": "call00001", "name": "f", "content": _NEEDLE},
+        ]
+    )
+    return Abilities(
+        text_contents=plain is not None and _NEEDLE in plain,
+        # A template that only prints the list shows its keys.
+        part_contents=parts is not None
+        and _NEEDLE in parts
+        and "'type'" not in parts
+        and '"type"' not in parts,
+        object_arguments=called is not None
+        and _KEY in called
+        and _VALUE in called
+        and f"'{_KEY}'" not in called,
+    )
+
+
+def _call(arguments: Any) -> Message:
+    function = {"name": "f", "arguments": arguments}
+    call = {"id": "call00001", "type": "function", "function": function}
+    return {"role": "assistant", "content": "", "tool_calls": [call]}
+
+
+def adapt(
+    messages: Sequence[Mapping[str, Any]], abilities: Abilities, blame: Blame
+) -> list[Message]:
+    """Copies of ``messages`` in the form that the template takes. Calls ``blame`` for parts
+    that are not text."""
+    adapted = []
+    for index, message in enumerate(messages):
+        copy = dict(message)
+        if "content" in copy:
+            copy["content"] = _content(copy["content"], abilities, f"messages[{index}]", blame)
+        if abilities.object_arguments and copy.get("tool_calls"):
+            copy["tool_calls"] = [_with_object(call) for call in copy["tool_calls"]]
+        adapted.append(copy)
+    return adapted
+
+
+def _content(content: Any, abilities: Abilities, param: str, blame: Blame) -> Any:
+    if isinstance(content, list | tuple):
+        texts = [_text_of(part, f"{param}.content[{i}]", blame) for i, part in enumerate(content)]
+        if abilities.part_contents:
+            return [{"type": "text", "text": text} for text in texts]
+        return "\n".join(texts)
+    if isinstance(content, str) and abilities.part_contents and not abilities.text_contents:
+        return [{"type": "text", "text": content}]
+    return content
+
+
+def _text_of(part: Any, param: str, blame: Blame) -> str:
+    text = part.get("text") if isinstance(part, Mapping) and part.get("type") == "text" else None
+    if not isinstance(text, str):
+        blame("only parts of type text are understood", param)
+    return text
+
+
+def _with_object(call: Any) -> Any:
+    """A tool call whose arguments, JSON text on the wire, are an object."""
+    if not isinstance(call, Mapping) or not isinstance(call.get("function"), Mapping):
+        return call
+    function = dict(call["function"])
+    if isinstance(function.get("arguments"), str):
+        try:
+            arguments = json.loads(function["arguments"])
+        except (ValueError, RecursionError):
+            return call  # a model wrote it: leave it as it is
+        if isinstance(arguments, dict):
+            function["arguments"] = arguments
+    return {**call, "function": function}
