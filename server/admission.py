@@ -23,11 +23,11 @@ class Admission:
         self.is_draining = False
         self._loop = loop
 
-    def start(self, requests: list[Request], label: str) -> Generation:
+    def start(self, requests: list[Request]) -> Generation:
         """Submits all of ``requests``, or none. Raises ApiError (400, 429, 503)."""
         if self.is_draining:
             raise shutting_down()
-        generation = Generation(self, Timeline(self._loop.time()), label)
+        generation = Generation(self, Timeline(self._loop.time()))
         self.running.add(generation)
         try:
             for request in requests:
@@ -74,5 +74,4 @@ class Admission:
         except InvalidRequestError as error:
             raise invalid(error.field, str(error), error.code or "invalid_value") from None
         sink.n_unfinished = request.n
-        generation.n_unfinished += request.n
         generation.sinks.append(sink)

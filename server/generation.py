@@ -47,8 +47,6 @@ class Generation:
 
     admission: Admission
     timeline: Timeline
-    label: str = ""
-    n_unfinished: int = 0
     sinks: list[Sink] = field(default_factory=list)
     usages: dict[int, Usage] = field(default_factory=dict)
     finishes: dict[int, FinishReason] = field(default_factory=dict)
@@ -86,11 +84,6 @@ class Generation:
             self._abort_requests()
             self.admission.forget(self)
 
-    @property
-    def is_done(self) -> bool:
-        """Whether all choices have finished (their last Outputs may still be pending)."""
-        return self.n_unfinished == 0
-
     async def next(self) -> list[Choice]:
         """All Outputs since the last call; none if ``nudge`` ended the wait.
 
@@ -117,7 +110,6 @@ class Generation:
 
     def _finish(self, sink: Sink, output: Output) -> None:
         sink.n_unfinished -= 1
-        self.n_unfinished -= 1
         index = sink.base + output.index
         reason = output.finish_reason
         assert reason is not None

@@ -20,7 +20,6 @@ from server.protocol import bounded_by
 from server.settings import Settings
 from server.state import Loaded, ServerState
 
-EXIT_OK = 0
 EXIT_FAILED = 1
 EXIT_UNUSABLE = 2  # a model, a flag or an address that cannot be used
 _BACKLOG = 512
@@ -31,7 +30,7 @@ def run(settings: Settings, load: Callable[[], Loaded]) -> int:
     """Serves until a signal or a fatal error; returns the process's exit code. Main thread only.
 
     ``load`` runs on a thread of its own and returns a model whose engine is not started. It shows
-    its own progress; a SlotmuxError, ValueError or OSError of it means exit code 2.
+    its own progress; an expected error of it (a bad file, too little memory) means exit code 2.
     """
     set_up_logging(settings.log_level)
     try:
@@ -43,19 +42,7 @@ def run(settings: Settings, load: Callable[[], Loaded]) -> int:
         )
         return EXIT_UNUSABLE
     state = ServerState(settings)
-    config = uvicorn.Config(
-        create_app(state),
-        loop="uvloop",
-        http=bounded_by(settings),
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        timeout_keep_alive=30,
-        timeout_graceful_shutdown=2,
-    )
+    config = _uvicorn_config(state)
     lifecycle = Lifecycle(config, state)
     loader = threading.Thread(
         target=_load, args=(load, lifecycle), name="slotmux-load", daemon=True
@@ -68,6 +55,22 @@ def run(settings: Settings, load: Callable[[], Loaded]) -> int:
         sys.stderr.flush()
         os._exit(lifecycle.exit_code)
     return lifecycle.exit_code
+
+
+def _uvicorn_config(state: ServerState) -> uvicorn.Config:
+    return uvicorn.Config(
+        create_app(state),
+        loop="uvloop",
+        http=bounded_by(state.settings),
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=2,
+    )
 
 
 def _listen(settings: Settings) -> socket.socket:

@@ -42,7 +42,7 @@ async def create_chat_completion(request: Request) -> Response:
         with_token_ids=bool(params.return_token_ids),
         with_usage_chunk=params.wants_usage_chunk,
     )
-    generation = service.admission.start(requests, trace_of(request).request_id)
+    generation = service.admission.start(requests)
     return await respond(request, generation, answer, state.settings, stream=params.is_streamed)
 
 
