@@ -18,8 +18,6 @@ from server.commands.memory import MemoryNeeded, check_fits, memory_limit, memor
 from server.settings import Settings, SettingsError
 from server.state import Loaded, ModelInfo
 
-TEMPLATE_KEY = "tokenizer.chat_template"
-
 
 def assemble(settings: Settings) -> Loaded:
     """Fetch, check and load the model of ``settings``; the engine is made but not started.
@@ -39,7 +37,7 @@ def assemble(settings: Settings) -> Loaded:
     check_fits(needed, settings.mem_limit or memory_limit())
     _print_budget(path, needed)
     tokenizer = Tokenizer.from_metadata(file.metadata)
-    template = _template(settings, file)
+    template = _template(settings, file, tokenizer)
     model = load(
         path,
         settings,
@@ -61,19 +59,19 @@ def assemble(settings: Settings) -> Loaded:
     return Loaded(
         engine=Engine(model, tokenizer, config),
         tokenizer=tokenizer,
-        template=ChatTemplate(template) if template else None,
-        info=_model_info(settings, file, tokenizer, needed, template),
+        template=template,
+        info=_model_info(settings, file, tokenizer, needed, template.source),
         n_max_token_bytes=tokenizer.max_token_bytes,
     )
 
 
-def _template(settings: Settings, file: GGUFFile) -> str:
-    """The source of the chat template: the operator's, else the file's, else none."""
+def _template(settings: Settings, file: GGUFFile, tokenizer: Tokenizer) -> ChatTemplate:
+    """The operator's chat template, else the file's, else ChatML."""
     path = settings.chat_template_file
     if path is None:
-        return file.metadata.get_str(TEMPLATE_KEY, "")
+        return ChatTemplate.from_metadata(file.metadata, tokenizer)
     try:
-        return path.read_text("utf-8")
+        return ChatTemplate.for_tokenizer(path.read_text("utf-8"), tokenizer)
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"chat_template_file: {error}") from error
 
