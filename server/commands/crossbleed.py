@@ -11,6 +11,7 @@ from typing import Annotated
 import httpx
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from server.commands.options import CommandError, JsonOpt, argument, option
@@ -96,8 +97,10 @@ def _print_json(url: str, crowd: Crowd, seed: int, results: list[CheckResult]) -
 
 
 def _print_table(url: str, crowd: Crowd, seed: int, results: list[CheckResult]) -> None:
-    title = f"{crowd.client.model} at {url}: {crowd.n_clients} clients, {crowd.n_rounds} rounds"
-    table = Table(title=title, caption=f"--seed {seed}", title_justify="left")
+    console = Console()
+    crowd_size = f"{crowd.n_clients} clients, {crowd.n_rounds} rounds, seed {seed}"
+    console.print(f"{escape(crowd.client.model)} at {escape(url)}: {crowd_size}", highlight=False)
+    table = Table()
     table.add_column("check")
     table.add_column("result")
     table.add_column("requests", justify="right")
@@ -108,5 +111,5 @@ def _print_table(url: str, crowd: Crowd, seed: int, results: list[CheckResult]) 
             shown.append(f"and {len(result.failures) - len(shown)} more")
         verdict = "[green]passed" if result.passed else "[bold red]FAILED"
         details = "\n".join(shown + result.notes)
-        table.add_row(result.name, verdict, str(result.n_requests), details.replace("[", "\\["))
-    Console().print(table)
+        table.add_row(result.name, verdict, str(result.n_requests), escape(details))
+    console.print(table)
