@@ -313,3 +313,34 @@ def exp(x):
     p = fma(p, r * r, r + splat(np.float32(1.0)))
     return _scale_by_power(p, n)
 
+
+@njit(forceinline=True)
+def log1p_unit(x):
+    """log(1 + x) per lane for 0 <= x <= 1; largest error 2 ulp.
+
+    Above sqrt(2) - 1 as ln 2 + log(1 + (x - 1) / 2); then the polynomial of Cephes logf.
+    """
+    one, none = splat(np.float32(1.0)), splat(np.float32(0.0))
+    bound = splat(np.float32(0.41421356))
+    f = where_less(bound, x, (x - one) * splat(np.float32(0.5)), x)
+    p = splat(np.float32(7.0376836292e-2))
+    p = fma(p, f, splat(np.float32(-1.1514610310e-1)))
+    p = fma(p, f, splat(np.float32(1.1676998740e-1)))
+    p = fma(p, f, splat(np.float32(-1.2420140846e-1)))
+    p = fma(p, f, splat(np.float32(1.4249322787e-1)))
+    p = fma(p, f, splat(np.float32(-1.6668057665e-1)))
+    p = fma(p, f, splat(np.float32(2.0000714765e-1)))
+    p = fma(p, f, splat(np.float32(-2.4999993993e-1)))
+    p = fma(p, f, splat(np.float32(3.3333331174e-1)))
+    square = f * f
+    # ln 2 in two parts, the first exact in few bits.
+    p = p * (f * square) + where_less(bound, x, splat(np.float32(-2.12194440e-4)), none)
+    p = fma(square, splat(np.float32(-0.5)), p) + f
+    return p + where_less(bound, x, splat(np.float32(0.693359375)), none)
+
+
+@njit(forceinline=True)
+def softplus(x):
+    """log(1 + e**x) per lane, without overflow; x itself from about 17 on; NaN stays NaN."""
+    zero = splat(np.float32(0.0))
+    return maximum(zero, x) + log1p_unit(exp(zero - absolute(x)))
