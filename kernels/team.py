@@ -34,6 +34,7 @@ LINE = 64  # bytes; words that different threads write stand on lines of their o
 COUNT_BITS = 20  # of a shared word: chunks; the epoch is above
 COUNT_MASK = (1 << COUNT_BITS) - 1
 MAX_CHUNKS = COUNT_MASK
+AGREED = 8  # offset in an op's first line, behind the count of finished chunks: its chunks in all
 # Rounds of pause before a waiting thread sleeps: about 20 us, more than a chunk takes.
 SPIN_ROUNDS = 600
 
@@ -65,6 +66,23 @@ def _publish(thread, sync, epoch, n_done):
 
 
 @njit
+def _agreed(sync, epoch, n_chunks):
+    """How many chunks the op has in this run, as the first thread to ask saw it.
+
+    A thread left behind may see the sizes of the next step. The first cannot: a run does not
+    end, and its step does not change, before the leading thread has asked at every op.
+    """
+    while True:
+        value = load_acquire(sync + AGREED)
+        if value >> COUNT_BITS == epoch:
+            return value & COUNT_MASK
+        if value >> COUNT_BITS > epoch:
+            return np.int64(0)  # this run is over, and all its chunks were finished by others
+        if compare_and_swap(sync + AGREED, value, (epoch << COUNT_BITS) | n_chunks):
+            return n_chunks
+
+
+@njit
 def claim(thread, n_chunks):
     """The next chunk (0 .. n_chunks - 1) for this thread to compute, or -1 when none is left.
 
@@ -76,6 +94,7 @@ def claim(thread, n_chunks):
     tid = load_i64(thread + 8 * T_TID)
     n_threads = load_i64(thread + 8 * T_N_THREADS)
     n_done = load_i64(thread + 8 * T_N_DONE) + load_i64(thread + 8 * T_HELD)
+    n_chunks = _agreed(sync, epoch, n_chunks)
     for i in range(n_threads):
         owner = (tid + i) % n_threads
         first = n_chunks * owner // n_threads

@@ -133,7 +133,7 @@ def _assert_crowds(model: Model, crowd: list[list[int]], alone: list[F32]) -> No
     lengths = [len(prompt) for prompt in crowd]
     for n in range(2, N_SLOTS + 1):
         # Rotated, so that every prompt is once first, in the middle and last.
-        order = [(i + n) % n for i in range(n)]
+        order = [(i + n // 2) % n for i in range(n)]
         sizes = [(16, 7, 1, 1, 64, 2, 5, 33)[(i + n) % 8] for i in range(n)]
         got = run_pattern(
             model,
