@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from kernels.compiler import KernelCache
 from kernels.cpu import detect_cpu
 from kernels.operands import STEP
+from kernels.ops.cells import CELL_TYPES
 from kernels.team import Team
 from runtime.gguf import GGUFFile, open_gguf
 from runtime.lowering.buffers import Buffers
 from runtime.lowering.builder import Builder
-from runtime.lowering.cells import CELL_TYPES, KVCells
+from runtime.lowering.cells import KVCells
 from runtime.lowering.draws import append_draws
 from runtime.lowering.rows import StateRows
 from runtime.lowering.weights import Weights
@@ -59,8 +60,6 @@ def _resolved(config: ModelConfig, n_ctx_train: int) -> ModelConfig:
     for name in ("cache_type_k", "cache_type_v"):
         if getattr(config, name) not in CELL_TYPES:
             raise InvalidRequestError(name, f"{name} must be one of {', '.join(CELL_TYPES)}")
-    if config.cache_type_k != config.cache_type_v:
-        raise InvalidRequestError("cache_type_v", "cache_type_k and cache_type_v must be equal")
     return replace(
         config,
         n_threads=config.n_threads or len(os.sched_getaffinity(0)),
@@ -102,7 +101,7 @@ class Model:
 
         self.weights = Weights(file, self.team, on_bytes)
         self.buffers = Buffers(config.n_ubatch)
-        self.kv = KVCells(n_blocks, config.cache_type_k)
+        self.kv = KVCells(n_blocks, config.cache_type_k, config.cache_type_v)
         self.rows = StateRows(config.n_slots + config.n_checkpoints)
         builder = Builder(
             self.team,

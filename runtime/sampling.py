@@ -74,7 +74,6 @@ class SamplingTable:
         """
         assert history.dtype == np.int32
         assert history.flags.c_contiguous
-        assert history.size >= self.n_ctx
         values = self._values(params)
         bias_ids = self._ids("logit_bias", [i for i, _ in params.logit_bias])
         biases = np.array([_bias(b) for _, b in params.logit_bias], np.float32)

@@ -23,14 +23,14 @@ from kernels.address import load_f32, load_i32, load_i64, store_f32, store_i64
 from kernels.operands import STEP, words
 from kernels.ops.attention_fold import LOW, finish_row, fold_chunk, start_state
 from kernels.ops.attention_plan import (
-    CELLS,
     GROUP_TILES,
     TILE,
     block_table,
     first_pos,
     seq_tokens,
 )
-from kernels.ops.attention_tiles import CHUNK, build_tiles
+from kernels.ops.attention_tiles import CELL_BYTES, CHUNK, build_tiles
+from kernels.ops.cells import CELLS, GROUP
 from kernels.team import T_SCRATCH, claim
 
 CHUNK_BLOCKS = CHUNK // CELLS
@@ -45,10 +45,11 @@ ATTENTION = words(
 S_Q, S_SCORES, S_CHUNK, S_STATE, S_ML, S_BLOCKS = 0, 65536, 131072, 196608, 327680, 331776
 
 
-def _build_chunk(cell_type: str) -> Any:
+def _build_chunk(k_type: str, v_type: str) -> Any:
     """Scores, softmax terms and weighted values of one tile of rows over one chunk."""
-    scores_of, values_of = build_tiles(cell_type)
-    size = 2 if cell_type == "f16" else 4
+    scores_of, values_of = build_tiles(k_type, v_type)
+    k_size, v_size = CELL_BYTES[k_type], CELL_BYTES[v_type]
+    k_groups, v_groups = (2 if t == "q8_0" else 0 for t in (k_type, v_type))
 
     @njit
     def softmax_row(scores, first, n_blocks, pos, window, ml):
@@ -91,21 +92,21 @@ def _build_chunk(cell_type: str) -> Any:
         first = chunk * CHUNK
         n_cells = min(np.int64(CHUNK), last_pos + 1 - first)
         n_blocks = (n_cells + CELLS - 1) // CELLS
-        k_bytes = head_dim * CELLS * size
+        k_bytes = CELLS * (head_dim * k_size + head_dim // GROUP * k_groups)
+        v_bytes = CELLS * (v_padded * v_size + v_padded // GROUP * v_groups)
         scores, blocks = scratch + S_SCORES, scratch + S_BLOCKS
         q = scratch + S_Q + tile * TILE * head_dim * 4
         for i in range(n_blocks):
             block = load_i32(table + 4 * (chunk * CHUNK_BLOCKS + i))
             k = load_i64(op + ATTENTION.k_cells) + (block * n_head_kv + head) * k_bytes
             v = load_i64(op + ATTENTION.v_cells)
-            store_i64(blocks + 8 * i, v + block * n_head_kv * v_padded * CELLS * size)
+            store_i64(blocks + 8 * i, v + block * n_head_kv * v_bytes)
             scores_of(n_rows, q, head_dim * 4, head_dim, k, scores + 64 * i)
         window = load_i64(op + ATTENTION.window)
         for r in range(n_rows):
             pos = load_i64(row_pos + 8 * r)
             softmax_row(scores + 4 * CHUNK * r, first, n_blocks, pos, window, ml + 8 * r)
-        offset = head * CELLS * v_padded * size
-        values_of(n_rows, scores, blocks, offset, v_padded, n_cells, out)
+        values_of(n_rows, scores, blocks, head * v_bytes, v_padded, n_cells, out)
 
     return attend_chunk
 
@@ -128,9 +129,9 @@ def _gather_rows(op, step, scratch, first_token, first_row, n_rows, group, head)
     return row_pos
 
 
-def build_attention(cell_type: str) -> Callable[..., None]:
-    """The kernel for one cell type; work items as counted by the plan."""
-    attend_chunk = _build_chunk(cell_type)
+def build_attention(k_type: str, v_type: str) -> Callable[..., None]:
+    """The kernel for one pair of cell types; work items as counted by the plan."""
+    attend_chunk = _build_chunk(k_type, v_type)
 
     @njit
     def whole_rows(op, step, scratch, seq, item, group, head):

@@ -16,7 +16,6 @@ from kernels.operands import STEP, words
 from kernels.ops.attention_tiles import CHUNK
 from kernels.team import claim
 
-CELLS = 16
 TILE = 8  # query rows computed together; a row is one token's head
 GROUP_TILES = 4  # tiles of a prompt that share a chunk's K and V in cache
 SPLIT_TOKENS = 16  # a sequence with at most so many tokens in the ubatch may be split by chunks

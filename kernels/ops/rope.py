@@ -18,9 +18,18 @@ from numba import njit, types
 from numba.extending import intrinsic
 
 from kernels import simd
-from kernels.address import F32, I32, PTR, load_f32, load_f64, load_i32, load_i64, store_f32
-from kernels.address import store_f16
+from kernels.address import (
+    F32,
+    I32,
+    PTR,
+    load_f32,
+    load_f64,
+    load_i32,
+    load_i64,
+    store_f32,
+)
 from kernels.operands import STEP, words
+from kernels.ops.cells import CELLS, GROUP, build_store
 from kernels.ops.norm import rms_norm_row
 from kernels.simd import F32X16, f32x16
 from kernels.team import claim
@@ -37,7 +46,6 @@ ROPE = words(
     "q k v stride n_head n_head_kv head_dim v_dim n_pairs cos sin q_norm k_norm eps scale "
     "k_cells v_cells",
 )
-CELLS = 16  # in a block
 
 
 @intrinsic
@@ -129,28 +137,13 @@ def _rotate_halves(x, n_pairs, cos, sin):
         i += 1
 
 
-@njit(forceinline=True)
-def _half_range(x):
-    """Within float16's range: an infinity in a cell would poison tokens that must not see it."""
-    return max(min(x, np.float32(65504.0)), np.float32(-65504.0))
-
-
-def build_rope(neighbours: bool, cell_type: str) -> Callable[..., None]:
-    """Norm, rotate, scale and store the heads of a token (a chunk).
-
-    ``cell_type`` is f16 or f32. A block of a layer holds, for each KV head, K as
-    [head_dim][16 cells] and V as [16 cells][v_dim rounded up to 16].
-    """
+def build_rope(neighbours: bool, k_type: str, v_type: str) -> Callable[..., None]:
+    """Norm, rotate, scale and store the heads of a token (a chunk); cells: kernels/ops/cells.py."""
     rotate = _rotate_neighbours if neighbours else _rotate_halves
-    is_half = cell_type == "f16"
-    size = 2 if is_half else 4
-
-    @njit(forceinline=True)
-    def store_cell(address, value):
-        if is_half:
-            store_f16(address, _half_range(value))
-        else:
-            store_f32(address, value)
+    store = build_store(k_type, v_type)
+    # Bytes of a head in a block are size * width + group_bytes * (width // 32), times 16 cells.
+    k_size, v_size = (1 if t == "q8_0" else 2 if t == "f16" else 4 for t in (k_type, v_type))
+    k_groups, v_groups = (2 if t == "q8_0" else 0 for t in (k_type, v_type))
 
     @njit
     def prepare(op, x, n_head, norm, token):
@@ -171,17 +164,11 @@ def build_rope(neighbours: bool, cell_type: str) -> Callable[..., None]:
         """Write a token's k and v into its cell."""
         head_dim, v_dim = load_i64(op + ROPE.head_dim), load_i64(op + ROPE.v_dim)
         n_head_kv, padded = load_i64(op + ROPE.n_head_kv), (v_dim + 15) // 16 * 16
-        k_block = load_i64(op + ROPE.k_cells) + block * n_head_kv * head_dim * CELLS * size
-        v_block = load_i64(op + ROPE.v_cells) + block * n_head_kv * padded * CELLS * size
-        for head in range(n_head_kv):
-            k_to = k_block + head * head_dim * CELLS * size + cell * size
-            v_to = v_block + (head * CELLS + cell) * padded * size
-            for d in range(head_dim):
-                store_cell(k_to + d * CELLS * size, load_f32(k + 4 * (head * head_dim + d)))
-            for d in range(v_dim):
-                store_cell(v_to + d * size, load_f32(v + 4 * (head * v_dim + d)))
-            for d in range(v_dim, padded):
-                store_cell(v_to + d * size, np.float32(0.0))
+        k_bytes = CELLS * (head_dim * k_size + head_dim // GROUP * k_groups)
+        v_bytes = CELLS * (padded * v_size + padded // GROUP * v_groups)
+        k_block = load_i64(op + ROPE.k_cells) + block * n_head_kv * k_bytes
+        v_block = load_i64(op + ROPE.v_cells) + block * n_head_kv * v_bytes
+        store(k, v, k_block, v_block, cell, n_head_kv, head_dim, v_dim)
 
     def rope(op, step, thread):  # type: ignore[no-untyped-def]
         n_tokens = load_i64(step + STEP.n_tokens)

@@ -94,11 +94,11 @@ def rotate_and_store(
         _, span, cos, sin = _rope_table(b, shape.rotation)
         reads.append(span)
         n_pairs, neighbours = len(shape.rotation.frequencies), shape.rotation.neighbours
-    cell_type = b.cells.cell_type
+    k_type, v_type = b.cells.k_type, b.cells.v_type
     k_cells, v_cells = b.cells.layer(shape.layer, shape.n_head_kv, shape.head_dim, shape.v_dim)
     b.append(
-        f"rope.{'neighbours' if neighbours else 'halves'}.{cell_type}",
-        lambda: build_rope(neighbours, cell_type),
+        f"rope.{'neighbours' if neighbours else 'halves'}.{k_type}.{v_type}",
+        lambda: build_rope(neighbours, k_type, v_type),
         ROPE,
         {
             "q": q.address,
@@ -176,7 +176,7 @@ def attend(
     ``gate``: rows whose sigmoid scales head h from column h * gate_head_stride on."""
     assert shape.n_head % shape.n_head_kv == 0
     plan = _plan(b, shape)
-    cell_type = b.cells.cell_type
+    k_type, v_type = b.cells.k_type, b.cells.v_type
     k_cells, v_cells = b.cells.layer(shape.layer, shape.n_head_kv, shape.head_dim, shape.v_dim)
     out = b.buffers.rows(name, shape.n_head * shape.v_dim)
     partials = Span(f"partials:{plan.partials}")
@@ -189,8 +189,8 @@ def attend(
         "max_chunks": plan.max_chunks,
     }
     b.append(
-        f"attention.{cell_type}",
-        lambda: build_attention(cell_type),
+        f"attention.{k_type}.{v_type}",
+        lambda: build_attention(k_type, v_type),
         ATTENTION,
         {
             **shared,

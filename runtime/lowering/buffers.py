@@ -58,9 +58,7 @@ class Rows:
 
     def columns(self, start: int, width: int) -> Rows:
         """A part of the rows; ``start`` counts floats."""
-        return Rows(
-            self.buffer, self.address + 4 * start, width, self.stride, self.start + start
-        )
+        return Rows(self.buffer, self.address + 4 * start, width, self.stride, self.start + start)
 
     def tiles(self) -> int:
         """Address of the rows as 8-bit tiles; 0 when the producer cannot make them."""

@@ -286,9 +286,7 @@ class Builder:
             for name, size, start in zip(names, sizes, starts, strict=False):
                 part = rows.columns(int(start), size)
                 self.linear(x, self.weights.matrix(name, x.width, size), part)
-        return [
-            rows.columns(int(start), size) for size, start in zip(sizes, starts, strict=False)
-        ]
+        return [rows.columns(int(start), size) for size, start in zip(sizes, starts, strict=False)]
 
     def glu(self, activation: str, up: Rows, gate: Rows | None, name: str = "glu") -> Rows:
         """act(gate) * up, or act(up) without a gate."""

@@ -5,37 +5,42 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from kernels.ops.cells import GROUP, head_bytes
 from kernels.team import aligned_zeros
 from runtime.lowering.buffers import round_up
-from runtime.ubatch import BLOCK_CELLS
+from runtime.request import InvalidRequestError
 
-CELL_TYPES = {"f16": np.float16, "f32": np.float32}
+Bytes = NDArray[np.uint8]
 
 
 class KVCells:
-    """Blocks of 16 cells, shared by all sequences (layouts: kernels/ops/rope.py).
+    """Blocks of 16 cells, shared by all sequences (layouts: kernels/ops/cells.py).
 
     Only the engine thread copies or poisons; kernels read and write by address.
     """
 
-    def __init__(self, n_blocks: int, cell_type: str) -> None:
-        self.cell_type = cell_type
+    def __init__(self, n_blocks: int, k_type: str, v_type: str) -> None:
+        self.k_type, self.v_type = k_type, v_type
         self._n_blocks = n_blocks
-        self._layers: dict[int, tuple[NDArray[np.generic], NDArray[np.generic]]] = {}
+        self._layers: dict[int, tuple[Bytes, Bytes]] = {}
 
     def layer(self, layer: int, n_head_kv: int, head_dim: int, v_dim: int) -> tuple[int, int]:
         """Addresses of a layer's K and V blocks, allocated and touched now."""
         if layer not in self._layers:
-            dtype = CELL_TYPES[self.cell_type]
-            arrays = []
-            for width in (head_dim, round_up(v_dim, 16)):
-                n = self._n_blocks * n_head_kv * width * BLOCK_CELLS
-                array = aligned_zeros(n * np.dtype(dtype).itemsize, 4096).view(dtype)
-                array.fill(0)  # touch every page: no surprise later
-                arrays.append(array.reshape(self._n_blocks, -1))
-            self._layers[layer] = (arrays[0], arrays[1])
+            k = self._blocks("cache_type_k", self.k_type, n_head_kv, head_dim)
+            v = self._blocks("cache_type_v", self.v_type, n_head_kv, round_up(v_dim, 16))
+            self._layers[layer] = (k, v)
         k, v = self._layers[layer]
         return int(k.ctypes.data), int(v.ctypes.data)
+
+    def _blocks(self, field: str, cell_type: str, n_head_kv: int, width: int) -> Bytes:
+        if cell_type == "q8_0" and width % GROUP:
+            message = f"{field}: q8_0 needs heads of a multiple of {GROUP}, this model has {width}"
+            raise InvalidRequestError(field, message)
+        n_bytes = n_head_kv * head_bytes(cell_type, width)
+        array = aligned_zeros(self._n_blocks * n_bytes, 4096)
+        array.fill(0)  # touch every page: no surprise later
+        return array.reshape(self._n_blocks, n_bytes)
 
     @property
     def n_blocks(self) -> int:
@@ -57,4 +62,4 @@ class KVCells:
         """Poison a block, so that a stale read shows."""
         for pair in self._layers.values():
             for array in pair:
-                array[block] = np.nan
+                array[block] = 0xFF  # a NaN in every float type

@@ -11,9 +11,7 @@ from runtime.lowering.builder import Builder
 from runtime.sampling import SamplingTable
 
 
-def append_draws(
-    b: Builder, table: SamplingTable, rows: Rows, logits: NDArray[np.float32]
-) -> None:
+def append_draws(b: Builder, table: SamplingTable, rows: Rows, logits: NDArray[np.float32]) -> None:
     """Draw what the step's sample tables ask for. ``logits``: the memory of ``rows``."""
     operands = table.operands(logits, b.team.n_threads)
     b.append(

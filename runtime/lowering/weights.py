@@ -77,6 +77,7 @@ class Weights:
         self._keep: list[NDArray[np.uint8]] = []
         self._vectors: dict[str, NDArray[np.float32]] = {}
         self._panels: dict[tuple[str, ...], Panels] = {}
+        self._row_orders: dict[str, Sequence[int]] = {}
         self._step = np.zeros(1, np.int64)
 
     def has(self, name: str) -> bool:
@@ -119,6 +120,10 @@ class Weights:
         array = memory.view(np.float32)[: values.size]
         array[:] = values.reshape(-1)
         return array
+
+    def reorder(self, name: str, rows: Sequence[int]) -> None:
+        """Have output i of a matrix that is yet to be taken be the file's row ``rows[i]``."""
+        self._row_orders[name] = rows
 
     def can_join(self, *names: str) -> bool:
         """Whether matrices may stand in one run of panels: one type, whole panels each."""
@@ -205,6 +210,10 @@ class Weights:
     ) -> None:
         kernel = self._team.kernels.address(f"repack.{f.name}", lambda: build_repack(f.name))
         source = np.ascontiguousarray(tensor.data).reshape(-1)
+        if tensor.name in self._row_orders:
+            order = np.array(self._row_orders[tensor.name])
+            assert np.array_equal(np.sort(order), np.arange(n_rows))
+            source = source.view(np.uint8).reshape(n_rows, -1)[order].reshape(-1)
         operands = fill(
             REPACK,
             source=source,
