@@ -86,7 +86,7 @@ def find_cut(keys, weights, n, target, index, bins):
         done += _weight(weights, index, j)
         if done >= target:
             return np.float32(low), np.int64(load_i32(index + 4 * j))
-    return np.float32(low), n
+    return -_INF if is_whole else np.float32(low), n
 
 
 @inner

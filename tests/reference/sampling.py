@@ -53,14 +53,15 @@ def _best_first(keys, ids):
 
 
 def candidates(x, params, nudge=0.0):
-    """Ids that truncation keeps; ``nudge`` moves the shares of top_p and typical_p."""
+    """Ids that truncation keeps; ``nudge`` moves the borders of top_p and typical_p a little."""
     ids = _best_first(x, np.flatnonzero(x > -np.inf))
     if 0 < params.top_k < len(x):
         ids = ids[: params.top_k]
     if params.typical_p < 1:
         logp = logprobs(x[ids])
         distance = np.full(len(x), np.inf)
-        distance[ids] = np.abs(-logp + (np.exp(logp) * logp).sum())
+        mean = -(np.exp(logp) * logp).sum() + nudge / 100
+        distance[ids] = np.abs(-logp - mean)
         distance = distance.astype(np.float32)
         order = _best_first(-distance, ids)
         p = dict(zip(ids.tolist(), np.exp(logp).tolist(), strict=True))
@@ -77,21 +78,22 @@ def candidates(x, params, nudge=0.0):
     return np.sort(ids)
 
 
-def draw(x, params, chance, nudge=0.0):
-    """The token that the random number draws."""
+def draw(x, params, chances, nudge=0.0):
+    """The tokens that random numbers draw."""
     if params.temperature == 0:
-        return int(np.argmax(x))
+        return [int(np.argmax(x))] * len(chances)
     ids = candidates(x, params, nudge)
     scaled = (x[ids].astype(np.float64) - x[ids].max()) / params.temperature
     cumulated = np.cumsum(np.exp(scaled))
-    i = int(np.searchsorted(cumulated, chance * cumulated[-1], side="right"))
-    return int(ids[min(i, len(ids) - 1)])
+    i = np.searchsorted(cumulated, np.array(chances) * cumulated[-1], side="right")
+    return ids[np.minimum(i, len(ids) - 1)].tolist()
 
 
 def acceptable(x, params, chance, tolerance=2e-5):
-    """Every token that a draw may give whose shares and random number are off by a little."""
-    shifts = (-tolerance, 0.0, tolerance)
-    return {draw(x, params, min(max(chance + a, 0.0), 1.0), b) for a in shifts for b in shifts}
+    """Every token that a draw may give whose borders and random number are off by a little."""
+    shifts = np.array((-tolerance, 0.0, tolerance))
+    chances = np.clip(chance + shifts, 0.0, 1.0)
+    return {token for shift in shifts for token in draw(x, params, chances, shift)}
 
 
 def top(x, n):
