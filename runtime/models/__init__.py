@@ -25,6 +25,9 @@ FAMILIES = {
     "qwen2": "qwen",
     "qwen3": "qwen",
     "qwen3moe": "qwen3moe",
+    "qwen3next": "qwen_hybrid",
+    "qwen35": "qwen_hybrid",
+    "qwen35moe": "qwen_hybrid",
     "gemma3": "gemma3",
 }
 
