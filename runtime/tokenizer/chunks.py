@@ -4,6 +4,7 @@ overlong prompt is noticed before all of it is tokenized."""
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterator
 
 CHUNK_CHARS = 1 << 17
@@ -34,11 +35,9 @@ def chunks(text: str, breaks: re.Pattern[str], size: int = CHUNK_CHARS) -> Itera
 def _last_break(text: str, breaks: re.Pattern[str], start: int, end: int) -> int:
     """The last break in ``start``..``end``, or ``end``. Looks near the end first."""
     for begin in (max(start, end - _TAIL), start):
-        last = None
-        for last in breaks.finditer(text, begin, end + 2):
-            if last.start() > end:
-                break
-            found = last.start()
-        if last is not None:
-            return min(found, end)
+        # The patterns look two characters ahead.
+        places = [found.start() for found in breaks.finditer(text, begin, end + 2)]
+        fitting = bisect_right(places, end)
+        if fitting:
+            return places[fitting - 1]
     return end

@@ -40,16 +40,20 @@ class SpecialMatcher:
         done = 0
         for start, end in self._clusters(text, self._pattern):
             if start > done:
-                fragments.append(text[done:start])
+                _add_text(fragments, text[done:start])
             cluster = text[start:end]
             whole = self._ids.get(cluster)
             if whole is not None:
                 fragments.append(whole)
             else:
-                fragments += self._split_in_order(cluster, self._overlaps.involved)
+                for fragment in self._split_in_order(cluster, self._overlaps.involved):
+                    if isinstance(fragment, str):
+                        _add_text(fragments, fragment)
+                    else:
+                        fragments.append(fragment)
             done = end
         if done < len(text):
-            fragments.append(text[done:])
+            _add_text(fragments, text[done:])
         return fragments
 
     def _clusters(self, text: str, pattern: re.Pattern[str]) -> Iterator[tuple[int, int]]:
@@ -106,6 +110,15 @@ class SpecialMatcher:
             out.append(token_id)
             if tail:
                 out.append(tail)
+
+
+def _add_text(fragments: list[Fragment], text: str) -> None:
+    """Append ``text``, joined to a text before it: what overlapping tokens leave over is no
+    fragment of its own."""
+    if fragments and isinstance(fragments[-1], str):
+        fragments[-1] += text
+    else:
+        fragments.append(text)
 
 
 def trie_pattern(texts: Iterable[str]) -> str:

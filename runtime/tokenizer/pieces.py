@@ -41,7 +41,8 @@ class Pieces:
 
     def visible(self, token_id: int) -> bytes:
         """The same, nothing for control and unknown tokens."""
-        return b"" if self._vocab.attrs[token_id] & int(HIDDEN) else self.shown(token_id)
+        piece = self.shown(token_id)
+        return b"" if self._vocab.attrs[token_id] & int(HIDDEN) else piece
 
     def _piece(self, token_id: int) -> bytes:
         text, attr = self._vocab.tokens[token_id], self._vocab.attrs[token_id]

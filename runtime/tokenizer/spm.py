@@ -2,7 +2,8 @@
 whose joint text is the token of the highest score merges first, the leftmost of equals.
 
 The `tokenizers` library does it with merges ranked by score. It cannot express tokens of equal
-score (runs of spaces in Llama 2 and Phi 3), so the few words with such tokens are merged here.
+score (runs of spaces in Llama 2 and Phi 3) or with characters that are no tokens, so the few
+words with such tokens are merged here.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ class ScoreEncoder:
         self._backend = Backend(
             BPE(vocab=vocab.ids, merges=merges.pairs, unk_token=unk, byte_fallback=True)
         )
-        self._tied = re.compile(trie_pattern(merges.tied)) if merges.tied else None
+        tied = merges.tied | _of_no_tokens(vocab)
+        self._tied = re.compile(trie_pattern(tied)) if tied else None
         inner = any(SPACE in text.lstrip(SPACE) for text in vocab.tokens)
         self._breaks = chunks.LINE_BREAK if inner else chunks.SPACE_BREAK
         self._words_are_apart = not inner
@@ -113,6 +115,12 @@ class ScoreEncoder:
             return [token_id]
         of_bytes = [self._bytes[byte] for byte in symbol.encode()]
         return [token_id for token_id in of_bytes if token_id is not None]
+
+
+def _of_no_tokens(vocab: Vocab) -> set[str]:
+    """Tokens with a character that is no token itself, which the library cannot merge."""
+    missing = set("".join(vocab.tokens)) - vocab.ids.keys() - {" "}  # no text has spaces left
+    return {text for text in vocab.tokens if not missing.isdisjoint(text)} if missing else set()
 
 
 def _read_scores(metadata: Metadata, n_tokens: int) -> npt.NDArray[np.floating]:

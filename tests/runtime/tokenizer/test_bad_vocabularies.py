@@ -1,0 +1,108 @@
+"""RELIABILITY class C: a vocabulary that cannot be right is refused at load, by its key."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from runtime.gguf import Metadata, ModelFileError
+from runtime.tokenizer import Tokenizer
+from tests.runtime.tokenizer.vocabularies import (
+    BYTE,
+    BYTES,
+    CONTROL,
+    USER_DEFINED,
+    byte_level,
+    metadata,
+    score_driven,
+)
+
+INT = np.int32
+SPM = {"▁": -1.0, "a": -2.0, "b": -3.0, "ab": -4.0}
+N = 256
+
+
+def types(n: int, value: int = 1) -> np.ndarray[Any, Any]:
+    return np.full(n, value, INT)
+
+
+def with_merges(*merges: str) -> Metadata:
+    """The bytes alone, whatever the merges make."""
+    return metadata(model="gpt2", tokens=BYTES, merges=list(merges))
+
+
+BAD: list[tuple[str, Metadata, str]] = [
+    ("no model", byte_level(model=None), "model"),
+    ("unknown model", byte_level(model="bert"), "model"),
+    ("model of a wrong type", byte_level(model=7), "model"),
+    ("unknown pre-tokenizer", byte_level(pre="no-such"), "pre"),
+    ("pre of a wrong type", byte_level(pre=1), "pre"),
+    ("no tokens", byte_level(tokens=None), "tokens"),
+    ("tokens of a wrong type", byte_level(tokens=types(N)), "tokens"),
+    ("an empty vocabulary", byte_level(tokens=[], token_type=types(0)), "tokens"),
+    ("an empty token", byte_level(tokens=[*BYTES[:-1], ""]), "tokens"),
+    ("a repeated token", byte_level(tokens=[*BYTES[:-1], BYTES[0]]), "tokens"),
+    ("a 1 MiB token", byte_level({"x" * (1 << 20): CONTROL}), "tokens"),
+    ("too few types", byte_level(token_type=types(N - 1)), "token_type"),
+    ("too many types", byte_level(token_type=types(N + 1)), "token_type"),
+    ("a type that does not exist", byte_level(token_type=types(N, 7)), "token_type"),
+    ("a negative type", byte_level(token_type=types(N, -1)), "token_type"),
+    ("types that are floats", byte_level(token_type=np.ones(N, np.float32)), "token_type"),
+    ("types that are strings", byte_level(token_type=["1"] * N), "token_type"),
+    ("a byte token without a byte", byte_level({"<0xZZ>": BYTE}), "tokens"),
+    ("bos behind the end", byte_level(bos_token_id=N), "bos_token_id"),
+    ("bos of minus one", byte_level(bos_token_id=0xFFFFFFFF), "bos_token_id"),
+    ("bos of a wrong type", byte_level(bos_token_id="1"), "bos_token_id"),
+    ("eos behind the end", byte_level(eos_token_id=N), "eos_token_id"),
+    ("eot behind the end", byte_level(eot_token_id=N), "eot_token_id"),
+    ("fim_pad behind the end", byte_level(fim_pad_token_id=N), "fim_pad_token_id"),
+    ("bos wanted and not named", byte_level(add_bos_token=True), "bos_token_id"),
+    ("eos wanted and not named", byte_level(add_eos_token=True), "eos_token_id"),
+    ("add_bos of a wrong type", byte_level(add_bos_token=1), "add_bos_token"),
+    ("no merges", metadata(model="gpt2", tokens=BYTES), "merges"),
+    ("merges of a wrong type", metadata(model="gpt2", tokens=BYTES, merges=types(3)), "merges"),
+    ("a merge of a token that is not there", with_merges("a zz"), "merges"),
+    ("a merge into a token that is not there", with_merges("a b"), "merges"),
+    ("a merge without a space", with_merges("ab"), "merges"),
+    ("a merge of one token", with_merges("a "), "merges"),
+    ("an empty merge", with_merges(""), "merges"),
+    ("no scores", score_driven(SPM, scores=None), "scores"),
+    ("too few scores", score_driven(SPM, scores=np.zeros(3, np.float32)), "scores"),
+    ("scores that are strings", score_driven(SPM, scores=["1"] * 263), "scores"),
+    ("a score that is no number", score_driven(SPM | {"c": float("nan")}), "scores"),
+    (
+        "a world token with half an escape",
+        metadata(model="rwkv", tokens=["a", "\\x4"]),
+        "tokens",
+    ),
+    ("a world token that is not hex", metadata(model="rwkv", tokens=["\\xzz"]), "tokens"),
+    ("a world token that ends in a backslash", metadata(model="rwkv", tokens=["a\\"]), "tokens"),
+    (
+        "special tokens nested a thousand deep",
+        byte_level({"<" * n: USER_DEFINED for n in range(2, 1500)}),
+        "tokens",
+    ),
+]
+
+
+@pytest.mark.parametrize(("data", "key"), [bad[1:] for bad in BAD], ids=[bad[0] for bad in BAD])
+def test_it_is_refused_by_the_name_of_the_key(data: Metadata, key: str) -> None:
+    with pytest.raises(ModelFileError) as refused:
+        Tokenizer.from_metadata(data)
+    assert refused.value.field == f"tokenizer.ggml.{key}"
+    assert len(str(refused.value)) < 300
+
+
+@pytest.mark.parametrize("good", [byte_level(), score_driven(SPM)], ids=["byte level", "scores"])
+def test_what_the_bad_ones_are_made_from_is_good(good: Metadata) -> None:
+    tokenizer = Tokenizer.from_metadata(good)
+    assert tokenizer.decode(tokenizer.encode("ab ba", add_special=False)).strip() == "ab ba"
+
+
+def test_a_repeated_merge_counts_where_it_is_first() -> None:
+    tokens = [*BYTES, "ab", "bc"]
+    merges = ["a b", "b c", "a b"]
+    tokenizer = Tokenizer.from_metadata(metadata(model="gpt2", tokens=tokens, merges=merges))
+    assert [tokenizer.token_text(i) for i in tokenizer.encode("abc")] == ["ab", "c"]
