@@ -48,7 +48,7 @@ class Settings(BaseSettings):
     batch_size: int = Field(2048, ge=1, le=65_536)
     ubatch_size: int = Field(512, ge=1, le=65_536)
     threads: int = Field(0, ge=0, le=1024)  # 0 = the cores this process may use
-    isa: Literal["auto", "avx512", "avx2", "portable"] = "auto"
+    isa: Literal["auto", "avx512vnni", "avxvnni", "avx2", "portable"] = "auto"
     cache_type_k: CacheType = "f16"
     cache_type_v: CacheType = "f16"
     n_predict: int = Field(-1, ge=-1)  # max_tokens of a request that names none; -1 = context

@@ -89,7 +89,8 @@ def read_hparams(file: GGUFFile) -> Hparams:
 
 def rope_frequencies(n_rot: int, base: float) -> NDArray[np.float64]:
     """base^(-2i / n_rot) for each pair i: radians per position (Su et al. 2021)."""
-    return np.float64(base) ** (-2.0 * np.arange(n_rot // 2) / n_rot)
+    exponents: NDArray[np.float64] = -2.0 * np.arange(n_rot // 2) / n_rot
+    return np.power(base, exponents)
 
 
 def yarn(
