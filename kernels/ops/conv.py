@@ -17,9 +17,10 @@ from numba import njit
 
 from kernels import simd
 from kernels.activations import BLOCK_BYTES, quantize_block
-from kernels.address import load_i32, load_i64, load_u8
+from kernels.address import load_i64
 from kernels.operands import STEP, words
 from kernels.ops.glu import silu
+from kernels.ops.state import locate_run
 from kernels.team import claim
 
 # x, factor (0: none), gate (0: none): float32 rows [n_tokens, n] of their strides, in bytes;
@@ -129,13 +130,10 @@ def build_conv(n_taps: int, has_silu: bool) -> Callable[..., None]:
         while chunk >= 0:
             run, c_first = chunk // n_groups, chunk % n_groups * CHANNELS
             c_end = min(c_first + CHANNELS, load_i64(op + CONV.n))
-            seq_start = load_i64(step + STEP.seq_start) + 4 * run
-            first = load_i32(seq_start)
-            n_tokens = load_i32(seq_start + 4) - first
-            slot = load_i32(load_i64(step + STEP.seq_slot) + 4 * run)
-            row = load_i32(load_i64(step + STEP.state_row) + 4 * slot)
-            fresh = load_u8(load_i64(step + STEP.state_fresh) + slot) != 0
-            state = load_i64(op + CONV.rows) + row * load_i64(op + CONV.row_stride)
+            first, n_tokens, state, is_fresh = locate_run(
+                load_i64(op + CONV.rows), load_i64(op + CONV.row_stride), step, run
+            )
+            fresh = is_fresh != 0
             convolve(op, state, fresh, first, n_tokens, c_first, c_end)
             keep_window(op, state, fresh, first, n_tokens, c_first, c_end)
             chunk = claim(thread, n_chunks)
