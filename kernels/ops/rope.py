@@ -38,8 +38,8 @@ from kernels.team import claim
 # cos, sin: float32 [n_tokens, n_pairs] to fill.
 ROPE_TABLE = words("RopeTable", "frequency n_pairs magnitude cos sin")
 # q, k, v: addresses of the first token's q, k, v in float32 rows of stride bytes (in place);
-# n_head, n_head_kv, head_dim, v_dim: sizes; n_pairs: rotated pairs (0: no rotation); cos, sin: as above;
-# q_norm, k_norm: float32 [head_dim] (0: none); eps, scale: addresses of float32;
+# n_head, n_head_kv, head_dim, v_dim: sizes; n_pairs: rotated pairs (0: no rotation); cos, sin: as
+# above; q_norm, k_norm: float32 [head_dim] (0: none); eps, scale: addresses of float32;
 # k_cells, v_cells: this layer's cells (0: the layer shares another's).
 ROPE = words(
     "Rope",

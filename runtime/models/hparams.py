@@ -89,14 +89,19 @@ def read_hparams(file: GGUFFile) -> Hparams:
 
 def rope_frequencies(n_rot: int, base: float) -> NDArray[np.float64]:
     """base^(-2i / n_rot) for each pair i: radians per position (Su et al. 2021)."""
-    exponents: NDArray[np.float64] = -2.0 * np.arange(n_rot // 2) / n_rot
-    return np.power(base, exponents)
+    frequencies: NDArray[np.float64] = base ** (-2.0 * np.arange(n_rot // 2) / n_rot)
+    return frequencies
 
 
 def yarn(
-    frequencies: NDArray[np.float64], n_rot: int, base: float, factor: float, n_ctx: int, fast: float,
+    frequencies: NDArray[np.float64],
+    n_rot: int,
+    base: float,
+    factor: float,
+    n_ctx: int,
+    fast: float,
     slow: float,
-) -> NDArray[np.float64]:  # fmt: skip
+) -> NDArray[np.float64]:
     """Interpolate slow pairs, keep fast ones, ramp between (Peng et al. 2023, section 3.2)."""
 
     def pair(turns: float) -> float:
@@ -107,10 +112,13 @@ def yarn(
     return frequencies / factor * ramp + frequencies * (1.0 - ramp)
 
 
-def rotation(hp: Hparams, weights: Weights, neighbours: bool, base: float = 0.0) -> Rotation:
-    """The file's rotary embedding with its scaling (linear, llama3's factors, yarn).
+def rotation(
+    hp: Hparams, weights: Weights, neighbours: bool, base: float = 0.0, n_ctx: int = 0
+) -> Rotation:
+    """The file's rotary embedding with its scaling (linear, llama3's factors, yarn, longrope).
 
     ``base`` overrides ``rope.freq_base``, and then no scaling applies (gemma3's local layers).
+    ``n_ctx``: positions a sequence may reach; longrope has other factors beyond the original ones.
     """
     n_rot = hp.u32("rope.dimension_count", hp.head_dim, high=hp.head_dim)
     if n_rot % 2:
@@ -118,19 +126,26 @@ def rotation(hp: Hparams, weights: Weights, neighbours: bool, base: float = 0.0)
     if base:
         return Rotation(tuple(rope_frequencies(n_rot, base)), neighbours)
     base = hp.f32("rope.freq_base", 10000.0)
-    frequencies, magnitude = rope_frequencies(n_rot, base), 1.0
+    frequencies = rope_frequencies(n_rot, base)
+    magnitude = hp.f32("rope.scaling.attn_factor", 1.0)
+    original = hp.u32("rope.scaling.original_context_length", hp.n_ctx_train, high=1 << 30)
     if weights.has("rope_freqs.weight"):
         frequencies = frequencies / weights.vector("rope_freqs.weight", n_rot // 2)
-    kind = hp.metadata.get_str(hp.key("rope.scaling.type"), "none")
-    factor = hp.f32("rope.scaling.factor", 1.0)
+    if weights.has("rope_factors_long.weight"):
+        long, short = (
+            weights.vector(f"rope_factors_{name}.weight", n_rot // 2) for name in ("long", "short")
+        )
+        frequencies = frequencies / (long if n_ctx > original else short)
+    factor = hp.f32("rope.scaling.factor", hp.f32("rope.scale_linear", 1.0))
+    # As llama.cpp reads files: a factor without a type is linear.
+    kind = hp.metadata.get_str(hp.key("rope.scaling.type"), "linear")
     if kind == "linear":
-        frequencies = frequencies / factor
+        frequencies = frequencies / (factor or 1.0)
     elif kind == "yarn":
-        n_ctx = hp.u32("rope.scaling.original_context_length", hp.n_ctx_train, high=1 << 30)
         fast = hp.f32("rope.scaling.yarn_beta_fast", 32.0)
         slow = hp.f32("rope.scaling.yarn_beta_slow", 1.0)
-        frequencies = yarn(frequencies, n_rot, base, factor, n_ctx, fast, slow)
-        magnitude = 1.0 + 0.1 * math.log(factor)
+        frequencies = yarn(frequencies, n_rot, base, factor, original, fast, slow)
+        magnitude *= 1.0 + 0.1 * math.log(factor)
     elif kind not in ("none", "longrope"):
         hp.metadata.refuse(hp.key("rope.scaling.type"), f"{kind!r} is not supported")
     return Rotation(tuple(float(f) for f in frequencies), neighbours, magnitude)
