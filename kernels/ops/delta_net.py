@@ -2,7 +2,7 @@
 
 Per v head, with the state S [d_k, d_v] and a token's q, k (l2-normalised), v, decay g, rate beta:
 
-    g = exp(a * softplus(alpha + dt_bias)),  beta = sigmoid(b)
+    g = exp(a * simd.softplus(alpha + dt_bias)),  beta = sigmoid(b)
     u = beta * (v - g * S^T k);   S = g * S + k u^T;   o = S^T q / sqrt(d)
 
 d_v stands in lanes. Columns do not touch each other, so a block of them is scanned over all tokens
@@ -23,8 +23,9 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from kernels import simd
-from kernels.address import F32, I64, load_f32, load_i32, load_i64, load_u8, pointer, store_f32
+from kernels.address import F32, I64, load_f32, load_i32, load_i64, pointer, store_f32
 from kernels.operands import STEP, words
+from kernels.ops.state import locate_run
 from kernels.simd import F32X16, fma_ir, splat_ir
 from kernels.team import T_N_THREADS, T_SCRATCH, claim
 
@@ -130,24 +131,6 @@ def make_update(n_vectors: int, has_past: bool, has_next: bool) -> Any:
 
 
 @njit(forceinline=True)
-def softplus(x):
-    """log(1 + e^x) = max(x, 0) + 2 atanh(y / (2 + y)), y = e^-|x|; the series to 1e-9."""
-    zero, one = simd.splat(np.float32(0.0)), simd.splat(np.float32(1.0))
-    y = simd.exp(zero - simd.absolute(x))
-    s = y / (one + (one + y))
-    square = s * s
-    p = simd.splat(np.float32(1.0 / 15.0))
-    p = simd.fma(p, square, simd.splat(np.float32(1.0 / 13.0)))
-    p = simd.fma(p, square, simd.splat(np.float32(1.0 / 11.0)))
-    p = simd.fma(p, square, simd.splat(np.float32(1.0 / 9.0)))
-    p = simd.fma(p, square, simd.splat(np.float32(1.0 / 7.0)))
-    p = simd.fma(p, square, simd.splat(np.float32(1.0 / 5.0)))
-    p = simd.fma(p, square, simd.splat(np.float32(1.0 / 3.0)))
-    p = simd.fma(p, square, one)
-    return simd.maximum(zero, x) + simd.splat(np.float32(2.0)) * (s * p)
-
-
-@njit(forceinline=True)
 def _inverse_l2(x, d, eps):
     """1 / sqrt(sum(x^2) + eps) of d floats."""
     total = simd.splat(np.float32(0.0))
@@ -176,7 +159,7 @@ def _prepare(op, scratch, q, k, head, first, n_tokens):
     zero, one = simd.splat(np.float32(0.0)), simd.splat(np.float32(1.0))
     for t in range(0, n_tokens, 16):  # lanes past the last token are not used
         decay, beta = scratch + S_DECAY + 4 * t, scratch + S_BETA + 4 * t
-        simd.store(decay, simd.exp(a * softplus(simd.load(decay) + bias)))
+        simd.store(decay, simd.exp(a * simd.softplus(simd.load(decay) + bias)))
         simd.store(beta, one / (one + simd.exp(zero - simd.load(beta))))
 
 
@@ -258,18 +241,14 @@ def build_delta_net(n_vectors: int) -> Callable[..., None]:
         while chunk >= 0:
             part, run = chunk % n_parts, chunk // n_parts // n_heads
             head = chunk // n_parts % n_heads
-            seq_start = load_i64(step + STEP.seq_start) + 4 * run
-            first = load_i32(seq_start)
-            n_tokens = load_i32(seq_start + 4) - first
-            slot = load_i32(load_i64(step + STEP.seq_slot) + 4 * run)
-            row = load_i32(load_i64(step + STEP.state_row) + 4 * slot)
-            fresh = load_u8(load_i64(step + STEP.state_fresh) + slot) != 0
-            state = load_i64(op + DELTA.rows) + row * load_i64(op + DELTA.row_stride)
+            first, n_tokens, state, fresh = locate_run(
+                load_i64(op + DELTA.rows), load_i64(op + DELTA.row_stride), step, run
+            )
             state += 4 * head * d * d
             scratch = load_i64(thread + 8 * T_SCRATCH)
             first_block = part * n_blocks // n_parts
             end_block = (part + 1) * n_blocks // n_parts
-            scan_head(op, scratch, state, fresh, head, first, n_tokens, first_block, end_block)
+            scan_head(op, scratch, state, fresh != 0, head, first, n_tokens, first_block, end_block)
             chunk = claim(thread, n_chunks)
 
     return delta_net
