@@ -22,8 +22,7 @@ from runtime.lowering.cells import KVCells
 from runtime.lowering.draws import append_draws
 from runtime.lowering.rows import StateRows
 from runtime.lowering.weights import Weights
-from runtime.models import Lower, family
-from runtime.models.blocks import output_head
+from runtime.models import Family, family
 from runtime.models.hparams import Hparams, read_hparams
 from runtime.request import InvalidRequestError
 from runtime.sampling import SamplingTable
@@ -76,16 +75,16 @@ class Model:
         self.config = config = _resolved(config, self.hparams.n_ctx_train)
         self.n_ctx_train = self.hparams.n_ctx_train
         self.n_vocab = self.hparams.n_vocab
-        lower = family(file)
+        architecture = family(file)
         kernels = KernelCache(detect_cpu(config.isa), config.kernel_cache)
         self.team = Team(kernels, config.n_threads, SCRATCH_BYTES)
         try:
-            self._build(file, lower, progress)
+            self._build(file, architecture, progress)
         except BaseException:
             self.team.close()
             raise
 
-    def _build(self, file: GGUFFile, lower: Lower, progress: Progress) -> None:
+    def _build(self, file: GGUFFile, architecture: Family, progress: Progress) -> None:
         config, hp = self.config, self.hparams
         n_blocks = -(-config.n_ctx // BLOCK_CELLS)
         self.n_ctx = min(n_blocks * BLOCK_CELLS, self.n_ctx_train)  # of one sequence
@@ -113,8 +112,8 @@ class Model:
             self.n_ctx,
             config.n_slots,
         )
-        x = lower(builder, hp)
-        logits = output_head(builder, hp, x, "output_norm.weight", config.n_outputs)
+        x = architecture.lower(builder, hp)
+        logits = architecture.head(builder, hp, x, config.n_outputs)
         self.weights.check_all_used()
         memory = self.buffers.array(logits.buffer).view(np.float32)
         rows = memory[: self.buffers.padded_rows(config.n_outputs) * logits.stride // 4]

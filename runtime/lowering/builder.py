@@ -182,7 +182,7 @@ class Builder:
         op.operands.update(out=to.address, out_stride=to.stride, add=1)
         op.writes = [to.span]
 
-    def add_bias(self, x: Rows, bias: NDArray[np.float32]) -> None:
+    def add_bias(self, x: Rows, bias: NDArray[np.float32], n_rows: str = "n_tokens") -> None:
         """x += bias, in place."""
         self.append(
             "add_bias",
@@ -192,7 +192,7 @@ class Builder:
                 "x": x.address,
                 "stride": x.stride,
                 "n": x.width,
-                "n_rows": self.count("n_tokens"),
+                "n_rows": self.count(n_rows),
                 "bias": bias,
             },
             [x.span],

@@ -1,12 +1,14 @@
 """One file per architecture family: its layers, in the words of its model card.
 
-A family is a function ``lower(b, hp) -> Rows`` that appends the ops of all layers and returns
-the hidden rows to take logits from (before the final norm). Tensor names are the file's.
+A family's module has a function ``lower(b, hp) -> Rows`` that appends the ops of all layers and
+returns the hidden rows to take logits from (before the final norm), and, where blocks.output_head
+will not do, ``head(b, hp, x, capacity) -> Rows`` for the logits. Tensor names are the file's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -18,6 +20,16 @@ if TYPE_CHECKING:
     from runtime.models.hparams import Hparams
 
 Lower: TypeAlias = "Callable[[Builder, Hparams], Rows]"
+Head: TypeAlias = "Callable[[Builder, Hparams, Rows, int], Rows]"
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """How an architecture is lowered: its layers, and the logits of at most n output rows."""
+
+    lower: Lower
+    head: Head
+
 
 # GGUF architecture -> module of this package.
 FAMILIES = {
@@ -32,7 +44,7 @@ FAMILIES = {
 }
 
 
-def family(file: GGUFFile) -> Lower:
+def family(file: GGUFFile) -> Family:
     """The lowering of a file's architecture; ModelFileError if there is none."""
     name = FAMILIES.get(file.architecture)
     if name is None:
@@ -42,5 +54,6 @@ def family(file: GGUFFile) -> Lower:
             file.metadata.offset("general.architecture"),
             f"{file.architecture!r} is not supported (supported: {known})",
         )
-    lower: Lower = import_module(f"runtime.models.{name}").lower
-    return lower
+    module = import_module(f"runtime.models.{name}")
+    default = import_module("runtime.models.blocks").output_head
+    return Family(module.lower, getattr(module, "head", default))

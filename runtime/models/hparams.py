@@ -108,7 +108,9 @@ def yarn(
         return n_rot * math.log(n_ctx / (turns * 2 * math.pi)) / (2 * math.log(base))
 
     low, high = max(0.0, math.floor(pair(fast))), min(n_rot - 1.0, math.ceil(pair(slow)))
-    ramp = np.clip((np.arange(n_rot // 2) - low) / max(high - low, 0.001), 0.0, 1.0)
+    ramp: NDArray[np.float64] = np.clip(
+        (np.arange(n_rot // 2) - low) / max(high - low, 0.001), 0.0, 1.0
+    )
     return frequencies / factor * ramp + frequencies * (1.0 - ramp)
 
 

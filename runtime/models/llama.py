@@ -22,7 +22,7 @@ def lower(b: Builder, hp: Hparams) -> Rows:
 def dense_layers(b: Builder, hp: Hparams, neighbours: bool) -> Rows:
     """The layer list that llama and the qwen families share."""
     x = embedding(b, hp)
-    rope = rotation(hp, b.weights, neighbours)
+    rope = rotation(hp, b.weights, neighbours, n_ctx=b.n_ctx)
     for layer in range(hp.n_layers):
         blk = f"blk.{layer}"
         h = norm(b, hp, x, f"{blk}.attn_norm.weight")
