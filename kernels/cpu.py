@@ -47,7 +47,8 @@ def detect_cpu(isa: str = "auto") -> Cpu:
     """The host CPU with the fastest path it has, or the path named by ``isa``.
 
     A slower path also leaves out the registers that such a CPU would not have, so that it is the
-    code of that CPU which runs. Raises ValueError when the host lacks what ``isa`` needs.
+    code of that CPU which runs (not so for avxvnni on a CPU that has its instruction only with
+    AVX-512's encoding). Raises ValueError when the host lacks what ``isa`` needs.
     """
     features = dict(llvm.get_host_cpu_features())
     usable = [i for i in Isa if _available(features, i)]
@@ -59,11 +60,10 @@ def detect_cpu(isa: str = "auto") -> Cpu:
             raise ValueError(f"isa: this CPU lacks what {isa!r} needs ({_NEEDED[chosen]})")
     else:
         raise ValueError(f"isa: {isa!r} is none of auto, {', '.join(Isa)}")
-    if chosen in (Isa.AVX_VNNI, Isa.AVX2):
+    has_vex_vnni = features.get("avxvnni", False)
+    if chosen is Isa.AVX2 or (chosen is Isa.AVX_VNNI and has_vex_vnni):
         for name in features:
             if name.startswith("avx512") or (name == "avxvnni" and chosen is Isa.AVX2):
                 features[name] = False
-        if chosen is Isa.AVX_VNNI:
-            features["avxvnni"] = True
     flags = ",".join(("+" if on else "-") + name for name, on in sorted(features.items()))
     return Cpu(llvm.get_host_cpu_name(), flags, chosen)
