@@ -32,6 +32,7 @@ class Kind:
     add_eos: bool = False
     add_space_prefix: bool = False
     rstrip_specials: bool = False
+    makes_unknown: bool = False  # text that no token spells becomes the unknown token
     default_ids: dict[str, int] = field(default_factory=dict)
 
 
@@ -89,13 +90,14 @@ def _score_driven(metadata: Metadata) -> Kind:
         add_eos=metadata.get_bool(ADD_EOS_KEY, False),
         add_space_prefix=metadata.get_bool(ADD_SPACE_KEY, True),
         rstrip_specials=_is_phi3(metadata),
+        makes_unknown=True,
         default_ids={BOS_KEY: 1, EOS_KEY: 2, UNK_KEY: 0},
     )
 
 
 def _world(_: Metadata) -> Kind:
     # Never adds BOS or EOS, whatever the file says: llama.cpp does not look.
-    return Kind(LongestMatchEncoder, pieces.of_world)
+    return Kind(LongestMatchEncoder, pieces.of_world, makes_unknown=True)
 
 
 def _is_phi3(metadata: Metadata) -> bool:

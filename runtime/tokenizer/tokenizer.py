@@ -50,6 +50,8 @@ class Tokenizer:
         self._encoder = encoder
         self._space_first = kind.add_space_prefix
         self._shielded = _shielded(vocab)
+        # A character that is no token may be the unknown token: that is not a user's doing.
+        self._unmade = self._shielded - ({vocab.unk_id} if kind.makes_unknown else set())
         self.guard = SpecialGuard(vocab.tokens[i] for i in self._shielded)
         self._matchers = _matchers(vocab, kind.rstrip_specials)
         self._template_matcher = _template_matcher(vocab, self._matchers[True], kind)
@@ -153,11 +155,11 @@ class Tokenizer:
 
     def _without_special(self, ids: list[int]) -> list[int]:
         """``ids`` of plain text with merged-together special tokens in literal pieces."""
-        if self._shielded.isdisjoint(ids):
+        if self._unmade.isdisjoint(ids):
             return ids
         literal: list[int] = []
         for token_id in ids:
-            literal += self._literal(token_id) if token_id in self._shielded else [token_id]
+            literal += self._literal(token_id) if token_id in self._unmade else [token_id]
         return literal
 
     def _literal(self, token_id: int) -> list[int]:
@@ -178,11 +180,11 @@ def _check_unicode(text: str) -> None:
 
 def _shielded(vocab: Vocab) -> frozenset[int]:
     """Special tokens that a chat user's text must never become. Runs of spaces and line ends
-    that a vocabulary has as user-defined tokens are plain text; so is what has no text."""
+    that a vocabulary has as user-defined tokens are plain text."""
     return frozenset(
         token_id
         for token_id in vocab.ids_of_kind(SPECIAL)
-        if token_id != vocab.unk_id and vocab.tokens[token_id].strip(" ▁\t\r\n")
+        if vocab.tokens[token_id].strip(" ▁\t\r\n")
     )
 
 
