@@ -111,7 +111,8 @@ def yarn(
     ramp: NDArray[np.float64] = np.clip(
         (np.arange(n_rot // 2) - low) / max(high - low, 0.001), 0.0, 1.0
     )
-    return frequencies / factor * ramp + frequencies * (1.0 - ramp)
+    mixed: NDArray[np.float64] = frequencies / factor * ramp + frequencies * (1.0 - ramp)
+    return mixed
 
 
 def rotation(
