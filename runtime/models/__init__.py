@@ -41,6 +41,18 @@ FAMILIES = {
     "qwen35": "qwen_hybrid",
     "qwen35moe": "qwen_hybrid",
     "gemma3": "gemma3",
+    "phi2": "phi2",
+    "phi3": "phi3",
+    "granite": "granite",
+    "granitemoe": "granite",
+    "smollm3": "smollm3",
+    "mamba": "mamba",
+    "mamba2": "mamba",
+    "jamba": "jamba",
+    "granitehybrid": "granite_hybrid",
+    "falcon-h1": "falcon_h1",
+    "nemotron_h": "nemotron_h",
+    "nemotron_h_moe": "nemotron_h",
 }
 
 

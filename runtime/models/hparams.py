@@ -83,7 +83,10 @@ def read_hparams(file: GGUFFile) -> Hparams:
         head_dim=head_dim,
         v_dim=meta.get_u32(f"{arch}.attention.value_length", head_dim, high=1024),
         n_ff=tuple(meta.per_layer(f"{arch}.feed_forward_length", n_blocks, 0, high=MAX_WIDTH)),
-        eps=meta.get_f32(f"{arch}.attention.layer_norm_rms_epsilon", 0.0),
+        eps=meta.get_f32(
+            f"{arch}.attention.layer_norm_rms_epsilon",
+            meta.get_f32(f"{arch}.attention.layer_norm_epsilon", 0.0),  # Nemotron-H
+        ),
     )
 
 
