@@ -5,6 +5,7 @@ Names, enumerations and block sizes come from the ``gguf`` package; its reader d
 
 from runtime.gguf.errors import ModelFileError
 from runtime.gguf.file import GGUFFile, open_gguf, parse_split_name, split_name
+from runtime.gguf.mapping import drop_pages
 from runtime.gguf.metadata import Metadata
 from runtime.gguf.tensors import TensorInfo
 
@@ -13,6 +14,7 @@ __all__ = [
     "Metadata",
     "ModelFileError",
     "TensorInfo",
+    "drop_pages",
     "open_gguf",
     "parse_split_name",
     "split_name",

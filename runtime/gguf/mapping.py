@@ -6,6 +6,10 @@ import mmap
 import os
 import stat
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from runtime.gguf.errors import ModelFileError
 from runtime.gguf.limits import MAX_FILE_BYTES
@@ -57,3 +61,17 @@ def _check_kind(status: os.stat_result, path: Path) -> None:
         return
     kind = next((name for test, name in _KINDS if test(status.st_mode)), "not a regular file")
     raise ModelFileError("file", None, f"a model is a regular file, this is {kind}", path)
+
+
+def drop_pages(data: npt.NDArray[np.uint8]) -> None:
+    """Give back the memory of mapped bytes that have been read; they are read again on demand."""
+    owner: Any = data
+    while isinstance(owner, np.ndarray):
+        owner = owner.base
+    mapped = owner.obj if isinstance(owner, memoryview) else owner
+    if not isinstance(mapped, mmap.mmap) or not hasattr(mapped, "madvise"):
+        return  # not of a file, or a system without it
+    begin = data.ctypes.data - np.frombuffer(mapped, np.uint8).ctypes.data
+    page = mmap.PAGESIZE
+    first, end = begin // page * page, min(len(mapped), begin + data.nbytes)
+    mapped.madvise(mmap.MADV_DONTNEED, first, end - first)

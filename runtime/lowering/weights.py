@@ -18,7 +18,7 @@ from kernels.formats import FORMATS, PANEL_ROWS, Format
 from kernels.operands import fill
 from kernels.ops.repack import REPACK, build_repack
 from kernels.team import Program, Team, aligned_zeros
-from runtime.gguf import GGUFFile, ModelFileError, TensorInfo
+from runtime.gguf import GGUFFile, ModelFileError, TensorInfo, drop_pages
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +106,7 @@ class Weights:
         if name not in self._vectors:
             tensor = self._tensor(name, shape)
             values = dequantize(tensor.data, tensor.type).astype(np.float32).reshape(-1)
+            drop_pages(tensor.data)
             memory = aligned_zeros(4 * (values.size + 16))
             self._keep.append(memory)
             array = memory.view(np.float32)[: values.size]
@@ -189,6 +190,7 @@ class Weights:
             for expert in range(panels.n_expert)
         ]
         self._team.run(Program(self._team, self._step, ops))
+        drop_pages(tensor.data)
 
     def _memory(self, n_bytes: int) -> NDArray[np.uint8]:
         raw = np.empty(n_bytes + 64, np.uint8)  # touched first by the threads that repack
@@ -224,6 +226,7 @@ class Weights:
             n_blocks=n_blocks,
         )
         self._team.run(Program(self._team, self._step, [(kernel, operands, -1)]))
+        drop_pages(tensor.data)
 
     def skip(self, pattern: str) -> list[str]:
         """Mark tensors as deliberately unused; returns their names."""
