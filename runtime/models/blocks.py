@@ -49,39 +49,58 @@ def self_attention(
         eps=hp.eps,
         window=window,
     )
-    names = [f"{blk}.attn_{n}.weight" for n in "qkv"]
-    q, k, v = b.linears(x, names, shape.qkv_sizes, "qkv")
-    for part, n in ((q, "q"), (k, "k"), (v, "v")):
-        if b.weights.has(f"{blk}.attn_{n}.bias"):
-            b.add_bias(part, b.weights.vector(f"{blk}.attn_{n}.bias", part.width))
+    q, k, v = attention_inputs(b, x, blk, shape.qkv_sizes)
     q_norm = head_norm(b, f"{blk}.attn_q_norm.weight", hp.head_dim)
     k_norm = head_norm(b, f"{blk}.attn_k_norm.weight", hp.head_dim)
     rotate_and_store(b, shape, q, k, v, q_norm, k_norm)
     return attend(b, shape, q)
 
 
+def attention_inputs(b: Builder, x: Rows, blk: str, sizes: tuple[int, int, int]) -> list[Rows]:
+    """q, k and v with their biases, from three matrices or a fused one."""
+    if b.weights.has(f"{blk}.attn_qkv.weight"):
+        rows = biased_linear(b, x, f"{blk}.attn_qkv", sum(sizes), "qkv")
+        starts = (0, sizes[0], sizes[0] + sizes[1])
+        return [rows.columns(start, size) for start, size in zip(starts, sizes, strict=True)]
+    parts = b.linears(x, [f"{blk}.attn_{n}.weight" for n in "qkv"], sizes, "qkv")
+    for part, n in zip(parts, "qkv", strict=True):
+        add_bias_if_any(b, part, f"{blk}.attn_{n}")
+    return parts
+
+
+def biased_linear(b: Builder, x: Rows, tensor: str, n_out: int, out: str) -> Rows:
+    """``tensor``.weight x + ``tensor``.bias, if the file has one."""
+    rows = b.linear(x, b.weights.matrix(f"{tensor}.weight", x.width, n_out), out)
+    add_bias_if_any(b, rows, tensor)
+    return rows
+
+
+def add_bias_if_any(b: Builder, x: Rows, tensor: str) -> None:
+    """x += ``tensor``.bias"""
+    if b.weights.has(f"{tensor}.bias"):
+        b.add_bias(x, b.weights.vector(f"{tensor}.bias", x.width))
+
+
 def project(b: Builder, x: Rows, tensor: str, residual: Rows, scale: float = 1.0) -> None:
     """residual += scale * (tensor x + its bias, if the file has one)"""
-    weight = b.weights.matrix(tensor, x.width, residual.width)
-    bias = tensor.removesuffix("weight") + "bias"
+    weight, name = b.weights.matrix(tensor, x.width, residual.width), tensor.removesuffix(".weight")
     if scale == 1.0:
         b.linear(x, weight, residual, add=True)
-        if b.weights.has(bias):
-            b.add_bias(residual, b.weights.vector(bias, residual.width))
+        add_bias_if_any(b, residual, name)
         return
     y = b.linear(x, weight, "block_out")
-    if b.weights.has(bias):
-        b.add_bias(y, b.weights.vector(bias, y.width))
+    add_bias_if_any(b, y, name)
     add_scaled(b, residual, y, scale)
 
 
-def gated_ffn(b: Builder, x: Rows, blk: str, n_ff: int, activation: str = "silu") -> Rows:
+def gated_ffn(
+    b: Builder, x: Rows, blk: str, n_ff: int, activation: str = "silu", suffix: str = ""
+) -> Rows:
     """act(ffn_gate x) * (ffn_up x); the down projection is the caller's."""
-    names = [f"{blk}.ffn_gate.weight", f"{blk}.ffn_up.weight"]
-    gate, up = b.linears(x, names, (n_ff, n_ff), "gate_up")
-    for part, n in ((gate, "gate"), (up, "up")):
-        if b.weights.has(f"{blk}.ffn_{n}.bias"):
-            b.add_bias(part, b.weights.vector(f"{blk}.ffn_{n}.bias", n_ff))
+    names = [f"{blk}.ffn_{n}{suffix}" for n in ("gate", "up")]
+    gate, up = b.linears(x, [f"{name}.weight" for name in names], (n_ff, n_ff), "gate_up")
+    for part, name in zip((gate, up), names, strict=True):
+        add_bias_if_any(b, part, name)
     return b.glu(activation, up, gate)
 
 

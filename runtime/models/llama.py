@@ -19,14 +19,17 @@ def lower(b: Builder, hp: Hparams) -> Rows:
     return dense_layers(b, hp, NEIGHBOURS)
 
 
-def dense_layers(b: Builder, hp: Hparams, neighbours: bool) -> Rows:
-    """The layer list that llama and the qwen families share."""
+def dense_layers(b: Builder, hp: Hparams, neighbours: bool, no_rope_every: int = 0) -> Rows:
+    """The layer list that llama, smollm3 and the qwen families share.
+
+    ``no_rope_every``: every n-th layer does without rotation (0: none does)."""
     x = embedding(b, hp)
     rope = rotation(hp, b.weights, neighbours, n_ctx=b.n_ctx)
     for layer in range(hp.n_layers):
         blk = f"blk.{layer}"
         h = norm(b, hp, x, f"{blk}.attn_norm.weight")
-        a = self_attention(b, hp, layer, h, rope)
+        is_rotated = no_rope_every == 0 or (layer + 1) % no_rope_every != 0
+        a = self_attention(b, hp, layer, h, rope if is_rotated else None)
         project(b, a, f"{blk}.attn_output.weight", x)
         h = norm(b, hp, x, f"{blk}.ffn_norm.weight")
         f = gated_ffn(b, h, blk, hp.n_ff[layer])

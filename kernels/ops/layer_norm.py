@@ -1,0 +1,72 @@
+"""Layer norm of rows, with the result as float32, as 8-bit activations, or both.
+
+y = (x - mean(x)) / sqrt(mean((x - mean(x))^2) + eps) * w + b       (Ba, Kiros & Hinton 2016)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numba import njit
+
+from kernels import simd
+from kernels.activations import quantize_row
+from kernels.address import load_f32, load_i32, load_i64
+from kernels.operands import words
+from kernels.ops.norm import load_row_vector
+from kernels.team import T_SCRATCH, claim
+
+# x: float32 rows of x_stride bytes; index: int32 row numbers to take instead of 0, 1, ... (0:
+# none); n_rows: address of the number of rows; weight: float32 [n]; bias: float32 [n] (0: none);
+# eps: address of a float32; out: float32 rows of out_stride bytes (0: none); tiles: 8-bit
+# activations (0: none).
+LAYER_NORM = words("LayerNorm", "x x_stride index n_rows n weight bias eps out out_stride tiles")
+
+
+@njit(forceinline=True)
+def layer_norm_row(x, n, weight, bias, eps, out):
+    """Normalise n floats at x into out (may be x), which has room up to a multiple of 16."""
+    total = simd.splat(np.float32(0.0))
+    for i in range(0, n, 16):
+        total = total + load_row_vector(x, i, n)
+    mean = simd.splat(simd.sum_lanes(total) / np.float32(n))
+    zero = simd.splat(np.float32(0.0))
+    total = zero
+    for i in range(0, n, 16):
+        v = simd.first_lanes(simd.load(x + 4 * i) - mean, n - i, zero)
+        total = simd.fma(v, v, total)
+    variance = simd.sum_lanes(total) / np.float32(n)
+    scale = simd.splat(np.float32(1.0) / np.sqrt(variance + eps))
+    for i in range(0, n, 16):
+        v = (load_row_vector(x, i, n) - mean) * scale * load_row_vector(weight, i, n)
+        if bias != 0:
+            v = v + load_row_vector(bias, i, n)
+        simd.store(out + 4 * i, v)
+
+
+def build_layer_norm() -> Callable[..., None]:
+    """The kernel: a chunk is one row, or a tile of 8 when there are many."""
+
+    def layer_norm(op, step, thread):  # type: ignore[no-untyped-def]
+        n_rows = load_i64(load_i64(op + LAYER_NORM.n_rows))
+        per_chunk = 8 if n_rows > 32 else 1
+        n_chunks = (n_rows + per_chunk - 1) // per_chunk
+        chunk = claim(thread, n_chunks)
+        while chunk >= 0:
+            n, index = load_i64(op + LAYER_NORM.n), load_i64(op + LAYER_NORM.index)
+            weight, bias = load_i64(op + LAYER_NORM.weight), load_i64(op + LAYER_NORM.bias)
+            eps = load_f32(load_i64(op + LAYER_NORM.eps))
+            out, tiles = load_i64(op + LAYER_NORM.out), load_i64(op + LAYER_NORM.tiles)
+            for row in range(chunk * per_chunk, min(n_rows, (chunk + 1) * per_chunk)):
+                source = load_i32(index + 4 * row) if index != 0 else row
+                x = load_i64(op + LAYER_NORM.x) + source * load_i64(op + LAYER_NORM.x_stride)
+                target = load_i64(thread + 8 * T_SCRATCH)
+                if out != 0:
+                    target = out + row * load_i64(op + LAYER_NORM.out_stride)
+                layer_norm_row(x, n, weight, bias, eps, target)
+                if tiles != 0:
+                    quantize_row(target, n, tiles, row)
+            chunk = claim(thread, n_chunks)
+
+    return layer_norm
