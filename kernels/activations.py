@@ -24,6 +24,7 @@ from kernels.simd import I32X16, LANES, f32x16
 
 TILE_ROWS = 8
 BLOCK = 32  # inputs
+SMALLEST = np.float32(1e-36)  # blocks of nothing larger are zeros: 127 / x would overflow
 CODES, SCALE, SUM, OFFSET, BLOCK_BYTES = 0, 256, 288, 320, 352
 
 
@@ -55,15 +56,17 @@ def quantize_block(low, high, block, row):
     largest = simd.max_lanes(simd.maximum(simd.absolute(low), simd.absolute(high)))
     scale = largest * np.float32(1.0 / 127.0)
     inverse = np.float32(0.0)
-    if largest > np.float32(0.0):
+    if largest > SMALLEST:
         inverse = np.float32(127.0) / largest
     low = simd.round_even(low * simd.splat(inverse))
     high = simd.round_even(high * simd.splat(inverse))
     _store_codes(block + CODES + 4 * row, low)
     _store_codes(block + CODES + 128 + 4 * row, high)
     total = simd.sum_lanes(low + high)
-    if not largest < np.float32(np.inf):
-        scale = np.float32(np.nan)  # codes cannot hold it: every product of this row says so
+    # An inf or a NaN, which codes cannot hold, makes the sum NaN (``largest`` may miss a NaN):
+    # every product of this row says so.
+    if total != total:
+        scale = np.float32(np.nan)
     store_f32(block + SCALE + 4 * row, scale)
     store_f32(block + SUM + 4 * row, scale * total)
     store_i32(block + OFFSET + 4 * row, np.int64(total) * -8)
