@@ -170,7 +170,7 @@ def gated_norm(
     y, z = y.floats(), z.floats()
     out = b.buffers.rows("ssm_gated", y.width)
     op = b.append(
-        "gated_norm",
+        "mamba2_gate",
         build_gated_norm,
         GATED_NORM,
         {

@@ -146,7 +146,7 @@ def test_gated_norm(team, n, n_group, has_norm):
         "n_group": n_group, "weight": aligned(weight) if has_norm else 0,
         "eps": aligned([eps]), "out_stride": out_stride,
     }  # fmt: skip
-    run = ("gated_norm", build_gated_norm, GATED_NORM, [(0, n_rows)])
+    run = ("mamba2_gate", build_gated_norm, GATED_NORM, [(0, n_rows)])
     bench.run(*run, **operands, out=out, tiles=tiles if quantised else 0)
     found = read(out, out_stride, n_rows, n)
     want = gated_norm(y, z, weight, n_group, eps)
