@@ -1,0 +1,95 @@
+"""Recurrent ops of RWKV: the shift by one token and the time mixing of versions 6 and 7."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kernels.ops.rwkv6 import WKV6, build_wkv6
+from kernels.ops.rwkv7 import WKV7, build_wkv7
+from kernels.ops.token_shift import TOKEN_SHIFT, build_token_shift
+from runtime.lowering.buffers import Rows, round_up
+from runtime.lowering.builder import Builder
+
+GROUP_NORM_EPS = 64e-5  # fixed in the published code, not in the file
+
+
+def token_shift(b: Builder, x: Rows, name: str = "dx") -> Rows:
+    """dx = previous token's x - x, zeros before the start."""
+    out = b.buffers.rows(name, x.width)
+    b.append_recurrent(
+        "token_shift",
+        build_token_shift,
+        TOKEN_SHIFT,
+        {
+            "x": x.floats().address,
+            "x_stride": x.stride,
+            "n": x.width,
+            "out": out.address,
+            "out_stride": out.stride,
+        },
+        [x.span],
+        [out.span],
+        x.width,
+    )
+    return out
+
+
+def wkv6(b: Builder, blk: str, head_size: int, inputs: dict[str, Rows]) -> Rows:
+    """RWKV-6's recurrence, group norm and gate; ``inputs`` r, k, v, w (decay), g."""
+    n = inputs["r"].width
+    first = b.weights.vector(f"{blk}.time_mix_first.weight", head_size, n // head_size)
+    return _wkv(b, "wkv6", build_wkv6, WKV6, blk, head_size, inputs, {"u": first})
+
+
+def wkv7(b: Builder, blk: str, head_size: int, inputs: dict[str, Rows]) -> Rows:
+    """RWKV-7's recurrence, group norm and gate; ``inputs`` r, k, v, w (decay), a (rate), g."""
+    n = inputs["r"].width
+    vectors = {
+        name: b.weights.vector(f"{blk}.time_mix_{name}.weight", n) for name in ("k_k", "k_a")
+    }
+    vectors["r_k"] = b.weights.vector(f"{blk}.time_mix_r_k.weight", n)
+    return _wkv(b, "wkv7", build_wkv7, WKV7, blk, head_size, inputs, vectors)
+
+
+def _wkv(
+    b: Builder,
+    kernel: str,
+    build: Any,
+    layout: Any,
+    blk: str,
+    d: int,
+    inputs: dict[str, Rows],
+    vectors: dict[str, NDArray[np.float32]],
+) -> Rows:
+    n, stride = inputs["r"].width, inputs["r"].stride
+    assert n % d == 0
+    assert all(rows.width == n and rows.stride == stride for rows in inputs.values())
+    out = b.buffers.rows("wkv", n)
+    op = b.append_recurrent(
+        kernel,
+        build,
+        layout,
+        {
+            **{name: rows.floats().address for name, rows in inputs.items()},
+            **vectors,
+            "stride": stride,
+            "n_heads": n // d,
+            "d": d,
+            "ln_weight": b.weights.vector(f"{blk}.time_mix_ln.weight", n),
+            "ln_bias": b.weights.vector(f"{blk}.time_mix_ln.bias", n),
+            "eps": b.scalar(GROUP_NORM_EPS),
+            "out": 0,
+            "out_stride": out.stride,
+            "tiles": 0,
+        },
+        [rows.span for rows in inputs.values()],
+        [out.span, out.tiles_span],
+        n * round_up(d, 16),
+    )
+    if d % 32 == 0:
+        return b.producer(out, op)
+    op.operands["out"] = out.address  # 8-bit blocks would span heads: an op of their own
+    return out
