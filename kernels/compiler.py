@@ -7,6 +7,7 @@ that shapes the code: the sources of this package, Numba, LLVM and the CPU.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import hashlib
 import os
@@ -40,6 +41,10 @@ def _source_digest() -> str:
     for path in sorted(Path(__file__).parent.rglob("*.py")):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
+
+
+def _digest(name: str, body: bytes) -> bytes:
+    return hashlib.sha256(name.encode() + b"\0" + body).digest()
 
 
 @cache
@@ -203,8 +208,8 @@ class KernelCache:
         except OSError:
             return None
         head, body = data[: len(_MAGIC)], data[len(_MAGIC) :]
-        if head != _MAGIC or hashlib.sha256(body[32:]).digest() != body[:32]:
-            return None  # truncated or foreign: compile anew and overwrite
+        if head != _MAGIC or _digest(name, body[32:]) != body[:32]:
+            return None  # truncated or another kernel's: compile anew and overwrite
         symbol, _, code = body[32:].partition(b"\n")
         return symbol.decode(), code
 
@@ -213,13 +218,17 @@ class KernelCache:
         if path is None:
             return
         body = entry[0].encode() + b"\n" + entry[1]
+        file = None
         try:
             with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-                file.write(_MAGIC + hashlib.sha256(body).digest() + body)
+                file.write(_MAGIC + _digest(name, body) + body)
             Path(file.name).replace(path)
         except OSError as error:
             warnings.warn(f"kernel cache cannot be written: {error}", stacklevel=3)
             self._directory = None
+            if file is not None:
+                with contextlib.suppress(OSError):  # the disk may take not even that
+                    Path(file.name).unlink(missing_ok=True)
 
 
 def as_callable(address: int, n_arguments: int) -> Callable[..., None]:

@@ -1,0 +1,283 @@
+"""The kernel cache: what is compiled once stays compiled, and nothing on disk can stop a start."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import subprocess
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numba.core.errors import NumbaError
+
+from kernels import compiler
+from kernels.address import load_i64, store_i64
+from kernels.compiler import KernelCache, as_callable
+from kernels.cpu import detect_cpu
+
+
+def build_add(value=1):
+    """A kernel that adds to the int64 at ``op``."""
+
+    def add(op, step, thread):
+        store_i64(op, load_i64(op) + value)
+
+    return add
+
+
+def never():
+    raise AssertionError("compiled what should have been found")
+
+
+def result(cache, build=build_add, name="add"):
+    """What the kernel makes of 41."""
+    word = np.array([41], np.int64)
+    as_callable(cache.address(name, build), 3)(word.ctypes.data, 0, 0)
+    return int(word[0])
+
+
+def entries(directory):
+    return sorted(path for path in directory.rglob("*") if path.is_file())
+
+
+@pytest.fixture
+def cpu():
+    return detect_cpu("portable")
+
+
+@pytest.fixture
+def filled(tmp_path, cpu):
+    """A cache directory that holds the kernel."""
+    directory = tmp_path / "cache"
+    assert result(KernelCache(cpu, directory)) == 42
+    return directory
+
+
+def test_a_second_start_compiles_nothing(filled, cpu):
+    cache = KernelCache(cpu, filled)
+    assert cache.has("add")
+    assert not cache.has("other")
+    assert result(cache, never) == 42
+    assert cache.n_compiled == 0
+    assert result(cache, never) == 42  # from memory
+
+
+def test_one_cache_compiles_a_kernel_once(cpu):
+    cache = KernelCache(cpu)
+    assert not cache.has("add")
+    assert result(cache) == result(cache, never) == 42
+    assert cache.n_compiled == 1
+    assert cache.has("add")
+
+
+def test_kernels_of_one_source_keep_apart_by_name(filled, cpu):
+    cache = KernelCache(cpu, filled)
+    assert result(cache, lambda: build_add(100), "add.100") == 141
+    assert result(cache, never) == 42
+    again = KernelCache(cpu, filled)
+    assert result(again, never, "add.100") == 141
+    assert result(again, never) == 42
+
+
+def test_the_directory_is_ours_alone(tmp_path, cpu):
+    old = os.umask(0)
+    try:
+        directory = tmp_path / "a" / "b"
+        result(KernelCache(cpu, directory))
+    finally:
+        os.umask(old)
+    for path in (directory, *directory.iterdir()):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o700
+    for path in entries(directory):
+        assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0
+
+
+def refused(cpu, directory):
+    """A cache that may not use the directory: it warns once, works, and writes nothing."""
+    before = entries(directory.parent)
+    with pytest.warns(UserWarning, match="kernel cache not used"):
+        cache = KernelCache(cpu, directory)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert result(cache) == 42
+    assert cache.n_compiled == 1
+    assert entries(directory.parent) == before
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o770, 0o707, 0o777, 0o710])
+def test_a_directory_that_others_may_enter_is_not_used(filled, cpu, mode):
+    filled.chmod(mode)
+    refused(cpu, filled)
+
+
+def test_a_folder_of_the_key_that_others_may_enter_is_not_used(filled, cpu):
+    next(filled.iterdir()).chmod(0o777)
+    refused(cpu, filled)
+
+
+def test_a_directory_of_another_user_is_not_used(filled, cpu, monkeypatch):
+    monkeypatch.setattr(os, "getuid", lambda: filled.stat().st_uid + 1)
+    refused(cpu, filled)
+
+
+def test_a_link_is_not_followed(filled, cpu):
+    link = filled.parent / "link"
+    link.symlink_to(filled)
+    refused(cpu, link)
+
+
+def test_a_path_that_cannot_be_made_is_not_used(tmp_path, cpu):
+    (tmp_path / "file").write_text("no directory")
+    refused(cpu, tmp_path / "file")
+    refused(cpu, tmp_path / "file" / "below")
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.ENOSPC])
+def test_a_read_only_place(tmp_path, cpu, monkeypatch, number):
+    def fail(*args, **kwargs):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "mkdir", fail)
+    refused(cpu, tmp_path / "cache")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EIO])
+def test_a_disk_that_takes_no_more(tmp_path, cpu, monkeypatch, number):
+    """The kernels work, one warning says why they are not kept, and no part of a file stays."""
+    make = tempfile.NamedTemporaryFile
+
+    def failing(*args, **kwargs):
+        file = make(*args, **kwargs)
+        write = file.write
+
+        def no_space(data):
+            write(data[:100])
+            raise OSError(number, os.strerror(number))
+
+        file.write = no_space
+        return file
+
+    monkeypatch.setattr(tempfile, "NamedTemporaryFile", failing)
+    directory = tmp_path / "cache"
+    cache = KernelCache(cpu, directory)
+    with pytest.warns(UserWarning, match="cannot be written"):
+        assert result(cache) == 42
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert result(cache, lambda: build_add(2), "add.2") == 43
+    assert entries(directory) == []
+
+
+DAMAGE = {
+    "empty": lambda data: b"",
+    "magic only": lambda data: data[:17],
+    "cut in the digest": lambda data: data[:30],
+    "cut in the code": lambda data: data[: len(data) // 2],
+    "last byte gone": lambda data: data[:-1],
+    "more bytes": lambda data: data + b"\0",
+    "bit flipped": lambda data: data[:-500] + bytes([data[-500] ^ 1]) + data[-499:],
+    "digest flipped": lambda data: data[:20] + bytes([data[20] ^ 128]) + data[21:],
+    "another version": lambda data: data.replace(b"kernel-1", b"kernel-0", 1),
+    "zeros": lambda data: bytes(len(data)),
+    "text": lambda data: b"#!/bin/sh\n" * 50,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_entry_is_compiled_anew_and_mended(filled, cpu, damage):
+    (entry,) = entries(filled)
+    whole = entry.read_bytes()
+    entry.write_bytes(DAMAGE[damage](whole))
+    cache = KernelCache(cpu, filled)
+    assert not cache.has("add")
+    assert result(cache) == 42
+    assert cache.n_compiled == 1
+    mended = KernelCache(cpu, filled)
+    assert result(mended, never) == 42
+    assert entries(filled) == [entry]
+
+
+def test_an_entry_that_is_a_directory_does_no_harm(filled, cpu):
+    (entry,) = entries(filled)
+    entry.unlink()
+    entry.mkdir()
+    cache = KernelCache(cpu, filled)
+    with pytest.warns(UserWarning, match="cannot be written"):
+        assert result(cache) == 42
+    assert entries(filled) == []
+
+
+def test_an_entry_of_another_kernel_is_not_taken(filled, cpu):
+    (entry,) = entries(filled)
+    cache = KernelCache(cpu, filled)
+    assert result(cache, lambda: build_add(100), "add.100") == 141
+    (other,) = set(entries(filled)) - {entry}
+    other.write_bytes(entry.read_bytes())
+    again = KernelCache(cpu, filled)
+    assert result(again, lambda: build_add(100), "add.100") == 141
+    assert again.n_compiled == 1
+
+
+def test_the_key_is_all_that_shapes_the_code(filled, cpu, monkeypatch):
+    assert not KernelCache(detect_cpu("auto"), filled).has("add")
+    monkeypatch.setattr(compiler, "_source_digest", lambda: "an edited kernel")
+    assert not KernelCache(cpu, filled).has("add")
+    monkeypatch.undo()
+    monkeypatch.setattr("numba.__version__", "0.0")
+    assert not KernelCache(cpu, filled).has("add")
+    monkeypatch.undo()
+    assert KernelCache(cpu, filled).has("add")
+
+
+STARTER = """
+import sys, warnings
+from pathlib import Path
+warnings.simplefilter("error")
+sys.path.insert(0, {root!r})
+from tests.kernels.test_compiler import KernelCache, build_add, detect_cpu, result
+print("ready", flush=True)
+sys.stdin.readline()
+cache = KernelCache(detect_cpu("portable"), Path({directory!r}))
+values = [result(cache, lambda: build_add(i), f"add.{{i}}") - 41 for i in range(6)]
+print(values, cache.n_compiled)
+"""
+
+
+def test_two_processes_start_at_once(tmp_path, cpu):
+    root = Path(__file__).resolve().parents[2]
+    directory = tmp_path / "cache"
+    code = STARTER.format(root=str(root), directory=str(directory))
+    command = [sys.executable, "-c", code]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "cwd": root}
+    processes = [subprocess.Popen(command, **pipes) for _ in range(2)]
+    for process in processes:
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    for process in processes:
+        out, _ = process.communicate(timeout=120)
+        assert process.returncode == 0
+        assert out.startswith("[0, 1, 2, 3, 4, 5]")
+    assert len(entries(directory)) == 6, "a temporary file was left behind"
+    again = KernelCache(cpu, directory)
+    assert [result(again, never, f"add.{i}") - 41 for i in range(6)] == list(range(6))
+
+
+def test_a_kernel_with_python_objects_does_not_compile(cpu):
+    def build():
+        def kernel(op, step, thread):
+            [str(op)].append(object())
+
+        return kernel
+
+    cache = KernelCache(cpu)
+    with pytest.raises(NumbaError):
+        cache.address("bad", build)
+    assert not cache.has("bad")
+    assert result(cache) == 42
