@@ -70,7 +70,8 @@ def text_rotation(hp: Hparams, rope: Rotation) -> Rotation:
     if key not in hp.metadata:
         return rope
     sections = hp.metadata.get_array(key)
-    if sections.dtype.kind not in "iu" or len(sections) != 4 or not 0 < sections.sum() <= 4096:
+    is_valid = sections.dtype.kind in "iu" and len(sections) == 4 and sections.min() >= 0
+    if not (is_valid and 0 < sections.sum() <= 4096):
         hp.metadata.refuse(key, f"{sections.tolist()} are no four sections")
     n = int(sections.sum())
     claimed = [(i % n) < 3 * int(sections[i % n % 3]) for i in range(len(rope.frequencies))]

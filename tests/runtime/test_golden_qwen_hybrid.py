@@ -1,0 +1,46 @@
+"""qwen35, qwen35moe, qwen3next and qwen3moe: logits from outside, and no influence of company."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from runtime.driver import run_pattern, whole
+from tests.runtime.isolation import assert_golden, assert_isolated, golden, loaded
+
+FAMILIES = ("qwen35", "qwen35moe", "qwen3next", "qwen3moe")
+# Types whose every tensor has kernels. Activations are rounded to 8 bits, as llama.cpp does: as
+# near to the dequantised model as llama.cpp's own kernels are, times three (see the folder).
+QUANTISED = ("Q8_0",)
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def reference(request):
+    return golden(request.param)
+
+
+def test_logits_from_outside(reference, kernel_cache_dir):
+    with loaded(reference.path, kernel_cache_dir) as model:
+        for source in ("hf", "lcpp"):
+            assert_golden(model, reference, source)
+
+
+def test_alone_or_in_company_the_same_bits(reference, kernel_cache_dir):
+    assert_isolated(reference.path, kernel_cache_dir, reference.prompts)
+
+
+@pytest.mark.parametrize("kind", QUANTISED)
+def test_quantised_files(kind, kernel_cache_dir):
+    reference = golden("q-qwen35", kind)
+    limits = reference.entry["quant"][kind]
+    with loaded(reference.path, kernel_cache_dir) as model:
+        for i, prompt in enumerate(reference.prompts):
+            got = run_pattern(model, [prompt], whole([len(prompt)]), poison=True)[0]
+            want = reference.arrays[f"deq{i}"]
+            error = got[reference.arrays[f"rows{i}"]] - want
+            assert np.linalg.norm(error) / np.linalg.norm(want) <= limits["tol_rel_l2_lcpp"]
+
+
+def test_quantised_alone_or_in_company_the_same_bits(kernel_cache_dir):
+    reference = golden("q-qwen35", QUANTISED[0])
+    assert_isolated(reference.path, kernel_cache_dir, reference.prompts)
