@@ -1,1 +1,1 @@
-"""Benchmarks beside llama.cpp: `python -m tests.bench`. They print and write, and assert nothing."""
+"""Benchmarks beside llama.cpp, `python -m tests.bench`: they print and assert nothing."""

@@ -29,7 +29,7 @@ class Ssm:
 
 @dataclass(frozen=True, slots=True)
 class Experts:
-    """Routed experts of width ``n_ff``, ``n_used`` a token; ``n_shared_ff``: a shared one, if any."""
+    """Experts of width ``n_ff``, ``n_used`` a token; ``n_shared_ff``: width of a shared one."""
 
     n: int
     n_used: int

@@ -35,7 +35,7 @@ class FilePlan:
         self.keys[f"{self.arch}.{name}"] = value
 
     def matrix(self, name: str, n_out: int, n_in: int, n_experts: int = 0) -> None:
-        """A weight that keeps the variance of its input below one; ``n_experts`` of them, if any."""
+        """A weight that does not raise its input's variance; ``n_experts`` of them, if any."""
         self._weight(name, n_out, n_in, n_experts, "file")
 
     def half_matrix(self, name: str, n_out: int, n_in: int) -> None:
