@@ -7,6 +7,7 @@ pointer with constant offsets reaches everything that a product of 16 outputs x 
      32 bytes  scale, f32 per row: largest magnitude / 127
      32 bytes  sum, f32 per row: scale * sum of codes (for formats with a minimum)
      32 bytes  offset, int32 per row: -8 * sum of codes (for formats with an offset)
+ 2 x 32 bytes  the same of the first and of the last 16 codes (for scales per 16 inputs)
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ from numba import njit
 from numba.extending import intrinsic
 
 from kernels import simd
-from kernels.address import I8, I32, PTR, store_f32, store_i32
+from kernels.address import I8, I32, PTR, load_i32, store_f32, store_i32
 from kernels.simd import I32X16, LANES, f32x16
 
 TILE_ROWS = 8
 BLOCK = 32  # inputs
 SMALLEST = np.float32(1e-36)  # blocks of nothing larger are zeros: 127 / x would overflow
-CODES, SCALE, SUM, OFFSET, BLOCK_BYTES = 0, 256, 288, 320, 352
+CODES, SCALE, SUM, OFFSET, HALF_OFFSETS, BLOCK_BYTES = 0, 256, 288, 320, 352, 416
 
 
 def tile_bytes(n_inputs: int) -> int:
@@ -62,7 +63,8 @@ def quantize_block(low, high, block, row):
     high = simd.round_even(high * simd.splat(inverse))
     _store_codes(block + CODES + 4 * row, low)
     _store_codes(block + CODES + 128 + 4 * row, high)
-    total = simd.sum_lanes(low + high)
+    first, second = simd.sum_lanes(low), simd.sum_lanes(high)
+    total = first + second
     # An inf or a NaN, which codes cannot hold, makes the sum NaN (``largest`` may miss a NaN):
     # every product of this row says so.
     if total != total:
@@ -70,6 +72,8 @@ def quantize_block(low, high, block, row):
     store_f32(block + SCALE + 4 * row, scale)
     store_f32(block + SUM + 4 * row, scale * total)
     store_i32(block + OFFSET + 4 * row, np.int64(total) * -8)
+    store_i32(block + HALF_OFFSETS + 4 * row, np.int64(first) * -8)
+    store_i32(block + HALF_OFFSETS + 32 + 4 * row, np.int64(second) * -8)
 
 
 @njit(forceinline=True)
@@ -79,3 +83,13 @@ def quantize_row(x, n_inputs, tiles, row):
     for k in range(n_inputs // BLOCK):
         at = x + 4 * BLOCK * k
         quantize_block(simd.load(at), simd.load(at + 64), tile + k * BLOCK_BYTES, row % TILE_ROWS)
+
+
+@njit
+def copy_row(source, row, target, to_row, n_inputs):
+    """Copy one row of tiles to row ``to_row`` of other tiles."""
+    n_blocks = n_inputs // BLOCK
+    source += row // TILE_ROWS * n_blocks * BLOCK_BYTES + row % TILE_ROWS * 4
+    target += to_row // TILE_ROWS * n_blocks * BLOCK_BYTES + to_row % TILE_ROWS * 4
+    for word in range(n_blocks * BLOCK_BYTES // 32):
+        store_i32(target + 32 * word, load_i32(source + 32 * word))

@@ -42,7 +42,7 @@ def _avx512vnni(b: Any, acc: Any, codes: Any, acts: Any) -> Any:
     return b.call(_function(b, name, I32X16, I32X16, I8X64, I8X64), [acc, codes, acts])
 
 
-def _by_halves(step: Any) -> Any:
+def by_halves(step: Any) -> Any:
     def dot(b: Any, acc: Any, codes: Any, acts: Any) -> Any:
         parts = [step(b, *(_half(b, v, h) for v in (acc, codes, acts))) for h in (0, 1)]
         return _join(b, *parts)
@@ -91,7 +91,7 @@ def dot4(b: Any, isa: Isa, acc: Any, codes: Any, acts: Any, *, small: bool) -> A
     if isa is Isa.AVX512_VNNI:
         return _avx512vnni(b, acc, codes, acts)
     if isa is Isa.AVX_VNNI:
-        return _by_halves(_avxvnni_half)(b, acc, codes, acts)
+        return by_halves(_avxvnni_half)(b, acc, codes, acts)
     if isa is Isa.AVX2:
-        return _by_halves(_avx2_half_small if small else _avx2_half)(b, acc, codes, acts)
+        return by_halves(_avx2_half_small if small else _avx2_half)(b, acc, codes, acts)
     return _portable(b, acc, codes, acts)

@@ -17,7 +17,13 @@ from kernels.cpu import Isa
 from kernels.formats import FORMATS
 from kernels.operands import STEP, words
 from kernels.ops.glu import SEGMENT, gelu, relu2, silu
-from kernels.ops.linear import CHUNK_BYTES, TILE_HEIGHTS, TOKEN_BLOCK_BYTES, make_tile
+from kernels.ops.linear import (
+    CHUNK_BYTES,
+    TILE_HEIGHTS,
+    TOKEN_BLOCK_BYTES,
+    activation_bytes,
+    make_tile,
+)
 from kernels.ops.moe import G_EXPERT, G_FIRST, G_N_ROWS, GROUP_WORDS
 from kernels.team import T_N_THREADS, claim
 
@@ -36,13 +42,13 @@ def build_experts(isa: Isa, format_name: str) -> Callable[..., None]:
     """Every expert's panels times its rows; a chunk is some panels of one expert."""
     f = FORMATS[format_name]
     tile1, tile2, tile4, tile8 = (make_tile(isa, f, h) for h in TILE_HEIGHTS)
-    block_bytes, quantised = f.block_bytes, f.is_quantised
+    block_bytes, quantised, x_bytes = f.block_bytes, f.is_quantised, activation_bytes(f)
 
     @njit
     def panels_times_rows(op, expert, first_row, n_rows, first_panel, end_panel):
         n_blocks, x_stride = load_i64(op + EXPERTS.n_blocks), load_i64(op + EXPERTS.x_stride)
         out_stride = load_i64(op + EXPERTS.out_stride)
-        tile_stride = n_blocks * BLOCK_BYTES if quantised else 8 * x_stride
+        tile_stride = n_blocks * x_bytes if quantised else 8 * x_stride
         w = load_i64(op + EXPERTS.w) + expert * load_i64(op + EXPERTS.expert_bytes)
         x = load_i64(op + EXPERTS.x) + first_row // 8 * tile_stride
         out = load_i64(op + EXPERTS.out) + first_row * out_stride

@@ -19,9 +19,9 @@ from kernels import activations as act
 from kernels.address import F32, I32, I64, load_i64, pointer
 from kernels.cpu import Isa
 from kernels.dot import I8X64, dot4
-from kernels.formats import FORMATS, Format, code_vectors, float_vector, scales
+from kernels.formats import FORMATS, Format, SubBlock, float_vector
 from kernels.operands import words
-from kernels.simd import F32X16, I32X16, fma_ir, splat_ir
+from kernels.simd import F32X16, I32X16, const_ir, fma_ir, splat_ir
 from kernels.team import T_N_THREADS, claim
 
 # w: panels; x: activation tiles (quantised) or float32 rows of x_stride bytes; out: float32 rows
@@ -43,6 +43,11 @@ def _splat_load(b: Any, base: Any, offset: int, scalar: Any, vector: Any) -> Any
     return splat_ir(b, value, vector)
 
 
+def activation_bytes(f: Format) -> int:
+    """Bytes of a tile of 8-bit activations that one panel block takes."""
+    return f.n_sub_blocks * act.BLOCK_BYTES
+
+
 def _zeros(b: Any, height: int) -> list[Any]:
     return [cgutils.alloca_once_value(b, ir.Constant(F32X16, None)) for _ in range(height)]
 
@@ -60,28 +65,65 @@ def _finish(b: Any, accs: list[Any], out: Any, out_stride: Any, accumulate: Any)
                 b.store(b.load(acc), target).align = 4
 
 
-def _quantised_block(b: Any, isa: Isa, f: Format, block: Any, x: Any, accs: list[Any]) -> None:
-    """Add one block of 32 inputs to ``accs`` (one vector of 16 outputs a row)."""
-    zero = ir.Constant(I32X16, None)
-    sums = [zero] * len(accs)
-    if f.offset:  # the stored word is -8 * sum
-        shift = ir.Constant(I32X16, [{8: 0, 16: 1, 32: 2, 128: 4}[f.offset]] * 16)
-        sums = [
-            b.shl(_splat_load(b, x, act.OFFSET + 4 * m, I32, I32X16), shift)
-            for m in range(len(accs))
-        ]
-    for j, codes in enumerate(code_vectors(b, f, block)):
-        for m in range(len(accs)):
-            acts = _splat_load(b, x, act.CODES + 32 * j + 4 * m, I32, I32X16)
-            sums[m] = dot4(b, isa, sums[m], codes, b.bitcast(acts, I8X64), small=f.bits < 8)
-    scale, minimum = scales(b, f, block)
+def _dot_part(b: Any, isa: Isa, f: Format, codes: Any, x: Any, part: int, height: int) -> Any:
+    """Integer sums of one part (a whole or half sub-block) for each row."""
+    sums = [ir.Constant(I32X16, None)] * height
+    if f.offset:  # the stored words are -8 * sum
+        shift = ir.Constant(I32X16, [abs(f.offset.bit_length() - 4)] * 16)
+        move = b.shl if f.offset >= 8 else b.ashr
+        at = act.OFFSET if f.n_parts == 1 else act.HALF_OFFSETS + 32 * part
+        sums = [move(_splat_load(b, x, at + 4 * m, I32, I32X16), shift) for m in range(height)]
+    n_groups = 8 // f.n_parts
+    for j in range(part * n_groups, (part + 1) * n_groups):
+        vector = next(codes)
+        for m in range(height):
+            acts = b.bitcast(_splat_load(b, x, act.CODES + 32 * j + 4 * m, I32, I32X16), I8X64)
+            sums[m] = dot4(b, isa, sums[m], vector, acts, small=f.max_code < 128)
+    return [b.sitofp(value, F32X16) for value in sums]
+
+
+def _add_whole(b: Any, isa: Isa, f: Format, sub: SubBlock, x: Any, accs: list[Any]) -> None:
+    """Add a sub-block with one scale a row to ``accs`` (one vector of 16 outputs a row)."""
+    sums = _dot_part(b, isa, f, sub.codes, x, 0, len(accs))
+    scale, minimum = sub.scales()
     for m, acc in enumerate(accs):
         row_scale = _splat_load(b, x, act.SCALE + 4 * m, F32, F32X16)
-        value = fma_ir(b, b.sitofp(sums[m], F32X16), b.fmul(scale, row_scale), b.load(acc))
-        if minimum is not None:
+        value = fma_ir(b, sums[m], b.fmul(scale[0], row_scale), b.load(acc))
+        if minimum:
             row_sum = _splat_load(b, x, act.SUM + 4 * m, F32, F32X16)
-            value = fma_ir(b, minimum, row_sum, value)
+            value = fma_ir(b, minimum[0], row_sum, value)
         b.store(value, acc)
+
+
+def _add_halves(b: Any, isa: Isa, f: Format, sub: SubBlock, x: Any, accs: list[Any]) -> None:
+    """The same for a sub-block with two scales a row."""
+    height = len(accs)
+    first = _dot_part(b, isa, f, sub.codes, x, 0, height)
+    scales, minima = sub.scales()
+    values = [b.fmul(scales[0], value) for value in first]
+    second = _dot_part(b, isa, f, sub.codes, x, 1, height)
+    values = [fma_ir(b, scales[1], s, v) for s, v in zip(second, values, strict=True)]
+    for part, minimum in enumerate(minima):
+        eighth = b.fmul(minimum, const_ir(-0.125))  # the stored words are -8 * sum
+        for m in range(height):
+            at = act.HALF_OFFSETS + 32 * part + 4 * m
+            total = b.sitofp(_splat_load(b, x, at, I32, I32X16), F32X16)
+            values[m] = fma_ir(b, eighth, total, values[m])
+    for m, acc in enumerate(accs):
+        row_scale = _splat_load(b, x, act.SCALE + 4 * m, F32, F32X16)
+        b.store(fma_ir(b, values[m], row_scale, b.load(acc)), acc)
+
+
+def _quantised_block(b: Any, isa: Isa, f: Format, block: Any, x: Any, accs: list[Any]) -> None:
+    """Add a panel block, sub-block after sub-block."""
+    add = _add_whole if f.n_parts == 1 else _add_halves
+    head = f.decoder.head(b, block)
+    if f.n_sub_blocks == 1:
+        add(b, isa, f, f.decoder.sub_block(b, isa, block, head, _const(0)), x, accs)
+        return
+    with cgutils.for_range(b, _const(f.n_sub_blocks), intp=I64) as loop:
+        at = b.add(x, b.mul(loop.index, _const(act.BLOCK_BYTES)))
+        add(b, isa, f, f.decoder.sub_block(b, isa, block, head, loop.index), at, accs)
 
 
 def make_tile(isa: Isa, f: Format, height: int) -> Any:
@@ -96,7 +138,7 @@ def make_tile(isa: Isa, f: Format, height: int) -> Any:
             with cgutils.for_range(b, n_blocks, intp=I64) as loop:
                 block = b.add(w, b.mul(loop.index, _const(f.block_bytes)))
                 if f.is_quantised:
-                    at = b.add(x, b.mul(loop.index, _const(act.BLOCK_BYTES)))
+                    at = b.add(x, b.mul(loop.index, _const(activation_bytes(f))))
                     _quantised_block(b, isa, f, block, at, accs)
                 else:
                     weights = float_vector(b, f, block)
@@ -119,14 +161,14 @@ def build_linear(isa: Isa, format_name: str) -> Callable[..., None]:
     tile1, tile2, tile4, tile8 = (make_tile(isa, f, h) for h in TILE_HEIGHTS)
     block_bytes = f.block_bytes
     # Bytes between tiles of 8 rows: activation tiles, or 8 float rows (x_stride each).
-    quantised = f.is_quantised
+    quantised, x_bytes = f.is_quantised, activation_bytes(f)
 
     def linear(op, step, thread):  # type: ignore[no-untyped-def]
         n_rows = load_i64(load_i64(op + LINEAR.n_rows))
         n_panels, n_blocks = load_i64(op + LINEAR.n_panels), load_i64(op + LINEAR.n_blocks)
         x_stride, out_stride = load_i64(op + LINEAR.x_stride), load_i64(op + LINEAR.out_stride)
         accumulate = load_i64(op + LINEAR.accumulate)
-        tile_stride = n_blocks * 352 if quantised else 8 * x_stride
+        tile_stride = n_blocks * x_bytes if quantised else 8 * x_stride
         panel_stride = n_blocks * block_bytes
         n_tiles = (n_rows + 7) // 8
         block_tiles = min(max(1, TOKEN_BLOCK_BYTES // tile_stride), n_tiles)

@@ -16,7 +16,7 @@ import numpy as np
 from numba import njit
 
 from kernels import simd
-from kernels.activations import BLOCK_BYTES, OFFSET, SCALE, SUM
+from kernels.activations import copy_row
 from kernels.address import (
     load_f32,
     load_i32,
@@ -196,20 +196,6 @@ def build_group() -> Callable[..., None]:
     return group
 
 
-@njit
-def _copy_tile_row(source, row, target, place, n_blocks):
-    """Copy one row's 8-bit activations from row to place."""
-    source += row // 8 * n_blocks * BLOCK_BYTES + row % 8 * 4
-    target += place // 8 * n_blocks * BLOCK_BYTES + place % 8 * 4
-    for k in range(n_blocks):
-        a, b = source + k * BLOCK_BYTES, target + k * BLOCK_BYTES
-        for j in range(8):
-            store_i32(b + 32 * j, load_i32(a + 32 * j))
-        store_i32(b + SCALE, load_i32(a + SCALE))
-        store_i32(b + SUM, load_i32(a + SUM))
-        store_i32(b + OFFSET, load_i32(a + OFFSET))
-
-
 def build_gather() -> Callable[..., None]:
     """Copy each pair's activations to its place; a chunk is a pair."""
 
@@ -227,7 +213,7 @@ def build_gather() -> Callable[..., None]:
                 for i in range(0, n, 16):
                     simd.store(out + 4 * i, simd.load(x + 4 * i))
             if out_tiles != 0:
-                _copy_tile_row(load_i64(op + GATHER.tiles), row, out_tiles, place, n // 32)
+                copy_row(load_i64(op + GATHER.tiles), row, out_tiles, place, n)
             pair = claim(thread, n_pairs)
 
     return gather

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gguf
 import numpy as np
 
-PANEL_ROWS, BLOCK, TILE_ROWS, TILE_BLOCK_BYTES = 16, 32, 8, 352
+PANEL_ROWS, BLOCK, TILE_ROWS, TILE_BLOCK_BYTES = 16, 32, 8, 416
 TYPES = {
     name: gguf.GGMLQuantizationType[name.upper()]
     for name in ("q4_0", "q4_1", "q8_0", "f16", "bf16", "f32")
@@ -53,7 +53,7 @@ def packed(name, raw):
         return padded.reshape(-1, PANEL_ROWS, values.shape[1]).transpose(0, 2, 1).tobytes()
     quants, scales, minima = codes(name, raw)
     k = quants.shape[1]
-    padded = np.full((n_padded, k), OFFSETS[name], np.uint8)
+    padded = np.zeros((n_padded, k), np.uint8)  # their scales are zero
     padded[:n] = quants
     # panel, row, block, group, byte -> panel, block, group, row, byte
     groups = padded.reshape(-1, PANEL_ROWS, k // BLOCK, 8, 4).transpose(0, 2, 3, 1, 4)
@@ -92,12 +92,14 @@ def tiles(x):
     n_tiles = -(-len(x) // TILE_ROWS)
     n_blocks = x.shape[1] // BLOCK
     quants, scales, sums, offsets = quantised_rows(x)
+    halves = -8 * quants.reshape(len(x), n_blocks, 2, BLOCK // 2).sum(axis=-1, dtype=np.int32)
     out = np.zeros((n_tiles, n_blocks, TILE_BLOCK_BYTES), np.uint8)
     for t in range(len(x)):
         tile, row = out[t // TILE_ROWS], t % TILE_ROWS
         groups = quants[t].view(np.uint8).reshape(n_blocks, 8, 4)
         tile[:, :256].reshape(n_blocks, 8, TILE_ROWS, 4)[:, :, row] = groups
-        for start, values in ((256, scales), (288, sums), (320, offsets)):
+        parts = (scales, sums, offsets, halves[..., 0], halves[..., 1])
+        for start, values in zip(range(256, TILE_BLOCK_BYTES, 32), parts, strict=True):
             place = tile[:, start + 4 * row : start + 4 * row + 4]
             place[:] = np.ascontiguousarray(values[t]).view(np.uint8).reshape(n_blocks, 4)
     return out

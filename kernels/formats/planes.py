@@ -1,0 +1,199 @@
+"""Codes in bit planes, the way most formats are stored.
+
+A sub-block's codes (8 groups of 4 inputs x 16 rows) are cut into fields, low bits first, for
+example 5 bits into 4 and 1. A plane holds one field of all groups: byte (4 * row + input) of its
+64-byte vectors has 8 / width groups in it, from the low bits up. So a 4-bit plane has 4 vectors,
+a 1-bit plane has one, and nothing is lost to padding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from llvmlite import ir
+from numba import njit
+
+from kernels.address import I64, load_u8, load_u16, store_i8, store_i16
+from kernels.cpu import Isa
+from kernels.dot import I8X64, I16X32
+from kernels.formats.base import (
+    I8X16,
+    QUANT_BLOCK,
+    Decoder,
+    Format,
+    SubBlock,
+    const,
+    half_vector,
+    load_vector,
+)
+from kernels.formats.table import look_up
+from kernels.simd import F32X16, I32X16
+
+
+def _field(b: Any, both: Any, width: int, place: int, target: int) -> Any:
+    """Field ``place`` of every byte, moved to bit ``target`` of the byte."""
+    if width == 8:
+        return both
+    shift = target - width * place
+    if shift:
+        wide = b.bitcast(both, I16X32)
+        move = b.shl if shift > 0 else b.lshr
+        both = b.bitcast(move(wide, const(abs(shift), I16X32)), I8X64)
+    return b.and_(both, const(((1 << width) - 1) << target, I8X64))
+
+
+def plane_codes(b: Any, sub: Any, planes: tuple[int, ...]) -> Iterator[Any]:
+    """The 8 code vectors of a sub-block, each loaded when it is needed."""
+    loaded: list[Any] = [None] * len(planes)
+    for j in range(8):
+        code, start, target = None, 0, 0
+        for p, width in enumerate(planes):
+            n = 8 // width  # groups to a vector
+            if j % n == 0:
+                loaded[p] = load_vector(b, sub, start + 64 * (j // n), I8X64)
+            field = _field(b, loaded[p], width, j % n, target)
+            code = field if code is None else b.or_(code, field)
+            start += 64 * width
+            target += width
+        yield code
+
+
+@dataclass(frozen=True, slots=True)
+class PlaneDecoder(Decoder):
+    """Blocks of code planes, then ``n_bytes`` small scales a sub-block (16 rows each), then
+    ``n_halves`` float16 a block (16 rows each). ``scale(b, halves, bytes)`` makes of them what
+    SubBlock.scales returns. ``table``: codes are indices into it (already unsigned)."""
+
+    planes: tuple[int, ...]
+    n_sub_blocks: int
+    n_bytes: int
+    n_halves: int
+    scale: Any
+    table: tuple[int, ...] | None = None
+
+    @property
+    def code_bytes(self) -> int:
+        """Of a sub-block."""
+        return 64 * sum(self.planes)
+
+    @property
+    def bytes_at(self) -> int:
+        """Where the small scales begin."""
+        return self.n_sub_blocks * self.code_bytes
+
+    @property
+    def halves_at(self) -> int:
+        """Where the float16 begin."""
+        return self.bytes_at + 16 * self.n_bytes * self.n_sub_blocks
+
+    @property
+    def block_bytes(self) -> int:
+        """Of a block."""
+        return self.halves_at + 32 * self.n_halves
+
+    def head(self, b: Any, block: Any) -> Any:
+        """The float16, widened; where there is one sub-block they are loaded with its scales."""
+        if self.n_sub_blocks == 1:
+            return None
+        return [half_vector(b, block, self.halves_at + 32 * i) for i in range(self.n_halves)]
+
+    def sub_block(self, b: Any, isa: Isa, block: Any, head: Any, index: Any) -> SubBlock:
+        """See Decoder."""
+        sub = b.add(block, b.mul(index, ir.Constant(I64, self.code_bytes)))
+
+        def codes() -> Iterator[Any]:
+            for code in plane_codes(b, sub, self.planes):
+                yield look_up(b, isa, self.table, code) if self.table else code
+
+        def scales() -> tuple[list[Any], list[Any]]:
+            at = b.add(block, b.mul(index, ir.Constant(I64, 16 * self.n_bytes)))
+            small = [(at, self.bytes_at + 16 * i) for i in range(self.n_bytes)]
+            halves = head
+            if halves is None:
+                where = range(self.n_halves)
+                halves = [half_vector(b, block, self.halves_at + 32 * i) for i in where]
+            return self.scale(b, halves, small)
+
+        return SubBlock(codes(), scales)
+
+
+def _code_packer(planes: tuple[int, ...]) -> Any:
+    """A Numba function that puts a code of input i into a zeroed sub-block."""
+    low = planes[0]
+    high = planes[1] if len(planes) > 1 else 0
+    low_bytes, low_mask = 64 * low, (1 << low) - 1
+
+    @njit
+    def put(sub, row, i, code):
+        at = sub + 4 * row + i % 4
+        j = i // 4
+        if low == 8:
+            store_i8(at + 64 * j, code)
+            return
+        byte = at + 64 * (j * low // 8)
+        store_i8(byte, load_u8(byte) | ((code & low_mask) << (j * low % 8)))
+        if high:
+            byte = at + low_bytes + 64 * (j * high // 8)
+            store_i8(byte, load_u8(byte) | ((code >> low) << (j * high % 8)))
+
+    return put
+
+
+@njit
+def _nothing(source, i):
+    return 0
+
+
+def plane_format(
+    name: str,
+    file_block: int,
+    file_block_bytes: int,
+    decoder: PlaneDecoder,
+    code: Any,
+    *,
+    small: Any = _nothing,
+    halves: tuple[int, ...] = (),
+    offset: int = 0,
+    has_minimum: bool = False,
+    n_parts: int = 1,
+) -> Format:
+    """A format of code planes. ``code(source, i)``: code of input i in a block of the file;
+    ``small(source, i)``: its i-th small scale; ``halves``: where in the block its float16 are."""
+    put = _code_packer(decoder.planes)
+    code_bytes, bytes_at, halves_at = decoder.code_bytes, decoder.bytes_at, decoder.halves_at
+    n_small, n_halves = decoder.n_bytes * decoder.n_sub_blocks, len(halves)
+    first_half, second_half = (*halves, 0, 0)[:2]
+
+    @njit
+    def pack(source, block, row):
+        for i in range(file_block):
+            put(block + i // QUANT_BLOCK * code_bytes, row, i % QUANT_BLOCK, code(source, i))
+        for i in range(n_small):
+            store_i8(block + bytes_at + 16 * i + row, small(source, i))
+        if n_halves > 0:
+            store_i16(block + halves_at + 2 * row, load_u16(source + first_half))
+        if n_halves > 1:
+            store_i16(block + halves_at + 32 + 2 * row, load_u16(source + second_half))
+
+    bits = sum(decoder.planes)
+    return Format(
+        name,
+        file_block,
+        file_block_bytes,
+        file_block,
+        decoder.block_bytes,
+        bits,
+        offset,
+        has_minimum,
+        n_parts,
+        max(decoder.table) if decoder.table else (1 << bits) - 1,
+        decoder,
+        pack,
+    )
+
+
+def signed_byte(b: Any, small: tuple[Any, int]) -> Any:
+    """16 small signed scales as float32."""
+    return b.sitofp(b.sext(load_vector(b, *small, I8X16), I32X16), F32X16)
