@@ -147,6 +147,11 @@ class KernelCache:
                 self._addresses[name] = self._link(*entry)
         return self._addresses[name]
 
+    @property
+    def is_on_disk(self) -> bool:
+        """Whether compiled kernels are kept for other processes."""
+        return self._directory is not None
+
     def has(self, name: str) -> bool:
         """Whether ``address(name, ...)`` would compile nothing."""
         return name in self._addresses or self._read(name) is not None

@@ -220,6 +220,14 @@ def aligned_zeros(n_bytes: int, alignment: int = LINE) -> np.ndarray:
     return raw[start : start + n_bytes]
 
 
+# What every team needs compiled, by name.
+TEAM_KERNELS = {
+    "team.lead": lambda: _lead,
+    "team.stop": lambda: _stop,
+    "team.follow": lambda: _follow,
+}
+
+
 class Team:
     """Threads that run programs together. ``run`` is called by one thread at a time.
 
@@ -241,9 +249,9 @@ class Team:
             struct[T_TOTALS] = self._totals[tid].ctypes.data
             struct[T_TEAM] = self._team.ctypes.data
             struct[T_SCRATCH] = self._scratch.ctypes.data + tid * scratch_bytes
-        self._lead = as_callable(kernels.address("team.lead", lambda: _lead), 3)
-        self._stop = as_callable(kernels.address("team.stop", lambda: _stop), 3)
-        follow = as_callable(kernels.address("team.follow", lambda: _follow), 3)
+        self._lead = as_callable(kernels.address("team.lead", TEAM_KERNELS["team.lead"]), 3)
+        self._stop = as_callable(kernels.address("team.stop", TEAM_KERNELS["team.stop"]), 3)
+        follow = as_callable(kernels.address("team.follow", TEAM_KERNELS["team.follow"]), 3)
         self._threads = [
             threading.Thread(
                 target=follow,

@@ -14,7 +14,7 @@ from kernels.compiler import KernelCache
 from kernels.cpu import detect_cpu
 from kernels.operands import STEP
 from kernels.ops.cells import CELL_TYPES
-from kernels.team import Team
+from kernels.team import TEAM_KERNELS, Team
 from runtime.gguf import GGUFFile, open_gguf
 from runtime.lowering.buffers import Buffers
 from runtime.lowering.builder import Builder
@@ -22,8 +22,9 @@ from runtime.lowering.cells import KVCells
 from runtime.lowering.draws import append_draws
 from runtime.lowering.rows import StateRows
 from runtime.lowering.weights import Weights
-from runtime.models import Family, family
-from runtime.models.hparams import Hparams, read_hparams
+from runtime.models import family
+from runtime.models.hparams import read_hparams
+from runtime.precompile import precompile
 from runtime.request import InvalidRequestError
 from runtime.sampling import SamplingTable
 from runtime.ubatch import BLOCK_CELLS, Ubatch
@@ -67,72 +68,85 @@ def _resolved(config: ModelConfig, n_ctx_train: int) -> ModelConfig:
     )
 
 
-class Model:
-    """Implements runtime.protocols.Model. One thread at a time may use it."""
+class Lowered:
+    """A file's ops, and places for its weights and memory; nothing compiled, nothing loaded.
 
-    def __init__(self, file: GGUFFile, config: ModelConfig, progress: Progress) -> None:
-        self.hparams: Hparams = read_hparams(file)
-        self.config = config = _resolved(config, self.hparams.n_ctx_train)
-        self.n_ctx_train = self.hparams.n_ctx_train
-        self.n_vocab = self.hparams.n_vocab
-        architecture = family(file)
-        kernels = KernelCache(detect_cpu(config.isa), config.kernel_cache)
-        self.team = Team(kernels, config.n_threads, SCRATCH_BYTES)
-        try:
-            self._build(file, architecture, progress)
-        except BaseException:
-            self.team.close()
-            raise
+    Takes address space but hardly any memory.
+    """
 
-    def _build(self, file: GGUFFile, architecture: Family, progress: Progress) -> None:
-        config, hp = self.config, self.hparams
+    def __init__(self, file: GGUFFile, config: ModelConfig, kernels: KernelCache) -> None:
+        self.hparams = hp = read_hparams(file)
+        self.config = config = _resolved(config, hp.n_ctx_train)
         n_blocks = -(-config.n_ctx // BLOCK_CELLS)
-        self.n_ctx = min(n_blocks * BLOCK_CELLS, self.n_ctx_train)  # of one sequence
+        self.n_ctx = min(n_blocks * BLOCK_CELLS, hp.n_ctx_train)  # of one sequence
         self.ubatch = Ubatch(
             config.n_ubatch, config.n_slots, -(-self.n_ctx // BLOCK_CELLS), config.n_outputs
         )
-        self._step = self._step_words()
-        n_bytes, taken = sum(t.n_bytes for t in file.tensors.values()), [0]
-
-        def on_bytes(n: int) -> None:
-            taken[0] += n
-            progress("load", taken[0] / max(n_bytes, 1))
-
-        self.weights = Weights(file, self.team, on_bytes)
+        self.step = step_words(self.ubatch)
+        self.weights = Weights(file)
         self.buffers = Buffers(config.n_ubatch)
         self.kv = KVCells(n_blocks, config.cache_type_k, config.cache_type_v)
         self.rows = StateRows(config.n_slots + config.n_checkpoints)
-        builder = Builder(
-            self.team,
+        self.builder = Builder(
+            kernels,
+            config.n_threads,
             self.weights,
             self.buffers,
             self.kv,
             self.rows,
-            self._step,
+            self.step,
             self.n_ctx,
             config.n_slots,
         )
-        x = architecture.lower(builder, hp)
-        logits = architecture.head(builder, hp, x, config.n_outputs)
+        architecture = family(file)
+        x = architecture.lower(self.builder, hp)
+        logits = architecture.head(self.builder, hp, x, config.n_outputs)
         self.weights.check_all_used()
         memory = self.buffers.array(logits.buffer).view(np.float32)
         rows = memory[: self.buffers.padded_rows(config.n_outputs) * logits.stride // 4]
         self.logits: NDArray[np.float32] = rows.reshape(-1, logits.stride // 4)[:, : hp.n_vocab]
         self.sampling = SamplingTable(config.n_slots, hp.n_vocab, self.n_ctx)
-        append_draws(builder, self.sampling, logits, self.logits)
-        progress("compile", 0.0)
-        self._program = builder.program(lambda done: progress("compile", done))
-        progress("ready", 1.0)
+        append_draws(self.builder, self.sampling, logits, self.logits)
 
-    def _step_words(self) -> NDArray[np.int64]:
-        """The words of STEP, with the addresses of the ubatch's tables filled in."""
-        step = np.zeros(len(STEP._fields), np.int64)
-        for name in STEP._fields:
-            table = getattr(self.ubatch, name, None)
-            if isinstance(table, np.ndarray):
-                step[getattr(STEP, name) // 8] = table.ctypes.data
-        step[STEP.max_blocks // 8] = self.ubatch.block_tables.shape[1]
-        return step
+    @property
+    def builds(self) -> dict[str, Callable[[], Callable[..., None]]]:
+        """Every kernel that the model needs, by name."""
+        return {**TEAM_KERNELS, **self.weights.builds, **self.builder.builds}
+
+
+def step_words(ubatch: Ubatch) -> NDArray[np.int64]:
+    """The words of STEP, with the addresses of the ubatch's tables filled in."""
+    step = np.zeros(len(STEP._fields), np.int64)
+    for name in STEP._fields:
+        table = getattr(ubatch, name, None)
+        if isinstance(table, np.ndarray):
+            step[getattr(STEP, name) // 8] = table.ctypes.data
+    step[STEP.max_blocks // 8] = ubatch.block_tables.shape[1]
+    return step
+
+
+class Model:
+    """Implements runtime.protocols.Model. One thread at a time may use it."""
+
+    def __init__(
+        self, lowered: Lowered, kernels: KernelCache, n_compiled: int, progress: Progress
+    ) -> None:
+        self.hparams, self.config = lowered.hparams, lowered.config
+        self.n_ctx, self.n_ctx_train = lowered.n_ctx, lowered.hparams.n_ctx_train
+        self.n_vocab = lowered.hparams.n_vocab
+        self.ubatch, self.logits, self.sampling = lowered.ubatch, lowered.logits, lowered.sampling
+        self.kv, self.rows = lowered.kv, lowered.rows
+        self._weights, self._buffers, self._step = lowered.weights, lowered.buffers, lowered.step
+        self._n_compiled_before = n_compiled
+        self.team = Team(kernels, self.config.n_threads, SCRATCH_BYTES)
+        try:
+            self._weights.load(self.team, lambda done: progress("load", done))
+            self.kv.touch()
+            self._program = lowered.builder.program(self.team)
+        except BaseException:
+            self.team.close()
+            raise
+        progress("ready", 1.0)
 
     def forward(self) -> None:
         """Compute everything the ubatch describes. Releases the GIL."""
@@ -143,16 +157,16 @@ class Model:
     @property
     def n_compiled(self) -> int:
         """Kernels that had to be compiled; the others came from the cache."""
-        return self.team.kernels.n_compiled
+        return self._n_compiled_before + self.team.kernels.n_compiled
 
     @property
     def memory_bytes(self) -> dict[str, int]:
         """What was allocated, by purpose."""
         return {
-            "weights": self.weights.n_bytes,
+            "weights": self._weights.n_bytes,
             "kv": self.kv.n_bytes,
             "state": self.rows.n_bytes,
-            "buffers": self.buffers.n_bytes,
+            "buffers": self._buffers.n_bytes,
         }
 
     def close(self) -> None:
@@ -165,4 +179,11 @@ def load_model(path: Path, config: ModelConfig, progress: Progress = lambda *_: 
 
     Raises ModelFileError (bad or unsupported file) and InvalidRequestError (bad config field).
     """
-    return Model(open_gguf(path), config, progress)
+    kernels = KernelCache(detect_cpu(config.isa), config.kernel_cache)
+    lowered = Lowered(open_gguf(path), config, kernels)
+    progress("compile", 0.0)
+    n_compiled = precompile(path, config, kernels, list(lowered.builds), progress)
+    for i, (name, build) in enumerate(lowered.builds.items()):
+        kernels.address(name, build)
+        progress("compile", (i + 1) / len(lowered.builds))
+    return Model(lowered, kernels, n_compiled, progress)

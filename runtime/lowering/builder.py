@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kernels.compiler import KernelCache
 from kernels.operands import STEP, fill
 from kernels.ops.bias import ADD_BIAS, build_add_bias
 from kernels.ops.glu import GLU, build_glu
@@ -45,7 +46,8 @@ class Builder:
 
     def __init__(
         self,
-        team: Team,
+        kernels: KernelCache,
+        n_threads: int,
         weights: Weights,
         buffers: Buffers,
         cells: KVCells,
@@ -54,7 +56,8 @@ class Builder:
         n_ctx: int,
         n_slots: int,
     ) -> None:
-        self.team, self.weights, self.buffers = team, weights, buffers
+        self.kernels, self.n_threads = kernels, n_threads
+        self.weights, self.buffers = weights, buffers
         self.cells, self.rows = cells, rows
         self.step, self.n_ctx, self.n_slots = step, n_ctx, n_slots
         self.ops: list[Op] = []
@@ -254,7 +257,7 @@ class Builder:
             source, reads = self.quantize(x), [x.tiles_span]
         else:
             source, reads = x.floats().address, [x.span]
-        isa = self.team.kernels.cpu.isa
+        isa = self.kernels.cpu.isa
         self.append(
             f"linear.{f.name}",
             lambda: build_linear(isa, f.name),
@@ -312,15 +315,17 @@ class Builder:
 
     # -- the program ----------------------------------------------------------------------
 
-    def program(self, on_progress: Callable[[float], None] = lambda done: None) -> Program:
-        """Compile the ops and put the waits between them."""
+    @property
+    def builds(self) -> dict[str, Callable[[], Callable[..., None]]]:
+        """The kernels of the program, by name."""
+        return {op.kernel: op.build for op in self.ops}
+
+    def program(self, team: Team) -> Program:
+        """The ops with the waits between them; compiles what is not compiled yet."""
         self._complete_state()
-        kernels, builds = self.team.kernels, {op.kernel: op.build for op in self.ops}
-        for i, (name, build) in enumerate(builds.items()):
-            kernels.address(name, build)
-            on_progress((i + 1) / len(builds))
+        kernels = team.kernels
         return Program(
-            self.team,
+            team,
             self.step,
             [
                 (kernels.address(op.kernel, op.build), fill(op.layout, **op.operands), wait)

@@ -25,7 +25,7 @@ class KVCells:
         self._layers: dict[int, tuple[Bytes, Bytes]] = {}
 
     def layer(self, layer: int, n_head_kv: int, head_dim: int, v_dim: int) -> tuple[int, int]:
-        """Addresses of a layer's K and V blocks, allocated and touched now."""
+        """Addresses of a layer's K and V blocks."""
         if layer not in self._layers:
             k = self._blocks("cache_type_k", self.k_type, n_head_kv, head_dim)
             v = self._blocks("cache_type_v", self.v_type, n_head_kv, round_up(v_dim, 16))
@@ -38,9 +38,13 @@ class KVCells:
             message = f"{field}: q8_0 needs heads of a multiple of {GROUP}, this model has {width}"
             raise InvalidRequestError(field, message)
         n_bytes = n_head_kv * head_bytes(cell_type, width)
-        array = aligned_zeros(self._n_blocks * n_bytes, 4096)
-        array.fill(0)  # touch every page: no surprise later
-        return array.reshape(self._n_blocks, n_bytes)
+        return aligned_zeros(self._n_blocks * n_bytes, 4096).reshape(self._n_blocks, n_bytes)
+
+    def touch(self) -> None:
+        """Have the system give every page now: no surprise later."""
+        for pair in self._layers.values():
+            for array in pair:
+                array.fill(0)
 
     @property
     def n_blocks(self) -> int:

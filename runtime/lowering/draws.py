@@ -13,7 +13,7 @@ from runtime.sampling import SamplingTable
 
 def append_draws(b: Builder, table: SamplingTable, rows: Rows, logits: NDArray[np.float32]) -> None:
     """Draw what the step's sample tables ask for. ``logits``: the memory of ``rows``."""
-    operands = table.operands(logits, b.team.n_threads)
+    operands = table.operands(logits, b.n_threads)
     b.append(
         "sample",
         build_sample_rows,

@@ -163,7 +163,7 @@ def _gather(
 
 def _products(b: Builder, weight: Experts, x: Rows, tiles: int, out: Rows, groups: _Groups) -> None:
     """Each expert's matrix times its rows of x."""
-    f, isa = weight.format, b.team.kernels.cpu.isa
+    f, isa = weight.format, b.kernels.cpu.isa
     b.append(
         f"experts.{f.name}",
         lambda: build_experts(isa, f.name),

@@ -28,7 +28,7 @@ class StateRows:
 
     def allocate(self) -> tuple[int, int]:
         """Make the rows; returns their address and the bytes from one to the next."""
-        width = round_up(self._n_columns, 16)
+        width = self.row_bytes // 4
         memory = aligned_zeros(4 * self._n_rows * width).view(np.float32)
         memory.fill(0.0)  # touch every page: no surprise later
         self._array = memory.reshape(self._n_rows, width)
@@ -38,6 +38,11 @@ class StateRows:
     def n_rows(self) -> int:
         """Rows in the pool; 0 when no layer is recurrent."""
         return self._n_rows if self._n_columns else 0
+
+    @property
+    def row_bytes(self) -> int:
+        """Memory of one row."""
+        return 4 * round_up(self._n_columns, 16)
 
     @property
     def n_bytes(self) -> int:

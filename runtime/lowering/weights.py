@@ -64,15 +64,16 @@ class Experts(Panels):
 
 
 class Weights:
-    """Loads tensors of one file. ``on_bytes`` hears how many bytes of the file were taken."""
+    """Places for the tensors of one file, given while the model is lowered; ``load`` fills them.
 
-    def __init__(
-        self, file: GGUFFile, team: Team, on_bytes: Callable[[int], None] = lambda n: None
-    ) -> None:
+    Vectors are read at once. ``builds``: the kernels that ``load`` runs, by name.
+    """
+
+    def __init__(self, file: GGUFFile) -> None:
         self.file = file
         self.n_bytes = 0
-        self._team = team
-        self._on_bytes = on_bytes
+        self.builds: dict[str, Callable[[], Callable[..., None]]] = {}
+        self._pending: list[tuple[TensorInfo, Callable[[Team], None]]] = []
         self._used: set[str] = set()
         self._keep: list[NDArray[np.uint8]] = []
         self._vectors: dict[str, NDArray[np.float32]] = {}
@@ -95,9 +96,7 @@ class Weights:
             raise ModelFileError(
                 name, tensor.offset, f"shape {list(tensor.shape)}, but {list(shape)} is needed"
             )
-        if name not in self._used:
-            self._used.add(name)
-            self._on_bytes(tensor.n_bytes)
+        self._used.add(name)
         return tensor
 
     def vector(self, name: str, *shape: int) -> NDArray[np.float32]:
@@ -170,27 +169,24 @@ class Weights:
         return panels
 
     def _repack_experts(self, tensor: TensorInfo, panels: Experts, at: int, n_rows: int) -> None:
+        """Repack each expert's rows to its own panels, later."""
         f = panels.format
-        kernel = self._team.kernels.address(f"repack.{f.name}", lambda: build_repack(f.name))
-        source = np.ascontiguousarray(tensor.data).reshape(-1)
-        ops = [
-            (
-                kernel,
+
+        def operands(source: int) -> list[NDArray[np.int64]]:
+            return [
                 fill(
                     REPACK,
-                    source=int(source.ctypes.data) + expert * n_rows * tensor.row_bytes,
+                    source=source + expert * n_rows * tensor.row_bytes,
                     row_bytes=tensor.row_bytes,
                     panels=at + expert * panels.expert_bytes,
                     n_rows=n_rows,
                     n_panels=-(-n_rows // PANEL_ROWS),
                     n_blocks=panels.n_blocks,
-                ),
-                -1,
-            )
-            for expert in range(panels.n_expert)
-        ]
-        self._team.run(Program(self._team, self._step, ops))
-        drop_pages(tensor.data)
+                )
+                for expert in range(panels.n_expert)
+            ]
+
+        self._repack_later(tensor, f, operands)
 
     def _memory(self, n_bytes: int) -> NDArray[np.uint8]:
         raw = np.empty(n_bytes + 64, np.uint8)  # touched first by the threads that repack
@@ -210,23 +206,53 @@ class Weights:
     def _repack(
         self, tensor: TensorInfo, f: Format, at: int, n_rows: int, n_panels: int, n_blocks: int
     ) -> None:
-        kernel = self._team.kernels.address(f"repack.{f.name}", lambda: build_repack(f.name))
-        source = np.ascontiguousarray(tensor.data).reshape(-1)
-        if tensor.name in self._row_orders:
-            order = np.array(self._row_orders[tensor.name])
-            assert np.array_equal(np.sort(order), np.arange(n_rows))
-            source = source.view(np.uint8).reshape(n_rows, -1)[order].reshape(-1)
-        operands = fill(
-            REPACK,
-            source=source,
-            row_bytes=tensor.row_bytes,
-            panels=at,
-            n_rows=n_rows,
-            n_panels=n_panels,
-            n_blocks=n_blocks,
-        )
-        self._team.run(Program(self._team, self._step, [(kernel, operands, -1)]))
-        drop_pages(tensor.data)
+        """Repack a matrix, later."""
+
+        def operands(source: int) -> list[NDArray[np.int64]]:
+            return [
+                fill(
+                    REPACK,
+                    source=source,
+                    row_bytes=tensor.row_bytes,
+                    panels=at,
+                    n_rows=n_rows,
+                    n_panels=n_panels,
+                    n_blocks=n_blocks,
+                )
+            ]
+
+        self._repack_later(tensor, f, operands)
+
+    def _repack_later(
+        self, tensor: TensorInfo, f: Format, operands: Callable[[int], list[NDArray[np.int64]]]
+    ) -> None:
+        """``operands`` of the repacking ops, given the address of the tensor's rows."""
+        name = f"repack.{f.name}"
+        self.builds[name] = lambda: build_repack(f.name)
+        order = self._row_orders.get(tensor.name)
+
+        def repack(team: Team) -> None:
+            source = np.ascontiguousarray(tensor.data).reshape(-1)
+            if order is not None:
+                assert sorted(order) == list(range(tensor.shape[1]))
+                rows = source.view(np.uint8).reshape(tensor.shape[1], -1)
+                source = rows[np.array(order)].reshape(-1)
+            kernel = team.kernels.address(name, self.builds[name])
+            ops = [(kernel, each, -1) for each in operands(int(source.ctypes.data))]
+            team.run(Program(team, self._step, ops))
+            drop_pages(tensor.data)
+
+        self._pending.append((tensor, repack))
+
+    def load(self, team: Team, progress: Callable[[float], None]) -> None:
+        """Repack everything that was asked for; ``progress`` hears the share done so far."""
+        n_bytes = max(1, sum(tensor.n_bytes for tensor, _ in self._pending))
+        n_done = 0
+        for tensor, repack in self._pending:
+            repack(team)
+            n_done += tensor.n_bytes
+            progress(n_done / n_bytes)
+        self._pending.clear()
 
     def skip(self, pattern: str) -> list[str]:
         """Mark tensors as deliberately unused; returns their names."""

@@ -17,17 +17,23 @@ from runtime.lowering.buffers import Buffers
 from runtime.lowering.cells import KVCells
 from runtime.lowering.moe import MoeShape, moe
 from runtime.lowering.rows import StateRows
+from tests.kernels.panels import random_file
 from tests.reference.moe import moe as moe_twin
 from tests.reference.moe import route
 
 N_ROWS = 40
+K_QUANTS = (Type.Q4_K, Type.Q6_K)
 
 
-def tensor(name, values, kind):
-    """A tensor [.., n_out, n_in] as a file would hold it."""
-    data = quantize(values, kind)
-    raw = np.ascontiguousarray(data).view(np.uint8)
-    return TensorInfo(name, values.shape[::-1], kind, raw.nbytes, 0, raw)
+def tensor(name, shape, kind, rng):
+    """A random tensor [.., n_out, n_in] as a file would hold it."""
+    if kind in K_QUANTS:
+        rows = random_file(kind.name.lower(), int(np.prod(shape[:-1])), shape[-1], rng)
+        raw = rows.reshape(*shape[:-1], -1)
+    else:
+        values = rng.normal(size=shape) / np.sqrt(shape[-1])
+        raw = np.ascontiguousarray(quantize(values.astype(np.float32), kind)).view(np.uint8)
+    return TensorInfo(name, tuple(shape[::-1]), kind, raw.nbytes, 0, raw)
 
 
 class Block:
@@ -40,44 +46,36 @@ class Block:
         sizes = {"gate": (e, f, n_embd), "up": (e, f, n_embd), "down": (e, n_embd, f)}
         if not shape.has_gate:
             del sizes["gate"]
-        tensors = {
-            f"blk.0.ffn_{n}_exps.weight": (rng.normal(size=s) / np.sqrt(s[-1]), kinds[n])
-            for n, s in sizes.items()
-        }
-        tensors["blk.0.ffn_gate_inp.weight"] = (rng.normal(size=(e, n_embd)), Type.F32)
+        wanted = {f"ffn_{n}_exps.weight": (size, kinds[n]) for n, size in sizes.items()}
+        wanted["ffn_gate_inp.weight"] = ((e, n_embd), Type.F32)
         if bias:
-            tensors["blk.0.exp_probs_b.bias"] = (rng.normal(size=e), Type.F32)
-        file = SimpleNamespace(
-            architecture="test",
-            tensors={n: tensor(n, v.astype(np.float32), k) for n, (v, k) in tensors.items()},
-        )
+            wanted["exp_probs_b.bias"] = ((e,), Type.F32)
+        tensors = {
+            f"blk.0.{n}": tensor(f"blk.0.{n}", size, kind, rng)
+            for n, (size, kind) in wanted.items()
+        }
+        file = SimpleNamespace(architecture="test", tensors=tensors)
         self.values = {
             n: dequantize(t.data.view(np.uint8), t.type).reshape(t.shape[::-1])
             for n, t in file.tensors.items()
         }
-        self.weights = Weights(file, team)
-        self._lower(self.weights, shared)
+        self._lower(Weights(file), shared)
 
     def _lower(self, weights, shared):
         self.step = np.zeros(len(STEP._fields), np.int64)
         self.buffers = Buffers(N_ROWS)
-        b = Builder(
-            self.team,
-            weights,
-            self.buffers,
-            KVCells(1, "f32", "f32"),
-            StateRows(1),
-            self.step,
-            64,
-            1,
-        )
+        kernels, n_threads = self.team.kernels, self.team.n_threads
+        cells, rows = KVCells(1, "f32", "f32"), StateRows(1)
+        b = Builder(kernels, n_threads, weights, self.buffers, cells, rows, self.step, 64, 1)
         x, out = b.buffers.rows("in", self.n_embd), b.buffers.rows("residual", self.n_embd)
         extra = [b.buffers.rows("shared", self.n_embd), b.buffers.rows("factor", 1)]
         moe(b, "blk.0", x, self.shape, out, *(extra if shared else []))
         weights.check_all_used()
         self.rows = {r.buffer: r for r in (x, out, *extra)}
         self.names = [r.buffer for r in (x, out, *extra)]
-        self.builder, self.program = b, b.program()
+        weights.load(self.team, lambda done: None)
+        self.program = b.program(self.team)
+        self.program.kept = (b, weights)  # for threads that lag behind
 
     def _memory(self, name):
         rows = self.rows[name]
@@ -116,6 +114,7 @@ class Block:
 
 FLOATS = dict.fromkeys(("gate", "up", "down"), Type.F32)
 MIXED = {"gate": Type.Q8_0, "up": Type.F16, "down": Type.Q4_0}
+K_MIX = {"gate": Type.Q4_K, "up": Type.Q4_K, "down": Type.Q6_K}
 CASES = {
     "qwen": (MoeShape(7, 3, 40), 48, FLOATS, {}),
     "joined panels": (MoeShape(5, 2, 48), 72, FLOATS, {}),
@@ -124,6 +123,7 @@ CASES = {
         MoeShape(6, 2, 40, renormalise=False, activation="relu2", has_gate=False), 56, FLOATS, {},
     ),
     "q8_0": (MoeShape(6, 2, 64), 96, dict.fromkeys(FLOATS, Type.Q8_0), {}),
+    "k-quants": (MoeShape(5, 2, 256), 256, K_MIX, {}),
     "mixed": (MoeShape(6, 5, 64, activation="gelu"), 64, MIXED, {}),
 }  # fmt: skip
 

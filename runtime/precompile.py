@@ -1,0 +1,112 @@
+"""Compiling missing kernels in other processes, before the model is loaded in this one.
+
+Two reasons: every core compiles (Numba's compiler runs one thread a process), and the compiler's
+memory, some 150 MB that it never gives back, goes with those processes. They hand over machine
+code through the kernel cache on disk; without one, kernels are compiled where they are used.
+
+A child lowers the same file and compiles the kernels that are named on its standard input, one a
+line, and answers each with a line.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kernels.compiler import KernelCache
+
+if TYPE_CHECKING:
+    from runtime.model import ModelConfig
+
+log = logging.getLogger(__name__)
+# Kernels that take seconds are started first, so that the last child is not left with one.
+_SLOW = ("attention.", "sample", "rope.", "delta_net", "mamba", "wkv", "experts")
+
+
+def precompile(
+    path: Path,
+    config: ModelConfig,
+    kernels: KernelCache,
+    names: list[str],
+    progress: Callable[[str, float], None],
+) -> int:
+    """Have those of ``names`` that are not in the cache compiled into it; returns their number.
+
+    A child that fails leaves its kernels to the caller, who compiles what is missing.
+    """
+    missing = [name for name in names if not kernels.has(name)]
+    n_children = min(len(missing) // 2, config.n_threads or len(os.sched_getaffinity(0)), 4)
+    if not kernels.is_on_disk or n_children < 1:
+        return 0
+    missing.sort(key=lambda name: not name.startswith(_SLOW))
+    queue, done, lock = missing[::-1], [0], threading.Lock()
+
+    def work() -> None:
+        with _child(path, config) as child:
+            assert child.stdin is not None
+            assert child.stdout is not None
+            while True:
+                with lock:
+                    if not queue:
+                        break
+                    name = queue.pop()
+                try:
+                    child.stdin.write(name + "\n")
+                    child.stdin.flush()
+                    answer = child.stdout.readline().strip()
+                except OSError:
+                    answer = ""
+                if answer != name:
+                    log.warning("kernel %s could not be compiled in a process of its own", name)
+                    break
+                with lock:
+                    done[0] += 1
+                    progress("compile", done[0] / len(names))
+            child.stdin.close()
+
+    threads = [threading.Thread(target=work) for _ in range(n_children)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return done[0]
+
+
+def _child(path: Path, config: ModelConfig) -> subprocess.Popen[str]:
+    fields = asdict(config) | {"kernel_cache": str(config.kernel_cache)}
+    return subprocess.Popen(
+        [sys.executable, "-m", "runtime.precompile", str(path), json.dumps(fields)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        # What this process can import, the child can.
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+    )
+
+
+def _main(path: str, fields: str) -> None:
+    from kernels.cpu import detect_cpu
+    from runtime.gguf import open_gguf
+    from runtime.model import Lowered, ModelConfig
+
+    values = json.loads(fields)
+    values["kernel_cache"] = Path(values["kernel_cache"])
+    config = ModelConfig(**values)
+    kernels = KernelCache(detect_cpu(config.isa), config.kernel_cache)
+    builds = Lowered(open_gguf(Path(path)), config, kernels).builds
+    for line in sys.stdin:
+        name = line.strip()
+        kernels.address(name, builds[name])
+        print(name, flush=True)
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])

@@ -1,0 +1,33 @@
+"""What a model will take in memory, before any of it is taken."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from kernels.compiler import KernelCache
+from kernels.cpu import detect_cpu
+from runtime.gguf import GGUFFile
+from runtime.model import Lowered, ModelConfig
+from runtime.ubatch import BLOCK_CELLS
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSizes:
+    """Bytes of a model's parts."""
+
+    weights: int  # as kernels read them
+    cell: float  # one token in the KV cells of all layers; 0 without attention
+    row: int  # one sequence's recurrent state; 0 without recurrent layers
+    buffers: int  # of one forward
+
+
+def model_sizes(file: GGUFFile, config: ModelConfig) -> ModelSizes:
+    """Lowered for real, into nothing: raises what load_model would, before anything is loaded."""
+    small = replace(config, n_ctx=BLOCK_CELLS, n_threads=1, n_checkpoints=0)
+    lowered = Lowered(file, small, KernelCache(detect_cpu(config.isa), None))
+    return ModelSizes(
+        weights=lowered.weights.n_bytes,
+        cell=lowered.kv.n_bytes / BLOCK_CELLS,
+        row=lowered.rows.row_bytes,
+        buffers=lowered.buffers.n_bytes,
+    )
