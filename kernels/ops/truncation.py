@@ -32,7 +32,7 @@ def _floor(slot, top, total, n_vocab):
     # All values below top + log(share) together weigh less than what top_p drops.
     share = (1.0 - load_f64(slot + SLOT.top_p)) * total / n_vocab
     if share > 0.0:
-        floor = max(floor, np.float32(np.float64(top) + log(share) - 1.0))
+        floor = max(floor, np.float32(np.float64(top) + log(share) - 0.01))
     return floor
 
 
