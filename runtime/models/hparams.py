@@ -137,7 +137,7 @@ def rotation(
     original = hp.u32("rope.scaling.original_context_length", hp.n_ctx_train, high=1 << 30)
     if weights.has("rope_freqs.weight"):
         frequencies = frequencies / weights.vector("rope_freqs.weight", n_rot // 2)
-    if weights.has("rope_factors_long.weight"):
+    elif weights.has("rope_factors_long.weight"):
         long, short = (
             weights.vector(f"rope_factors_{name}.weight", n_rot // 2) for name in ("long", "short")
         )
