@@ -43,11 +43,12 @@ def _avx512vnni(b: Any, acc: Any, codes: Any, acts: Any) -> Any:
 
 
 def by_halves(step: Any) -> Any:
-    def dot(b: Any, acc: Any, codes: Any, acts: Any) -> Any:
-        parts = [step(b, *(_half(b, v, h) for v in (acc, codes, acts))) for h in (0, 1)]
-        return _join(b, *parts)
+    """An operation on 512-bit vectors from one on 256 bits."""
 
-    return dot
+    def both(b: Any, *vectors: Any) -> Any:
+        return _join(b, *(step(b, *(_half(b, v, h) for v in vectors)) for h in (0, 1)))
+
+    return both
 
 
 def _avxvnni_half(b: Any, acc: Any, codes: Any, acts: Any) -> Any:

@@ -18,7 +18,7 @@ from kernels.simd import F32X16
 Scales = tuple[list[Any], list[Any]]
 
 
-def _scales(b: Any, halves: list[Any], small: Any) -> Scales:
+def small_scales(b: Any, halves: list[Any], small: Any) -> Scales:
     """Small signed scales times the super-scale (Q3_K, Q6_K)."""
     return [b.fmul(halves[0], signed_byte(b, s)) for s in small], []
 
@@ -39,14 +39,14 @@ def _pairs(b: Any, halves: list[Any], small: Any) -> Scales:
 
 
 @njit(forceinline=True)
-def _two_bits(values, i):
+def two_bits(values, i):
     """Code i of 256: each 32 bytes hold 4 runs of 32 codes."""
     return (load_u8(values + i // 128 * 32 + i % 32) >> (i // 32 % 4 * 2)) & 3
 
 
 @njit
 def _q2_k(source, i):
-    return _two_bits(source + 16, i)
+    return two_bits(source + 16, i)
 
 
 @njit
@@ -57,7 +57,7 @@ def _q2_k_scale(source, i):
 @njit
 def _q3_k(source, i):
     """2 low bits, and the top bit: value + 4."""
-    return _two_bits(source + 32, i) | ((load_u8(source + i % 32) >> (i // 32)) & 1) << 2
+    return two_bits(source + 32, i) | ((load_u8(source + i % 32) >> (i // 32)) & 1) << 2
 
 
 @njit
@@ -68,14 +68,14 @@ def _q3_k_scale(source, i):
 
 
 @njit(forceinline=True)
-def _four_bits(values, i):
+def four_bits(values, i):
     """Code i of 256: each 32 bytes hold 2 runs of 32 codes."""
     return (load_u8(values + i // 64 * 32 + i % 32) >> (i // 32 % 2 * 4)) & 15
 
 
 @njit
 def _q4_k(source, i):
-    return _four_bits(source + 16, i)
+    return four_bits(source + 16, i)
 
 
 @njit
@@ -91,13 +91,13 @@ def _q4_k_scale(source, i):
 
 @njit
 def _q5_k(source, i):
-    return _four_bits(source + 48, i) | (load_u8(source + 16 + i % 32) >> (i // 32) & 1) << 4
+    return four_bits(source + 48, i) | (load_u8(source + 16 + i % 32) >> (i // 32) & 1) << 4
 
 
 @njit
 def _q6_k(source, i):
     low = load_u8(source + i // 128 * 64 + i % 64) >> (i // 64 % 2 * 4) & 15
-    return low | _two_bits(source + 128, i) << 4
+    return low | two_bits(source + 128, i) << 4
 
 
 @njit
@@ -111,7 +111,7 @@ FORMATS = (
         small=_q2_k_scale, halves=(80, 82), has_minimum=True, n_parts=2,
     ),
     plane_format(
-        "q3_k", 256, 110, PlaneDecoder((2, 1), 8, 2, 1, _scales), _q3_k,
+        "q3_k", 256, 110, PlaneDecoder((2, 1), 8, 2, 1, small_scales), _q3_k,
         small=_q3_k_scale, halves=(108,), offset=4, n_parts=2,
     ),
     plane_format(
@@ -123,7 +123,7 @@ FORMATS = (
         small=_q4_k_scale, halves=(0, 2), has_minimum=True,
     ),
     plane_format(
-        "q6_k", 256, 210, PlaneDecoder((4, 2), 8, 2, 1, _scales), _q6_k,
+        "q6_k", 256, 210, PlaneDecoder((4, 2), 8, 2, 1, small_scales), _q6_k,
         small=_q6_k_scale, halves=(208,), offset=32, n_parts=2,
     ),
 )  # fmt: skip

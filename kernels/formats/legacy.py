@@ -10,7 +10,7 @@ from kernels.address import load_i32, load_u8
 from kernels.formats.planes import PlaneDecoder, plane_format
 
 
-def _scale(b: Any, halves: list[Any], small: Any) -> tuple[list[Any], list[Any]]:
+def plain_scale(b: Any, halves: list[Any], small: Any) -> tuple[list[Any], list[Any]]:
     return halves[:1], []
 
 
@@ -51,7 +51,9 @@ def _q8_0(source, i):
 
 
 def _decoder(planes: tuple[int, ...], n_halves: int) -> PlaneDecoder:
-    return PlaneDecoder(planes, 1, 0, n_halves, _scale if n_halves == 1 else _scale_and_minimum)
+    return PlaneDecoder(
+        planes, 1, 0, n_halves, plain_scale if n_halves == 1 else _scale_and_minimum
+    )
 
 
 FORMATS = (
