@@ -16,7 +16,7 @@ class EngineConfig:
     poison_freed: bool = False  # fill freed blocks and rows with NaN, so that a stale read shows
     checkpoint_spacing: int = 32  # tokens between two kept states of a recurrent model, at least
     max_prompt_checkpoints: int = 4  # kept of one prompt, its end included
-    n_prompt_beside: int = 0  # prompt tokens a step while others generate; 0 = whatever fits
+    n_prompt_beside: int = 128  # prompt tokens a step while others generate; 0 = whatever fits
 
     def __post_init__(self) -> None:
         if self.n_slots < 1 or self.n_ctx < 2 or self.max_queue < 0 or self.queue_timeout_s < 0:

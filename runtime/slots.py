@@ -83,7 +83,8 @@ def checkpoint_positions(
     """Where to keep the row of a prompt: message beginnings and its end, on block boundaries.
 
     Each costs a split of the prompt (one more step) and a copy, so none is nearer than
-    ``spacing`` to the one before, and at most the last ``n_max`` are taken.
+    ``spacing`` to the one before, and at most ``n_max`` are taken: the first, which other
+    conversations begin with too, and the last ones.
     """
     end = (n_known - 1) // BLOCK_CELLS * BLOCK_CELLS
     wanted = sorted({p // BLOCK_CELLS * BLOCK_CELLS for p in boundaries if 0 < p < n_known} | {end})
@@ -96,4 +97,8 @@ def checkpoint_positions(
         elif position == end and positions and position > positions[-1]:
             # The end of the prompt is what the same conversation comes back to.
             positions[-1] = position
-    return positions[-n_max:] if n_max > 0 else []
+    if len(positions) <= n_max:
+        return positions
+    if n_max < 2:
+        return positions[-1:] * n_max
+    return [positions[0], *positions[1 - n_max :]]

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from prometheus_client import CollectorRegistry, Counter, ProcessCollector, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
@@ -12,11 +18,23 @@ from prometheus_client.registry import Collector
 from runtime.stats import Counters, EngineStats, HistogramStats
 from server.state import ServerState
 
+# Name after a prefix, help, field of EngineStats.
+_LATENCIES = (
+    ("time_to_first_token_seconds", "From submission to the first token.", "ttft"),
+    ("inter_token_latency_seconds", "From a token to the next of its choice.", "itl"),
+    ("e2e_request_latency_seconds", "Of a whole choice.", "e2e"),
+    ("request_queue_time_seconds", "Without a slot.", "queue"),
+    ("request_prefill_time_seconds", "In a slot, to the first token.", "prompt"),
+    ("request_decode_time_seconds", "From the first token to the last.", "generate"),
+)
+
 
 class Metrics:
     """One registry for each app, so that several apps can live in one process."""
 
     def __init__(self, state: ServerState) -> None:
+        # Otherwise a second time series stands beside each counter, that nobody reads.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         self._requests = Counter(
             "slotmux_http_requests",
@@ -59,6 +77,11 @@ class _ServerCollector(Collector):
         yield from _llama_server(stats)
         yield from _vllm(stats)
         yield from _engine_gauges(stats)
+        yield _counter(
+            "slotmux_kernels_compiled",
+            "Kernels that were not in the cache; constant once ready.",
+            service.loaded.n_compiled(),
+        )
         yield from _engine_counters(stats.counters)
         yield from _histograms(stats)
         yield _labelled("slotmux_aborts", "cause", service.admission.n_aborted)
@@ -112,6 +135,11 @@ def _vllm(stats: EngineStats) -> Iterator[Metric]:
     yield _gauge("vllm:kv_cache_usage_perc", "KV blocks in use, 0 to 1.", usage)
     yield _counter("vllm:prefix_cache_queries", "Tokens looked up.", c.n_prompt_tokens_queried)
     yield _counter("vllm:prefix_cache_hits", "Tokens found.", c.n_prompt_tokens_cached)
+    yield _counter("vllm:prompt_tokens", "Prompt tokens computed.", c.n_prompt_tokens)
+    yield _counter("vllm:generation_tokens", "Tokens generated.", c.n_generated_tokens)
+    yield _counter("vllm:num_preemptions", "Sequences parked for want of memory.", c.n_parked)
+    for name, text, histogram in _LATENCIES:
+        yield _histogram(f"vllm:{name}", text, getattr(stats, histogram))
 
 
 def _engine_gauges(stats: EngineStats) -> Iterator[Metric]:
@@ -144,12 +172,8 @@ def _engine_counters(c: Counters) -> Iterator[Metric]:
 
 def _histograms(stats: EngineStats) -> Iterator[Metric]:
     yield _histogram("slotmux_step_seconds", "One engine step.", stats.step)
-    yield _histogram("slotmux_time_to_first_token_seconds", "From submission.", stats.ttft)
-    yield _histogram("slotmux_inter_token_latency_seconds", "Between tokens.", stats.itl)
-    yield _histogram("slotmux_e2e_request_latency_seconds", "Of a whole choice.", stats.e2e)
-    yield _histogram("slotmux_request_queue_time_seconds", "Without a slot.", stats.queue)
-    yield _histogram("slotmux_request_prompt_time_seconds", "To the first token.", stats.prompt)
-    yield _histogram("slotmux_request_generate_time_seconds", "After it.", stats.generate)
+    for name, text, histogram in _LATENCIES:
+        yield _histogram(f"slotmux_{name}", text, getattr(stats, histogram))
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

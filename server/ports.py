@@ -42,6 +42,7 @@ class TokenizerPort(Protocol):
     n_vocab: int
     bos_id: int | None
     eos_id: int | None
+    eog_ids: frozenset[int]
 
     def encode(
         self,
@@ -58,6 +59,9 @@ class TokenizerPort(Protocol):
 
     def decode(self, ids: Sequence[int], *, skip_special: bool = True) -> str:
         """Text of token ids."""
+
+    def is_control(self, token_id: int) -> bool:
+        """Whether readers of an answer do not see the token."""
 
     def token_bytes(self, token_id: int, *, skip_special: bool = False) -> bytes:
         """Raw bytes of one token; none of a control token if those are skipped."""

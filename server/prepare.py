@@ -11,7 +11,7 @@ from runtime.request import Request, SamplingParams
 from runtime.tokenizer import PromptTooLongError
 from server.chat_template import TemplateError
 from server.errors import ApiError, invalid
-from server.ports import RenderedPort
+from server.ports import RenderedPort, TokenizerPort
 from server.schemas.chat import TemplateParams
 from server.schemas.completion import Prompt
 from server.schemas.generation import GenerationParams
@@ -135,10 +135,21 @@ def build_requests(
             # another key's prefixes are out of reach, whatever salt is sent
             cache_salt=f"{trace.key}/{params.cache_salt or ''}",
             slot_id=-1 if params.id_slot is None else params.id_slot,
+            boundaries=message_starts(ids, loaded.tokenizer) if loaded.keeps_states else (),
             label=trace.request_id,
         )
         for ids in prompts
     ]
+
+
+def message_starts(ids: Sequence[int], tokenizer: TokenizerPort) -> tuple[int, ...]:
+    """Positions of control tokens that open something; those that end a message are its last.
+
+    Templates begin messages with them and users cannot write them, so this needs no knowledge of
+    the template, and holds for raw prompts as well.
+    """
+    openers = {i for i in set(ids) - tokenizer.eog_ids if tokenizer.is_control(i)}
+    return tuple(i for i, token_id in enumerate(ids) if token_id in openers and i)
 
 
 def sampling_of(params: GenerationParams, loaded: Loaded, n_logprobs: int) -> SamplingParams:

@@ -55,6 +55,8 @@ class Loaded:
     template: TemplatePort | None  # None: the model has no chat template
     info: ModelInfo
     n_max_token_bytes: int  # of the longest token: bounds a prompt before it is tokenized
+    keeps_states: bool = False  # recurrent layers: where messages begin is worth a checkpoint
+    n_compiled: Callable[[], int] = int  # kernels compiled so far; constant once it is ready
 
     @property
     def n_vocab(self) -> int:

@@ -14,7 +14,13 @@ from server.chat_template import ChatTemplate
 from server.commands.cores import n_usable_cores
 from server.commands.inspect import n_params
 from server.commands.loading import load, locate
-from server.commands.memory import MemoryNeeded, check_fits, memory_limit, memory_needed
+from server.commands.memory import (
+    Checkpoints,
+    MemoryNeeded,
+    check_fits,
+    memory_limit,
+    memory_needed,
+)
 from server.settings import Settings, SettingsError
 from server.state import Loaded, ModelInfo
 
@@ -33,6 +39,9 @@ def assemble(settings: Settings) -> Loaded:
         settings.kv_size,
         settings.cache_type_k,
         settings.cache_type_v,
+        n_ubatch=settings.n_ubatch,
+        isa=settings.isa,
+        checkpoints=Checkpoints(settings.ctx_checkpoints, settings.checkpoint_memory),
     )
     check_fits(needed, settings.mem_limit or memory_limit())
     _print_budget(path, needed)
@@ -48,6 +57,7 @@ def assemble(settings: Settings) -> Loaded:
         cache_type_k=settings.cache_type_k,
         cache_type_v=settings.cache_type_v,
         isa=settings.isa,
+        n_checkpoints=needed.n_checkpoints,
     )
     config = EngineConfig(
         n_slots=settings.parallel,
@@ -55,6 +65,7 @@ def assemble(settings: Settings) -> Loaded:
         max_queue=settings.max_queue,
         queue_timeout_s=settings.queue_timeout,
         poison_freed=settings.poison_freed,
+        n_prompt_beside=settings.prompt_tokens_beside,
     )
     return Loaded(
         engine=Engine(model, tokenizer, config),
@@ -62,6 +73,8 @@ def assemble(settings: Settings) -> Loaded:
         template=template,
         info=_model_info(settings, file, tokenizer, needed, template.source),
         n_max_token_bytes=tokenizer.max_token_bytes,
+        keeps_states=model.rows.n_rows > 0,
+        n_compiled=lambda: model.n_compiled,
     )
 
 
@@ -110,10 +123,5 @@ def _model_name(path: Path) -> str:
 def _print_budget(path: Path, needed: MemoryNeeded) -> None:
     """What the server will take, before it takes it."""
     Console(file=sys.stderr).print(
-        f"{path.name}: {needed.weights_bytes / 2**20:.0f} MiB of weights,"
-        f" {needed.kv_bytes / 2**20:.0f} MiB for {needed.n_cells} KV cells"
-        f" ({needed.n_slots} slots of up to {needed.n_ctx} tokens),"
-        f" {needed.total_bytes / 2**20:.0f} MiB in all",
-        highlight=False,
-        soft_wrap=True,
+        f"{path.name}: {needed.describe()}", highlight=False, soft_wrap=True
     )

@@ -86,6 +86,10 @@ def _print_memory(console: Console, memory: MemoryNeeded) -> None:
     table.add_row("weights", _size(memory.weights_bytes))
     cells = f"{memory.n_cells} KV cells, {memory.n_slots} slots of up to {memory.n_ctx} tokens"
     table.add_row(cells, _size(memory.kv_bytes))
+    if memory.state_bytes:
+        states = f"recurrent states of {memory.n_slots} slots, {memory.n_checkpoints} checkpoints"
+        table.add_row(states, _size(memory.state_bytes))
+    table.add_row("buffers of a step", _size(memory.sizes.buffers))
     table.add_row("together, with the process itself", _size(memory.total_bytes))
     console.print(table)
 
@@ -95,8 +99,12 @@ def _memory_report(memory: MemoryNeeded) -> dict[str, int]:
         "n_slots": memory.n_slots,
         "n_ctx": memory.n_ctx,
         "weights_bytes": memory.weights_bytes,
-        "cell_bytes": round(memory.cell_bytes),
+        "cell_bytes": round(memory.sizes.cell),
         "kv_bytes": memory.kv_bytes,
+        "n_checkpoints": memory.n_checkpoints,
+        "row_bytes": memory.sizes.row,
+        "state_bytes": memory.state_bytes,
+        "buffer_bytes": memory.sizes.buffers,
         "total_bytes": memory.total_bytes,
     }
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from runtime.gguf import GGUFFile
 from server.commands.options import CommandError
 
-BYTES_PER_VALUE = {"f32": 4.0, "f16": 2.0, "q8_0": 34 / 32}
+if TYPE_CHECKING:
+    from runtime.sizes import ModelSizes
+
 # The interpreter with its libraries, compiled kernels, buffers of a step.
 BASE_BYTES = 200 * 10**6
 MAX_AUTO_CELLS = 32_768  # long contexts cost memory: they are had by asking
@@ -22,20 +25,50 @@ class MemoryNeeded:
     n_slots: int
     n_ctx: int  # most tokens of one sequence
     n_cells: int
-    cell_bytes: float  # of one token, in all layers
-    weights_bytes: int
+    n_checkpoints: int  # kept copies of recurrent state, of all slots together
+    sizes: ModelSizes
+
+    @property
+    def weights_bytes(self) -> int:
+        return self.sizes.weights
 
     @property
     def kv_bytes(self) -> int:
-        return round(self.n_cells * self.cell_bytes)
+        return round(self.n_cells * self.sizes.cell)
+
+    @property
+    def state_bytes(self) -> int:
+        """Recurrent state of the slots and of the checkpoints."""
+        return (self.n_slots + self.n_checkpoints) * self.sizes.row
 
     @property
     def total_bytes(self) -> int:
-        return self.weights_bytes + self.kv_bytes + BASE_BYTES
+        parts = (self.weights_bytes, self.kv_bytes, self.state_bytes, self.sizes.buffers)
+        return sum(parts) + BASE_BYTES
+
+    def describe(self) -> str:
+        """The parts in a line."""
+        parts = [f"{_mib(self.weights_bytes)} of weights"]
+        slots = f"{self.n_slots} slots of up to {self.n_ctx} tokens"
+        if self.kv_bytes:
+            parts.append(f"{_mib(self.kv_bytes)} for {self.n_cells} KV cells ({slots})")
+        if self.state_bytes:
+            states = f"{_mib(self.state_bytes)} for the states of {self.n_slots} slots"
+            parts.append(f"{states} and {self.n_checkpoints} checkpoints")
+        return f"{', '.join(parts)}, {_mib(self.total_bytes)} in all"
 
 
 def memory_needed(
-    file: GGUFFile, n_slots: int, n_ctx: int, n_cells: int, cache_type_k: str, cache_type_v: str
+    file: GGUFFile,
+    n_slots: int,
+    n_ctx: int,
+    n_cells: int,
+    cache_type_k: str,
+    cache_type_v: str,
+    *,
+    n_ubatch: int = 512,
+    isa: str = "auto",
+    checkpoints: Checkpoints | None = None,
 ) -> MemoryNeeded:
     """What ``n_slots`` sequences of ``n_ctx`` tokens need with ``n_cells`` KV cells in all.
 
@@ -50,26 +83,65 @@ def memory_needed(
     if not n_ctx:
         n_ctx = min(n_ctx_train, n_cells or MAX_AUTO_CELLS)
         n_cells = n_cells or min(n_slots * n_ctx, MAX_AUTO_CELLS)
+    sizes = _sizes(file, n_slots, n_ubatch, cache_type_k, cache_type_v, isa)
     return MemoryNeeded(
         n_slots=n_slots,
         n_ctx=n_ctx,
         n_cells=n_cells or n_slots * n_ctx,
-        cell_bytes=cell_bytes(file, cache_type_k, cache_type_v),
-        weights_bytes=sum(tensor.n_bytes for tensor in file.tensors.values()),
+        n_checkpoints=(checkpoints or Checkpoints()).of(n_slots, sizes.row),
+        sizes=sizes,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoints:
+    """How many states of recurrent layers are kept for reuse."""
+
+    per_slot: int = 8
+    max_bytes: int = 1 << 30  # of all together: a large model's state may take 150 MB
+
+    def of(self, n_slots: int, row_bytes: int) -> int:
+        """For all slots together; 0 for a model without state."""
+        return min(self.per_slot * n_slots, self.max_bytes // row_bytes) if row_bytes else 0
+
+
+def _sizes(
+    file: GGUFFile, n_slots: int, n_ubatch: int, cache_type_k: str, cache_type_v: str, isa: str
+) -> ModelSizes:
+    from kernels.cpu import detect_cpu
+    from kernels.ops.cells import CELL_TYPES
+    from runtime.model import ModelConfig
+    from runtime.sizes import model_sizes
+
+    for flag, name in (("--cache-type-k", cache_type_k), ("--cache-type-v", cache_type_v)):
+        if name not in CELL_TYPES:
+            raise CommandError(f"{flag} is one of {', '.join(CELL_TYPES)}")
+    try:
+        detect_cpu(isa)
+    except ValueError as error:
+        raise CommandError(str(error)) from error
+    config = ModelConfig(
+        n_slots=n_slots,
+        n_ubatch=n_ubatch,
+        cache_type_k=cache_type_k,
+        cache_type_v=cache_type_v,
+        isa=isa,
+    )
+    return model_sizes(file, config)
+
+
+def _mib(n_bytes: int) -> str:
+    return f"{n_bytes / 2**20:.0f} MiB"
 
 
 def check_fits(needed: MemoryNeeded, limit: int) -> None:
     """Raises CommandError, with what would fit, when more is needed than ``limit`` bytes."""
     if needed.total_bytes <= limit:
         return
-    message = (
-        f"this needs {needed.total_bytes / 2**20:.0f} MiB (weights"
-        f" {needed.weights_bytes / 2**20:.0f}, KV cells {needed.kv_bytes / 2**20:.0f}),"
-        f" the limit is {limit / 2**20:.0f} MiB"
-    )
+    message = f"this needs {needed.describe()}; the limit is {_mib(limit)}"
     n_left = limit - (needed.total_bytes - needed.kv_bytes)
-    n_ctx = int(n_left / needed.cell_bytes / needed.n_slots) if needed.cell_bytes else 0
+    cell = needed.sizes.cell
+    n_ctx = int(n_left / cell / needed.n_slots) if cell else 0
     if n_ctx >= 16:
         message += (
             f"; --ctx-size {n_ctx} would fit, or fewer slots than --parallel {needed.n_slots}"
@@ -99,15 +171,3 @@ def _cgroup_files() -> list[Path]:
             files.append(group / "memory.max")
             group = group.parent
     return files
-
-
-def cell_bytes(file: GGUFFile, cache_type_k: str, cache_type_v: str) -> float:
-    """Bytes that one token takes in the cells of all layers."""
-    from runtime.models.hparams import read_hparams
-
-    for flag, name in (("--cache-type-k", cache_type_k), ("--cache-type-v", cache_type_v)):
-        if name not in BYTES_PER_VALUE:
-            raise CommandError(f"{flag} is one of {', '.join(BYTES_PER_VALUE)}")
-    hp = read_hparams(file)
-    of_k, of_v = BYTES_PER_VALUE[cache_type_k], BYTES_PER_VALUE[cache_type_v]
-    return sum(hp.n_head_kv[: hp.n_layers]) * (hp.head_dim * of_k + hp.v_dim * of_v)

@@ -36,9 +36,17 @@ PANELS: dict[str, dict[str, Flag]] = {
         "threads": Flag("Threads of the team; 0: one per physical core.", ("-t",)),
         "batch_size": Flag("Upper bound of --ubatch-size, as in llama-server.", ("-b",)),
         "ubatch_size": Flag("Most tokens of one forward.", ("-ub",)),
+        "prompt_tokens_beside": Flag(
+            "Most prompt tokens of a forward while others generate: bounds their pauses;"
+            " 0: whatever fits."
+        ),
         "isa": Flag("Instruction set of the kernels."),
         "cache_type_k": Flag("Type of K cells.", ("-ctk",)),
         "cache_type_v": Flag("Type of V cells.", ("-ctv",)),
+        "ctx_checkpoints": Flag(
+            "States of recurrent layers kept for reuse, per slot; for models that have them."
+        ),
+        "checkpoint_memory": Flag("Most bytes of kept states, all slots together."),
         "mem_limit": Flag("Refuse to start above this many bytes; 0: the machine's memory."),
         "poison_freed": Flag("Debugging: fill freed memory with NaN."),
         "cache_dir": Flag("Downloads and compiled kernels; default: the user's cache folder."),

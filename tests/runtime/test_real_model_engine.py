@@ -34,9 +34,21 @@ N_SLOTS = 8
 SIZES = {"n_ctx": 1024, "n_slots": N_SLOTS, "n_ubatch": 48, "n_outputs": N_SLOTS}
 # One folder for each kind of memory and of layer; those of families that are not there wait.
 NAMES = (
-    "llama gemma3 qwen3moe qwen35 qwen3next mamba mamba2 jamba granitehybrid falcon-h1 nemotron_h"
-    " lfm2 rwkv6 rwkv7"
-).split()
+    "llama",
+    "gemma3",
+    "qwen3moe",
+    "qwen35",
+    "qwen3next",
+    "mamba",
+    "mamba2",
+    "jamba",
+    "granitehybrid",
+    "falcon-h1",
+    "nemotron_h",
+    "lfm2",
+    "rwkv6",
+    "rwkv7",
+)
 
 
 def _supported() -> list[str]:

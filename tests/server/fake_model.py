@@ -48,6 +48,9 @@ class ByteTokenizer:
     def decode(self, ids: Sequence[int], *, skip_special: bool = True) -> str:
         return bytes(i for i in ids if i < 256).decode("utf-8", "replace")
 
+    def is_control(self, token_id: int) -> bool:
+        return token_id >= 256
+
     def token_bytes(self, token_id: int, *, skip_special: bool = False) -> bytes:
         return bytes([token_id]) if token_id < 256 else b""
 

@@ -29,6 +29,7 @@ from tests.server.sockets import connect, eventually, hang_up, request_bytes
 
 N_SLOTS = 4
 N_CTX = 128
+MESSAGE = 61  # the token that begins a message
 
 
 class PieceTokenizer(ByteTokenizer):
@@ -41,6 +42,9 @@ class PieceTokenizer(ByteTokenizer):
     def encode(self, text, *, add_special=True, parse_special=False, max_tokens=None):
         return [byte % EOG for byte in text.encode()]
 
+    def is_control(self, token_id):
+        return token_id in (MESSAGE, EOG)
+
     def token_bytes(self, token_id, *, skip_special=False):
         return PIECES[token_id].encode()
 
@@ -52,7 +56,7 @@ def load(n_rows: int = 0) -> tuple[Loaded, FakeModel]:
     config = EngineConfig(N_SLOTS, N_CTX, max_queue=100, poison_freed=True)
     engine = Engine(model, tokenizer, config, new_detokenizer=FakeDetokenizer)
     info = ModelInfo("fake", N_CTX, N_CTX, N_SLOTS)
-    return Loaded(engine, tokenizer, None, info, 1), model
+    return Loaded(engine, tokenizer, None, info, 1, keeps_states=n_rows > 0), model
 
 
 @pytest.fixture(scope="module", params=[0, 7], ids=["attention", "hybrid"])
@@ -100,6 +104,19 @@ def test_a_prefix_is_reused_and_told(served):
     salted = ask(server, prompt, max_tokens=8, cache_salt="other")
     assert salted["usage"]["prompt_tokens_details"]["cached_tokens"] == 0
     assert salted["choices"] == cold["choices"]
+
+
+def test_a_beginning_that_others_share_is_reused_up_to_a_message(served):
+    """Of a recurrent model only where its state was kept: where a message begins."""
+    server, model = served
+    rng = random.Random(6)
+    shared = [token % MESSAGE for token in prompt_of(rng, 40)] + [MESSAGE]
+    for i in range(3):
+        prompt = shared + prompt_of(rng, 30)
+        answer = ask(server, prompt, max_tokens=4)
+        assert answer["choices"][0]["token_ids"] == expected(prompt, model, max_tokens=4)
+        n_cached = answer["usage"]["prompt_tokens_details"]["cached_tokens"]
+        assert n_cached >= 32 if i else n_cached == 0
 
 
 async def test_a_crowd_gets_what_each_would_get_alone(served):
@@ -176,6 +193,9 @@ def test_metrics_of_a_served_model(served):
     assert float(values["slotmux_step_seconds_count"]) >= 5
     assert float(values["slotmux_slots_free"]) == N_SLOTS
     assert 0 <= float(values["vllm:kv_cache_usage_perc"]) <= 1
+    assert float(values["vllm:request_decode_time_seconds_count"]) >= 1
+    assert float(values["slotmux_kernels_compiled_total"]) == 0
+    assert float(values["process_resident_memory_bytes"]) > 0
 
 
 def test_logits_that_are_no_numbers_end_one_request_only():
