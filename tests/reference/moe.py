@@ -25,7 +25,7 @@ def activate(name, gate, up):
     """act(gate) * up, or act(up) without a gate."""
     x = up if gate is None else gate
     y = {
-        "silu": lambda x: x / (1.0 + np.exp(-x)),
+        "silu": lambda x: 0.5 * x * (1.0 + np.tanh(0.5 * x)),
         "gelu": lambda x: 0.5 * x * (1.0 + np.tanh(0.7978845608028654 * (x + 0.044715 * x**3))),
         "relu2": lambda x: np.maximum(x, 0.0) ** 2,
     }[name](x)

@@ -9,9 +9,9 @@ from runtime.driver import run_pattern, whole
 from tests.runtime.isolation import assert_golden, assert_isolated, golden, loaded
 
 FAMILIES = ("qwen35", "qwen35moe", "qwen3next", "qwen3moe")
-# Types whose every tensor has kernels. Activations are rounded to 8 bits, as llama.cpp does: as
-# near to the dequantised model as llama.cpp's own kernels are, times three (see the folder).
-QUANTISED = ("Q8_0",)
+# Activations are rounded to 8 bits, as llama.cpp does: as near to the dequantised model as
+# llama.cpp's own kernels are, times three (see the folder).
+QUANTISED = ("Q8_0", "Q4_0", "Q2_K", "Q4_K_M", "Q6_K", "IQ4_XS")
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -41,6 +41,7 @@ def test_quantised_files(kind, kernel_cache_dir):
             assert np.linalg.norm(error) / np.linalg.norm(want) <= limits["tol_rel_l2_lcpp"]
 
 
-def test_quantised_alone_or_in_company_the_same_bits(kernel_cache_dir):
-    reference = golden("q-qwen35", QUANTISED[0])
+@pytest.mark.parametrize("kind", ["Q8_0", "Q4_K_M"])
+def test_quantised_alone_or_in_company_the_same_bits(kind, kernel_cache_dir):
+    reference = golden("q-qwen35", kind)
     assert_isolated(reference.path, kernel_cache_dir, reference.prompts)
