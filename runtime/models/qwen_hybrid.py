@@ -7,6 +7,7 @@ multi-token prediction behind the trunk's is not executed here.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 
 import numpy as np
@@ -20,6 +21,8 @@ from runtime.lowering.moe import MoeShape, moe
 from runtime.models.blocks import embedding, gated_ffn, head_norm, norm, project
 from runtime.models.hparams import MAX_HEADS, MAX_WIDTH, Hparams, rotation
 from runtime.models.qwen3moe import moe_shape
+
+log = logging.getLogger(__name__)
 
 
 def lower(b: Builder, hp: Hparams) -> Rows:
@@ -42,7 +45,8 @@ def lower(b: Builder, hp: Hparams) -> Rows:
         else:
             shared_experts(b, hp, blk, h, experts, x)
     for layer in range(hp.n_layers, n_blocks(hp)):
-        b.weights.skip(f"blk.{layer}.*")
+        skipped = b.weights.skip(f"blk.{layer}.*")
+        log.info("blk.%d predicts further tokens: its %d tensors are not used", layer, len(skipped))
     return x
 
 

@@ -10,6 +10,7 @@ from kernels.ops.delta_net import DELTA, SEGMENT, block_vectors, build_delta_net
 from kernels.ops.gated_norm import GATED_NORM, build_gated_norm
 from kernels.ops.quantize import QUANTIZE, build_quantize
 from kernels.team import aligned_zeros
+from tests.kernels.conftest import usable_isas
 from tests.kernels.recurrent import Bench, aligned, cut, float_rows
 from tests.reference.delta_net import delta_net, gated_norm
 
@@ -140,6 +141,16 @@ def test_segments_and_threads_do_not_matter(team_of):
     for out, state in results[1:]:
         assert np.array_equal(out, results[0][0])
         assert np.array_equal(state, results[0][1])
+
+
+def test_same_bits_on_every_instruction_set(team_of):
+    first, *others = (
+        Layer(team_of(isa), 64, [0, 1, 0]).run([(3, 0, 1), (0, 0, 17)]) for isa in usable_isas()
+    )
+    assert others
+    assert np.isfinite(first).all()
+    for other in others:
+        assert np.array_equal(first, other)
 
 
 def test_one_sequence_of_nan_does_not_reach_another(team):
