@@ -67,7 +67,9 @@ def find_models(folder: Path, patterns: list[str]) -> tuple[list[Path], list[str
         matches = [f for f in files if fnmatch(f.name.lower(), pattern.strip().lower())]
         if not matches:
             missing.append(pattern)
-        found += [f for f in matches if f not in found]
+        for match in matches:  # of copies in several folders the first
+            if match.name not in {f.name for f in found}:
+                found.append(match)
     return found, missing
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,8 @@ from typing import Any, Protocol
 from tests.bench.cases import Test
 
 TIMEOUT_S = 3600.0
+CELLS_A_SEQUENCE = 256  # llama.cpp rounds each sequence's context up to a multiple
+_REASON = re.compile(r"error|fail|assert|unknown|not supported", re.IGNORECASE)
 
 
 class ProgramError(Exception):
@@ -43,9 +46,15 @@ def run(command: list[str], timeout_s: float = TIMEOUT_S) -> str:
     except subprocess.TimeoutExpired:
         raise ProgramError(f"{name}: not done after {timeout_s:.0f} s") from None
     if done.returncode:
-        lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-        raise ProgramError(f"{name}: exit {done.returncode}: {' / '.join(lines[-3:])[-300:]}")
+        raise ProgramError(f"{name}: exit {done.returncode}: {complaint_of(done.stderr)}")
     return done.stdout
+
+
+def complaint_of(stderr: str) -> str:
+    """The lines that sound like the reason, else the last one; a backtrace may follow them."""
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    reasons = [line for line in lines if _REASON.search(line)]
+    return " / ".join(reasons[:2] or lines[-1:])[:300]
 
 
 class Slotmux:
@@ -112,7 +121,8 @@ class LlamaCpp:
     def _batched(self, model: Path, test: Test, n_threads: int) -> list[str]:
         """Each sequence begins with a prompt of its own; with none, a token to begin from."""
         n_prompt, n_gen = (test.n, 1) if test.kind == "pp" else (max(test.depth, 1), test.n)
-        n_ctx = test.n_parallel * (n_prompt + n_gen + 1)
+        n_cells = -(-(n_prompt + n_gen + 1) // CELLS_A_SEQUENCE) * CELLS_A_SEQUENCE
+        n_ctx = test.n_parallel * n_cells
         numbers = ("-npp", n_prompt, "-ntg", n_gen, "-npl", test.n_parallel, "-c", n_ctx)
         tool = str(self._folder / "llama-batched-bench")
         words = [str(word) for word in (*numbers, "-t", n_threads)]

@@ -1,0 +1,53 @@
+"""Seconds of each generation step of one sequence, as JSON: what busy.py asks of slotmux.
+
+python -m tests.bench.step_times MODEL --steps 256 --threads 2
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+from server.commands.loading import load_for_sequences
+from server.commands.measure import Lanes, Plan
+
+N_WARM = 8
+SPAN = 32  # steps of a sequence before the next begins, so that depth stays out of it
+
+
+def measure(model: Path, n_steps: int, n_threads: int) -> list[float]:
+    plan = Plan(n_prompt=0, n_gen=SPAN, depths=[0], parallels=[1], n_repeats=1)
+    loaded = load_for_sequences(model, plan.n_slots, plan.n_ctx, n_ubatch=16, n_threads=n_threads)
+    try:
+        lanes = Lanes(loaded, plan)
+        times: list[float] = []
+        while len(times) < n_steps + N_WARM:
+            lanes.begin(1)
+            times += [_step(lanes, i) for i in range(SPAN)]
+            lanes.end(1)
+        return times[N_WARM : N_WARM + n_steps]
+    finally:
+        loaded.close()
+
+
+def _step(lanes: Lanes, i: int) -> float:
+    start = time.perf_counter()
+    lanes.driver.feed([(0, [i * 7919 % lanes.model.n_vocab])], outputs="last")
+    return time.perf_counter() - start
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.step_times")
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--steps", type=int, default=256)
+    parser.add_argument("--threads", type=int, required=True)
+    options = parser.parse_args()
+    print(json.dumps({"seconds": measure(options.model, options.steps, options.threads)}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
