@@ -95,42 +95,64 @@ def _group(b: Builder, blk: str, x: Rows, shape: MoeShape) -> _Groups:
     """Choose each token's experts and sort the pairs by expert."""
     n_expert, n_used = shape.n_expert, shape.n_used
     assert 0 < n_used <= n_expert
-    router = b.weights.matrix(f"{blk}.ffn_gate_inp.weight", x.width, n_expert)
+    name = f"experts[{n_expert},{n_used}]"
+    n_pairs = b.buffers.n_rows * n_used
+    ids, place, weights = (
+        b.buffers.words(f"{name}:{part}", n_pairs) for part in ("ids", "place", "weights")
+    )
+    groups = _Groups(
+        Span(name),
+        place,
+        weights,
+        b.buffers.words(f"{name}:table", n_expert * GROUP_WORDS),
+        b.buffers.words(f"{name}:{blk}:counts", 2),
+        n_pairs + 7 * min(n_expert, n_pairs),
+    )
+    _route(b, blk, x, shape, ids, groups)
+    b.append(
+        "group",
+        build_group,
+        GROUP,
+        {
+            "ids": ids,
+            "n_used": n_used,
+            "n_expert": n_expert,
+            "place": place,
+            "starts": b.buffers.words(f"{name}:starts", n_expert + 1),
+            "table": groups.table,
+            "counts": groups.counts,
+        },
+        [groups.span],
+        [groups.span],
+    )
+    return groups
+
+
+def _route(
+    b: Builder, blk: str, x: Rows, shape: MoeShape, ids: NDArray[np.int64], groups: _Groups
+) -> None:
+    """Each token's experts into ``ids``, and their weights."""
+    router = b.weights.matrix(f"{blk}.ffn_gate_inp.weight", x.width, shape.n_expert)
     logits = b.linear(x, router, "router")
     bias = f"{blk}.exp_probs_b.bias"
-    n_pairs = b.buffers.n_rows * n_used
-    name = f"experts[{n_expert},{n_used}]"
-    span = Span(name)
-    ids = b.buffers.words(f"{name}:ids", n_pairs)
-    place = b.buffers.words(f"{name}:place", n_pairs)
-    weights = b.buffers.words(f"{name}:weights", n_pairs)
-    table = b.buffers.words(f"{name}:table", n_expert * GROUP_WORDS)
-    counts = b.buffers.words(f"{name}:{blk}:counts", 2)
-    chosen: dict[str, int | NDArray[np.int64]] = {
-        "ids": ids,
-        "n_used": n_used,
-        "n_expert": n_expert,
-    }
     b.append(
         f"route.{shape.scores}",
         lambda: build_route(shape.scores),
         ROUTE,
         {
-            **chosen,
             "logits": logits.address,
             "stride": logits.stride,
-            "bias": b.weights.vector(bias, n_expert) if b.weights.has(bias) else 0,
+            "n_expert": shape.n_expert,
+            "bias": b.weights.vector(bias, shape.n_expert) if b.weights.has(bias) else 0,
+            "n_used": shape.n_used,
             "renormalise": int(shape.renormalise),
             "scale": b.scalar(shape.scale),
-            "weights": weights,
+            "ids": ids,
+            "weights": groups.weights,
         },
         [logits.span],
-        [span],
+        [groups.span],
     )
-    starts = b.buffers.words(f"{name}:starts", n_expert + 1)
-    operands = {**chosen, "place": place, "starts": starts, "table": table, "counts": counts}
-    b.append("group", build_group, GROUP, operands, [span], [span])
-    return _Groups(span, place, weights, table, counts, n_pairs + 7 * min(n_expert, n_pairs))
 
 
 def _gather(
