@@ -1,6 +1,7 @@
 # slotmux: `make serve` and `make test` work on a fresh clone; `make help` lists the rest.
 #   PYTHON=python3.12   interpreter for the virtual environment (3.11 or newer)
-#   MODEL=file.gguf     model to serve or measure, default: SmolLM2-135M-Instruct
+#   MODEL=file.gguf     model to serve, default: SmolLM2-135M-Instruct
+#   MODELS=dir PEER=dir what `make bench` measures, and llama.cpp's tools to compare with
 #   ARGS='...'          further options for slotmux or pytest
 
 VENV := .venv
@@ -51,8 +52,10 @@ format: $(VENV)/.installed-dev ## apply formatting and safe lint fixes
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.installed ## measure prompt and generation speed
-	@exec $(BIN)/slotmux bench $(MODEL) $(ARGS)
+bench: $(VENV)/.installed ## speed of the models in MODELS=dir, beside the llama.cpp in PEER=dir
+	@[ -n "$(MODELS)" ] || $(BIN)/python -c "$$FETCH_DEFAULT_MODEL"
+	@exec $(BIN)/python -m tests.bench --models $(or $(MODELS),models) \
+		$(if $(PEER),--peer $(PEER)) $(ARGS)
 
 clean: ## remove the environment and all caches; models stay
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis .cache

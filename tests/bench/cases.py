@@ -30,7 +30,7 @@ _TYPE = re.compile(r"[.\-_]((?:UD-)?I?Q\d\w*|MXFP4\w*|NVFP4|TQ\d_0|B?F16|F32)$",
 
 
 @dataclass(frozen=True, slots=True)
-class Test:
+class SpeedTest:
     """A prompt (pp) or generation (tg) of ``n`` tokens by ``n_parallel`` sequences, each behind
     ``depth`` tokens."""
 
@@ -44,7 +44,7 @@ class Test:
         return f"{self.kind}{self.n}{parallel}" + (f"@{self.depth}" if self.depth else "")
 
 
-def parse_tests(text: str) -> list[Test]:
+def parse_tests(text: str) -> list[SpeedTest]:
     """ "pp512,tg128x8@4096": raises ValueError naming the part that is no test."""
     tests = []
     for part in text.split(","):
@@ -54,7 +54,7 @@ def parse_tests(text: str) -> list[Test]:
                 f"{part!r} is no test; tests look like pp512, tg128, tg64x8, tg64@4096"
             )
         kind, n, n_parallel, depth = found.groups()
-        tests.append(Test(kind, int(n), int(n_parallel or 1), int(depth or 0)))
+        tests.append(SpeedTest(kind, int(n), int(n_parallel or 1), int(depth or 0)))
     return tests
 
 

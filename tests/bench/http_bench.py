@@ -21,9 +21,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from server.commands.cores import n_usable_cores
-from tests.bench.cases import Test
+from tests.bench.cases import SpeedTest
 from tests.bench.programs import ProgramError, Slotmux, run
-from tests.bench.quiet import Quiet, Watch
+from tests.bench.quiet import MOST_SLOWDOWN, Quiet, Watch
 from tests.bench.report import rows
 
 HOST = "127.0.0.1"
@@ -60,17 +60,21 @@ def _await_ready(server: subprocess.Popen[bytes], port: int) -> None:
     while time.monotonic() < deadline:
         if server.poll() is not None:
             raise ProgramError(f"slotmux serve ended with {server.returncode}; try it by hand")
-        try:
-            connection = http.client.HTTPConnection(HOST, port, timeout=5)
-            connection.request("GET", "/health")
-            if connection.getresponse().status == 200:
-                return
-        except OSError:
-            pass  # it does not listen yet: the deadline speaks if it never does
-        finally:
-            connection.close()
+        if _is_ready(port):
+            return
         time.sleep(0.2)
     raise ProgramError(f"slotmux serve was not ready after {START_S:.0f} s")
+
+
+def _is_ready(port: int) -> bool:
+    connection = http.client.HTTPConnection(HOST, port, timeout=5)
+    try:
+        connection.request("GET", "/health")
+        return connection.getresponse().status == 200
+    except OSError:  # it does not listen yet
+        return False
+    finally:
+        connection.close()
 
 
 def measure_http(port: int, n_clients: int, n_gen: int) -> dict[str, float]:
@@ -113,7 +117,7 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=0)
     options = parser.parse_args()
     n_threads = options.threads or n_usable_cores()
-    test = Test("tg", options.n_gen, options.clients)
+    test = SpeedTest("tg", options.n_gen, options.clients)
     bench, http_runs = [], []
     try:
         with (
@@ -128,7 +132,7 @@ def main() -> int:
         print(f"http_bench: {error}", file=sys.stderr)
         return 1
     print(table(bench, http_runs, options.clients))
-    if watch.slowdown > 0.1:
+    if watch.slowdown > MOST_SLOWDOWN:
         print(f"\nthe machine was not quiet: {100 * watch.slowdown:.0f}% slower at one end")
     return 0
 

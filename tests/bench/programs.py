@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-from tests.bench.cases import Test
+from tests.bench.cases import SpeedTest
 
 TIMEOUT_S = 3600.0
 CELLS_A_SEQUENCE = 256  # llama.cpp rounds each sequence's context up to a multiple
@@ -26,7 +26,7 @@ class Program(Protocol):
 
     name: str
 
-    def measure(self, model: Path, test: Test, n_threads: int) -> float: ...
+    def measure(self, model: Path, test: SpeedTest, n_threads: int) -> float: ...
 
 
 def json_lines(text: str) -> Iterator[dict[str, Any]]:
@@ -63,7 +63,7 @@ class Slotmux:
     name = "slotmux"
     command = (sys.executable, "-m", "server.cli")
 
-    def measure(self, model: Path, test: Test, n_threads: int) -> float:
+    def measure(self, model: Path, test: SpeedTest, n_threads: int) -> float:
         is_prompt = test.kind == "pp"
         options = {
             "--n-prompt": test.n if is_prompt else 0,
@@ -77,7 +77,7 @@ class Slotmux:
         return self.read(run([*self.command, "bench", str(model), *words, "--json"]), test)
 
     @staticmethod
-    def read(text: str, test: Test) -> float:
+    def read(text: str, test: SpeedTest) -> float:
         for line in json_lines(text):
             place = (line["test"], line["n_parallel"], line["depth"])
             if place == (f"{test.kind}{test.n}", test.n_parallel, test.depth):
@@ -106,19 +106,19 @@ class LlamaCpp:
         said = next((line for line in lines if line.startswith("version")), "version unknown")
         return f"llama.cpp {said.removeprefix('version').lstrip(': ')}"
 
-    def measure(self, model: Path, test: Test, n_threads: int) -> float:
+    def measure(self, model: Path, test: SpeedTest, n_threads: int) -> float:
         if test.n_parallel == 1:
             return self.read(run(self._bench(model, test, n_threads)), test)
         return self.read_batched(run(self._batched(model, test, n_threads)), test)
 
-    def _bench(self, model: Path, test: Test, n_threads: int) -> list[str]:
+    def _bench(self, model: Path, test: SpeedTest, n_threads: int) -> list[str]:
         n_prompt, n_gen = (test.n, 0) if test.kind == "pp" else (0, test.n)
         numbers = ("-p", n_prompt, "-n", n_gen, "-d", test.depth, "-t", n_threads, "-r", 1)
         tool = str(self._folder / "llama-bench")
         words = [str(word) for word in numbers]
         return [tool, "-m", str(model), *words, "-o", "jsonl", *self._arguments]
 
-    def _batched(self, model: Path, test: Test, n_threads: int) -> list[str]:
+    def _batched(self, model: Path, test: SpeedTest, n_threads: int) -> list[str]:
         """Each sequence begins with a prompt of its own; with none, a token to begin from."""
         n_prompt, n_gen = (test.n, 1) if test.kind == "pp" else (max(test.depth, 1), test.n)
         n_cells = -(-(n_prompt + n_gen + 1) // CELLS_A_SEQUENCE) * CELLS_A_SEQUENCE
@@ -129,7 +129,7 @@ class LlamaCpp:
         return [tool, "-m", str(model), *words, "--output-format", "jsonl", *self._arguments]
 
     @staticmethod
-    def read(text: str, test: Test) -> float:
+    def read(text: str, test: SpeedTest) -> float:
         wanted = (test.n, 0) if test.kind == "pp" else (0, test.n)
         for line in json_lines(text):
             if (line["n_prompt"], line["n_gen"]) == wanted and line["n_depth"] == test.depth:
@@ -137,7 +137,7 @@ class LlamaCpp:
         raise ProgramError(f"llama-bench said nothing about {test}")
 
     @staticmethod
-    def read_batched(text: str, test: Test) -> float:
+    def read_batched(text: str, test: SpeedTest) -> float:
         for line in json_lines(text):
             if line.get("pl") == test.n_parallel:
                 return float(line["speed_pp" if test.kind == "pp" else "speed_tg"])

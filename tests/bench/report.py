@@ -20,6 +20,7 @@ HEADER = (
     "GOP/s",
     "% peak",
 )
+WORD_COLUMNS = ("", "ms", "model", "type", "test", "condition", "program")
 READ_ME = """\
 Tokens a second of all sequences together, medians over the rounds; *ratio* is the median of the
 rounds' own ratios (slotmux : llama.cpp, run one after the other), *range* its extremes. Generation
@@ -78,8 +79,8 @@ def _summary(run: Run) -> str:
 def _table(run: Run, has_peer: bool) -> str:
     peer_columns = {"llama.cpp tok/s", "ratio", "range", "its %"}
     kept = [i for i, name in enumerate(HEADER) if has_peer or name not in peer_columns]
-    rows = [HEADER, *(_line(run, cell) for cell in run.cells)]
-    return rows([tuple(row[i] for i in kept) for row in rows])
+    lines = [HEADER, *(_line(run, cell) for cell in run.cells)]
+    return rows([tuple(line[i] for i in kept) for line in lines])
 
 
 def _line(run: Run, cell: Cell) -> tuple[str, ...]:
@@ -118,8 +119,8 @@ def _notes(run: Run) -> str:
     return "\n".join(notes)
 
 
-def rows(rows: Iterable[tuple[str, ...]]) -> str:
+def rows(lines: Iterable[tuple[str, ...]]) -> str:
     """A Markdown table; the first row is its head, and columns of numbers stand to the right."""
-    head, *rest = rows
-    rule = ["---" if name in ("", "model", "type", "test", "condition") else "--:" for name in head]
+    head, *rest = lines
+    rule = ["---" if name in WORD_COLUMNS else "--:" for name in head]
     return "\n".join("| " + " | ".join(row) + " |" for row in (head, rule, *rest))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runtime.gguf import ModelFileError
-from tests.bench.cases import Test, split_name
+from tests.bench.cases import SpeedTest, split_name
 from tests.bench.programs import Program, ProgramError
 from tests.bench.quiet import Quiet, Watch
 from tests.bench.results import Cell, Run
@@ -21,7 +21,7 @@ class Plan:
     round is measured again."""
 
     models: list[Path]
-    tests: list[Test]
+    tests: list[SpeedTest]
     programs: list[Program]
     n_rounds: int
     n_retries: int
@@ -45,7 +45,7 @@ def run_suite(plan: Plan, run: Run, quiet: Quiet, save: Callable[[], None]) -> N
                 print(describe(cell), file=sys.stderr, flush=True)
 
 
-def new_cell(model: Path, test: Test, work: Work) -> Cell:
+def new_cell(model: Path, test: SpeedTest, work: Work) -> Cell:
     name, type_name = split_name(model)
     is_prompt = test.kind == "pp"
     n_bytes = 0.0 if is_prompt else work.bytes_per_second(test, 1.0)
@@ -61,7 +61,7 @@ def new_cell(model: Path, test: Test, work: Work) -> Cell:
     )
 
 
-def measure_cell(cell: Cell, plan: Plan, model: Path, test: Test, quiet: Quiet) -> None:
+def measure_cell(cell: Cell, plan: Plan, model: Path, test: SpeedTest, quiet: Quiet) -> None:
     """Fill the cell's samples. Who begins changes from round to round, against drift."""
     for i in range(plan.n_rounds):
         for attempt in range(plan.n_retries + 1):
@@ -76,7 +76,7 @@ def measure_cell(cell: Cell, plan: Plan, model: Path, test: Test, quiet: Quiet) 
 
 
 def _round(
-    cell: Cell, plan: Plan, model: Path, test: Test, *, is_reversed: bool
+    cell: Cell, plan: Plan, model: Path, test: SpeedTest, *, is_reversed: bool
 ) -> dict[str, float]:
     """Each program once; one that failed before is not asked again."""
     speeds = {}

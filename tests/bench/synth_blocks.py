@@ -98,7 +98,7 @@ def moe(p: FilePlan, blk: str, n_embd: int, experts: Experts, *, bias: bool = Fa
     if bias:
         p.vector(f"{blk}.exp_probs_b.bias", experts.n, -0.1, 0.1)
     if experts.n_shared_ff:
-        p.table(f"{blk}.ffn_gate_inp_shexp.weight", (n_embd,), -0.05, 0.05)
+        p.table(f"{blk}.ffn_gate_inp_shexp.weight", (1, n_embd), -0.05, 0.05)
         p.matrix(f"{blk}.ffn_gate_shexp.weight", experts.n_shared_ff, n_embd)
         p.matrix(f"{blk}.ffn_up_shexp.weight", experts.n_shared_ff, n_embd)
         p.matrix(f"{blk}.ffn_down_shexp.weight", n_embd, experts.n_shared_ff)

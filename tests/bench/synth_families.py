@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from itertools import count
 
 from tests.bench import synth_blocks as blocks
 from tests.bench.synth_blocks import Experts, Heads, Ssm
@@ -14,13 +13,14 @@ RMS_EPSILON = "attention.layer_norm_rms_epsilon"
 
 
 def _plan(
-    arch: str, n_embd: int, n_layers: int, n_ff: int | list[int], epsilon: str = RMS_EPSILON
+    arch: str, n_embd: int, n_layers: int, n_ff: int | list[int] | None, epsilon: str = RMS_EPSILON
 ) -> FilePlan:
     p = FilePlan(arch)
     p.key("context_length", N_CTX)
     p.key("embedding_length", n_embd)
     p.key("block_count", n_layers)
-    p.key("feed_forward_length", n_ff)
+    if n_ff is not None:
+        p.key("feed_forward_length", n_ff)
     p.key(epsilon, 1e-6)
     return p
 
@@ -75,7 +75,7 @@ def qwen35(
 def qwen35moe(
     n_embd: int, n_layers: int, heads: Heads, delta: Ssm, experts: Experts, n_vocab: int
 ) -> FilePlan:
-    p = _plan("qwen35moe", n_embd, n_layers + 1, 4 * n_embd)
+    p = _plan("qwen35moe", n_embd, n_layers + 1, None)
     _qwen35_keys(p, heads, delta)
     blocks.expert_keys(p, experts)
     blocks.trunk(p, n_embd, n_vocab)
@@ -257,7 +257,7 @@ def jamba(
     p.key("expert_count", experts.n)
     p.key("expert_used_count", experts.n_used)
     blocks.trunk(p, n_embd, n_vocab)
-    for i, blk in zip(count(), _layers(p, n_layers, n_embd), strict=False):
+    for i, blk in enumerate(_layers(p, n_layers, n_embd)):
         if i in attention:
             blocks.attention(p, blk, n_embd, heads)
         else:

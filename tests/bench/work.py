@@ -13,7 +13,7 @@ from math import prod
 from pathlib import Path
 
 from runtime.gguf import GGUFFile, open_gguf
-from tests.bench.cases import Test
+from tests.bench.cases import SpeedTest
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Work:
         own = cells + 2 * self.state_bytes
         return self.weight_bytes + self._experts(n_parallel) + n_parallel * own
 
-    def bytes_per_second(self, test: Test, tokens_per_second: float) -> float:
+    def bytes_per_second(self, test: SpeedTest, tokens_per_second: float) -> float:
         """What a generation at this speed reads: half of its tokens are behind it on average."""
         steps = tokens_per_second / test.n_parallel
         return steps * self.bytes_per_step(test.n_parallel, test.depth + test.n / 2)
