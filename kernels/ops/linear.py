@@ -16,7 +16,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from kernels import activations as act
-from kernels.address import F32, I32, I64, load_i64, pointer
+from kernels.address import F32, I32, I64, PTR, load_i64, pointer
 from kernels.cpu import Isa
 from kernels.dot import I8X64, dot4
 from kernels.formats import FORMATS, Format, SubBlock, float_vector
@@ -30,6 +30,7 @@ from kernels.team import T_N_THREADS, claim
 LINEAR = words("Linear", "w x out n_rows n_panels n_blocks x_stride out_stride accumulate")
 TILE_HEIGHTS = (1, 2, 4, 8)
 CHUNK_BYTES = 49152  # weights that a thread takes at a time when there are few tokens
+PREFETCH_BYTES = 2048  # how far ahead of the product weights are asked for
 TOKEN_BLOCK_BYTES = 393216  # activations that stay in a core's own cache
 
 
@@ -126,6 +127,20 @@ def _quantised_block(b: Any, isa: Isa, f: Format, block: Any, x: Any, accs: list
         add(b, isa, f, f.decoder.sub_block(b, isa, block, head, loop.index), at, accs)
 
 
+def _prefetch(b: Any, block: Any, n_bytes: int) -> None:
+    """Ask for the weights that come some blocks later.
+
+    With several rows the core is too busy to run far enough ahead by itself: measured on weights
+    that come from memory, 4 and 8 rows gain 20 to 40 %; one row gains nothing and goes without.
+    """
+    i32 = ir.IntType(32)
+    signature = ir.FunctionType(ir.VoidType(), [PTR, i32, i32, i32])
+    fn = cgutils.get_or_insert_function(b.module, signature, "llvm.prefetch.p0")
+    flags = [ir.Constant(i32, 0), ir.Constant(i32, 3), ir.Constant(i32, 1)]  # read, keep, data
+    for line in range(0, n_bytes, 64):
+        b.call(fn, [pointer(b, block, PREFETCH_BYTES + line), *flags])
+
+
 def make_tile(isa: Isa, f: Format, height: int) -> Any:
     """An intrinsic: one panel times ``height`` rows, (w, x, n_blocks, x_stride, out, out_stride,
     accumulate)."""
@@ -137,6 +152,8 @@ def make_tile(isa: Isa, f: Format, height: int) -> Any:
             accs = _zeros(b, height)
             with cgutils.for_range(b, n_blocks, intp=I64) as loop:
                 block = b.add(w, b.mul(loop.index, _const(f.block_bytes)))
+                if height > 1:
+                    _prefetch(b, block, f.block_bytes)
                 if f.is_quantised:
                     at = b.add(x, b.mul(loop.index, _const(activation_bytes(f))))
                     _quantised_block(b, isa, f, block, at, accs)
