@@ -1,12 +1,12 @@
 """Weight formats as panels of 16 output rows. Codes, scales and values are the file's: packing
 changes their places only."""
 
-from kernels.formats import floats, k_quants, legacy, tables, ternary
+from kernels.formats import floats, iq, k_quants, legacy, tables, ternary
 from kernels.formats.base import PANEL_ROWS, QUANT_BLOCK, Format, SubBlock
 from kernels.formats.floats import float_vector
 
 FORMATS = {
-    f.name: f for group in (legacy, k_quants, tables, ternary, floats) for f in group.FORMATS
+    f.name: f for group in (legacy, k_quants, tables, ternary, iq, floats) for f in group.FORMATS
 }
 
 __all__ = ["FORMATS", "PANEL_ROWS", "QUANT_BLOCK", "Format", "SubBlock", "float_vector"]
