@@ -271,6 +271,12 @@ class Team:
         self._programs.add(program)  # a thread that lags behind still walks through it
         self._lead(self._lead_args[0], program.address, self._lead_args[1])
 
+    @property
+    def progress(self) -> int:
+        """Differs after every op that the leading thread has come to. Any thread may ask."""
+        struct = self._structs[0]
+        return (int(struct[T_EPOCH]) << 16) + int(struct[T_OP_INDEX])
+
     def close(self) -> None:
         """End the other threads; programs may be freed afterwards."""
         if self._threads:

@@ -64,6 +64,11 @@ class Core:
         return bool(self._jobs)
 
     @property
+    def progress(self) -> int:
+        """Changes while a forward gets ahead. Any thread."""
+        return self._model.progress
+
+    @property
     def n_queued(self) -> int:
         """Requests of which no choice has been admitted yet. Any thread."""
         return sum(choice.is_new for choice in self.admission.waiting())

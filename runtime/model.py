@@ -155,6 +155,11 @@ class Model:
         self.team.run(self._program)
 
     @property
+    def progress(self) -> int:
+        """Changes while a forward gets ahead. Any thread."""
+        return self.team.progress
+
+    @property
     def n_compiled(self) -> int:
         """Kernels that had to be compiled; the others came from the cache."""
         return self._n_compiled_before + self.team.kernels.n_compiled

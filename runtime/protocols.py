@@ -77,6 +77,10 @@ class Model(Protocol):
         """[max_outputs, n_vocab]: row r belongs to token ``ubatch.out_tokens[r]``; overwritten by
         the next forward."""
 
+    @property
+    def progress(self) -> int:
+        """Changes while a forward gets ahead. Any thread."""
+
     def forward(self) -> None:
         """Compute everything the ubatch describes. Releases the GIL."""
 

@@ -36,6 +36,7 @@ def engine_stats(
         prompt=meter.prompt.snapshot(),
         generate=meter.generate.snapshot(),
         heartbeat_age_s=heartbeat_age_s,
+        progress=core.progress,
         max_step_s=meter.max_step_s,
         is_draining=is_draining,
     )

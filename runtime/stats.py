@@ -97,6 +97,7 @@ class EngineStats:
     prompt: HistogramStats
     generate: HistogramStats
     heartbeat_age_s: float
+    progress: int  # changes while a forward gets ahead
     max_step_s: float
     is_draining: bool
 

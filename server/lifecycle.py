@@ -19,13 +19,11 @@ import uvicorn
 
 from server.errors import engine_dead
 from server.logs import LOGGER, describe
-from server.state import Loaded, ServerState
+from server.state import Loaded, ServerState, Service
 
 EXIT_ENGINE_DIED = 70
 _ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _TICK_S = 0.25
-_MIN_HANG_S = 30.0
-_IDLE_BEAT_S = 2.0  # an idle engine shows a sign of life more often than this
 _log = logging.getLogger(LOGGER)
 
 
@@ -45,7 +43,10 @@ class Lifecycle(uvicorn.Server):
         self._loop = asyncio.get_running_loop()
         loader.start()
         self._spawn(self._watch_engine())
-        await self.serve(sockets=[listener])
+        try:
+            await self.serve(sockets=[listener])
+        finally:
+            faulthandler.cancel_dump_traceback_later()
         for task in self._tasks:
             task.cancel()
         service = self._state.service
@@ -90,7 +91,6 @@ class Lifecycle(uvicorn.Server):
     async def _watch_engine(self) -> None:
         """Ends the process when the engine's thread is dead or hangs: never a healthy-looking
         server that answers nobody."""
-        hung_s = 0.0
         while True:
             await asyncio.sleep(_TICK_S)
             service = self._state.service
@@ -103,12 +103,18 @@ class Lifecycle(uvicorn.Server):
                 await asyncio.sleep(_TICK_S)
                 self._end(EXIT_ENGINE_DIED)
                 return
-            # Counted in our own ticks: a machine that slept has not hung.
-            stats = engine.stats()
-            hung_s = hung_s + _TICK_S if stats.heartbeat_age_s > _IDLE_BEAT_S else 0.0
-            if hung_s > max(_MIN_HANG_S, 3 * stats.max_step_s):
-                faulthandler.dump_traceback(sys.stderr, all_threads=True)
-                os._exit(EXIT_ENGINE_DIED)
+            self._watch_for_hangs(service)
+
+    def _watch_for_hangs(self, service: Service) -> None:
+        """A kernel that never ends is seen here; a loop that is held up, by a thread of
+        faulthandler's that needs no GIL: it dumps the stacks and exits with 1."""
+        limit = self._state.settings.hang_timeout
+        faulthandler.dump_traceback_later(2 * limit, exit=True)
+        service.pulse.observe(asyncio.get_running_loop().time())
+        if service.pulse.stalled_s > limit:
+            _log.error("the engine hangs")
+            faulthandler.dump_traceback(sys.stderr, all_threads=True)
+            os._exit(EXIT_ENGINE_DIED)
 
     def _become_ready(self, loaded: Loaded) -> None:
         self._state.become_ready(loaded)

@@ -77,6 +77,11 @@ class _ServerCollector(Collector):
         yield from _llama_server(stats)
         yield from _vllm(stats)
         yield from _engine_gauges(stats)
+        yield _gauge(
+            "slotmux_engine_stalled_seconds",
+            "For how long nothing has moved in a busy engine.",
+            service.pulse.stalled_s,
+        )
         yield _counter(
             "slotmux_kernels_compiled",
             "Kernels that were not in the cache; constant once ready.",

@@ -81,6 +81,7 @@ class Settings(BaseSettings):
     request_timeout: _Seconds = 600.0
     write_timeout: _Seconds = 30.0
     sse_ping_interval: _Seconds = 30.0
+    hang_timeout: _Seconds = 30.0
     drain_timeout: float = Field(30.0, ge=0, le=86_400, allow_inf_nan=False)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 

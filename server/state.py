@@ -15,6 +15,7 @@ from server.admission import Admission
 from server.auth import ApiKeys
 from server.errors import engine_dead, model_loading, shutting_down
 from server.ports import EnginePort, TemplatePort, TokenizerPort
+from server.pulse import Pulse
 from server.settings import Settings
 
 _P = ParamSpec("_P")
@@ -70,6 +71,7 @@ class Service:
 
     loaded: Loaded
     admission: Admission
+    pulse: Pulse
 
 
 @dataclass(slots=True)
@@ -90,7 +92,7 @@ class ServerState:
     def become_ready(self, loaded: Loaded) -> None:
         """From now on requests are served. Call on the event loop, with the engine started."""
         admission = Admission(loaded.engine, asyncio.get_running_loop())
-        self.service = Service(loaded, admission)
+        self.service = Service(loaded, admission, Pulse(loaded.engine))
 
     def ready(self) -> Service:
         """The service. Raises ApiError 503 while loading, draining, or when the engine died."""

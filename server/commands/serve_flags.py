@@ -82,6 +82,9 @@ PANELS: dict[str, dict[str, Flag]] = {
         "request_timeout": Flag("Seconds for a whole request."),
         "write_timeout": Flag("Seconds a client may take to read what was sent."),
         "sse_ping_interval": Flag("Seconds of silence after which a stream gets a comment."),
+        "hang_timeout": Flag(
+            "Seconds in which no kernel ends, after which the process does (status 70)."
+        ),
         "drain_timeout": Flag("Seconds that running requests get after SIGTERM."),
         "log_level": Flag("Least severe log lines to write."),
     },

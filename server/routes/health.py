@@ -10,7 +10,7 @@ from server.errors import ApiError, json_response, unavailable
 from server.state import ServerState, state_of
 
 router = APIRouter()
-HEARTBEAT_LIMIT_S = 5.0
+STALL_LIMIT_S = 5.0
 
 
 @router.get("/livez", response_model=None)
@@ -34,15 +34,11 @@ async def health(request: Request) -> Response:
 
 
 def check_ready(state: ServerState) -> None:
-    """Raises ApiError 503 unless loaded, alive, in step and not draining."""
-    engine = state.ready().loaded.engine
-    stats = engine.stats()
-    # A step may rightly take long on a big model: compare with the longest one seen.
-    limit = max(HEARTBEAT_LIMIT_S, 3 * stats.max_step_s)
-    if stats.heartbeat_age_s > limit:
+    """Raises ApiError 503 unless loaded, alive, getting ahead and not draining."""
+    if state.ready().pulse.stalled_s > STALL_LIMIT_S:
         raise stalled()
 
 
 def stalled() -> ApiError:
-    """503: the engine thread has not finished a step for too long."""
+    """503: nothing has moved in the engine for too long."""
     return unavailable("The engine does not respond.", "engine_stalled", retry_after=5)

@@ -95,6 +95,7 @@ class FakeModel:
         self.nan_token = -1  # logits after this token are NaN
         self.before_forward = lambda: None
         self.n_forwards = 0
+        self.progress = 0
         self.n_tokens_computed = 0
         self.max_run = 0
 

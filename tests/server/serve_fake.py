@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import sys
+import threading
 import time
 
 from server.serve import run
@@ -17,14 +19,23 @@ def main() -> int:
     options = json.loads(sys.argv[1])
     engine = FakeEngine(**options.get("engine", {}))
 
+    def freeze() -> None:
+        """What a bug in compiled code looks like that keeps the GIL."""
+        ctypes.PyDLL(None).sleep(60)
+
+    def hang() -> None:
+        """What a kernel looks like that never ends."""
+        engine.heartbeat_age_s = 1e6
+
     def load() -> Loaded:
         time.sleep(options.get("load_s", 0.0))
         if "load_error" in options:
             raise ValueError(options["load_error"])
-        if "die_after_s" in options:
-            import threading
-
-            threading.Timer(options["die_after_s"], engine.die).start()
+        for name, happens in (("die", engine.die), ("hang", hang), ("freeze", freeze)):
+            if f"{name}_after_s" in options:
+                timer = threading.Timer(options[f"{name}_after_s"], happens)
+                timer.daemon = True
+                timer.start()
         return loaded_with(engine)
 
     engine.script = bytes(engine.script * options.get("repeat", 1))

@@ -16,6 +16,9 @@ from pathlib import Path
 
 import httpx
 
+from server.pulse import Pulse
+from tests.server.fake_engine import FakeEngine
+
 ROOT = Path(__file__).parents[2]
 SLOW = {"engine": {"step_s": 0.02}, "repeat": 3}  # 39 tokens, 0.8 s
 BODY = {"prompt": "x"}
@@ -70,7 +73,7 @@ def serving(**options) -> Iterator[Process]:
 
 
 def test_http_is_up_while_the_model_loads():
-    with serving(load_s=0.5) as process:
+    with serving(load_s=2.0) as process:
         process.wait_for("/livez", 200)
         for path in ("/health", "/readyz", "/v1/models", "/props"):
             answer = process.get(path)
@@ -165,3 +168,38 @@ def test_a_dead_engine_answers_everyone_and_ends_the_process():
         assert '"engine_dead"' in streamed.result(5).text
         assert process.exit_code(5) == 70
         assert '"exception":"RuntimeError"' in process.output()
+
+
+def test_a_kernel_that_never_ends_ends_the_process():
+    settings = {"hang_timeout": 0.6}
+    with serving(hang_after_s=1.0, settings=settings) as process:
+        process.wait_for("/readyz", 200)
+        assert process.exit_code(6) == 70
+        output = process.output()
+        assert '"event":"the engine hangs"' in output
+        assert "most recent call first" in output, "the stacks were to be dumped"
+
+
+def test_a_thread_that_keeps_the_interpreter_lock_ends_the_process():
+    settings = {"hang_timeout": 0.6}
+    with serving(freeze_after_s=1.0, settings=settings) as process:
+        process.wait_for("/readyz", 200)
+        assert process.exit_code(6) == 1
+        assert "most recent call first" in process.output()
+
+
+def test_a_long_step_that_gets_ahead_is_no_hang():
+    engine = FakeEngine(heartbeat_age_s=100.0)
+    pulse = Pulse(engine)
+    for now in range(100):
+        engine.progress += 1
+        pulse.observe(float(now))
+        assert pulse.stalled_s == 0
+    pulse.observe(99.5)
+    pulse.observe(100.0)
+    assert pulse.stalled_s == 1.0
+    pulse.observe(1000.0)  # the process was stopped meanwhile
+    assert pulse.stalled_s == 2.0
+    engine.heartbeat_age_s = 0.1
+    pulse.observe(1001.0)
+    assert pulse.stalled_s == 0
