@@ -4,6 +4,7 @@ template's own special tokens."""
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NoReturn
@@ -15,7 +16,7 @@ from runtime.gguf import Metadata
 from runtime.request import SlotmuxError
 from runtime.tokenizer import MARKS, Rendered, SpecialGuard, Tokenizer, choose_mark
 from server.builtin_templates import BY_NAME, CHATML
-from server.template_limits import Budget, LimitError
+from server.template_limits import PROBE_SECONDS, RENDER_SECONDS, Budget, LimitError
 from server.template_messages import Abilities, adapt, probe
 from server.template_sandbox import TemplateSandbox
 from server.user_text import Marker
@@ -86,7 +87,8 @@ class ChatTemplate:
             raise TemplateError(f"the chat template cannot be compiled: {error}") from error
         except (RecursionError, MemoryError):
             raise TemplateError("the chat template is nested too deeply") from None
-        self._abilities: Abilities = probe(self._probe)
+        deadline = time.monotonic() + PROBE_SECONDS
+        self._abilities: Abilities = probe(lambda messages: self._probe(messages, deadline))
 
     @classmethod
     def from_metadata(cls, metadata: Metadata, tokenizer: Tokenizer) -> ChatTemplate:
@@ -133,7 +135,8 @@ class ChatTemplate:
             "add_generation_prompt": add_generation_prompt,
         }
         n_input = sum(map(len, texts))
-        return Rendered(self._run(variables, Budget(n_input), marker), mark)
+        budget = Budget(n_input, time.monotonic() + RENDER_SECONDS)
+        return Rendered(self._run(variables, budget, marker), mark)
 
     def _run(self, variables: dict[str, Any], budget: Budget, marker: Marker) -> str:
         pieces: list[str] = []
@@ -174,12 +177,13 @@ class ChatTemplate:
             if name not in self._names:
                 raise TemplateError(f"this model's chat template has no variable {name}", param)
 
-    def _probe(self, messages: list[dict[str, Any]]) -> str | None:
+    def _probe(self, messages: list[dict[str, Any]], deadline: float) -> str | None:
         """What the template makes of ``messages``; None if it cannot."""
         variables: dict[str, Any] = {**self._tokens, "messages": messages, "tools": None}
         variables["add_generation_prompt"] = False
         try:
-            return self._run(variables, Budget(0), Marker(SpecialGuard(()), MARKS[0]))
+            marker = Marker(SpecialGuard(()), MARKS[0])
+            return self._run(variables, Budget(0, deadline), marker)
         except TemplateError:
             return None
 

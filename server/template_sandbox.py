@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from jinja2 import nodes, pass_context
-from jinja2.exceptions import SecurityError, TemplateSyntaxError
+from jinja2.exceptions import TemplateSyntaxError
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.runtime import Context, LoopContext, Macro, Undefined
@@ -22,7 +22,7 @@ from jinja2.utils import Namespace
 from jinja2.visitor import NodeTransformer
 
 from server.template_filters import FILTERS, charged
-from server.template_limits import Budget, LimitError, check_operands
+from server.template_limits import MAX_ITEMS, Budget, LimitError, check_operands
 from server.template_methods import METHODS, string_method
 from server.user_text import Marker
 
@@ -145,7 +145,8 @@ class TemplateSandbox(ImmutableSandboxedEnvironment):
 
     def _range(self, *bounds: int) -> range:
         found = range(*bounds)
-        self.budget.spend_items(len(found))
+        if len(found) > MAX_ITEMS:
+            raise LimitError("a range is too long")
         return found
 
     def _tick(self, value: Any) -> Any:
@@ -208,6 +209,3 @@ class _Instrument(NodeTransformer):
         made = nodes.Filter(value, name, [], [], None, None)
         made.set_lineno(like.lineno).set_environment(self._environment)
         return made
-
-
-__all__ = ["Budget", "LimitError", "SecurityError", "TemplateSandbox"]
