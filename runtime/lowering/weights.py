@@ -19,6 +19,21 @@ from kernels.operands import fill
 from kernels.ops.repack import REPACK, build_repack
 from kernels.team import Program, Team, aligned_zeros
 from runtime.gguf import GGUFFile, ModelFileError, TensorInfo, drop_pages
+from runtime.lowering.buffers import round_up
+
+
+ARENA_BYTES = 64 << 20
+HUGE_PAGE = 2 << 20
+
+
+def aligned_empty(n_bytes: int) -> NDArray[np.uint8]:
+    """Bytes that are not touched, at a huge page's border when there are that many.
+
+    NumPy asks for huge pages itself for arrays of 4 MiB and more.
+    """
+    alignment = HUGE_PAGE if n_bytes >= 2 * HUGE_PAGE else 64
+    raw = np.empty(n_bytes + alignment, np.uint8)
+    return raw[-raw.ctypes.data % alignment :][:n_bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +95,8 @@ class Weights:
         self._panels: dict[tuple[str, ...], Panels] = {}
         self._row_orders: dict[str, Sequence[int]] = {}
         self._step = np.zeros(1, np.int64)
+        self._n_file_bytes = sum(tensor.n_bytes for tensor in file.tensors.values())
+        self._arena: NDArray[np.uint8] = np.empty(0, np.uint8)
 
     def has(self, name: str) -> bool:
         """Whether the file has a tensor of this name."""
@@ -189,14 +206,22 @@ class Weights:
         self._repack_later(tensor, f, operands)
 
     def _memory(self, n_bytes: int) -> NDArray[np.uint8]:
-        raw = np.empty(n_bytes + 64, np.uint8)  # touched first by the threads that repack
-        memory = raw[-raw.ctypes.data % 64 :][:n_bytes]
-        self._keep.append(memory)
+        """Aligned memory, not touched yet: the threads that repack do that.
+
+        Cut from large pieces, which the system backs with huge pages: fewer address translations
+        on the way of a stream of weights, also across many small tensors.
+        """
+        n_padded = round_up(n_bytes, 64)
+        if n_padded > self._arena.nbytes:
+            size = max(n_padded, min(ARENA_BYTES, round_up(self._n_file_bytes, 64)))
+            self._arena = aligned_empty(size)
+            self._keep.append(self._arena)
+        memory, self._arena = self._arena[:n_bytes], self._arena[n_padded:]
         self.n_bytes += n_bytes
         return memory
 
     def _format(self, tensor: TensorInfo) -> Format:
-        f = FORMATS.get(tensor.type.name.lower())
+        f: Format | None = FORMATS.get(tensor.type.name.lower())
         if f is None:
             raise ModelFileError(
                 tensor.name, tensor.offset, f"tensor type {tensor.type.name} is not supported"
