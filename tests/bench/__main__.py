@@ -46,7 +46,11 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add(
         "--json", type=Path, metavar="FILE", help="all samples, and what --resume and --render read"
     )
-    add("--resume", action="store_true", help="keep what --json holds and measure the rest")
+    add(
+        "--resume",
+        action="store_true",
+        help="keep what --json holds, measure what is not there or failed",
+    )
     add("--render", action="store_true", help="measure nothing: write the table of --json")
     options = parser.parse_args(arguments)
     if (options.resume or options.render) and not options.json:
@@ -103,6 +107,7 @@ def prepare(options: argparse.Namespace) -> tuple[Plan, Run, Quiet]:
         raise ValueError(f"{complaint}; --noisy measures all the same")
     if options.resume and options.json.exists():
         run = Run.load(options.json)
+        run.cells = [cell for cell in run.cells if not cell.errors]  # what failed is tried again
         run.missing = missing
     else:
         limits = asdict(measure_roofline(n_threads))

@@ -93,10 +93,10 @@ def table(bench: list[float], http_runs: list[dict[str, float]], n_clients: int)
     for name, values in (("HTTP, all streams running", steady), ("HTTP, with prompts", total)):
         share = statistics.median(a / b for a, b in zip(values, bench, strict=True))
         lines.append((name, _number(values), f"{100 * share:.0f}"))
-    waits = [("ms", "p50", "p90", "p99")]
+    waits: list[tuple[str, ...]] = [("ms", "p50", "p90", "p99")]
     for name, key in (("first token", "ttft_ms"), ("between tokens", "itl_ms")):
-        values = [[answer[f"{key}_p{p}"] for answer in http_runs] for p in (50, 90, 99)]
-        waits.append((name, *map(_number, values)))
+        columns = ([answer[f"{key}_p{p}"] for answer in http_runs] for p in (50, 90, 99))
+        waits.append((name, *map(_number, columns)))
     return f"{rows(lines)}\n\n{rows(waits)}"
 
 

@@ -66,7 +66,7 @@ class Run:
         """Of the measured memory bandwidth; above 1 where caches hold a part of the weights."""
         if speed is None or not cell.bytes_per_token:
             return None
-        return speed * cell.bytes_per_token / self.limits["bytes_per_second"]
+        return speed * cell.bytes_per_token / float(self.limits["bytes_per_second"])
 
     def save(self, path: Path) -> None:
         """Replaces the file at once, so that an interrupted run leaves a whole one."""

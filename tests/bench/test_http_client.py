@@ -12,7 +12,7 @@ from tests.bench.http_client import Answer, read_answer, request_bytes, summariz
 
 
 def stream(*texts: str) -> bytes:
-    events = [{"choices": [{"text": text}]} for text in texts]
+    events: list[dict[str, object]] = [{"choices": [{"text": text}]} for text in texts]
     events += [{"choices": [], "usage": {"completion_tokens": len(texts)}}]
     lines = [f"data: {json.dumps(event)}\n\n" for event in events]
     return ("HTTP/1.1 200 OK\r\n\r\n" + "".join(lines) + "data: [DONE]\n\n").encode()

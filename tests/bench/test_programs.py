@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.bench.cases import SpeedTest, find_models, parse_tests, split_name
-from tests.bench.programs import LlamaCpp, ProgramError, Slotmux, complaint_of, run
+from tests.bench.programs import LlamaCpp, Program, ProgramError, Slotmux, complaint_of, run
 from tests.bench.quiet import Clock, Quiet, busy_seconds, others_share
+from tests.bench.results import Cell
 from tests.bench.suite import Plan, measure_cell, new_cell
 from tests.bench.work import Work
 
@@ -71,7 +73,7 @@ def test_answers_are_found_by_their_test() -> None:
 
 
 @pytest.mark.parametrize("read", [Slotmux.read, LlamaCpp.read, LlamaCpp.read_batched])
-def test_an_answer_to_another_test_is_none(read) -> None:
+def test_an_answer_to_another_test_is_none(read: Callable[[str, SpeedTest], float]) -> None:
     for text in ("", OURS if read is Slotmux.read else BENCH):
         with pytest.raises(ProgramError, match="said nothing about tg5"):
             read(text, SpeedTest("tg", 5))
@@ -116,9 +118,9 @@ class Recorder:
         return float(len(self._log))
 
 
-def measured(*, fails: bool = False):
+def measured(*, fails: bool = False) -> tuple[Cell, list[str]]:
     log: list[str] = []
-    programs = [Recorder("slotmux", log), Recorder("llama.cpp", log, fails=fails)]
+    programs: list[Program] = [Recorder("slotmux", log), Recorder("llama.cpp", log, fails=fails)]
     test = SpeedTest("tg", 4)
     plan = Plan([], [test], programs, n_rounds=3, n_retries=0, n_threads=1)
     cell = new_cell(Path("a.Q8_0.gguf"), test, Work(1000, 0, 0, 0, 2.0, (), 0))
