@@ -36,7 +36,8 @@ KernelSource = Callable[..., Any]  # (op: int64, step: int64, thread: int64) -> 
 
 
 @cache
-def _source_digest() -> str:
+def source_digest() -> str:
+    """Of every source of this package, as it was when first asked for."""
     digest = hashlib.sha256()
     for path in sorted(Path(__file__).parent.rglob("*.py")):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
@@ -111,7 +112,7 @@ class KernelCache:
 
         key = hashlib.sha256(
             "\0".join(
-                (_source_digest(), numba.__version__, llvmlite.__version__, sys.version,
+                (source_digest(), numba.__version__, llvmlite.__version__, sys.version,
                  self.cpu.name, self.cpu.features, self.cpu.isa)
             ).encode()
         ).hexdigest()  # fmt: skip

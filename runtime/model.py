@@ -20,6 +20,7 @@ from runtime.lowering.buffers import Buffers
 from runtime.lowering.builder import Builder
 from runtime.lowering.cells import KVCells
 from runtime.lowering.draws import append_draws
+from runtime.lowering.panel_cache import PanelCache
 from runtime.lowering.rows import StateRows
 from runtime.lowering.weights import Weights
 from runtime.models import family
@@ -48,6 +49,7 @@ class ModelConfig:
     isa: str = "auto"
     n_checkpoints: int = 0  # kept copies of recurrent state
     kernel_cache: Path | None = None  # directory of compiled kernels; None = keep none
+    panel_cache: Path | None = None  # directory of repacked weights; None = repack at every start
 
 
 def _resolved(config: ModelConfig, n_ctx_train: int) -> ModelConfig:
@@ -83,7 +85,8 @@ class Lowered:
             config.n_ubatch, config.n_slots, -(-self.n_ctx // BLOCK_CELLS), config.n_outputs
         )
         self.step = step_words(self.ubatch)
-        self.weights = Weights(file)
+        cache = PanelCache(config.panel_cache, file) if config.panel_cache else None
+        self.weights = Weights(file, cache)
         self.buffers = Buffers(config.n_ubatch)
         self.kv = KVCells(n_blocks, config.cache_type_k, config.cache_type_v)
         self.rows = StateRows(config.n_slots + config.n_checkpoints)

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -81,7 +81,8 @@ def precompile(
 
 
 def _child(path: Path, config: ModelConfig) -> subprocess.Popen[str]:
-    fields = asdict(config) | {"kernel_cache": str(config.kernel_cache)}
+    fields = asdict(replace(config, panel_cache=None))
+    fields["kernel_cache"] = str(config.kernel_cache)
     return subprocess.Popen(
         [sys.executable, "-m", "runtime.precompile", str(path), json.dumps(fields)],
         stdin=subprocess.PIPE,

@@ -51,6 +51,7 @@ class Settings(BaseSettings):
     isa: Literal["auto", "avx512vnni", "avxvnni", "avx2", "portable"] = "auto"
     cache_type_k: CacheType = "f16"
     cache_type_v: CacheType = "f16"
+    panel_cache: bool = False  # keep repacked weights on disk, for the next start
     n_predict: int = Field(-1, ge=-1)  # max_tokens of a request that names none; -1 = context
     chat_template_file: Path | None = None
     mem_limit: int = Field(0, ge=0)  # bytes; 0 = the machine's or the cgroup's

@@ -20,7 +20,7 @@ from kernels.ops.repack import REPACK, build_repack
 from kernels.team import Program, Team, aligned_zeros
 from runtime.gguf import GGUFFile, ModelFileError, TensorInfo, drop_pages
 from runtime.lowering.buffers import round_up
-
+from runtime.lowering.panel_cache import PanelCache
 
 ARENA_BYTES = 64 << 20
 HUGE_PAGE = 2 << 20
@@ -84,8 +84,11 @@ class Weights:
     Vectors are read at once. ``builds``: the kernels that ``load`` runs, by name.
     """
 
-    def __init__(self, file: GGUFFile) -> None:
+    def __init__(self, file: GGUFFile, cache: PanelCache | None = None) -> None:
         self.file = file
+        self._cache = cache
+        self._cached = cache.read() if cache is not None else None
+        self._pieces: list[NDArray[np.uint8]] = []
         self.n_bytes = 0
         self.builds: dict[str, Callable[[], Callable[..., None]]] = {}
         self._pending: list[tuple[TensorInfo, Callable[[Team], None]]] = []
@@ -212,12 +215,23 @@ class Weights:
         on the way of a stream of weights, also across many small tensors.
         """
         n_padded = round_up(n_bytes, 64)
+        if self._cached is not None:
+            begin = sum(round_up(piece.nbytes, 64) for piece in self._pieces)
+            memory = np.asarray(self._cached[begin : begin + n_bytes])
+            if memory.nbytes == n_bytes:
+                return self._piece(memory)
+            self._cached = None  # another layout under the same name: start again from the file
+            raise ModelFileError("panel cache", None, "holds less than the model needs; delete it")
         if n_padded > self._arena.nbytes:
             size = max(n_padded, min(ARENA_BYTES, round_up(self._n_file_bytes, 64)))
             self._arena = aligned_empty(size)
             self._keep.append(self._arena)
         memory, self._arena = self._arena[:n_bytes], self._arena[n_padded:]
-        self.n_bytes += n_bytes
+        return self._piece(memory)
+
+    def _piece(self, memory: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        self._pieces.append(memory)
+        self.n_bytes += memory.nbytes
         return memory
 
     def _format(self, tensor: TensorInfo) -> Format:
@@ -271,6 +285,10 @@ class Weights:
 
     def load(self, team: Team, progress: Callable[[float], None]) -> None:
         """Repack everything that was asked for; ``progress`` hears the share done so far."""
+        if self._cached is not None:
+            self._pending.clear()
+            progress(1.0)
+            return
         n_bytes = max(1, sum(tensor.n_bytes for tensor, _ in self._pending))
         n_done = 0
         for tensor, repack in self._pending:
@@ -278,6 +296,8 @@ class Weights:
             n_done += tensor.n_bytes
             progress(n_done / n_bytes)
         self._pending.clear()
+        if self._cache is not None:
+            self._cache.write(self._pieces)
 
     def skip(self, pattern: str) -> list[str]:
         """Mark tensors as deliberately unused; returns their names."""

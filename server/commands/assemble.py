@@ -58,7 +58,9 @@ def assemble(settings: Settings) -> Loaded:
         cache_type_v=settings.cache_type_v,
         isa=settings.isa,
         n_checkpoints=needed.n_checkpoints,
+        keep_panels=settings.panel_cache,
     )
+    _check_vocabulary(file, tokenizer, model.n_vocab)
     config = EngineConfig(
         n_slots=settings.parallel,
         n_ctx=needed.n_ctx,
@@ -125,3 +127,10 @@ def _print_budget(path: Path, needed: MemoryNeeded) -> None:
     Console(file=sys.stderr).print(
         f"{path.name}: {needed.describe()}", highlight=False, soft_wrap=True
     )
+
+
+def _check_vocabulary(file: GGUFFile, tokenizer: Tokenizer, n_rows: int) -> None:
+    """A token without a row in the embedding would be read from somebody else's memory."""
+    if tokenizer.n_vocab > n_rows:
+        reason = f"{tokenizer.n_vocab} tokens, but the embedding has {n_rows} rows"
+        file.metadata.refuse("tokenizer.ggml.tokens", reason)

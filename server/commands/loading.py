@@ -33,7 +33,9 @@ def locate(spec: str | None, settings: Settings | None = None) -> Path:
         return resolve_model(spec, progress, models_dir=models_dir, hub=hub)
 
 
-def load(path: Path, settings: Settings | None = None, **config: Any) -> Model:
+def load(
+    path: Path, settings: Settings | None = None, *, keep_panels: bool = False, **config: Any
+) -> Model:
     """Load a model file with a progress display; ``config`` are fields of ModelConfig. Raises
     a SlotmuxError for a file or a choice that cannot be used."""
     from kernels.cpu import detect_cpu
@@ -41,7 +43,8 @@ def load(path: Path, settings: Settings | None = None, **config: Any) -> Model:
 
     settings = settings or command_settings()
     cache_dir = settings.cache_dir or Path.home() / ".cache" / "slotmux"
-    wanted = ModelConfig(**config, kernel_cache=cache_dir / "kernels")
+    panels = cache_dir / "panels" if keep_panels else None
+    wanted = ModelConfig(**config, kernel_cache=cache_dir / "kernels", panel_cache=panels)
     try:
         detect_cpu(wanted.isa)
     except ValueError as error:

@@ -47,6 +47,9 @@ PANELS: dict[str, dict[str, Flag]] = {
             "States of recurrent layers kept for reuse, per slot; for models that have them."
         ),
         "checkpoint_memory": Flag("Most bytes of kept states, all slots together."),
+        "panel_cache": Flag(
+            "Keep repacked weights on disk (as large as the model): the next start maps them."
+        ),
         "mem_limit": Flag("Refuse to start above this many bytes; 0: the machine's memory."),
         "poison_freed": Flag("Debugging: fill freed memory with NaN."),
         "cache_dir": Flag("Downloads and compiled kernels; default: the user's cache folder."),

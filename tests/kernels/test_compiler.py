@@ -225,7 +225,7 @@ def test_an_entry_of_another_kernel_is_not_taken(filled, cpu):
 
 def test_the_key_is_all_that_shapes_the_code(filled, cpu, monkeypatch):
     assert not KernelCache(detect_cpu("auto"), filled).has("add")
-    monkeypatch.setattr(compiler, "_source_digest", lambda: "an edited kernel")
+    monkeypatch.setattr(compiler, "source_digest", lambda: "an edited kernel")
     assert not KernelCache(cpu, filled).has("add")
     monkeypatch.undo()
     monkeypatch.setattr("numba.__version__", "0.0")
@@ -240,7 +240,7 @@ from pathlib import Path
 warnings.simplefilter("error")
 sys.path.insert(0, {root!r})
 from tests.kernels.test_compiler import KernelCache, build_add, compiler, detect_cpu, result
-compiler._source_digest = lambda: "the same, whoever edits a kernel meanwhile"
+compiler.source_digest = lambda: "the same, whoever edits a kernel meanwhile"
 print("ready", flush=True)
 sys.stdin.readline()
 cache = KernelCache(detect_cpu("portable"), Path({directory!r}))
@@ -251,7 +251,7 @@ print(values, cache.n_compiled)
 
 def test_two_processes_start_at_once(tmp_path, cpu, monkeypatch):
     same = "the same, whoever edits a kernel meanwhile"
-    monkeypatch.setattr(compiler, "_source_digest", lambda: same)
+    monkeypatch.setattr(compiler, "source_digest", lambda: same)
     root = Path(__file__).resolve().parents[2]
     directory = tmp_path / "cache"
     code = STARTER.format(root=str(root), directory=str(directory))
