@@ -9,7 +9,7 @@ import math
 
 from runtime.lowering.buffers import Rows
 from runtime.lowering.builder import Builder
-from runtime.models.blocks import embedding, gated_ffn, norm, project, self_attention
+from runtime.models.blocks import embedding, gated_ffn, norm, self_attention
 from runtime.models.hparams import Hparams, rotation
 
 GLOBAL_EVERY = 6
@@ -34,9 +34,7 @@ def lower(b: Builder, hp: Hparams) -> Rows:
         add_normed(b, hp, x, y, f"{blk}.post_attention_norm.weight")
         h = norm(b, hp, x, f"{blk}.ffn_norm.weight")
         f = gated_ffn(b, h, blk, hp.n_ff[layer], "gelu")
-        y = b.linear(
-            f, b.weights.matrix(f"{blk}.ffn_down.weight", f.width, hp.n_embd), "block_out"
-        )
+        y = b.linear(f, b.weights.matrix(f"{blk}.ffn_down.weight", f.width, hp.n_embd), "block_out")
         add_normed(b, hp, x, y, f"{blk}.post_ffw_norm.weight")
     return x
 
