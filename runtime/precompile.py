@@ -19,12 +19,11 @@ import threading
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from kernels.compiler import KernelCache
-
-if TYPE_CHECKING:
-    from runtime.model import ModelConfig
+from kernels.cpu import detect_cpu
+from runtime.gguf import open_gguf
+from runtime.lowered import Lowered, ModelConfig
 
 log = logging.getLogger(__name__)
 # Kernels that take seconds are started first, so that the last child is not left with one.
@@ -94,10 +93,6 @@ def _child(path: Path, config: ModelConfig) -> subprocess.Popen[str]:
 
 
 def _main(path: str, fields: str) -> None:
-    from kernels.cpu import detect_cpu
-    from runtime.gguf import open_gguf
-    from runtime.model import Lowered, ModelConfig
-
     values = json.loads(fields)
     values["kernel_cache"] = Path(values["kernel_cache"])
     config = ModelConfig(**values)

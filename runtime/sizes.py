@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from kernels.compiler import KernelCache
 from kernels.cpu import detect_cpu
 from runtime.gguf import GGUFFile
-from runtime.model import Lowered, ModelConfig
+from runtime.lowered import Lowered, ModelConfig
 from runtime.ubatch import BLOCK_CELLS
 
 

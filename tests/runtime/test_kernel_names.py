@@ -1,11 +1,11 @@
-"""A kernel's name is its place in the cache: two kernels under one name would run one as the other."""
+"""A kernel's name is its place in the cache: two kernels must not share one."""
 
 import pytest
 
 from kernels.compiler import KernelCache
 from kernels.cpu import detect_cpu
 from runtime.gguf import open_gguf
-from runtime.model import Lowered, ModelConfig
+from runtime.lowered import Lowered, ModelConfig
 
 
 @pytest.fixture(scope="module")

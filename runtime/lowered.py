@@ -1,0 +1,124 @@
+"""A model file lowered: its ops, and places for its weights and memory. Nothing is loaded here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kernels.compiler import KernelCache
+from kernels.operands import STEP
+from kernels.ops.cells import CELL_TYPES
+from kernels.team import TEAM_KERNELS
+from runtime.gguf import GGUFFile
+from runtime.lowering.buffers import Buffers
+from runtime.lowering.builder import Builder
+from runtime.lowering.cells import KVCells
+from runtime.lowering.draws import append_draws
+from runtime.lowering.panel_cache import PanelCache
+from runtime.lowering.rows import StateRows
+from runtime.lowering.weights import Weights
+from runtime.models import family
+from runtime.models.hparams import read_hparams
+from runtime.request import InvalidRequestError
+from runtime.sampling import SamplingTable
+from runtime.ubatch import BLOCK_CELLS, Ubatch
+
+DEFAULT_N_CTX = 32768
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    """What the operator decides about a model; 0 and "auto" are resolved by load_model."""
+
+    n_threads: int = 0  # 0 = the CPUs that this process may use
+    n_ctx: int = 0  # cells of the unified KV cache; 0 = the trained context, at most 32768
+    n_slots: int = 1
+    n_ubatch: int = 512  # tokens computed in one forward
+    n_outputs: int = 0  # rows of logits in one forward; 0 = one a slot
+    cache_type_k: str = "f16"
+    cache_type_v: str = "f16"
+    isa: str = "auto"
+    n_checkpoints: int = 0  # kept copies of recurrent state
+    kernel_cache: Path | None = None  # directory of compiled kernels; None = keep none
+    panel_cache: Path | None = None  # directory of repacked weights; None = repack at every start
+
+
+def _resolved(config: ModelConfig, n_ctx_train: int) -> ModelConfig:
+    for name in ("n_threads", "n_ctx", "n_outputs", "n_checkpoints"):
+        if getattr(config, name) < 0:
+            raise InvalidRequestError(name, f"{name} must not be negative")
+    for name in ("n_slots", "n_ubatch"):
+        if not 1 <= getattr(config, name) <= 65536:
+            raise InvalidRequestError(name, f"{name} must be 1 to 65536")
+    for name in ("cache_type_k", "cache_type_v"):
+        if getattr(config, name) not in CELL_TYPES:
+            raise InvalidRequestError(name, f"{name} must be one of {', '.join(CELL_TYPES)}")
+    return replace(
+        config,
+        n_threads=config.n_threads or len(os.sched_getaffinity(0)),
+        n_ctx=config.n_ctx or min(n_ctx_train, DEFAULT_N_CTX),
+        n_outputs=config.n_outputs or config.n_slots,
+    )
+
+
+class Lowered:
+    """A file's ops, and places for its weights and memory; nothing compiled, nothing loaded.
+
+    Takes address space but hardly any memory.
+    """
+
+    def __init__(self, file: GGUFFile, config: ModelConfig, kernels: KernelCache) -> None:
+        self.hparams = hp = read_hparams(file)
+        self.config = config = _resolved(config, hp.n_ctx_train)
+        n_blocks = -(-config.n_ctx // BLOCK_CELLS)
+        self.n_ctx = min(n_blocks * BLOCK_CELLS, hp.n_ctx_train)  # of one sequence
+        self.ubatch = Ubatch(
+            config.n_ubatch, config.n_slots, -(-self.n_ctx // BLOCK_CELLS), config.n_outputs
+        )
+        self.step = step_words(self.ubatch)
+        cache = PanelCache(config.panel_cache, file) if config.panel_cache else None
+        self.weights = Weights(file, cache)
+        self.buffers = Buffers(config.n_ubatch)
+        self.kv = KVCells(n_blocks, config.cache_type_k, config.cache_type_v)
+        self.rows = StateRows(config.n_slots + config.n_checkpoints)
+        self.builder = Builder(
+            kernels,
+            config.n_threads,
+            self.weights,
+            self.buffers,
+            self.kv,
+            self.rows,
+            self.step,
+            self.n_ctx,
+            config.n_slots,
+        )
+        architecture = family(file)
+        x = architecture.lower(self.builder, hp)
+        logits = architecture.head(self.builder, hp, x, config.n_outputs)
+        self.weights.check_all_used()
+        memory = self.buffers.array(logits.buffer).view(np.float32)
+        rows = memory[: self.buffers.padded_rows(config.n_outputs) * logits.stride // 4]
+        self.logits: NDArray[np.float32] = rows.reshape(-1, logits.stride // 4)[:, : hp.n_vocab]
+        self.sampling = SamplingTable(config.n_slots, hp.n_vocab, self.n_ctx)
+        append_draws(self.builder, self.sampling, logits, self.logits)
+
+    @property
+    def builds(self) -> dict[str, Callable[[], Callable[..., None]]]:
+        """Every kernel that the model needs, by name."""
+        return {**TEAM_KERNELS, **self.weights.builds, **self.builder.builds}
+
+
+def step_words(ubatch: Ubatch) -> NDArray[np.int64]:
+    """The words of STEP, with the addresses of the ubatch's tables filled in."""
+    step = np.zeros(len(STEP._fields), np.int64)
+    for name in STEP._fields:
+        table = getattr(ubatch, name, None)
+        if isinstance(table, np.ndarray):
+            step[getattr(STEP, name) // 8] = table.ctypes.data
+    step[STEP.max_blocks // 8] = ubatch.block_tables.shape[1]
+    return step
