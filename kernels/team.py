@@ -10,7 +10,9 @@ resetting between runs and a thread left behind in an older run cannot claim fro
 
 from __future__ import annotations
 
+import os
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -231,10 +233,17 @@ TEAM_KERNELS = {
 class Team:
     """Threads that run programs together. ``run`` is called by one thread at a time.
 
-    ``scratch_bytes`` is each thread's own working memory, at the address in its struct.
+    ``scratch_bytes`` is each thread's own working memory, at the address in its struct. ``cpus``:
+    thread i is tied to cpus[i] (the calling thread, 0, is left alone); () ties none.
     """
 
-    def __init__(self, kernels: KernelCache, n_threads: int, scratch_bytes: int = 1 << 20) -> None:
+    def __init__(
+        self,
+        kernels: KernelCache,
+        n_threads: int,
+        scratch_bytes: int = 1 << 20,
+        cpus: Sequence[int] = (),
+    ) -> None:
         if n_threads < 1:
             raise ValueError(f"n_threads: {n_threads} is less than 1")
         self.kernels = kernels
@@ -252,10 +261,16 @@ class Team:
         self._lead = as_callable(kernels.address("team.lead", TEAM_KERNELS["team.lead"]), 3)
         self._stop = as_callable(kernels.address("team.stop", TEAM_KERNELS["team.stop"]), 3)
         follow = as_callable(kernels.address("team.follow", TEAM_KERNELS["team.follow"]), 3)
+
+        def start(tid: int, team: int, struct: int) -> None:
+            if cpus:
+                os.sched_setaffinity(0, {cpus[tid % len(cpus)]})
+            follow(team, struct, 0)
+
         self._threads = [
             threading.Thread(
-                target=follow,
-                args=(self._team.ctypes.data, int(struct.ctypes.data), 0),
+                target=start,
+                args=(tid, self._team.ctypes.data, int(struct.ctypes.data)),
                 name=f"slotmux-kernel-{tid}",
                 daemon=True,
             )

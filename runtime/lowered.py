@@ -44,6 +44,7 @@ class ModelConfig:
     cache_type_v: str = "f16"
     isa: str = "auto"
     n_checkpoints: int = 0  # kept copies of recurrent state
+    pin_threads: bool = False  # tie each kernel thread but the leading one to a CPU
     kernel_cache: Path | None = None  # directory of compiled kernels; None = keep none
     panel_cache: Path | None = None  # directory of repacked weights; None = repack at every start
 

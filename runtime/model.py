@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,7 +31,8 @@ class Model:
         self.kv, self.rows = lowered.kv, lowered.rows
         self._weights, self._buffers, self._step = lowered.weights, lowered.buffers, lowered.step
         self._n_compiled_before = n_compiled
-        self.team = Team(kernels, self.config.n_threads, SCRATCH_BYTES)
+        cpus = sorted(os.sched_getaffinity(0)) if self.config.pin_threads else []
+        self.team = Team(kernels, self.config.n_threads, SCRATCH_BYTES, cpus)
         try:
             self._weights.load(self.team, lambda done: progress("load", done))
             self.kv.touch()

@@ -57,6 +57,7 @@ def assemble(settings: Settings) -> Loaded:
         cache_type_k=settings.cache_type_k,
         cache_type_v=settings.cache_type_v,
         isa=settings.isa,
+        pin_threads=settings.pin_threads,
         n_checkpoints=needed.n_checkpoints,
         keep_panels=settings.panel_cache,
     )

@@ -47,6 +47,7 @@ PANELS: dict[str, dict[str, Flag]] = {
             "States of recurrent layers kept for reuse, per slot; for models that have them."
         ),
         "checkpoint_memory": Flag("Most bytes of kept states, all slots together."),
+        "pin_threads": Flag("Tie kernel threads to CPUs: for large machines that do nothing else."),
         "panel_cache": Flag(
             "Keep repacked weights on disk (as large as the model): the next start maps them."
         ),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,8 +11,10 @@ import numpy as np
 import pytest
 
 from kernels.address import atomic_add, load_i64
+from kernels.compiler import KernelCache
+from kernels.cpu import detect_cpu
 from kernels.operands import STEP, fill, words
-from kernels.team import Program, aligned_zeros, claim, make_team
+from kernels.team import Program, Team, aligned_zeros, claim, make_team
 
 COUNT = words("Count", "counters")
 N_OPS, MOST = 40, 64
@@ -62,3 +66,21 @@ def test_a_program_may_be_dropped_while_others_run(kernel_cache_dir: Path) -> No
         team.run(Program(team, step, [(address, fill(COUNT, counters=counters), -1)] * 5))
     team.close()
     assert (counters == 1500).all()
+
+
+def test_pinned_threads_run_where_they_were_tied(kernel_cache_dir):
+    """Every follower is on its CPU; the program's result is the same."""
+    cpus = sorted(os.sched_getaffinity(0))
+    team = Team(KernelCache(detect_cpu(), kernel_cache_dir), 3, cpus=cpus)
+    try:
+        deadline = time.monotonic() + 5.0
+        wanted = [{cpus[tid % len(cpus)]} for tid in (1, 2)]
+        while time.monotonic() < deadline:
+            found = [os.sched_getaffinity(thread.native_id) for thread in team._threads]
+            if found == wanted:
+                break
+            time.sleep(0.01)
+        assert found == wanted
+        assert os.sched_getaffinity(0) == set(cpus)
+    finally:
+        team.close()
