@@ -48,6 +48,7 @@ class Engine:
         self.config = config
         self.failure: BaseException | None = None
         self._n_vocab = model.n_vocab
+        self._check_sampling = model.sampling.check
         self._core = Core(model, config, tokenizer.eog_ids, new_detokenizer)
         self._inbox: deque[tuple[Request, I32, float]] = deque()
         self._aborts: deque[int] = deque()
@@ -82,6 +83,7 @@ class Engine:
         """
         try:
             prompt = check_request(request, self.config.n_slots, self.n_ctx, self._n_vocab)
+            self._check_sampling(request.sampling)
         except InvalidRequestError:
             self._core.meter.on_reject("invalid")
             raise

@@ -43,6 +43,9 @@ class RowStorage(Protocol):
 class SamplingTable(Protocol):
     """Each slot's sampling parameters, where the kernels read them."""
 
+    def check(self, params: SamplingParams) -> None:
+        """Raise InvalidRequestError for parameters that ``set`` would refuse. Any thread."""
+
     def set(
         self,
         slot: int,

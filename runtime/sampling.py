@@ -87,6 +87,13 @@ class SamplingTable:
         row["banned_ids"] = banned_ids.ctypes.data
         self._kept[slot] = (history, bias_ids, biases, banned_ids)
 
+    def check(self, params: SamplingParams) -> None:
+        """Raise InvalidRequestError, as ``set`` would, for what is out of range. Any thread."""
+        self._values(params)
+        self._ids("logit_bias", [i for i, _ in params.logit_bias])
+        for _, value in params.logit_bias:
+            _bias(value)
+
     def clear(self, slot: int) -> None:
         """Back to the plain distribution; nothing of the request is kept."""
         self.set(slot, SamplingParams(), self._no_history, frozenset(), 0)

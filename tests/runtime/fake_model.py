@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from runtime.request import SamplingParams
+from runtime.request import InvalidRequestError, SamplingParams
 from runtime.ubatch import BLOCK_CELLS, MAX_TOP_LOGPROBS, Ubatch
 
 POISON = -77
@@ -54,6 +54,10 @@ class FakeRows:
 class FakeSampling:
     def __init__(self):
         self.slots = {}
+
+    def check(self, params):
+        if params.top_k == 665:
+            raise InvalidRequestError("top_k", "refused by the fake")
 
     def set(self, slot, params, history, eog_ids, min_pos):
         if params.top_k == 666:

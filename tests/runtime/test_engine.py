@@ -333,4 +333,7 @@ def test_refused_requests_are_not_taken(make_engine):
     with pytest.raises(InvalidRequestError) as info:
         engine.submit(request_of([1] * 128)[0])
     assert info.value.code == "context_length_exceeded"
-    assert engine.stats().counters.rejected == {"invalid": 2}
+    with pytest.raises(InvalidRequestError) as info:
+        engine.submit(request_of([1], sampling=SamplingParams(top_k=665))[0])
+    assert info.value.field == "top_k"
+    assert engine.stats().counters.rejected == {"invalid": 3}

@@ -1,0 +1,58 @@
+"""A server around a tiny real model: real kernels, tokenizer, template, engine; poisoned memory."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from runtime.engine import Engine, EngineConfig
+from runtime.gguf import open_gguf
+from runtime.model import ModelConfig, load_model
+from runtime.tokenizer import Tokenizer
+from server.chat_template import ChatTemplate
+from server.state import Loaded, ModelInfo
+from tests.server.fake_model import RunningServer, running
+
+N_SLOTS = 4
+N_CTX = 256
+
+
+@contextlib.contextmanager
+def serving_model(
+    path: Path,
+    kernel_cache: Path,
+    *,
+    n_cells: int = 1024,
+    engine: dict[str, Any] | None = None,
+    **settings: Any,
+) -> Iterator[RunningServer]:
+    """``engine``: fields of EngineConfig. At the end nothing may be leaked."""
+    file = open_gguf(path)
+    tokenizer = Tokenizer.from_metadata(file.metadata)
+    model = load_model(
+        path,
+        ModelConfig(
+            n_threads=2, n_ctx=n_cells, n_slots=N_SLOTS, n_ubatch=64, n_checkpoints=4,
+            kernel_cache=kernel_cache,
+        ),
+    )  # fmt: skip
+    config = EngineConfig(N_SLOTS, N_CTX, poison_freed=True, **(engine or {}))
+    runs = Engine(model, tokenizer, config)
+    loaded = Loaded(
+        engine=runs,
+        tokenizer=tokenizer,
+        template=ChatTemplate.from_metadata(file.metadata, tokenizer),
+        info=ModelInfo("tiny", N_CTX, model.n_ctx_train, N_SLOTS),
+        n_max_token_bytes=tokenizer.max_token_bytes,
+        keeps_states=model.rows.n_rows > 0,
+        n_compiled=lambda: model.n_compiled,
+    )
+    try:
+        with running(loaded, **settings) as server:
+            yield server
+        assert runs.failure is None
+        runs._core.memory.check_integrity()
+    finally:
+        model.close()
