@@ -20,6 +20,7 @@ from numba import njit
 
 from kernels import simd
 from kernels.address import load_f32, load_i32, load_i64, store_f32, store_i64
+from kernels.claims import T_SCRATCH, claim
 from kernels.operands import STEP, words
 from kernels.ops.attention_fold import LOW, finish_row, fold_chunk, start_state
 from kernels.ops.attention_plan import (
@@ -31,7 +32,6 @@ from kernels.ops.attention_plan import (
 )
 from kernels.ops.attention_tiles import CELL_BYTES, CHUNK, build_tiles
 from kernels.ops.cells import CELLS, GROUP
-from kernels.team import T_SCRATCH, claim
 
 CHUNK_BLOCKS = CHUNK // CELLS
 # q: float32 rows of stride bytes; out: float32 rows of out_stride bytes [n_head * v_dim];

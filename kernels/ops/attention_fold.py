@@ -10,10 +10,10 @@ from numba import njit
 from kernels import simd
 from kernels.activations import quantize_row
 from kernels.address import load_f32, load_i32, load_i64, store_f32
+from kernels.claims import T_SCRATCH, claim
 from kernels.operands import STEP, words
 from kernels.ops.attention_plan import first_pos, seq_of, seq_tokens
 from kernels.ops.attention_tiles import CHUNK
-from kernels.team import T_SCRATCH, claim
 
 LOW = np.float32(-1e30)  # below every score; not infinite, so that differences stay finite
 # x: rows that attention wrote (or will be folded from partials); gate: rows whose sigmoid scales

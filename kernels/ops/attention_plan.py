@@ -12,9 +12,9 @@ import numpy as np
 from numba import njit
 
 from kernels.address import load_i32, load_i64, store_i32, store_i64
+from kernels.claims import claim
 from kernels.operands import STEP, words
 from kernels.ops.attention_tiles import CHUNK
-from kernels.team import claim
 
 TILE = 8  # query rows computed together; a row is one token's head
 GROUP_TILES = 4  # tiles of a prompt that share a chunk's K and V in cache

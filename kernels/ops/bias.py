@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from kernels import simd
 from kernels.address import load_f32, load_i64, store_f32
+from kernels.claims import claim
 from kernels.operands import words
-from kernels.team import claim
 
 # x: float32 rows of stride bytes; n: width; n_rows: address of their number; bias: float32 [n].
 ADD_BIAS = words("AddBias", "x stride n n_rows bias")

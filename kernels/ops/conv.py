@@ -18,10 +18,10 @@ from numba import njit
 from kernels import simd
 from kernels.activations import BLOCK_BYTES, quantize_block
 from kernels.address import load_i64
+from kernels.claims import claim
 from kernels.operands import STEP, words
 from kernels.ops.glu import silu
 from kernels.ops.state import locate_run
-from kernels.team import claim
 
 # x, factor (0: none), gate (0: none): float32 rows [n_tokens, n] of their strides, in bytes;
 # weight: float32 [K, n rounded up to 32], bias: float32 [n, padded] (0: none);

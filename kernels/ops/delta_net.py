@@ -24,10 +24,10 @@ from numba.extending import intrinsic
 
 from kernels import simd
 from kernels.address import F32, I64, load_f32, load_i32, load_i64, pointer, store_f32
+from kernels.claims import T_N_THREADS, T_SCRATCH, claim
 from kernels.operands import STEP, words
 from kernels.ops.state import locate_run
 from kernels.simd import F32X16, fma_ir, splat_ir
-from kernels.team import T_N_THREADS, T_SCRATCH, claim
 
 # q, k, v: float32 rows of stride bytes: n_k_heads, n_k_heads and n_heads heads of d; alpha, b:
 # float32 rows [n_tokens, n_heads] of gate_stride bytes; a, dt_bias: float32 [n_heads];

@@ -14,8 +14,8 @@ from numba import njit
 from kernels import simd
 from kernels.activations import BLOCK_BYTES, quantize_block
 from kernels.address import load_f32, load_i64
+from kernels.claims import claim
 from kernels.operands import words
-from kernels.team import claim
 
 # x, y, z: float32 rows of x_stride, y_stride, z_stride bytes (0: not used); v: float32 [n] (0: not
 # used); scalar: address of a float32 factor; n: width, buffers have room up to a multiple of 16;

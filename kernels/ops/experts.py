@@ -13,6 +13,7 @@ from numba import njit
 from kernels import simd
 from kernels.activations import BLOCK_BYTES, quantize_block
 from kernels.address import load_i32, load_i64
+from kernels.claims import T_N_THREADS, claim
 from kernels.cpu import Isa
 from kernels.formats import FORMATS
 from kernels.operands import STEP, words
@@ -25,7 +26,6 @@ from kernels.ops.linear import (
     make_tile,
 )
 from kernels.ops.moe import G_EXPERT, G_FIRST, G_N_ROWS, GROUP_WORDS
-from kernels.team import T_N_THREADS, claim
 
 # w: panels of the first expert, expert_bytes to the next one's; x: activation tiles (quantised)
 # or float32 rows of x_stride bytes, by place; out: float32 rows of out_stride bytes, by place,

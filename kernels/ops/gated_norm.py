@@ -10,10 +10,10 @@ from collections.abc import Callable
 from kernels import simd
 from kernels.activations import BLOCK_BYTES, quantize_block
 from kernels.address import load_f32, load_i64
+from kernels.claims import T_SCRATCH, claim
 from kernels.operands import STEP, words
 from kernels.ops.glu import silu
 from kernels.ops.norm import inverse_rms
-from kernels.team import T_SCRATCH, claim
 
 # x, z: float32 rows of x_stride, z_stride bytes: n_heads heads of d, a multiple of 16; weight:
 # float32 [d]; eps: address of a float32; out: float32 rows of out_stride bytes (0: none);

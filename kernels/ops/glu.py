@@ -14,8 +14,8 @@ from numba import njit
 from kernels import simd
 from kernels.activations import BLOCK_BYTES, quantize_block
 from kernels.address import load_i64
+from kernels.claims import claim
 from kernels.operands import words
-from kernels.team import claim
 
 # gate, up: float32 rows of stride bytes (gate 0: none); n: width; n_rows: address of the number
 # of rows; out: float32 rows of out_stride bytes (0: none); tiles: 8-bit activations (0: none).

@@ -17,12 +17,12 @@ from numba.extending import intrinsic
 
 from kernels import activations as act
 from kernels.address import F32, I32, I64, PTR, load_i64, pointer
+from kernels.claims import T_N_THREADS, claim
 from kernels.cpu import Isa
 from kernels.dot import I8X64, dot4
 from kernels.formats import FORMATS, Format, SubBlock, float_vector
 from kernels.operands import words
 from kernels.simd import F32X16, I32X16, const_ir, fma_ir, splat_ir
-from kernels.team import T_N_THREADS, claim
 
 # w: panels; x: activation tiles (quantised) or float32 rows of x_stride bytes; out: float32 rows
 # of out_stride bytes, as many as tokens rounded up to a tile. n_rows: address of the number of

@@ -15,12 +15,12 @@ from numba import njit
 from kernels import simd
 from kernels.activations import quantize_row
 from kernels.address import load_f32, load_i64, store_f32
+from kernels.claims import T_SCRATCH, claim
 from kernels.operands import STEP, words
 from kernels.ops.glu import silu
 from kernels.ops.norm import rms_norm_row
 from kernels.ops.ssm_scan import SEGMENT, TOKEN_BYTES, U, Y, make_scan
 from kernels.ops.state import locate_run
-from kernels.team import T_SCRATCH, claim
 
 # x: float32 rows [n_rows, n_head] of x_stride bytes; n_rows: address of their number; dt_bias, a:
 # float32 [n_head], padded; dt, decay: float32 rows [n_rows, n_head] of out_stride bytes, written

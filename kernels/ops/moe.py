@@ -26,8 +26,8 @@ from kernels.address import (
     store_i64,
 )
 from kernels.bits import bits_at_least, lowest_bit
+from kernels.claims import T_SCRATCH, claim
 from kernels.operands import STEP, words
-from kernels.team import T_SCRATCH, claim
 
 # logits: float32 rows [n_tokens, n_expert] of stride bytes; bias: float32 [n_expert] added for
 # the selection only (0: none); n_used: experts a token takes; renormalise: 1 divides the weights

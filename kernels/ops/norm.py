@@ -1,6 +1,6 @@
 """RMS norm of rows, with the result as float32, as 8-bit activations, or both.
 
-    y = x / sqrt(mean(x^2) + eps) * w                                   (Zhang & Sennrich 2019)
+y = x / sqrt(mean(x^2) + eps) * w                                   (Zhang & Sennrich 2019)
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from numba import njit
 from kernels import simd
 from kernels.activations import quantize_row
 from kernels.address import load_f32, load_i32, load_i64
+from kernels.claims import T_SCRATCH, claim
 from kernels.operands import words
-from kernels.team import T_SCRATCH, claim
 
 # x: float32 rows of x_stride bytes; index: int32 row numbers to take instead of 0, 1, ... (0:
 # none); n_rows: address of the number of rows; weight: float32 [n] (0: none); eps: address of

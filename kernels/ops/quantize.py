@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from kernels.activations import quantize_row
 from kernels.address import load_i64
+from kernels.claims import claim
 from kernels.operands import words
-from kernels.team import claim
 
 # x: float32 rows of stride bytes; n: width; n_rows: address of their number; tiles: where to.
 QUANTIZE = words("Quantize", "x stride n n_rows tiles")

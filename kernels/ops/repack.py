@@ -22,11 +22,11 @@ from kernels.address import (
     store_f32,
     store_i64,
 )
+from kernels.claims import T_SCRATCH, claim
 from kernels.cpu import Isa
 from kernels.formats import FORMATS, PANEL_ROWS, QUANT_BLOCK, Format, float_vector
 from kernels.operands import STEP, words
 from kernels.simd import const_ir
-from kernels.team import T_SCRATCH, claim
 
 # source: the file's rows, row_bytes apart; panels: where to; n_rows: rows of the source (a last
 # panel is filled up with zero weights); n_panels; n_blocks: panel blocks along the inputs.

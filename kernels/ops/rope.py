@@ -28,11 +28,11 @@ from kernels.address import (
     load_i64,
     store_f32,
 )
+from kernels.claims import claim
 from kernels.operands import STEP, words
 from kernels.ops.cells import CELLS, GROUP, build_store
 from kernels.ops.norm import rms_norm_row
 from kernels.simd import F32X16, f32x16
-from kernels.team import claim
 
 # frequency: float64 [n_pairs] (angle per position); magnitude: address of a float32 factor;
 # cos, sin: float32 [n_tokens, n_pairs] to fill.

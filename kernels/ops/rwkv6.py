@@ -16,12 +16,12 @@ from numba import njit
 
 from kernels import simd
 from kernels.address import load_f32, load_i64
+from kernels.claims import T_SCRATCH, claim
 from kernels.operands import STEP, words
 from kernels.ops.glu import silu
 from kernels.ops.layer_norm import layer_norm_row
 from kernels.ops.rwkv import emit_head, padded, splat_at
 from kernels.ops.state import locate_run
-from kernels.team import T_SCRATCH, claim
 
 # r, k, v, w (decay, 0 to 1), g (gate before its SiLU): float32 rows [n_tokens, n_heads * d] of
 # stride bytes; u: float32 [n_heads, d]; ln_weight, ln_bias: float32 [n_heads * d]; eps: address of

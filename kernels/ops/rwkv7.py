@@ -17,12 +17,12 @@ from numba import njit
 
 from kernels import simd
 from kernels.address import load_f32, load_i64
+from kernels.claims import T_SCRATCH, claim
 from kernels.operands import STEP, words
 from kernels.ops.layer_norm import layer_norm_row
 from kernels.ops.norm import load_row_vector
 from kernels.ops.rwkv import emit_head, padded, splat_at
 from kernels.ops.state import locate_run
-from kernels.team import T_SCRATCH, claim
 
 # r, k, v, w (decay, 0 to 1), a (learning rate, 0 to 1), g (gate): float32 rows [n_tokens,
 # n_heads * d] of stride bytes; k_k, k_a, r_k, ln_weight, ln_bias: float32 [n_heads * d]; eps:

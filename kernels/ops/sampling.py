@@ -14,6 +14,7 @@ from math import log
 import numpy as np
 
 from kernels.address import load_f32, load_f64, load_i32, load_i64, store_f32, store_i32
+from kernels.claims import T_TID, claim
 from kernels.operands import STEP, words
 from kernels.ops.cutoff import gather_largest
 from kernels.ops.edits import edit_row, needs_edits
@@ -34,7 +35,6 @@ from kernels.ops.logits import (
 )
 from kernels.ops.slots import SLOT, is_greedy, work_arrays
 from kernels.ops.truncation import is_truncated, list_candidates, looks_at_whole_row
-from kernels.team import T_TID, claim
 
 # logits: float32 rows of stride bytes; slots: a row of SLOT words for each slot; work: of each
 # thread, work_bytes apart, zeroed when allocated; masks: int64 [n_samples], for each draw the

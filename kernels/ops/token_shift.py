@@ -11,9 +11,9 @@ import numpy as np
 
 from kernels import simd
 from kernels.address import load_i64
+from kernels.claims import claim
 from kernels.operands import STEP, words
 from kernels.ops.state import locate_run
-from kernels.team import claim
 
 # x: float32 rows [n_tokens, n] of x_stride bytes; out: float32 rows of out_stride bytes, with
 # room up to a multiple of 16. State: float32 [n], the sequence's last x; zeros before the start.

@@ -7,8 +7,9 @@ import pytest
 
 from kernels import bits, simd
 from kernels.address import load_i64, store_i64
+from kernels.claims import claim
 from kernels.operands import fill, words
-from kernels.team import Program, claim
+from kernels.team import Program
 from tests.kernels.conftest import source_digest, usable_isas
 
 LANES = 16

@@ -7,8 +7,9 @@ import pytest
 
 from kernels import simd
 from kernels.address import load_i64
+from kernels.claims import claim
 from kernels.operands import fill, words
-from kernels.team import Program, claim, make_team
+from kernels.team import Program, make_team
 
 MAP = words("Map", "x n out")
 

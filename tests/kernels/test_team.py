@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from kernels.address import atomic_add, load_i64
+from kernels.claims import claim
 from kernels.compiler import KernelCache
 from kernels.cpu import detect_cpu
 from kernels.operands import STEP, fill, words
-from kernels.team import Program, Team, aligned_zeros, claim, make_team
+from kernels.team import Program, Team, aligned_zeros, make_team
 
 COUNT = words("Count", "counters")
 N_OPS, MOST = 40, 64

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from kernels.address import atomic_add, cpu_pause, load_acquire, load_i64, store_i64
+from kernels.claims import T_TID, claim
 from kernels.operands import fill, words
-from kernels.team import T_TID, Program, aligned_zeros, claim, make_team
+from kernels.team import Program, aligned_zeros, make_team
 from tests.kernels.conftest import source_digest
 
 # n: address of the number of chunks; source, target: int64 [n + 1]; done: a counter.
