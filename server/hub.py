@@ -13,7 +13,6 @@ from pathlib import Path
 
 from server.default_model import ensure_default_model
 from server.download import ModelSourceError, Progress, no_progress
-from server.fetch import RemoteFile, fetch
 from server.hub_choice import choose_files
 
 _SPEC = re.compile(
@@ -153,6 +152,8 @@ def _fetch_one(repo: str, name: str, snapshot: _Snapshot, progress: Progress, hu
         url = hf_hub_url(repo, name, revision=snapshot.commit, endpoint=hub.endpoint)
         meta = get_hf_file_metadata(url, token=hub.token)
     if meta.size is not None and meta.size <= _MAX_HTTP_BYTES:
+        from server.fetch import RemoteFile, fetch  # a local file is served without an HTTP client
+
         # huggingface_hub's downloader forgets a partial file when the process ends. Given the
         # whole blob, it only has to enter it in the cache.
         remote = RemoteFile(url, name, meta.size, snapshot.sha256[name], _headers(hub))

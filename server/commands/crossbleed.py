@@ -6,17 +6,19 @@ import asyncio
 import json
 import random
 import secrets
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import httpx
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from server.commands.options import CommandError, JsonOpt, argument, option
-from server.crossbleed.checks import CHECKS, CheckResult, Crowd
-from server.crossbleed.client import Client, ServerRefusedError
+
+if TYPE_CHECKING:
+    import httpx
+
+    from server.crossbleed.checks import CheckResult, Crowd
 
 MAX_SHOWN_FAILURES = 10
 
@@ -40,6 +42,12 @@ def crossbleed(
 
     Exit status 0: all passed, 1: a check failed, 2: the server could not be asked.
     """
+    # An HTTP client takes a while to import, which the other commands need not wait for.
+    import httpx
+
+    from server.crossbleed.checks import Crowd
+    from server.crossbleed.client import Client, ServerRefusedError
+
     seed = secrets.randbelow(2**31) if seed < 0 else seed
     http = httpx.AsyncClient(
         base_url=_api_url(url),
@@ -60,6 +68,8 @@ def crossbleed(
 
 async def run_checks(http: httpx.AsyncClient, crowd: Crowd) -> list[CheckResult]:
     """Probe the server, make all checks one after the other, close the client."""
+    from server.crossbleed.checks import CHECKS
+
     async with http:
         await crowd.client.probe()
         return [await check(crowd) for check in CHECKS.values()]
