@@ -116,7 +116,8 @@ class FakeEngine:
             n_blocks=32, n_blocks_free=30, n_blocks_cached=1, n_rows=0, n_rows_free=0,
             n_checkpoints=0, counters=Counters(n_steps=self._n_steps), step=_EMPTY, ttft=_EMPTY,
             itl=_EMPTY, e2e=_EMPTY, queue=_EMPTY, prompt=_EMPTY, generate=_EMPTY,
-            heartbeat_age_s=self.heartbeat_age_s, progress=self.progress, max_step_s=0.001, is_draining=False,
+            heartbeat_age_s=self.heartbeat_age_s, progress=self.progress,
+            max_step_s=0.001, is_draining=False,
         )  # fmt: skip
 
     def _run(self) -> None:
