@@ -26,7 +26,10 @@ from kernels.simd import I32X16, LANES, f32x16
 TILE_ROWS = 8
 BLOCK = 32  # inputs
 SMALLEST = np.float32(1e-36)  # blocks of nothing larger are zeros: 127 / x would overflow
-CODES, SCALE, SUM, OFFSET, HALF_OFFSETS, BLOCK_BYTES = 0, 256, 288, 320, 352, 416
+# A row's part of a block is 13 words of 4 bytes: 8 of codes, scale, sum, offset, two half offsets.
+# Word i of row m stands at 4 * (height * i + m), for tiles of ``height`` rows.
+SCALE, SUM, OFFSET, HALF_OFFSETS, N_WORDS = 8, 9, 10, 11, 13
+BLOCK_BYTES = 4 * N_WORDS * TILE_ROWS
 
 
 def tile_bytes(n_inputs: int) -> int:
@@ -61,19 +64,20 @@ def quantize_block(low, high, block, row):
         inverse = np.float32(127.0) / largest
     low = simd.round_even(low * simd.splat(inverse))
     high = simd.round_even(high * simd.splat(inverse))
-    _store_codes(block + CODES + 4 * row, low)
-    _store_codes(block + CODES + 128 + 4 * row, high)
+    block += 4 * row
+    _store_codes(block, low)
+    _store_codes(block + 128, high)
     first, second = simd.sum_lanes(low), simd.sum_lanes(high)
     total = first + second
     # An inf or a NaN, which codes cannot hold, makes the sum NaN (``largest`` may miss a NaN):
     # every product of this row says so.
     if total != total:
         scale = np.float32(np.nan)
-    store_f32(block + SCALE + 4 * row, scale)
-    store_f32(block + SUM + 4 * row, scale * total)
-    store_i32(block + OFFSET + 4 * row, np.int64(total) * -8)
-    store_i32(block + HALF_OFFSETS + 4 * row, np.int64(first) * -8)
-    store_i32(block + HALF_OFFSETS + 32 + 4 * row, np.int64(second) * -8)
+    store_f32(block + 32 * SCALE, scale)
+    store_f32(block + 32 * SUM, scale * total)
+    store_i32(block + 32 * OFFSET, np.int64(total) * -8)
+    store_i32(block + 32 * HALF_OFFSETS, np.int64(first) * -8)
+    store_i32(block + 32 * (HALF_OFFSETS + 1), np.int64(second) * -8)
 
 
 @njit(forceinline=True)
@@ -93,3 +97,17 @@ def copy_row(source, row, target, to_row, n_inputs):
     target += to_row // TILE_ROWS * n_blocks * BLOCK_BYTES + to_row % TILE_ROWS * 4
     for word in range(n_blocks * BLOCK_BYTES // 32):
         store_i32(target + 32 * word, load_i32(source + 32 * word))
+
+
+@njit
+def compact_tile(source, n_blocks, height, target):
+    """Copy the first ``height`` rows of a tile to a tile of that many rows.
+
+    A product of one row reads an eighth of a tile's bytes, but all of its cache lines: with 4096
+    inputs they fill more than an L1, and a stream of weights runs at three quarters of its speed.
+    """
+    for k in range(n_blocks):
+        for word in range(N_WORDS):
+            for row in range(height):
+                at = target + 4 * ((k * N_WORDS + word) * height + row)
+                store_i32(at, load_i32(source + k * BLOCK_BYTES + 32 * word + 4 * row))

@@ -8,16 +8,18 @@ tokens were grouped.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from llvmlite import ir
-from numba import types
+from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
 from kernels import activations as act
+from kernels.activations import compact_tile
 from kernels.address import F32, I32, I64, PTR, load_i64, pointer
-from kernels.claims import T_N_THREADS, claim
+from kernels.claims import T_N_THREADS, T_SCRATCH, claim
 from kernels.cpu import Isa
 from kernels.dot import I8X64, dot4
 from kernels.formats import FORMATS, Format, SubBlock, float_vector
@@ -44,9 +46,24 @@ def _splat_load(b: Any, base: Any, offset: int, scalar: Any, vector: Any) -> Any
     return splat_ir(b, value, vector)
 
 
-def activation_bytes(f: Format) -> int:
-    """Bytes of a tile of 8-bit activations that one panel block takes."""
-    return f.n_sub_blocks * act.BLOCK_BYTES
+def activation_bytes(f: Format, rows: int = act.TILE_ROWS) -> int:
+    """Bytes that one panel block takes of a tile of ``rows`` rows of 8-bit activations."""
+    return f.n_sub_blocks * 4 * act.N_WORDS * rows
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """What a product is compiled for: a format and instruction set, ``height`` rows computed
+    together, and the number of rows ``layout`` of the activation tiles that they stand in."""
+
+    isa: Isa
+    format: Format
+    height: int
+    layout: int
+
+    def word(self, b: Any, x: Any, word: int, row: int, scalar: Any, vector: Any) -> Any:
+        """A word of a row's activations in all lanes."""
+        return _splat_load(b, x, 4 * (self.layout * word + row), scalar, vector)
 
 
 def _zeros(b: Any, height: int) -> list[Any]:
@@ -66,84 +83,86 @@ def _finish(b: Any, accs: list[Any], out: Any, out_stride: Any, accumulate: Any)
                 b.store(b.load(acc), target).align = 4
 
 
-def _dot_part(b: Any, isa: Isa, f: Format, codes: Any, x: Any, part: int, height: int) -> Any:
+def _dot_part(b: Any, t: Tile, codes: Any, x: Any, part: int) -> Any:
     """Integer sums of one part (a whole or half sub-block) for each row."""
-    sums = [ir.Constant(I32X16, None)] * height
+    f, rows = t.format, range(t.height)
+    sums = [ir.Constant(I32X16, None)] * t.height
     if f.offset:  # the stored words are -8 * sum
         shift = ir.Constant(I32X16, [abs(f.offset.bit_length() - 4)] * 16)
         move = b.shl if f.offset >= 8 else b.ashr
-        at = act.OFFSET if f.n_parts == 1 else act.HALF_OFFSETS + 32 * part
-        sums = [move(_splat_load(b, x, at + 4 * m, I32, I32X16), shift) for m in range(height)]
+        word = act.OFFSET if f.n_parts == 1 else act.HALF_OFFSETS + part
+        sums = [move(t.word(b, x, word, m, I32, I32X16), shift) for m in rows]
     n_groups = 8 // f.n_parts
     for j in range(part * n_groups, (part + 1) * n_groups):
         vector = next(codes)
-        for m in range(height):
-            acts = b.bitcast(_splat_load(b, x, act.CODES + 32 * j + 4 * m, I32, I32X16), I8X64)
-            sums[m] = dot4(b, isa, sums[m], vector, acts, small=f.max_code < 128)
+        for m in rows:
+            acts = b.bitcast(t.word(b, x, j, m, I32, I32X16), I8X64)
+            sums[m] = dot4(b, t.isa, sums[m], vector, acts, small=f.max_code < 128)
     return [b.sitofp(value, F32X16) for value in sums]
 
 
-def _add_whole(b: Any, isa: Isa, f: Format, sub: SubBlock, x: Any, accs: list[Any]) -> None:
+def _add_whole(b: Any, t: Tile, sub: SubBlock, x: Any, accs: list[Any]) -> None:
     """Add a sub-block with one scale a row to ``accs`` (one vector of 16 outputs a row)."""
-    sums = _dot_part(b, isa, f, sub.codes, x, 0, len(accs))
+    sums = _dot_part(b, t, sub.codes, x, 0)
     scale, minimum = sub.scales()
     for m, acc in enumerate(accs):
-        row_scale = _splat_load(b, x, act.SCALE + 4 * m, F32, F32X16)
+        row_scale = t.word(b, x, act.SCALE, m, F32, F32X16)
         value = fma_ir(b, sums[m], b.fmul(scale[0], row_scale), b.load(acc))
         if minimum:
-            row_sum = _splat_load(b, x, act.SUM + 4 * m, F32, F32X16)
-            value = fma_ir(b, minimum[0], row_sum, value)
+            value = fma_ir(b, minimum[0], t.word(b, x, act.SUM, m, F32, F32X16), value)
         b.store(value, acc)
 
 
-def _add_halves(b: Any, isa: Isa, f: Format, sub: SubBlock, x: Any, accs: list[Any]) -> None:
+def _add_halves(b: Any, t: Tile, sub: SubBlock, x: Any, accs: list[Any]) -> None:
     """The same for a sub-block with two scales a row."""
-    height = len(accs)
-    first = _dot_part(b, isa, f, sub.codes, x, 0, height)
+    first = _dot_part(b, t, sub.codes, x, 0)
     scales, minima = sub.scales()
     values = [b.fmul(scales[0], value) for value in first]
-    second = _dot_part(b, isa, f, sub.codes, x, 1, height)
+    second = _dot_part(b, t, sub.codes, x, 1)
     values = [fma_ir(b, scales[1], s, v) for s, v in zip(second, values, strict=True)]
     for part, minimum in enumerate(minima):
         eighth = b.fmul(minimum, const_ir(-0.125))  # the stored words are -8 * sum
-        for m in range(height):
-            at = act.HALF_OFFSETS + 32 * part + 4 * m
-            total = b.sitofp(_splat_load(b, x, at, I32, I32X16), F32X16)
+        for m in range(t.height):
+            total = b.sitofp(t.word(b, x, act.HALF_OFFSETS + part, m, I32, I32X16), F32X16)
             values[m] = fma_ir(b, eighth, total, values[m])
     for m, acc in enumerate(accs):
-        row_scale = _splat_load(b, x, act.SCALE + 4 * m, F32, F32X16)
+        row_scale = t.word(b, x, act.SCALE, m, F32, F32X16)
         b.store(fma_ir(b, values[m], row_scale, b.load(acc)), acc)
 
 
-def _quantised_block(b: Any, isa: Isa, f: Format, block: Any, x: Any, accs: list[Any]) -> None:
+def _quantised_block(b: Any, t: Tile, block: Any, x: Any, accs: list[Any]) -> None:
     """Add a panel block, sub-block after sub-block."""
+    f = t.format
     add = _add_whole if f.n_parts == 1 else _add_halves
     head = f.decoder.head(b, block)
     if f.n_sub_blocks == 1:
-        add(b, isa, f, f.decoder.sub_block(b, isa, block, head, _const(0)), x, accs)
+        add(b, t, f.decoder.sub_block(b, t.isa, block, head, _const(0)), x, accs)
         return
+    share = -(-f.block_bytes // f.n_sub_blocks)
     with cgutils.for_range(b, _const(f.n_sub_blocks), intp=I64) as loop:
-        at = b.add(x, b.mul(loop.index, _const(act.BLOCK_BYTES)))
-        add(b, isa, f, f.decoder.sub_block(b, isa, block, head, loop.index), at, accs)
+        _prefetch(b, b.add(block, b.mul(loop.index, _const(share))), share)
+        at = b.add(x, b.mul(loop.index, _const(4 * act.N_WORDS * t.layout)))
+        add(b, t, f.decoder.sub_block(b, t.isa, block, head, loop.index), at, accs)
 
 
-def _prefetch(b: Any, block: Any, n_bytes: int) -> None:
-    """Ask for the weights that come some blocks later.
+def _prefetch(b: Any, at: Any, n_bytes: int) -> None:
+    """Ask for the weights that come ``PREFETCH_BYTES`` after those at ``at``.
 
-    With several rows the core is too busy to run far enough ahead by itself: measured on weights
-    that come from memory, 4 and 8 rows gain 20 to 40 %; one row gains nothing and goes without.
+    Measured on weights that come from memory, two threads: 36 -> 50 GB/s at one row (Q4_0), and
+    20 to 40 % at 4 and 8 rows, where the core is too busy to run far enough ahead by itself.
     """
     i32 = ir.IntType(32)
     signature = ir.FunctionType(ir.VoidType(), [PTR, i32, i32, i32])
     fn = cgutils.get_or_insert_function(b.module, signature, "llvm.prefetch.p0")
     flags = [ir.Constant(i32, 0), ir.Constant(i32, 3), ir.Constant(i32, 1)]  # read, keep, data
     for line in range(0, n_bytes, 64):
-        b.call(fn, [pointer(b, block, PREFETCH_BYTES + line), *flags])
+        b.call(fn, [pointer(b, at, PREFETCH_BYTES + line), *flags])
 
 
-def make_tile(isa: Isa, f: Format, height: int) -> Any:
+def make_tile(isa: Isa, f: Format, height: int, layout: int = act.TILE_ROWS) -> Any:
     """An intrinsic: one panel times ``height`` rows, (w, x, n_blocks, x_stride, out, out_stride,
-    accumulate)."""
+    accumulate). Quantised: x is a tile of ``layout`` rows."""
+    t = Tile(isa, f, height, layout)
 
     @intrinsic
     def tile(ctx, w, x, n_blocks, x_stride, out, out_stride, accumulate):  # type: ignore[no-untyped-def]
@@ -152,11 +171,11 @@ def make_tile(isa: Isa, f: Format, height: int) -> Any:
             accs = _zeros(b, height)
             with cgutils.for_range(b, n_blocks, intp=I64) as loop:
                 block = b.add(w, b.mul(loop.index, _const(f.block_bytes)))
-                if height > 1:
+                if f.n_sub_blocks == 1:
                     _prefetch(b, block, f.block_bytes)
                 if f.is_quantised:
-                    at = b.add(x, b.mul(loop.index, _const(activation_bytes(f))))
-                    _quantised_block(b, isa, f, block, at, accs)
+                    at = b.add(x, b.mul(loop.index, _const(activation_bytes(f, layout))))
+                    _quantised_block(b, t, block, at, accs)
                 else:
                     weights = float_vector(b, f, block)
                     at = b.add(x, b.mul(loop.index, _const(4)))
@@ -175,13 +194,25 @@ def make_tile(isa: Isa, f: Format, height: int) -> Any:
 def build_linear(isa: Isa, format_name: str) -> Callable[..., None]:
     """The kernel for one weight format."""
     f = FORMATS[format_name]
-    tile1, tile2, tile4, tile8 = (make_tile(isa, f, h) for h in TILE_HEIGHTS)
+    tile1, tile2, tile4, tile8 = (make_tile(isa, f, h, h) for h in TILE_HEIGHTS)
     block_bytes = f.block_bytes
     # Bytes between tiles of 8 rows: activation tiles, or 8 float rows (x_stride each).
-    quantised, x_bytes = f.is_quantised, activation_bytes(f)
+    quantised, x_bytes, n_sub_blocks = f.is_quantised, activation_bytes(f), f.n_sub_blocks
+
+    @njit
+    def product(height, w, x, n_blocks, x_stride, out, out_stride, accumulate):
+        if height == 8:
+            tile8(w, x, n_blocks, x_stride, out, out_stride, accumulate)
+        elif height == 4:
+            tile4(w, x, n_blocks, x_stride, out, out_stride, accumulate)
+        elif height == 2:
+            tile2(w, x, n_blocks, x_stride, out, out_stride, accumulate)
+        else:
+            tile1(w, x, n_blocks, x_stride, out, out_stride, accumulate)
 
     def linear(op, step, thread):  # type: ignore[no-untyped-def]
         n_rows = load_i64(load_i64(op + LINEAR.n_rows))
+        height = tile_height(n_rows)
         n_panels, n_blocks = load_i64(op + LINEAR.n_panels), load_i64(op + LINEAR.n_blocks)
         x_stride, out_stride = load_i64(op + LINEAR.x_stride), load_i64(op + LINEAR.out_stride)
         accumulate = load_i64(op + LINEAR.accumulate)
@@ -194,23 +225,29 @@ def build_linear(isa: Isa, format_name: str) -> Callable[..., None]:
         n_groups = (n_panels + per_chunk - 1) // per_chunk
         n_chunks = n_groups * ((n_tiles + block_tiles - 1) // max(1, block_tiles))
         chunk = claim(thread, n_chunks)
+        x = load_i64(op + LINEAR.x)
+        if quantised and height < 8 and chunk >= 0:
+            scratch = load_i64(thread + 8 * T_SCRATCH)
+            compact_tile(x, n_blocks * n_sub_blocks, height, scratch)
+            x = scratch
         while chunk >= 0:
-            w, x, out = load_i64(op + LINEAR.w), load_i64(op + LINEAR.x), load_i64(op + LINEAR.out)
+            w, out = load_i64(op + LINEAR.w), load_i64(op + LINEAR.out)
             first_panel = chunk % n_groups * per_chunk
             first_tile = chunk // n_groups * block_tiles
             for panel in range(first_panel, min(first_panel + per_chunk, n_panels)):
                 at = w + panel * panel_stride
                 for t in range(first_tile, min(first_tile + block_tiles, n_tiles)):
                     x_t, out_t = x + t * tile_stride, out + panel * 64 + 8 * t * out_stride
-                    left = n_rows - 8 * t
-                    if left > 4:
-                        tile8(at, x_t, n_blocks, x_stride, out_t, out_stride, accumulate)
-                    elif left > 2:
-                        tile4(at, x_t, n_blocks, x_stride, out_t, out_stride, accumulate)
-                    elif left == 2:
-                        tile2(at, x_t, n_blocks, x_stride, out_t, out_stride, accumulate)
-                    else:
-                        tile1(at, x_t, n_blocks, x_stride, out_t, out_stride, accumulate)
+                    product(height, at, x_t, n_blocks, x_stride, out_t, out_stride, accumulate)
             chunk = claim(thread, n_chunks)
 
     return linear
+
+
+@njit
+def tile_height(n_rows):
+    """Rows computed together: a power of two up to 8; rows behind the last are computed and
+    never read (buffers have room for whole tiles)."""
+    if n_rows > 4:
+        return 8
+    return 4 if n_rows > 2 else n_rows
