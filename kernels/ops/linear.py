@@ -140,7 +140,8 @@ def _quantised_block(b: Any, t: Tile, block: Any, x: Any, accs: list[Any]) -> No
         return
     share = -(-f.block_bytes // f.n_sub_blocks)
     with cgutils.for_range(b, _const(f.n_sub_blocks), intp=I64) as loop:
-        _prefetch(b, b.add(block, b.mul(loop.index, _const(share))), share)
+        if t.height > 1:
+            _prefetch(b, b.add(block, b.mul(loop.index, _const(share))), share)
         at = b.add(x, b.mul(loop.index, _const(4 * act.N_WORDS * t.layout)))
         add(b, t, f.decoder.sub_block(b, t.isa, block, head, loop.index), at, accs)
 
@@ -148,8 +149,9 @@ def _quantised_block(b: Any, t: Tile, block: Any, x: Any, accs: list[Any]) -> No
 def _prefetch(b: Any, at: Any, n_bytes: int) -> None:
     """Ask for the weights that come ``PREFETCH_BYTES`` after those at ``at``.
 
-    Measured on weights that come from memory, two threads: 36 -> 50 GB/s at one row (Q4_0), and
-    20 to 40 % at 4 and 8 rows, where the core is too busy to run far enough ahead by itself.
+    Only with several rows, where the core is too busy to run far enough ahead by itself: 4 and 8
+    rows gain 20 to 40 % on weights that come from memory. One row does better without: 10 % on
+    whole models, although a single large matrix streams faster with it.
     """
     i32 = ir.IntType(32)
     signature = ir.FunctionType(ir.VoidType(), [PTR, i32, i32, i32])
@@ -171,7 +173,7 @@ def make_tile(isa: Isa, f: Format, height: int, layout: int = act.TILE_ROWS) -> 
             accs = _zeros(b, height)
             with cgutils.for_range(b, n_blocks, intp=I64) as loop:
                 block = b.add(w, b.mul(loop.index, _const(f.block_bytes)))
-                if f.n_sub_blocks == 1:
+                if f.n_sub_blocks == 1 and height > 1:
                     _prefetch(b, block, f.block_bytes)
                 if f.is_quantised:
                     at = b.add(x, b.mul(loop.index, _const(activation_bytes(f, layout))))
