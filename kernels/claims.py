@@ -33,6 +33,8 @@ MAX_CHUNKS = COUNT_MASK
 AGREED = 8  # offset in an op's first line, behind the count of finished chunks: its chunks in all
 # Rounds of pause before a waiting thread sleeps: about 20 us, more than a chunk takes.
 SPIN_ROUNDS = 600
+# Between two runs, about 130 us: longer than the engine takes from one step to the next.
+IDLE_ROUNDS = 4000
 
 # A thread's own struct, in int64 words.
 T_TID, T_N_THREADS, T_EPOCH, T_HELD, T_N_DONE, T_OP_INDEX, T_SYNC, T_TOTALS, T_TEAM, T_SCRATCH = (
@@ -184,7 +186,7 @@ def follow(team, thread, unused):
     while load_acquire(team + TEAM_STOP) == 0:
         epoch = load_acquire(team + TEAM_EPOCH)
         if epoch == last or epoch & 1:
-            if rounds < SPIN_ROUNDS:
+            if rounds < IDLE_ROUNDS:
                 rounds += 1
                 cpu_pause()
                 continue
