@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit
 
 from kernels import simd
-from kernels.activations import BLOCK_BYTES, quantize_block
+from kernels.activations import BLOCK_BYTES, TILE_ROWS, quantize_block
 from kernels.address import load_i64
 from kernels.claims import claim
 from kernels.operands import words
@@ -21,7 +21,7 @@ from kernels.operands import words
 # of rows; out: float32 rows of out_stride bytes (0: none); tiles: 8-bit activations (0: none).
 GLU = words("Glu", "gate up stride n n_rows out out_stride tiles")
 ACTIVATIONS = ("silu", "gelu", "relu2")
-SEGMENT = 512  # inputs of a row that a chunk covers
+SEGMENT = 256  # inputs of a tile of rows that a chunk covers
 
 
 @njit(forceinline=True)
@@ -49,7 +49,10 @@ def relu2(x):
 
 
 def build_glu(activation: str) -> Callable[..., None]:
-    """The kernel for one activation; a chunk is a segment of a row."""
+    """The kernel for one activation; a chunk is a segment of a tile of rows.
+
+    All rows of a tile share cache lines of its 8-bit form, so one thread writes them all.
+    """
     act = {"silu": silu, "gelu": gelu, "relu2": relu2}[activation]
 
     @njit(forceinline=True)
@@ -58,34 +61,39 @@ def build_glu(activation: str) -> Callable[..., None]:
             return act(simd.load(up))
         return act(simd.load(gate)) * simd.load(up)
 
+    @njit
+    def segment_of_row(op, row, first, end):
+        n, offset = load_i64(op + GLU.n), row * load_i64(op + GLU.stride)
+        gate, up = load_i64(op + GLU.gate), load_i64(op + GLU.up) + offset
+        out, tiles = load_i64(op + GLU.out), load_i64(op + GLU.tiles)
+        if gate != 0:
+            gate += offset
+        tile = tiles + row // TILE_ROWS * (n // 32) * BLOCK_BYTES
+        for i in range(first, end, 32):
+            step_gate = gate + 4 * i if gate != 0 else np.int64(0)
+            low = combine(step_gate, up + 4 * i)
+            high = low
+            if i + 16 < n:
+                next_gate = step_gate + 64 if gate != 0 else np.int64(0)
+                high = combine(next_gate, up + 4 * i + 64)
+            if out != 0:
+                at = out + row * load_i64(op + GLU.out_stride) + 4 * i
+                simd.store(at, low)
+                if i + 16 < n:
+                    simd.store(at + 64, high)
+            if tiles != 0:
+                quantize_block(low, high, tile + i // 32 * BLOCK_BYTES, row % TILE_ROWS)
+
     def glu(op, step, thread):  # type: ignore[no-untyped-def]
         n_rows = load_i64(load_i64(op + GLU.n_rows))
         n = load_i64(op + GLU.n)
         n_segments = (n + SEGMENT - 1) // SEGMENT
-        n_chunks = n_rows * n_segments
+        n_chunks = (n_rows + TILE_ROWS - 1) // TILE_ROWS * n_segments
         chunk = claim(thread, n_chunks)
         while chunk >= 0:
-            row, first = chunk // n_segments, chunk % n_segments * SEGMENT
-            offset = row * load_i64(op + GLU.stride)
-            gate, up = load_i64(op + GLU.gate), load_i64(op + GLU.up) + offset
-            out, tiles = load_i64(op + GLU.out), load_i64(op + GLU.tiles)
-            if gate != 0:
-                gate += offset
-            tile = tiles + row // 8 * (n // 32) * BLOCK_BYTES
-            for i in range(first, min(first + SEGMENT, n), 32):
-                step_gate = gate + 4 * i if gate != 0 else np.int64(0)
-                low = combine(step_gate, up + 4 * i)
-                high = low
-                if i + 16 < n:
-                    next_gate = step_gate + 64 if gate != 0 else np.int64(0)
-                    high = combine(next_gate, up + 4 * i + 64)
-                if out != 0:
-                    at = out + row * load_i64(op + GLU.out_stride) + 4 * i
-                    simd.store(at, low)
-                    if i + 16 < n:
-                        simd.store(at + 64, high)
-                if tiles != 0:
-                    quantize_block(low, high, tile + i // 32 * BLOCK_BYTES, row % 8)
+            first_row, first = chunk // n_segments * TILE_ROWS, chunk % n_segments * SEGMENT
+            for row in range(first_row, min(first_row + TILE_ROWS, n_rows)):
+                segment_of_row(op, row, first, min(first + SEGMENT, n))
             chunk = claim(thread, n_chunks)
 
     return glu
