@@ -139,10 +139,12 @@ def build_elementwise(formula: str) -> Callable[..., None]:
         n_rows = load_i64(load_i64(op + ELEMENTWISE.n_rows))
         n = load_i64(op + ELEMENTWISE.n)
         n_segments = (n + SEGMENT - 1) // SEGMENT
+        # Columns first: threads then write different cache lines of the 8-bit tiles, in which all
+        # rows of a tile share lines.
         n_chunks = n_rows * n_segments
         chunk = claim(thread, n_chunks)
         while chunk >= 0:
-            row, first = chunk // n_segments, chunk % n_segments * SEGMENT
+            row, first = chunk % n_rows, chunk // n_rows * SEGMENT
             x = row_of(load_i64(op + ELEMENTWISE.x), load_i64(op + ELEMENTWISE.x_stride), row)
             y = row_of(load_i64(op + ELEMENTWISE.y), load_i64(op + ELEMENTWISE.y_stride), row)
             z = row_of(load_i64(op + ELEMENTWISE.z), load_i64(op + ELEMENTWISE.z_stride), row)

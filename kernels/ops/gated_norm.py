@@ -29,10 +29,13 @@ def build_gated_norm() -> Callable[..., None]:
         n_heads, d = load_i64(op + GATED_NORM.n_heads), load_i64(op + GATED_NORM.d)
         per_chunk = max(2, CHUNK_WIDTH // d // 2 * 2)
         n_groups = (n_heads + per_chunk - 1) // per_chunk
-        n_chunks = load_i64(step + STEP.n_tokens) * n_groups
+        # Columns first: threads then write different cache lines of the 8-bit tiles, in which all
+        # rows of a tile share lines.
+        n_tokens = load_i64(step + STEP.n_tokens)
+        n_chunks = n_tokens * n_groups
         chunk = claim(thread, n_chunks)
         while chunk >= 0:
-            token, first = chunk // n_groups, chunk % n_groups * per_chunk
+            token, first = chunk % n_tokens, chunk // n_tokens * per_chunk
             x = load_i64(op + GATED_NORM.x) + token * load_i64(op + GATED_NORM.x_stride)
             z = load_i64(op + GATED_NORM.z) + token * load_i64(op + GATED_NORM.z_stride)
             weight, eps = load_i64(op + GATED_NORM.weight), load_f32(load_i64(op + GATED_NORM.eps))

@@ -104,13 +104,16 @@ def build_mamba1() -> Callable[..., None]:
 
     def mamba1(op, step, thread):  # type: ignore[no-untyped-def]
         n_groups = (load_i64(op + MAMBA1.n) + 31) // 32
-        n_chunks = load_i64(step + STEP.n_seqs) * n_groups
+        # Columns first: threads then write different cache lines of the 8-bit tiles, in which all
+        # rows of a tile share lines.
+        n_seqs = load_i64(step + STEP.n_seqs)
+        n_chunks = n_seqs * n_groups
         chunk = claim(thread, n_chunks)
         while chunk >= 0:
-            scratch, c = load_i64(thread + 8 * T_SCRATCH), chunk % n_groups * 32
+            scratch, c = load_i64(thread + 8 * T_SCRATCH), chunk // n_seqs * 32
             first, n_tokens, state, fresh = locate_run(
                 load_i64(op + MAMBA1.rows), load_i64(op + MAMBA1.row_stride), step,
-                chunk // n_groups,
+                chunk % n_seqs,
             )  # fmt: skip
             for t in range(0, n_tokens, SEGMENT):
                 length = min(SEGMENT, n_tokens - t)

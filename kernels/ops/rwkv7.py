@@ -163,12 +163,15 @@ def build_wkv7() -> Callable[..., None]:
 
     def wkv7(op, step, thread):  # type: ignore[no-untyped-def]
         n_heads = load_i64(op + WKV7.n_heads)
-        n_chunks = load_i64(step + STEP.n_seqs) * n_heads
+        # Columns first: threads then write different cache lines of the 8-bit tiles, in which all
+        # rows of a tile share lines.
+        n_seqs = load_i64(step + STEP.n_seqs)
+        n_chunks = n_seqs * n_heads
         chunk = claim(thread, n_chunks)
         while chunk >= 0:
-            head, d = chunk % n_heads, load_i64(op + WKV7.d)
+            head, d = chunk // n_seqs, load_i64(op + WKV7.d)
             rows, row_stride = load_i64(op + WKV7.rows), load_i64(op + WKV7.row_stride)
-            first, n_tokens, state, fresh = locate_run(rows, row_stride, step, chunk // n_heads)
+            first, n_tokens, state, fresh = locate_run(rows, row_stride, step, chunk % n_seqs)
             state += 4 * head * d * padded(d)
             y = load_i64(thread + 8 * T_SCRATCH)
             for t in range(n_tokens):
