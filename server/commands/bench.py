@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Annotated
 
-from runtime.gguf import open_gguf
+from runtime.gguf import GGUFFile, open_gguf
 from server.commands.bandwidth import measure_bandwidth
 from server.commands.cores import n_usable_cores
 from server.commands.loading import load_for_sequences, locate
@@ -60,7 +60,7 @@ def bench(
         raise CommandError("--n-prompt 0 and --n-gen 0 leave nothing to measure")
     n_threads = threads or n_usable_cores()
     path = locate(model)
-    n_bytes = bytes_per_forward(open_gguf(path))
+    file = open_gguf(path)
     loaded = load_for_sequences(
         path,
         plan.n_slots,
@@ -74,13 +74,19 @@ def bench(
     try:
         if as_json:
             for result in measure(loaded, plan):
-                print(json.dumps(_as_json(result, n_threads, n_bytes)), flush=True)
+                print(json.dumps(_as_json(result, n_threads, _bytes_of(file, result))), flush=True)
         else:
             bandwidth = measure_bandwidth(n_threads)
             title = f"{path.name}: {n_threads} threads, memory reads {bandwidth / 1e9:.1f} GB/s"
-            _print_table(title, measure(loaded, plan), n_bytes, bandwidth)
+            _print_table(title, measure(loaded, plan), file, bandwidth)
     finally:
         loaded.close()
+
+
+def _bytes_of(file: GGUFFile, result: Measurement) -> int:
+    """Bytes of weights that a forward of this test reads: a prompt's chunk reads every expert."""
+    n_tokens = result.n_parallel if result.test.startswith("tg") else 1 << 16
+    return bytes_per_forward(file, n_tokens)
 
 
 def _as_json(result: Measurement, n_threads: int, n_bytes: int) -> dict[str, str | int | float]:
@@ -95,7 +101,7 @@ def _as_json(result: Measurement, n_threads: int, n_bytes: int) -> dict[str, str
 
 
 def _print_table(
-    title: str, results: Iterator[Measurement], n_bytes: int, bandwidth: float
+    title: str, results: Iterator[Measurement], file: GGUFFile, bandwidth: float
 ) -> None:
     """A line as soon as its test is done: tests at depth take minutes on large models."""
     print(title)
@@ -103,7 +109,7 @@ def _print_table(
         f"{'test':<8}{'parallel':>10}{'depth':>8}{'tokens/s':>12}{'GB/s':>9}{'% of bandwidth':>17}"
     )
     for result in results:
-        rate = result.forwards_per_second * n_bytes
+        rate = result.forwards_per_second * _bytes_of(file, result)
         print(
             f"{result.test:<8}{result.n_parallel:>10}{result.depth:>8}"
             f"{result.tokens_per_second:>12.1f}{rate / 1e9:>9.2f}{100 * rate / bandwidth:>17.0f}",

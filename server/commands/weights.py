@@ -7,26 +7,35 @@ from collections.abc import Mapping
 from runtime.gguf import GGUFFile
 
 
-def bytes_per_forward(file: GGUFFile) -> int:
-    """Bytes of weights, as stored in the file, that computing one token reads.
+def bytes_per_forward(file: GGUFFile, n_tokens: int = 1) -> int:
+    """Bytes of weights, as stored in the file, that a forward of ``n_tokens`` reads.
 
     Of an embedding table that is not also the output matrix one row counts as nothing, of experts
-    the share that a token uses. A forward of more tokens reads more experts, never less.
+    those that the tokens are expected to choose, of a prediction (MTP) block nothing.
     """
     is_tied = "output.weight" not in file.tensors
-    share = _expert_share(file)
+    n_trunk = _n_trunk_blocks(file)
+    share = _expert_share(file, n_tokens)
     n_bytes = 0.0
     for name, tensor in file.tensors.items():
         if name == "token_embd.weight" and not is_tied:
+            continue
+        if name.startswith("blk.") and int(name.split(".")[1]) >= n_trunk:
             continue
         n_bytes += tensor.n_bytes * (share if "_exps." in name else 1.0)
     return round(n_bytes)
 
 
-def _expert_share(file: GGUFFile) -> float:
+def _n_trunk_blocks(file: GGUFFile) -> int:
+    meta, arch = file.metadata, file.architecture
+    return meta.get_u32(f"{arch}.block_count") - meta.get_u32(f"{arch}.nextn_predict_layers", 0)
+
+
+def _expert_share(file: GGUFFile, n_tokens: int) -> float:
+    """Of all experts those that ``n_tokens`` choose, each as likely as any other."""
     n_experts = file.metadata.get_u32(f"{file.architecture}.expert_count", 0)
     n_used = file.metadata.get_u32(f"{file.architecture}.expert_used_count", 0)
-    return n_used / n_experts if n_experts else 1.0
+    return 1.0 - (1.0 - n_used / n_experts) ** n_tokens if n_experts else 1.0
 
 
 def bytes_by_type(file: GGUFFile) -> Mapping[str, tuple[int, int]]:

@@ -105,3 +105,22 @@ def test_an_embedding_table_counts_only_as_output_matrix(llama: GGUFFile) -> Non
     table = llama.tensors["token_embd.weight"].n_bytes
     is_tied = "output.weight" not in llama.tensors
     assert bytes_per_forward(llama) == (total if is_tied else total - table)
+
+
+def test_a_prediction_block_is_not_read(golden_dir: Path) -> None:
+    file = open_gguf(golden_dir / "qwen35" / "model.gguf")
+    block = sum(t.n_bytes for name, t in file.tensors.items() if name.startswith("blk.5."))
+    total = sum(t.n_bytes for t in file.tensors.values())
+    assert block > 0
+    table = file.tensors["token_embd.weight"].n_bytes
+    assert bytes_per_forward(file) == total - block - table
+
+
+def test_more_tokens_read_more_experts(golden_dir: Path) -> None:
+    file = open_gguf(golden_dir / "qwen3moe" / "model.gguf")
+    one, eight, many = (bytes_per_forward(file, n) for n in (1, 8, 1 << 16))
+    assert one < eight < many
+    experts = sum(t.n_bytes for name, t in file.tensors.items() if "_exps." in name)
+    n_experts = file.metadata.get_u32("qwen3moe.expert_count")
+    n_used = file.metadata.get_u32("qwen3moe.expert_used_count")
+    assert many - one == pytest.approx(experts * (1 - n_used / n_experts), rel=1e-3)
