@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from llvmlite import binding as llvm
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -56,7 +57,6 @@ def _storer(nb_type: Any, narrow: Any = None) -> Any:
 load_i64 = _loader(types.int64, I64)
 load_i32 = _loader(types.int64, I32, lambda b, v: b.sext(v, I64))
 load_u8 = _loader(types.int64, I8, lambda b, v: b.zext(v, I64))
-load_i8 = _loader(types.int64, I8, lambda b, v: b.sext(v, I64))
 load_u16 = _loader(types.int64, I16, lambda b, v: b.zext(v, I64))
 load_f32 = _loader(types.float32, F32)
 load_f64 = _loader(types.float64, F64)
@@ -116,8 +116,8 @@ def cpu_pause(ctx: Any) -> Any:
     """Tell the core that this is a spin loop (x86 ``pause``; a compiler barrier elsewhere)."""
 
     def codegen(c: Any, b: Any, sig: Any, args: Any) -> Any:
-        name = "llvm.x86.sse2.pause" if c.codegen()._data_layout and _is_x86() else None
-        if name:
+        if llvm.get_default_triple().startswith(("x86_64", "i686")):
+            name = "llvm.x86.sse2.pause"
             fn = cgutils.get_or_insert_function(b.module, ir.FunctionType(ir.VoidType(), []), name)
             b.call(fn, [])
         else:
@@ -127,15 +127,7 @@ def cpu_pause(ctx: Any) -> Any:
     return types.void(), codegen
 
 
-def _is_x86() -> bool:
-    from llvmlite import binding as llvm
-
-    return llvm.get_default_triple().startswith(("x86_64", "i686"))
-
-
 def _futex_number() -> int | None:
-    from llvmlite import binding as llvm
-
     triple = llvm.get_default_triple()
     if "linux" not in triple:
         return None

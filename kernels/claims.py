@@ -29,7 +29,6 @@ from kernels.address import (
 LINE = 64  # bytes; words that different threads write stand on lines of their own
 COUNT_BITS = 20  # of a shared word: chunks; the epoch is above
 COUNT_MASK = (1 << COUNT_BITS) - 1
-MAX_CHUNKS = COUNT_MASK
 AGREED = 8  # offset in an op's first line, behind the count of finished chunks: its chunks in all
 # Rounds of pause before a waiting thread sleeps: about 20 us, more than a chunk takes.
 SPIN_ROUNDS = 600

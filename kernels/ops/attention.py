@@ -30,8 +30,8 @@ from kernels.ops.attention_plan import (
     first_pos,
     seq_tokens,
 )
-from kernels.ops.attention_tiles import CELL_BYTES, CHUNK, build_tiles
-from kernels.ops.cells import CELLS, GROUP
+from kernels.ops.attention_tiles import CHUNK, build_tiles
+from kernels.ops.cells import CELLS, build_head_bytes
 
 CHUNK_BLOCKS = CHUNK // CELLS
 # q: float32 rows of stride bytes; out: float32 rows of out_stride bytes [n_head * v_dim];
@@ -48,8 +48,7 @@ S_Q, S_SCORES, S_CHUNK, S_STATE, S_ML, S_BLOCKS = 0, 65536, 131072, 196608, 3276
 def _build_chunk(k_type: str, v_type: str) -> Any:
     """Scores, softmax terms and weighted values of one tile of rows over one chunk."""
     scores_of, values_of = build_tiles(k_type, v_type)
-    k_size, v_size = CELL_BYTES[k_type], CELL_BYTES[v_type]
-    k_groups, v_groups = (2 if t == "q8_0" else 0 for t in (k_type, v_type))
+    k_bytes_of, v_bytes_of = build_head_bytes(k_type), build_head_bytes(v_type)
 
     @njit
     def softmax_row(scores, first, n_blocks, pos, window, ml):
@@ -92,8 +91,7 @@ def _build_chunk(k_type: str, v_type: str) -> Any:
         first = chunk * CHUNK
         n_cells = min(np.int64(CHUNK), last_pos + 1 - first)
         n_blocks = (n_cells + CELLS - 1) // CELLS
-        k_bytes = CELLS * (head_dim * k_size + head_dim // GROUP * k_groups)
-        v_bytes = CELLS * (v_padded * v_size + v_padded // GROUP * v_groups)
+        k_bytes, v_bytes = k_bytes_of(head_dim), v_bytes_of(v_padded)
         scores, blocks = scratch + S_SCORES, scratch + S_BLOCKS
         q = scratch + S_Q + tile * TILE * head_dim * 4
         for i in range(n_blocks):

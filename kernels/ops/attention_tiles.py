@@ -14,7 +14,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from kernels.address import F16, F32, I8, I64, pointer
-from kernels.ops.cells import CELLS, GROUP
+from kernels.ops.cells import CELL_BYTES, CELLS, GROUP
 from kernels.simd import F32X16, I32X16, fma_ir, splat_ir
 
 CHUNK = 128  # positions whose scores stand in one row of floats
@@ -41,9 +41,6 @@ def _broadcast(b: Any, base: Any, offset: int) -> Any:
     value = b.load(pointer(b, base, offset), typ=F32)
     value.align = 4
     return splat_ir(b, value, F32X16)
-
-
-CELL_BYTES = {"f16": 2, "f32": 4, "q8_0": 1}
 
 
 def _score_loop(

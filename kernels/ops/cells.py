@@ -20,11 +20,24 @@ GROUP = 32  # dimensions that share a scale
 CELL_TYPES = ("f16", "f32", "q8_0")
 
 
+CELL_BYTES = {"f16": 2, "f32": 4, "q8_0": 1}  # of one dimension, without scales
+
+
 def head_bytes(cell_type: str, width: int) -> int:
     """Bytes of one head's K or V in a block; ``width``: dimensions of a cell."""
-    if cell_type == "q8_0":
-        return CELLS * width + CELLS * 2 * (width // GROUP)
-    return CELLS * width * (2 if cell_type == "f16" else 4)
+    scale_bytes = 2 if cell_type == "q8_0" else 0
+    return CELLS * (width * CELL_BYTES[cell_type] + width // GROUP * scale_bytes)
+
+
+def build_head_bytes(cell_type: str) -> Any:
+    """``head_bytes`` of one cell type, for kernels."""
+    size, scale_bytes = CELL_BYTES[cell_type], 2 if cell_type == "q8_0" else 0
+
+    @njit
+    def bytes_of(width):
+        return CELLS * (width * size + width // GROUP * scale_bytes)
+
+    return bytes_of
 
 
 @njit(forceinline=True)
@@ -34,8 +47,7 @@ def _half_range(x):
 
 
 def _plain_writer(cell_type: str) -> Any:
-    is_half = cell_type == "f16"
-    size = 2 if is_half else 4
+    is_half, size = cell_type == "f16", CELL_BYTES[cell_type]
 
     @njit
     def write(x, n, to, stride, scales, scale_stride, n_padded):
@@ -73,14 +85,13 @@ def build_store(k_type: str, v_type: str) -> Any:
     """store(k, v, k_block, v_block, cell, n_head_kv, head_dim, v_dim): a token's k and v (float32,
     head after head) into cell ``cell`` of a block."""
     write_k, write_v = _writer(k_type), _writer(v_type)
-    k_size, v_size = (1 if t == "q8_0" else 2 if t == "f16" else 4 for t in (k_type, v_type))
-    k_groups, v_groups = (2 if t == "q8_0" else 0 for t in (k_type, v_type))
+    k_size, v_size = CELL_BYTES[k_type], CELL_BYTES[v_type]
+    k_bytes_of, v_bytes_of = build_head_bytes(k_type), build_head_bytes(v_type)
 
     @njit
     def store(k, v, k_block, v_block, cell, n_head_kv, head_dim, v_dim):
         padded = (v_dim + 15) // 16 * 16
-        k_bytes = CELLS * (head_dim * k_size + head_dim // GROUP * k_groups)
-        v_bytes = CELLS * (padded * v_size + padded // GROUP * v_groups)
+        k_bytes, v_bytes = k_bytes_of(head_dim), v_bytes_of(padded)
         for head in range(n_head_kv):
             k_to, v_to = k_block + head * k_bytes, v_block + head * v_bytes
             k_scales = k_to + CELLS * head_dim + 2 * cell

@@ -30,7 +30,8 @@ from kernels.address import (
 )
 from kernels.claims import claim
 from kernels.operands import STEP, words
-from kernels.ops.cells import CELLS, GROUP, build_store
+from kernels.ops.attention_plan import block_table, seq_of
+from kernels.ops.cells import CELLS, build_head_bytes, build_store
 from kernels.ops.norm import rms_norm_row
 from kernels.simd import F32X16, f32x16
 
@@ -141,9 +142,7 @@ def build_rope(neighbours: bool, k_type: str, v_type: str) -> Callable[..., None
     """Norm, rotate, scale and store the heads of a token (a chunk); cells: kernels/ops/cells.py."""
     rotate = _rotate_neighbours if neighbours else _rotate_halves
     store = build_store(k_type, v_type)
-    # Bytes of a head in a block are size * width + group_bytes * (width // 32), times 16 cells.
-    k_size, v_size = (1 if t == "q8_0" else 2 if t == "f16" else 4 for t in (k_type, v_type))
-    k_groups, v_groups = (2 if t == "q8_0" else 0 for t in (k_type, v_type))
+    k_bytes_of, v_bytes_of = build_head_bytes(k_type), build_head_bytes(v_type)
 
     @njit
     def prepare(op, x, n_head, norm, token):
@@ -164,8 +163,7 @@ def build_rope(neighbours: bool, k_type: str, v_type: str) -> Callable[..., None
         """Write a token's k and v into its cell."""
         head_dim, v_dim = load_i64(op + ROPE.head_dim), load_i64(op + ROPE.v_dim)
         n_head_kv, padded = load_i64(op + ROPE.n_head_kv), (v_dim + 15) // 16 * 16
-        k_bytes = CELLS * (head_dim * k_size + head_dim // GROUP * k_groups)
-        v_bytes = CELLS * (padded * v_size + padded // GROUP * v_groups)
+        k_bytes, v_bytes = k_bytes_of(head_dim), v_bytes_of(padded)
         k_block = load_i64(op + ROPE.k_cells) + block * n_head_kv * k_bytes
         v_block = load_i64(op + ROPE.v_cells) + block * n_head_kv * v_bytes
         store(k, v, k_block, v_block, cell, n_head_kv, head_dim, v_dim)
@@ -184,7 +182,7 @@ def build_rope(neighbours: bool, k_type: str, v_type: str) -> Callable[..., None
             if load_i64(op + ROPE.k_cells) != 0:
                 prepare(op, k, n_head_kv, load_i64(op + ROPE.k_norm), token)
                 pos = load_i32(load_i64(step + STEP.positions) + 4 * token)
-                table = _block_table(step, token)
+                table = block_table(step, seq_of(step, token))
                 block = load_i32(table + 4 * (pos // CELLS))
                 store_token(op, k, load_i64(op + ROPE.v) + offset, block, pos % CELLS)
             token = claim(thread, n_tokens)
@@ -204,14 +202,3 @@ def _norm_head(x, head_dim, weight, eps):
     scale = np.float32(1.0) / np.sqrt(total / np.float32(head_dim) + eps)
     for i in range(head_dim):
         store_f32(x + 4 * i, load_f32(x + 4 * i) * scale * load_f32(weight + 4 * i))
-
-
-@njit
-def _block_table(step, token):
-    """Address of the block table of the sequence that a token of the ubatch belongs to."""
-    starts = load_i64(step + STEP.seq_start)
-    seq = np.int64(0)
-    while load_i32(starts + 4 * (seq + 1)) <= token:
-        seq += 1
-    slot = load_i32(load_i64(step + STEP.seq_slot) + 4 * seq)
-    return load_i64(step + STEP.block_tables) + 4 * slot * load_i64(step + STEP.max_blocks)

@@ -34,7 +34,7 @@ class Span:
 class Rows:
     """Float32 rows [n_rows, width] of a buffer, rows ``stride`` bytes apart, padded to 16 floats.
 
-    ``as_tiles`` has the rows' producer also write 8-bit activations, once asked for.
+    ``tiles`` and ``floats`` have the rows' producer write the form that a consumer takes.
     """
 
     buffer: str

@@ -36,8 +36,10 @@ class PanelCache:
             info = path.stat()
             digest.update(f"{path.resolve()}\0{info.st_size}\0{info.st_mtime_ns}\n".encode())
         digest.update(source_digest().encode())
-        for layout in ("weights.py", "builder.py"):
-            digest.update((Path(__file__).parent / layout).read_bytes())
+        # The order in which panels are asked for follows from how models are lowered.
+        for folder in ("lowering", "models"):
+            for source in sorted((Path(__file__).parents[1] / folder).glob("*.py")):
+                digest.update(source.read_bytes())
         self._path = directory / f"{file.paths[0].stem}-{digest.hexdigest()[:24]}.panels"
 
     def read(self) -> Bytes | None:

@@ -216,12 +216,11 @@ class Weights:
         """
         n_padded = round_up(n_bytes, 64)
         if self._cached is not None:
-            begin = sum(round_up(piece.nbytes, 64) for piece in self._pieces)
-            memory = np.asarray(self._cached[begin : begin + n_bytes])
-            if memory.nbytes == n_bytes:
-                return self._piece(memory)
-            self._cached = None  # another layout under the same name: start again from the file
-            raise ModelFileError("panel cache", None, "holds less than the model needs; delete it")
+            memory, self._cached = self._cached[:n_bytes], self._cached[n_padded:]
+            if memory.nbytes < n_bytes:
+                reason = "holds less than the model needs; delete it"
+                raise ModelFileError("panel cache", None, reason)
+            return self._piece(np.asarray(memory))
         if n_padded > self._arena.nbytes:
             size = max(n_padded, min(ARENA_BYTES, round_up(self._n_file_bytes, 64)))
             self._arena = aligned_empty(size)
