@@ -91,6 +91,31 @@ class Call:
         self._engine.abort(self.request.id)
 
 
+class Joined(Call):
+    """A request that another joins with its first token: ``second`` is submitted on the engine's
+    own thread, so that it runs beside this one whatever the threads' timing."""
+
+    def __init__(self, engine: Engine, request: Request, joining: Request) -> None:
+        self.second: Call | None = None
+        self.ran_beside = False  # whether this one was still running when the second ended
+        self._joining = joining
+        self._has_joined = threading.Event()
+        super().__init__(engine, request)
+
+    def _receive(self, request: Request, outputs: list[Output]) -> None:
+        super()._receive(request, outputs)
+        if self.second is None:
+            self.second = Call(self._engine, self._joining)
+            self._has_joined.set()
+        elif self.second.done.is_set() and self.answers[0].reason is None:
+            self.ran_beside = True
+
+    def wait_for_second(self) -> list[Answer]:
+        assert self._has_joined.wait(TIMEOUT_S), "the request had no output"
+        assert self.second is not None
+        return self.second.wait()
+
+
 @contextmanager
 def serving(model: Model, *, eog_ids: Sequence[int] = (), **config: Any) -> Iterator[Engine]:
     """A started engine over fresh, poisoned memory; nothing may be leaked at its end."""

@@ -19,6 +19,7 @@ from tests.runtime.crowd import (
     GREEDY,
     LOOSE,
     Call,
+    Joined,
     alone,
     assert_equal,
     copy_of,
@@ -112,12 +113,10 @@ def test_a_prefix_of_a_running_request_is_reused(served):
     short = request_of(prompt[:100], max_tokens=5)
     with serving(model) as engine:
         want = alone(engine, [long, short])
-        first = Call(engine, copy_of(long))
-        while not first.answers[0].tokens:
-            time.sleep(0.001)
-        second = Call(engine, copy_of(short)).wait()
-        assert first.answers[0].reason is None, "the first was to run on beside the second"
+        first = Joined(engine, copy_of(long), copy_of(short))
+        second = first.wait_for_second()
         assert_equal("beside", [*first.wait(), *second], want)
+        assert first.ran_beside, "the first was to run on beside the second"
         assert second[0].usage.n_cached >= 48
 
 
