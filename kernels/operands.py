@@ -30,6 +30,6 @@ def fill(layout: Any, **values: int | np.ndarray) -> np.ndarray:
 STEP = words(
     "Step",
     "n_tokens n_seqs n_outputs n_samples tokens positions seq_start seq_slot block_tables "
-    "max_blocks state_row state_fresh out_tokens sample_output sample_slot sample_pos "
-    "sampled logprob top_ids top_logprobs all_tokens",
+    "max_blocks state_row state_fresh state_pending seq_drafts out_tokens sample_output "
+    "sample_slot sample_pos sampled logprob top_ids top_logprobs",
 )

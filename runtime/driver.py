@@ -42,28 +42,38 @@ class Driver:
         """End a slot's sequence and free its memory."""
         self.memory.sequences[slot].release()
 
-    def feed(self, runs: Sequence[tuple[int, Sequence[int]]], *, outputs: str = "all") -> F32:
+    def feed(
+        self,
+        runs: Sequence[tuple[int, Sequence[int]]],
+        *,
+        outputs: str = "all",
+        drafts: Sequence[tuple[int, int]] = (),
+    ) -> F32:
         """One forward of ``[(slot, its next tokens), ...]``; returns logits, a copy.
 
-        ``outputs``: "all" tokens in the order given, the "last" of each run, or "none". Raises
-        ValueError when the ubatch, the context or the pool is too small.
+        ``outputs``: "all" tokens in the order given, the "last" of each run, or "none".
+        ``drafts``: for each run how many of its last tokens are drafts, and how many of those
+        stay afterwards. Raises ValueError when the ubatch, the context or the pool is too small.
         """
         ub = self._ubatch
         if sum(len(tokens) for _, tokens in runs) > ub.n_ubatch:
             raise ValueError(f"more than {ub.n_ubatch} tokens in one ubatch")
         ub.clear()
-        for slot, tokens in runs:
-            self._append_run(slot, tokens, outputs)
+        drafted = list(drafts) or [(0, 0)] * len(runs)
+        for (slot, tokens), (n_drafts, _) in zip(runs, drafted, strict=True):
+            self._append_run(slot, tokens, outputs, n_drafts)
         self._model.forward()
-        for slot, tokens in runs:
-            self.memory.sequences[slot].commit(len(tokens))
+        for (slot, tokens), (n_drafts, n_kept) in zip(runs, drafted, strict=True):
+            self.memory.sequences[slot].commit(len(tokens) - n_drafts + n_kept)
         return self._model.logits[: ub.n_outputs].copy()
 
-    def _append_run(self, slot: int, tokens: Sequence[int], outputs: str) -> None:
+    def _append_run(
+        self, slot: int, tokens: Sequence[int], outputs: str, n_drafts: int = 0
+    ) -> None:
         ub = self._ubatch
         seq = self.memory.sequences[slot]
         n, begin, n_tokens = len(tokens), seq.n_computed, ub.n_tokens
-        if n == 0 or begin + n > self.n_ctx or not seq.reserve(n):
+        if n == 0 or begin + n > self.n_ctx or not seq.reserve(n, n_drafts):
             raise ValueError(f"{n} tokens at position {begin} have no room in slot {slot}")
         seq.history[begin : begin + n] = tokens
         ub.tokens[n_tokens : n_tokens + n] = tokens
@@ -71,6 +81,7 @@ class Driver:
         ub.seq_start[ub.n_seqs] = n_tokens
         ub.seq_start[ub.n_seqs + 1] = n_tokens + n
         ub.seq_slot[ub.n_seqs] = slot
+        ub.seq_drafts[ub.n_seqs] = n_drafts
         ub.n_seqs += 1
         ub.n_tokens += n
         first = {"all": 0, "last": n - 1, "none": n}[outputs]

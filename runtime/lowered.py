@@ -29,6 +29,7 @@ from runtime.sampling import SamplingTable
 from runtime.ubatch import BLOCK_CELLS, Ubatch
 
 DEFAULT_N_CTX = 32768
+MAX_DRAFTS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +40,12 @@ class ModelConfig:
     n_ctx: int = 0  # cells of the unified KV cache; 0 = the trained context, at most 32768
     n_slots: int = 1
     n_ubatch: int = 512  # tokens computed in one forward
-    n_outputs: int = 0  # rows of logits in one forward; 0 = one a slot
+    n_outputs: int = 0  # rows of logits in one forward; 0 = what the slots may verify
     cache_type_k: str = "f16"
     cache_type_v: str = "f16"
     isa: str = "auto"
     n_checkpoints: int = 0  # kept copies of recurrent state
+    max_drafts: int = 0  # tokens of one sequence that one forward may verify; 0 = no speculation
     pin_threads: bool = False  # tie each kernel thread but the leading one to a CPU
     kernel_cache: Path | None = None  # directory of compiled kernels; None = keep none
     panel_cache: Path | None = None  # directory of repacked weights; None = repack at every start
@@ -53,6 +55,8 @@ def _resolved(config: ModelConfig, n_ctx_train: int) -> ModelConfig:
     for name in ("n_threads", "n_ctx", "n_outputs", "n_checkpoints"):
         if getattr(config, name) < 0:
             raise InvalidRequestError(name, f"{name} must not be negative")
+    if not 0 <= config.max_drafts <= MAX_DRAFTS:
+        raise InvalidRequestError("max_drafts", f"max_drafts must be 0 to {MAX_DRAFTS}")
     for name in ("n_slots", "n_ubatch"):
         if not 1 <= getattr(config, name) <= 65536:
             raise InvalidRequestError(name, f"{name} must be 1 to 65536")
@@ -63,7 +67,7 @@ def _resolved(config: ModelConfig, n_ctx_train: int) -> ModelConfig:
         config,
         n_threads=config.n_threads or len(os.sched_getaffinity(0)),
         n_ctx=config.n_ctx or min(n_ctx_train, DEFAULT_N_CTX),
-        n_outputs=config.n_outputs or config.n_slots,
+        n_outputs=config.n_outputs or config.n_slots * (1 + config.max_drafts),
     )
 
 
@@ -86,7 +90,7 @@ class Lowered:
         self.weights = Weights(file, cache)
         self.buffers = Buffers(config.n_ubatch)
         self.kv = KVCells(n_blocks, config.cache_type_k, config.cache_type_v)
-        self.rows = StateRows(config.n_slots + config.n_checkpoints)
+        self.rows = StateRows(config.n_slots + config.n_checkpoints, config.max_drafts)
         self.builder = Builder(
             kernels,
             config.n_threads,

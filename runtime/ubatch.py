@@ -32,11 +32,15 @@ class Ubatch:
         # Run i of the ubatch: tokens seq_start[i] .. seq_start[i + 1] of slot seq_slot[i].
         self.seq_start: I32 = np.zeros(n_slots + 1, np.int32)
         self.seq_slot: I32 = np.zeros(n_slots, np.int32)
+        # How many of a run's last tokens are drafts.
+        self.seq_drafts: I32 = np.zeros(n_slots, np.int32)
         # A slot's row of this table is its sequence's block table (kept up to date by memory).
         self.block_tables: I32 = np.zeros((n_slots, max(max_blocks, 1)), np.int32)
         # A slot's recurrent state: row in the pool, and 1 where the row has no content yet.
         self.state_row: I32 = np.full(n_slots, -1, np.int32)
         self.state_fresh: NDArray[np.uint8] = np.ones(n_slots, np.uint8)
+        # Accepted drafts that the row's state has not seen yet (kernels/ops/state.py).
+        self.state_pending: I32 = np.zeros(n_slots, np.int32)
         # Which tokens (indices into ``tokens``) get logits: output row r is token out_tokens[r].
         self.out_tokens: I32 = np.zeros(n_outputs, np.int32)
         # Draws, done on the thread team after the logits (see runtime/sampling.py): draw s uses

@@ -21,17 +21,18 @@ from kernels.address import load_i64
 from kernels.claims import claim
 from kernels.operands import STEP, words
 from kernels.ops.glu import silu
-from kernels.ops.state import locate_run
+from kernels.ops.state import drafts_of_run, locate_run
 
 # x, factor (0: none), gate (0: none): float32 rows [n_tokens, n] of their strides, in bytes;
 # weight: float32 [K, n rounded up to 32], bias: float32 [n, padded] (0: none);
 # out: float32 rows of out_stride bytes (0: none), written up to n rounded up to 16;
 # tiles: 8-bit activations of n inputs (0: none).
-# State: float32 [K - 1, n rounded up to 32], the last K - 1 values of u, oldest first.
+# State: float32 [K - 1, n rounded up to 32], the last K - 1 values of u, oldest first; pending
+# (bytes behind it): u of each draft in such rows.
 CONV = words(
     "Conv",
     "x x_stride factor factor_stride gate gate_stride weight bias n out out_stride tiles "
-    "rows row_stride",
+    "rows row_stride pending",
 )
 CHANNELS = 128  # of a chunk
 MAX_TAPS = 16
@@ -45,6 +46,11 @@ def padded_channels(n: int) -> int:
 def state_floats(n_taps: int, n: int) -> int:
     """Size of a sequence's window."""
     return (n_taps - 1) * padded_channels(n)
+
+
+def pending_floats(n: int) -> int:
+    """What is kept of a draft."""
+    return padded_channels(n)
 
 
 def build_conv(n_taps: int, has_silu: bool) -> Callable[..., None]:
@@ -64,24 +70,27 @@ def build_conv(n_taps: int, has_silu: bool) -> Callable[..., None]:
         return value
 
     @njit(forceinline=True)
-    def past_value(op, state, fresh, first, i, c, width):
-        """Value i of the sequence's window (i < K - 1) followed by the run's own values."""
+    def past_value(op, state, fresh, n_pending, first, i, c, width):
+        """Value i of the sequence's window (i < K - 1), accepted drafts and the run's tokens."""
         value = simd.splat(np.float32(0.0))
-        if i >= n_past:
-            value = value_of(op, first + i - n_past, c)
+        if i >= n_past + n_pending:
+            value = value_of(op, first + i - n_past - n_pending, c)
+        elif i >= n_past:
+            pending = state + load_i64(op + CONV.pending)
+            value = simd.load(pending + 4 * ((i - n_past) * width + c))
         elif not fresh:
             value = simd.load(state + 4 * (i * width + c))
         return value
 
     @njit(forceinline=True)
-    def output(op, state, fresh, first, t, c, width):
+    def output(op, state, fresh, n_pending, first, t, c, width):
         """Output of token t of the run for 16 channels."""
         weight, bias = load_i64(op + CONV.weight), load_i64(op + CONV.bias)
         total = simd.splat(np.float32(0.0))
         if bias != 0:
             total = simd.load(bias + 4 * c)
         for k in range(n_taps):
-            u = past_value(op, state, fresh, first, t + k, c, width)
+            u = past_value(op, state, fresh, n_pending, first, n_pending + t + k, c, width)
             total = simd.fma(simd.load(weight + 4 * (k * width + c)), u, total)
         if has_silu:
             total = silu(total)
@@ -92,7 +101,7 @@ def build_conv(n_taps: int, has_silu: bool) -> Callable[..., None]:
         return total
 
     @njit
-    def convolve(op, state, fresh, first, n_tokens, c_first, c_end):
+    def convolve(op, state, fresh, n_pending, first, n_tokens, c_first, c_end):
         """Outputs of a run's tokens, channels c_first to c_end."""
         n = load_i64(op + CONV.n)
         width = (n + 31) // 32 * 32
@@ -102,10 +111,10 @@ def build_conv(n_taps: int, has_silu: bool) -> Callable[..., None]:
             y = out + row * load_i64(op + CONV.out_stride)
             tile = tiles + row // 8 * (n // 32) * BLOCK_BYTES
             for c in range(c_first, c_end, 32):
-                low = output(op, state, fresh, first, t, c, width)
+                low = output(op, state, fresh, n_pending, first, t, c, width)
                 high = low
                 if c + 16 < n:
-                    high = output(op, state, fresh, first, t, c + 16, width)
+                    high = output(op, state, fresh, n_pending, first, t, c + 16, width)
                 if out != 0:
                     simd.store(y + 4 * c, low)
                     if c + 16 < n:
@@ -114,14 +123,18 @@ def build_conv(n_taps: int, has_silu: bool) -> Callable[..., None]:
                     quantize_block(low, high, tile + c // 32 * BLOCK_BYTES, row % 8)
 
     @njit
-    def keep_window(op, state, fresh, first, n_tokens, c_first, c_end):
-        """The window after the run: ascending, since value i moves to i - n_tokens."""
+    def keep_window(op, state, fresh, n_pending, first, n_tokens, n_drafts, c_first, c_end):
+        """The window before the run's drafts (ascending: value i moves down), and the drafts."""
         n = load_i64(op + CONV.n)
-        width = (n + 31) // 32 * 32
+        width, pending = (n + 31) // 32 * 32, state + load_i64(op + CONV.pending)
+        n_moved = n_pending + n_tokens - n_drafts
         for c in range(c_first, min(c_end, n), 16):
             for i in range(n_past):
-                value = past_value(op, state, fresh, first, i + n_tokens, c, width)
+                value = past_value(op, state, fresh, n_pending, first, i + n_moved, c, width)
                 simd.store(state + 4 * (i * width + c), value)
+            for i in range(n_drafts):
+                value = value_of(op, first + n_tokens - n_drafts + i, c)
+                simd.store(pending + 4 * (i * width + c), value)
 
     def conv(op, step, thread):  # type: ignore[no-untyped-def]
         n_groups = (load_i64(op + CONV.n) + CHANNELS - 1) // CHANNELS
@@ -133,9 +146,10 @@ def build_conv(n_taps: int, has_silu: bool) -> Callable[..., None]:
             first, n_tokens, state, is_fresh = locate_run(
                 load_i64(op + CONV.rows), load_i64(op + CONV.row_stride), step, run
             )
+            n_pending, n_drafts = drafts_of_run(step, run)
             fresh = is_fresh != 0
-            convolve(op, state, fresh, first, n_tokens, c_first, c_end)
-            keep_window(op, state, fresh, first, n_tokens, c_first, c_end)
+            convolve(op, state, fresh, n_pending, first, n_tokens, c_first, c_end)
+            keep_window(op, state, fresh, n_pending, first, n_tokens, n_drafts, c_first, c_end)
             chunk = claim(thread, n_chunks)
 
     return conv

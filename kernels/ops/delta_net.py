@@ -26,27 +26,36 @@ from kernels import simd
 from kernels.address import F32, I64, load_f32, load_i32, load_i64, pointer, store_f32
 from kernels.claims import T_N_THREADS, T_SCRATCH, claim
 from kernels.operands import STEP, words
-from kernels.ops.state import locate_run
+from kernels.ops.state import drafts_of_run, locate_run
 from kernels.simd import F32X16, fma_ir, splat_ir
 
 # q, k, v: float32 rows of stride bytes: n_k_heads, n_k_heads and n_heads heads of d; alpha, b:
 # float32 rows [n_tokens, n_heads] of gate_stride bytes; a, dt_bias: float32 [n_heads];
 # k_heads: int32 [n_heads], the q and k head of each v head; eps: address of the float32 under the
 # root of the l2 norm; out: float32 rows of out_stride bytes.
-# State: float32 [n_heads, d / width, d, width], width = columns of a block.
+# State: float32 [n_heads, d / width, d, width], width = columns of a block; pending (bytes behind
+# it): of each draft float32 [n_heads, d / width, d + width + 16]: k, v, then alpha and b.
 DELTA = words(
     "Delta",
     "q k v stride alpha b gate_stride a dt_bias k_heads n_heads d eps out out_stride "
-    "rows row_stride",
+    "rows row_stride pending",
 )
 SEGMENT = 128  # tokens scanned through one block of columns after the other
-# Scratch: per token of a segment the scale of k, that of q, the decay and beta; two vectors.
+# Scratch: per token of a segment the scale of k, that of q, the decay and beta; a vector S^T k; an
+# output that nobody reads; a copy of a block of the state.
 S_K, S_Q, S_DECAY, S_BETA, S_VECTORS = (4 * SEGMENT * i for i in range(5))
+S_NOWHERE, S_STATE = S_VECTORS + 128, S_VECTORS + 256
 
 
 def block_vectors(d: int) -> int:
     """Vectors in a row of a block of columns: 32 columns of 128 inputs fill half of an L1."""
     return 2 if d % 32 == 0 else 1
+
+
+def pending_floats(n_heads: int, d: int) -> int:
+    """What is kept of a draft: each block of columns has its own, which no other chunk touches."""
+    width = 16 * block_vectors(d)
+    return n_heads * (d // width) * (d + width + 16)
 
 
 def _load(b: Any, base: Any, offset: Any, ir_type: Any) -> Any:
@@ -141,13 +150,10 @@ def _inverse_l2(x, d, eps):
 
 
 @njit
-def _prepare(op, scratch, q, k, head, first, n_tokens):
+def _prepare(op, scratch, q, k, stride, alpha, rate, gate_stride, head, n_tokens):
     """The scalars of a segment's tokens, of one head, into scratch."""
-    d, stride = load_i64(op + DELTA.d), load_i64(op + DELTA.stride)
+    d = load_i64(op + DELTA.d)
     eps = load_f32(load_i64(op + DELTA.eps))
-    gate_stride = load_i64(op + DELTA.gate_stride)
-    alpha = load_i64(op + DELTA.alpha) + first * gate_stride + 4 * head
-    rate = load_i64(op + DELTA.b) + first * gate_stride + 4 * head
     root = np.float32(1.0) / np.sqrt(np.float32(d))
     for t in range(n_tokens):
         store_f32(scratch + S_K + 4 * t, _inverse_l2(k + t * stride, d, eps))
@@ -210,24 +216,95 @@ def build_delta_net(n_vectors: int) -> Callable[..., None]:
                 simd.store(out + j, simd.load(out + j) * scale)
             q, k, v, out = q + stride, k + stride, v + stride, out + out_stride
 
+    @njit(forceinline=True)
+    def pending_of(op, pending, head, block):
+        """What is kept of drafts for a block of a head: of the first, and bytes to the next."""
+        d = load_i64(op + DELTA.d)
+        n_blocks = 4 * d // width_bytes
+        n_bytes = 4 * d + width_bytes + 64
+        at = pending + (head * n_blocks + block) * n_bytes
+        return at, load_i64(op + DELTA.n_heads) * n_blocks * n_bytes
+
     @njit
-    def scan_head(op, scratch, state, fresh, head, first, n_tokens, first_block, end_block):
-        """A run's tokens through some blocks of a head, segment by segment."""
+    def apply_pending(op, scratch, state, pending, n_pending, head, first_block, end_block):
+        """Accepted drafts of the run before, to some blocks of a head."""
+        d = load_i64(op + DELTA.d)
+        for block in range(first_block, end_block):
+            k, stride = pending_of(op, pending, head, block)
+            v, gates = k + 4 * d, k + 4 * d + width_bytes
+            if block == first_block:
+                _prepare(op, scratch, k, k, stride, gates, gates + 4, stride, head, n_pending)
+            scan(state + block * width_bytes * d, False, scratch, n_pending, d, k, k, v, stride,
+                 scratch + S_NOWHERE, 0)  # fmt: skip
+
+    @njit
+    def keep_draft(op, pending, i, head, block, k, v, token):
+        """Keep what draft ``i`` does to a block of the state."""
+        d, gate_stride = load_i64(op + DELTA.d), load_i64(op + DELTA.gate_stride)
+        to, n_bytes = pending_of(op, pending, head, block)
+        to += i * n_bytes
+        for j in range(0, 4 * d, 64):
+            simd.store(to + j, simd.load(k + j))
+        for j in range(0, width_bytes, 64):
+            simd.store(to + 4 * d + j, simd.load(v + j))
+        gates, at = to + 4 * d + width_bytes, token * gate_stride + 4 * head
+        store_f32(gates, load_f32(load_i64(op + DELTA.alpha) + at))
+        store_f32(gates + 4, load_f32(load_i64(op + DELTA.b) + at))
+
+    @njit
+    def draft_block(op, scratch, state, pending, head, block, token, n, q, k, v, out):
+        """n drafts through a copy of a block, which leaves the block as it is."""
+        d, stride = load_i64(op + DELTA.d), load_i64(op + DELTA.stride)
+        for j in range(0, width_bytes * d, 64):
+            simd.store(scratch + S_STATE + j, simd.load(state + j))
+        scan(scratch + S_STATE, False, scratch, n, d, q, k, v, stride, out,
+             load_i64(op + DELTA.out_stride))  # fmt: skip
+        for i in range(n):
+            keep_draft(op, pending, i, head, block, k + i * stride, v + i * stride, token + i)
+
+    @njit
+    def scan_head(
+        op, scratch, state, fresh, pending, head, first, n_tokens, is_draft, first_block, end_block
+    ):
+        """Tokens of a run, or its drafts, through some blocks of a head, segment by segment."""
         d, stride = load_i64(op + DELTA.d), load_i64(op + DELTA.stride)
         k_head = load_i32(load_i64(op + DELTA.k_heads) + 4 * head)
-        out_stride = load_i64(op + DELTA.out_stride)
+        out_stride, gate_stride = load_i64(op + DELTA.out_stride), load_i64(op + DELTA.gate_stride)
         for begin_token in range(0, n_tokens, SEGMENT):
             token, n = first + begin_token, min(SEGMENT, n_tokens - begin_token)
             q = load_i64(op + DELTA.q) + token * stride + 4 * k_head * d
             k = load_i64(op + DELTA.k) + token * stride + 4 * k_head * d
             v = load_i64(op + DELTA.v) + token * stride + 4 * head * d
             out = load_i64(op + DELTA.out) + token * out_stride + 4 * head * d
-            _prepare(op, scratch, q, k, head, token, n)
+            gates = token * gate_stride + 4 * head
+            alpha, rate = load_i64(op + DELTA.alpha) + gates, load_i64(op + DELTA.b) + gates
+            _prepare(op, scratch, q, k, stride, alpha, rate, gate_stride, head, n)
             for block in range(first_block, end_block):
                 at = block * width_bytes
                 is_fresh = fresh and begin_token == 0
-                scan(state + at * d, is_fresh, scratch, n, d, q, k, v + at, stride, out + at,
-                     out_stride)  # fmt: skip
+                if is_draft:
+                    draft_block(op, scratch, state + at * d, pending, head, block, token, n, q, k,
+                                v + at, out + at)  # fmt: skip
+                else:
+                    scan(state + at * d, is_fresh, scratch, n, d, q, k, v + at, stride, out + at,
+                         out_stride)  # fmt: skip
+
+    @njit
+    def scan_run(op, step, scratch, run, head, first_block, end_block):
+        """A run: accepted drafts of the one before, its own tokens, its drafts."""
+        first, n_tokens, state, fresh = locate_run(
+            load_i64(op + DELTA.rows), load_i64(op + DELTA.row_stride), step, run
+        )
+        n_pending, n_drafts = drafts_of_run(step, run)
+        d, pending = load_i64(op + DELTA.d), state + load_i64(op + DELTA.pending)
+        state += 4 * head * d * d
+        if n_pending > 0:
+            apply_pending(op, scratch, state, pending, n_pending, head, first_block, end_block)
+        n_kept = n_tokens - n_drafts
+        scan_head(op, scratch, state, fresh != 0, pending, head, first, n_kept, False,
+                  first_block, end_block)  # fmt: skip
+        scan_head(op, scratch, state, False, pending, head, first + n_kept, n_drafts, True,
+                  first_block, end_block)  # fmt: skip
 
     def delta_net(op, step, thread):  # type: ignore[no-untyped-def]
         n_seqs, n_heads = load_i64(step + STEP.n_seqs), load_i64(op + DELTA.n_heads)
@@ -241,14 +318,10 @@ def build_delta_net(n_vectors: int) -> Callable[..., None]:
         while chunk >= 0:
             part, run = chunk % n_parts, chunk // n_parts // n_heads
             head = chunk // n_parts % n_heads
-            first, n_tokens, state, fresh = locate_run(
-                load_i64(op + DELTA.rows), load_i64(op + DELTA.row_stride), step, run
-            )
-            state += 4 * head * d * d
             scratch = load_i64(thread + 8 * T_SCRATCH)
             first_block = part * n_blocks // n_parts
             end_block = (part + 1) * n_blocks // n_parts
-            scan_head(op, scratch, state, fresh != 0, head, first, n_tokens, first_block, end_block)
+            scan_run(op, step, scratch, run, head, first_block, end_block)
             chunk = claim(thread, n_chunks)
 
     return delta_net

@@ -20,7 +20,7 @@ from kernels.operands import STEP, words
 from kernels.ops.glu import silu
 from kernels.ops.norm import rms_norm_row
 from kernels.ops.ssm_scan import SEGMENT, TOKEN_BYTES, U, Y, make_scan
-from kernels.ops.state import locate_run
+from kernels.ops.state import drafts_of_run, locate_run
 
 # x: float32 rows [n_rows, n_head] of x_stride bytes; n_rows: address of their number; dt_bias, a:
 # float32 [n_head], padded; dt, decay: float32 rows [n_rows, n_head] of out_stride bytes, written
@@ -30,12 +30,15 @@ MAMBA2_STEPS = words("Mamba2Steps", "x x_stride n_rows n_head dt_bias a dt decay
 # x: float32 rows [n_tokens, n_head * head_dim] of x_stride bytes; b, c: float32 rows [n_tokens,
 # n_group * n_state] of bc_stride; dt, decay: float32 rows [n_tokens, n_head] of dt_stride;
 # d: float32 [n_head]; out: float32 rows [n_tokens, n_head * head_dim] of out_stride bytes.
-# State: float32 [n_head, head_dim / 16 rounded up, n_state, 16], a lane being one of head_dim.
+# State: float32 [n_head, head_dim / 16 rounded up, n_state, 16], a lane being one of head_dim;
+# pending (bytes behind it): of each draft float32 [n_head, head_dim and n_state, each rounded up to
+# 16, and 16]: x, B, then dt and decay.
 MAMBA2 = words(
     "Mamba2",
     "x x_stride b c bc_stride dt decay dt_stride d n_head head_dim n_group n_state "
-    "out out_stride rows row_stride",
+    "out out_stride rows row_stride pending",
 )
+STATE_COPY = TOKEN_BYTES * SEGMENT  # in the scratch, behind the scan's tokens
 
 # y, z: float32 rows [n_rows, n] of their strides in bytes; weight: float32 [n], padded (0: no
 # norm, only the gate); eps: address of a float32; out: float32 rows of out_stride bytes (0:
@@ -49,6 +52,11 @@ MAX_INNER = 65536  # of n in GATED_NORM: two rows fit in a thread's scratch of 1
 def state_floats(n_head: int, head_dim: int, n_state: int) -> int:
     """Size of a sequence's state."""
     return n_head * -(-head_dim // 16) * 16 * n_state
+
+
+def pending_floats(n_head: int, head_dim: int, n_state: int) -> int:
+    """What is kept of a draft: each head has its own B."""
+    return n_head * (-(-head_dim // 16) * 16 + -(-n_state // 16) * 16 + 16)
 
 
 def build_mamba2_steps() -> Callable[..., None]:
@@ -80,14 +88,11 @@ def build_mamba2() -> Callable[..., None]:
     scan = make_scan(decay_per_state=False)
 
     @njit
-    def prepare(op, scratch, first, n_tokens, head, column):
+    def prepare(op, scratch, x, x_stride, dt, dt_stride, n_tokens, head):
         """U = dt * x and Y = D * x of 16 channels of a head."""
         d = simd.splat(load_f32(load_i64(op + MAMBA2.d) + 4 * head))
-        x = load_i64(op + MAMBA2.x) + first * load_i64(op + MAMBA2.x_stride) + 4 * column
-        dt = load_i64(op + MAMBA2.dt) + first * load_i64(op + MAMBA2.dt_stride) + 4 * head
         for t in range(n_tokens):
-            v = simd.load(x + t * load_i64(op + MAMBA2.x_stride))
-            dt_t = simd.splat(load_f32(dt + t * load_i64(op + MAMBA2.dt_stride)))
+            v, dt_t = simd.load(x + t * x_stride), simd.splat(load_f32(dt + t * dt_stride))
             simd.store(scratch + TOKEN_BYTES * t + U, dt_t * v)
             simd.store(scratch + TOKEN_BYTES * t + Y, d * v)
 
@@ -106,15 +111,18 @@ def build_mamba2() -> Callable[..., None]:
 
     @njit
     def scan_head(op, scratch, state, fresh, first, n_tokens, head):
-        """One segment of tokens through one head."""
+        """One segment of tokens through one head, whose state is at ``state``."""
         head_dim, n_state = load_i64(op + MAMBA2.head_dim), load_i64(op + MAMBA2.n_state)
         bc_stride, dt_stride = load_i64(op + MAMBA2.bc_stride), load_i64(op + MAMBA2.dt_stride)
+        x_stride = load_i64(op + MAMBA2.x_stride)
         group = head // (load_i64(op + MAMBA2.n_head) // load_i64(op + MAMBA2.n_group))
         offset = first * bc_stride + 4 * group * n_state
+        dt = load_i64(op + MAMBA2.dt) + first * dt_stride + 4 * head
         decay = load_i64(op + MAMBA2.decay) + first * dt_stride + 4 * head
         for p in range(0, head_dim, 16):
             column = head * head_dim + p
-            prepare(op, scratch, first, n_tokens, head, column)
+            x = load_i64(op + MAMBA2.x) + first * x_stride + 4 * column
+            prepare(op, scratch, x, x_stride, dt, dt_stride, n_tokens, head)
             scan(
                 state + 4 * p * n_state, fresh, 0, decay, dt_stride, scratch,
                 load_i64(op + MAMBA2.b) + offset, load_i64(op + MAMBA2.c) + offset, bc_stride,
@@ -122,21 +130,76 @@ def build_mamba2() -> Callable[..., None]:
             )  # fmt: skip
             write(op, scratch, first, n_tokens, column, head_dim - p)
 
+    @njit(forceinline=True)
+    def pending_of(op, pending, head):
+        """What is kept of drafts for a head: of the first its x, its B, its dt and decay, and
+        bytes to the next draft's."""
+        x_bytes = (load_i64(op + MAMBA2.head_dim) + 15) // 16 * 64
+        b_bytes = (load_i64(op + MAMBA2.n_state) + 15) // 16 * 64
+        n_bytes = x_bytes + b_bytes + 64
+        x = pending + head * n_bytes
+        return x, x + x_bytes, x + x_bytes + b_bytes, load_i64(op + MAMBA2.n_head) * n_bytes
+
+    @njit
+    def apply_pending(op, scratch, state, pending, n_pending, head):
+        """Accepted drafts of the run before, to one head."""
+        n_state = load_i64(op + MAMBA2.n_state)
+        x, b, steps, stride = pending_of(op, pending, head)
+        for p in range(0, load_i64(op + MAMBA2.head_dim), 16):
+            prepare(op, scratch, x + 4 * p, stride, steps, stride, n_pending, head)
+            scan(
+                state + 4 * p * n_state, 0, 0, steps + 4, stride, scratch, b, b, stride,
+                n_pending, n_state,
+            )  # fmt: skip
+
+    @njit
+    def keep_drafts(op, pending, first, n_drafts, head):
+        """Keep what drafts do to a head."""
+        head_dim, n_state = load_i64(op + MAMBA2.head_dim), load_i64(op + MAMBA2.n_state)
+        group = head // (load_i64(op + MAMBA2.n_head) // load_i64(op + MAMBA2.n_group))
+        to_x, to_b, to_steps, stride = pending_of(op, pending, head)
+        for i in range(n_drafts):
+            t = first + i
+            x = load_i64(op + MAMBA2.x) + t * load_i64(op + MAMBA2.x_stride) + 4 * head * head_dim
+            b = load_i64(op + MAMBA2.b) + t * load_i64(op + MAMBA2.bc_stride) + 4 * group * n_state
+            steps = t * load_i64(op + MAMBA2.dt_stride) + 4 * head
+            for j in range(0, 4 * head_dim, 64):
+                simd.store(to_x + i * stride + j, simd.load(x + j))
+            for j in range(0, 4 * n_state, 64):
+                simd.store(to_b + i * stride + j, simd.load(b + j))
+            store_f32(to_steps + i * stride, load_f32(load_i64(op + MAMBA2.dt) + steps))
+            store_f32(to_steps + i * stride + 4, load_f32(load_i64(op + MAMBA2.decay) + steps))
+
+    @njit
+    def scan_run(op, step, scratch, run, head):
+        """A run through a head: accepted drafts of the one before, its tokens, its drafts."""
+        first, n_tokens, state, fresh = locate_run(
+            load_i64(op + MAMBA2.rows), load_i64(op + MAMBA2.row_stride), step, run
+        )
+        n_pending, n_drafts = drafts_of_run(step, run)
+        pending, n_kept = state + load_i64(op + MAMBA2.pending), n_tokens - n_drafts
+        lanes = (load_i64(op + MAMBA2.head_dim) + 15) // 16 * 16
+        n_bytes = 4 * lanes * load_i64(op + MAMBA2.n_state)
+        state += head * n_bytes
+        if n_pending > 0:
+            apply_pending(op, scratch, state, pending, n_pending, head)
+        for t in range(0, n_kept, SEGMENT):
+            scan_head(op, scratch, state, fresh, first + t, min(SEGMENT, n_kept - t), head)
+            fresh = 0
+        if n_drafts > 0:
+            copy = scratch + STATE_COPY
+            for i in range(0, n_bytes, 64):
+                simd.store(copy + i, simd.load(state + i))
+            scan_head(op, scratch, copy, 0, first + n_kept, n_drafts, head)
+            keep_drafts(op, pending, first + n_kept, n_drafts, head)
+
     def mamba2(op, step, thread):  # type: ignore[no-untyped-def]
         n_head = load_i64(op + MAMBA2.n_head)
         n_chunks = load_i64(step + STEP.n_seqs) * n_head
         chunk = claim(thread, n_chunks)
         while chunk >= 0:
-            scratch, head = load_i64(thread + 8 * T_SCRATCH), chunk % n_head
-            first, n_tokens, state, fresh = locate_run(
-                load_i64(op + MAMBA2.rows), load_i64(op + MAMBA2.row_stride), step, chunk // n_head
-            )
-            lanes = (load_i64(op + MAMBA2.head_dim) + 15) // 16 * 16
-            state += 4 * head * lanes * load_i64(op + MAMBA2.n_state)
-            for t in range(0, n_tokens, SEGMENT):
-                length = min(SEGMENT, n_tokens - t)
-                scan_head(op, scratch, state, fresh, first + t, length, head)
-                fresh = 0
+            scratch = load_i64(thread + 8 * T_SCRATCH)
+            scan_run(op, step, scratch, chunk // n_head, chunk % n_head)
             chunk = claim(thread, n_chunks)
 
     return mamba2

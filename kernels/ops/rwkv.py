@@ -9,6 +9,11 @@ from kernels.activations import BLOCK_BYTES, quantize_block
 from kernels.address import load_f32, store_f32
 
 
+def pending_floats(n_kept: int, n_heads: int, d: int) -> int:
+    """Size of what is kept of a draft: ``n_kept`` vectors of each head."""
+    return n_kept * n_heads * -(-d // 16) * 16
+
+
 @njit(forceinline=True)
 def padded(d):
     """Floats that a vector of a head takes in state and scratch."""
@@ -19,6 +24,19 @@ def padded(d):
 def splat_at(address):
     """A float32 of memory in all lanes."""
     return simd.splat(load_f32(address))
+
+
+@njit(forceinline=True)
+def pending_at(pending, n_kept, d, n_heads, head, i):
+    """Where ``n_kept`` padded vectors of a head are kept of draft ``i``."""
+    return pending + 4 * padded(d) * n_kept * (i * n_heads + head)
+
+
+@njit(forceinline=True)
+def copy_vector(x, n, to):
+    """Copy n floats, in whole vectors."""
+    for i in range(0, 4 * n, 64):
+        simd.store(to + i, simd.load(x + i))
 
 
 @njit(forceinline=True)

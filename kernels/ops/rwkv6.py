@@ -20,17 +20,21 @@ from kernels.claims import T_SCRATCH, claim
 from kernels.operands import STEP, words
 from kernels.ops.glu import silu
 from kernels.ops.layer_norm import layer_norm_row
-from kernels.ops.rwkv import emit_head, padded, splat_at
-from kernels.ops.state import locate_run
+from kernels.ops.rwkv import copy_vector, emit_head, padded, pending_at, splat_at
+from kernels.ops.state import drafts_of_run, locate_run
 
 # r, k, v, w (decay, 0 to 1), g (gate before its SiLU): float32 rows [n_tokens, n_heads * d] of
 # stride bytes; u: float32 [n_heads, d]; ln_weight, ln_bias: float32 [n_heads * d]; eps: address of
 # a float32; out: float32 rows of out_stride bytes (0: none); tiles: 8-bit activations (0: none;
-# then d is a multiple of 32). State: float32 [n_heads, d (key), d (value) rounded up to 16].
+# then d is a multiple of 32).
+# State: float32 [n_heads, d (key), d (value) rounded up to 16]; pending (bytes behind it): of each
+# draft float32 [n_heads, 3, d rounded up to 16]: k, v and w.
 WKV6 = words(
     "Wkv6",
-    "r k v w g stride u n_heads d ln_weight ln_bias eps out out_stride tiles rows row_stride",
+    "r k v w g stride u n_heads d ln_weight ln_bias eps out out_stride tiles rows row_stride "
+    "pending",
 )
+N_KEPT = 3  # vectors of a head kept of a draft
 
 
 @njit(forceinline=True)
@@ -78,13 +82,10 @@ def build_wkv6() -> Callable[..., None]:
     """The kernel; a chunk is one sequence's tokens of a head."""
 
     @njit
-    def mix_token(op, state, is_new, head, token, y):
+    def mix(op, state, is_new, head, r, k, v, w, y):
         """The recurrence of one token; the head's output goes to y."""
         d = load_i64(op + WKV6.d)
-        width = padded(d)
-        at = token * load_i64(op + WKV6.stride) + 4 * head * d
-        r, k, v = load_i64(op + WKV6.r) + at, load_i64(op + WKV6.k) + at, load_i64(op + WKV6.v) + at
-        w, u = load_i64(op + WKV6.w) + at, load_i64(op + WKV6.u) + 4 * head * d
+        width, u = padded(d), load_i64(op + WKV6.u) + 4 * head * d
         c = np.int64(0)
         while c + 64 <= width:
             _columns4(state + 4 * c, width, d, is_new, r, k, w, u, v + 4 * c, y + 4 * c)
@@ -107,6 +108,33 @@ def build_wkv6() -> Callable[..., None]:
         n_heads, out_stride = load_i64(op + WKV6.n_heads), load_i64(op + WKV6.out_stride)
         emit_head(y, d, head, n_heads, token, out, out_stride, tiles)
 
+    @njit
+    def apply_pending(op, state, pending, n_pending, head, y):
+        """Accepted drafts of the run before, to one head."""
+        d, n_heads = load_i64(op + WKV6.d), load_i64(op + WKV6.n_heads)
+        for i in range(n_pending):
+            k = pending_at(pending, N_KEPT, d, n_heads, head, i)
+            v = k + 4 * padded(d)
+            mix(op, state, False, head, k, k, v, v + 4 * padded(d), y)
+
+    @njit
+    def mix_token(op, state, is_new, head, token, y):
+        """One of the run's own tokens."""
+        at = token * load_i64(op + WKV6.stride) + 4 * head * load_i64(op + WKV6.d)
+        r, k, v = load_i64(op + WKV6.r) + at, load_i64(op + WKV6.k) + at, load_i64(op + WKV6.v) + at
+        mix(op, state, is_new, head, r, k, v, load_i64(op + WKV6.w) + at, y)
+        finish_token(op, head, token, y)
+
+    @njit
+    def keep_draft(op, pending, i, head, token):
+        """Keep what draft ``i`` does to one head."""
+        d, n_heads = load_i64(op + WKV6.d), load_i64(op + WKV6.n_heads)
+        at, to = token * load_i64(op + WKV6.stride) + 4 * head * d, 4 * padded(d)
+        kept = pending_at(pending, N_KEPT, d, n_heads, head, i)
+        copy_vector(load_i64(op + WKV6.k) + at, d, kept)
+        copy_vector(load_i64(op + WKV6.v) + at, d, kept + to)
+        copy_vector(load_i64(op + WKV6.w) + at, d, kept + 2 * to)
+
     def wkv6(op, step, thread):  # type: ignore[no-untyped-def]
         n_heads = load_i64(op + WKV6.n_heads)
         # Columns first: threads then write different cache lines of the 8-bit tiles, in which all
@@ -115,14 +143,22 @@ def build_wkv6() -> Callable[..., None]:
         n_chunks = n_seqs * n_heads
         chunk = claim(thread, n_chunks)
         while chunk >= 0:
-            head, d = chunk // n_seqs, load_i64(op + WKV6.d)
+            head, run, d = chunk // n_seqs, chunk % n_seqs, load_i64(op + WKV6.d)
             rows, row_stride = load_i64(op + WKV6.rows), load_i64(op + WKV6.row_stride)
-            first, n_tokens, state, fresh = locate_run(rows, row_stride, step, chunk % n_seqs)
+            first, n_tokens, state, fresh = locate_run(rows, row_stride, step, run)
+            n_pending, n_drafts = drafts_of_run(step, run)
+            n_kept, pending = n_tokens - n_drafts, state + load_i64(op + WKV6.pending)
             state += 4 * head * d * padded(d)
             y = load_i64(thread + 8 * T_SCRATCH)
-            for t in range(n_tokens):
+            apply_pending(op, state, pending, n_pending, head, y)
+            for t in range(n_kept):
                 mix_token(op, state, fresh != 0 and t == 0, head, first + t, y)
-                finish_token(op, head, first + t, y)
+            if n_drafts > 0:
+                copy = y + 4 * padded(d)
+                copy_vector(state, d * padded(d), copy)
+                for i in range(n_drafts):
+                    mix_token(op, copy, False, head, first + n_kept + i, y)
+                    keep_draft(op, pending, i, head, first + n_kept + i)
             chunk = claim(thread, n_chunks)
 
     return wkv6

@@ -21,29 +21,29 @@ from kernels.claims import T_SCRATCH, claim
 from kernels.operands import STEP, words
 from kernels.ops.layer_norm import layer_norm_row
 from kernels.ops.norm import load_row_vector
-from kernels.ops.rwkv import emit_head, padded, splat_at
-from kernels.ops.state import locate_run
+from kernels.ops.rwkv import copy_vector, emit_head, padded, pending_at, splat_at
+from kernels.ops.state import drafts_of_run, locate_run
 
 # r, k, v, w (decay, 0 to 1), a (learning rate, 0 to 1), g (gate): float32 rows [n_tokens,
 # n_heads * d] of stride bytes; k_k, k_a, r_k, ln_weight, ln_bias: float32 [n_heads * d]; eps:
 # address of a float32; out: float32 rows of out_stride bytes (0: none); tiles: 8-bit activations
 # (0: none; then d is a multiple of 32).
-# State: float32 [n_heads, d (key), d (value) rounded up to 16], S transposed.
+# State: float32 [n_heads, d (key), d (value) rounded up to 16], S transposed; pending (bytes behind
+# it): of each draft float32 [n_heads, 4, d rounded up to 16]: k, v, w and a.
 WKV7 = words(
     "Wkv7",
     "r k v w a g stride k_k k_a r_k n_heads d ln_weight ln_bias eps out out_stride tiles "
-    "rows row_stride",
+    "rows row_stride pending",
 )
+N_KEPT = 4  # vectors of a head kept of a draft
 LEAST_NORM = np.float32(1e-12)  # of k * k_k
 
 
 @njit(forceinline=True)
-def _prepare(op, head, token, removed, rate, key):
+def _prepare(op, head, k, a, r, removed, rate, key):
     """-kk, kk * a and k' of a head, each padded(d) floats; returns sum(r * k' * r_k)."""
     d = load_i64(op + WKV7.d)
     column = 4 * head * d
-    at = token * load_i64(op + WKV7.stride) + column
-    k, a, r = load_i64(op + WKV7.k) + at, load_i64(op + WKV7.a) + at, load_i64(op + WKV7.r) + at
     k_k, k_a = load_i64(op + WKV7.k_k) + column, load_i64(op + WKV7.k_a) + column
     r_k = load_i64(op + WKV7.r_k) + column
     zero, one = simd.splat(np.float32(0.0)), simd.splat(np.float32(1.0))
@@ -125,14 +125,12 @@ def build_wkv7() -> Callable[..., None]:
     """The kernel; a chunk is one sequence's tokens of a head."""
 
     @njit
-    def mix_token(op, state, is_new, head, token, y):
+    def mix(op, state, is_new, head, r, k, v, w, a, y):
         """The recurrence of one token; the head's output goes to y. Returns the bonus factor."""
         d = load_i64(op + WKV7.d)
         width = padded(d)
         removed, rate, key = y + 4 * width, y + 8 * width, y + 12 * width
-        bonus = _prepare(op, head, token, removed, rate, key)
-        at = token * load_i64(op + WKV7.stride) + 4 * head * d
-        r, v, w = load_i64(op + WKV7.r) + at, load_i64(op + WKV7.v) + at, load_i64(op + WKV7.w) + at
+        bonus = _prepare(op, head, k, a, r, removed, rate, key)
         c = np.int64(0)
         while c + 64 <= width:
             at = state + 4 * c
@@ -161,6 +159,35 @@ def build_wkv7() -> Callable[..., None]:
         n_heads, out_stride = load_i64(op + WKV7.n_heads), load_i64(op + WKV7.out_stride)
         emit_head(y, d, head, n_heads, token, out, out_stride, tiles)
 
+    @njit
+    def apply_pending(op, state, pending, n_pending, head, y):
+        """Accepted drafts of the run before, to one head."""
+        d, n_heads = load_i64(op + WKV7.d), load_i64(op + WKV7.n_heads)
+        for i in range(n_pending):
+            k = pending_at(pending, N_KEPT, d, n_heads, head, i)
+            v, w = k + 4 * padded(d), k + 8 * padded(d)
+            mix(op, state, False, head, k, k, v, w, k + 12 * padded(d), y)
+
+    @njit
+    def mix_token(op, state, is_new, head, token, y):
+        """One of the run's own tokens."""
+        at = token * load_i64(op + WKV7.stride) + 4 * head * load_i64(op + WKV7.d)
+        r, k, v = load_i64(op + WKV7.r) + at, load_i64(op + WKV7.k) + at, load_i64(op + WKV7.v) + at
+        w, a = load_i64(op + WKV7.w) + at, load_i64(op + WKV7.a) + at
+        bonus = mix(op, state, is_new, head, r, k, v, w, a, y)
+        finish_token(op, head, token, y, bonus)
+
+    @njit
+    def keep_draft(op, pending, i, head, token):
+        """Keep what draft ``i`` does to one head."""
+        d, n_heads = load_i64(op + WKV7.d), load_i64(op + WKV7.n_heads)
+        at, to = token * load_i64(op + WKV7.stride) + 4 * head * d, 4 * padded(d)
+        kept = pending_at(pending, N_KEPT, d, n_heads, head, i)
+        copy_vector(load_i64(op + WKV7.k) + at, d, kept)
+        copy_vector(load_i64(op + WKV7.v) + at, d, kept + to)
+        copy_vector(load_i64(op + WKV7.w) + at, d, kept + 2 * to)
+        copy_vector(load_i64(op + WKV7.a) + at, d, kept + 3 * to)
+
     def wkv7(op, step, thread):  # type: ignore[no-untyped-def]
         n_heads = load_i64(op + WKV7.n_heads)
         # Columns first: threads then write different cache lines of the 8-bit tiles, in which all
@@ -169,14 +196,22 @@ def build_wkv7() -> Callable[..., None]:
         n_chunks = n_seqs * n_heads
         chunk = claim(thread, n_chunks)
         while chunk >= 0:
-            head, d = chunk // n_seqs, load_i64(op + WKV7.d)
+            head, run, d = chunk // n_seqs, chunk % n_seqs, load_i64(op + WKV7.d)
             rows, row_stride = load_i64(op + WKV7.rows), load_i64(op + WKV7.row_stride)
-            first, n_tokens, state, fresh = locate_run(rows, row_stride, step, chunk % n_seqs)
+            first, n_tokens, state, fresh = locate_run(rows, row_stride, step, run)
+            n_pending, n_drafts = drafts_of_run(step, run)
+            n_kept, pending = n_tokens - n_drafts, state + load_i64(op + WKV7.pending)
             state += 4 * head * d * padded(d)
             y = load_i64(thread + 8 * T_SCRATCH)
-            for t in range(n_tokens):
-                bonus = mix_token(op, state, fresh != 0 and t == 0, head, first + t, y)
-                finish_token(op, head, first + t, y, bonus)
+            apply_pending(op, state, pending, n_pending, head, y)
+            for t in range(n_kept):
+                mix_token(op, state, fresh != 0 and t == 0, head, first + t, y)
+            if n_drafts > 0:
+                copy = y + 16 * padded(d)
+                copy_vector(state, d * padded(d), copy)
+                for i in range(n_drafts):
+                    mix_token(op, copy, False, head, first + n_kept + i, y)
+                    keep_draft(op, pending, i, head, first + n_kept + i)
             chunk = claim(thread, n_chunks)
 
     return wkv7

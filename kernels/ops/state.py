@@ -1,4 +1,10 @@
-"""Where the recurrent state of a run's sequence is."""
+"""Where the recurrent state of a run's sequence is, and what drafts do to it.
+
+The last tokens of a run may be drafts. They are computed from a copy of the state; the row keeps
+the state before them, and their inputs ("pending"). How many of them the sequence has accepted is
+known when its next run begins, which applies just those first. So a rejected token has never been
+there, nothing is copied back, and the bits are those of a sequence that never drafted.
+"""
 
 from __future__ import annotations
 
@@ -17,3 +23,12 @@ def locate_run(rows, row_stride, step, run):
     row = load_i32(load_i64(step + STEP.state_row) + 4 * slot)
     fresh = load_u8(load_i64(step + STEP.state_fresh) + slot)
     return first, load_i32(seq_start + 4) - first, rows + row * row_stride, fresh
+
+
+@njit
+def drafts_of_run(step, run):
+    """Run ``run``: how many inputs of accepted drafts are pending in its row, and how many of its
+    last tokens are drafts."""
+    slot = load_i32(load_i64(step + STEP.seq_slot) + 4 * run)
+    n_pending = load_i32(load_i64(step + STEP.state_pending) + 4 * slot)
+    return n_pending, load_i32(load_i64(step + STEP.seq_drafts) + 4 * run)

@@ -1,6 +1,7 @@
-"""Difference to the token before: dx[t] = x[t-1] - x[t], the last token kept in the state row.
+"""The token before: x[t-1], or its difference x[t-1] - x[t]; the last x is kept in the state row.
 
-RWKV mixes each token's input with the previous one's (Peng et al. 2023, section 3.1).
+RWKV mixes each token's input with the previous one's (Peng et al. 2023, section 3.1). A block for
+multi-token prediction pairs each token with the trunk's hidden state of the one before.
 """
 
 from __future__ import annotations
@@ -8,21 +9,51 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from numba import njit
 
 from kernels import simd
 from kernels.address import load_i64
 from kernels.claims import claim
 from kernels.operands import STEP, words
-from kernels.ops.state import locate_run
+from kernels.ops.state import drafts_of_run, locate_run
 
 # x: float32 rows [n_tokens, n] of x_stride bytes; out: float32 rows of out_stride bytes, with
-# room up to a multiple of 16. State: float32 [n], the sequence's last x; zeros before the start.
-TOKEN_SHIFT = words("TokenShift", "x x_stride n out out_stride rows row_stride")
+# room up to a multiple of 16. State: float32 [n rounded up to 16], the sequence's last x, zeros
+# before the start; pending (bytes behind it): x of each draft in such rows.
+TOKEN_SHIFT = words("TokenShift", "x x_stride n out out_stride rows row_stride pending")
 CHANNELS = 256  # of a chunk
 
 
-def build_token_shift() -> Callable[..., None]:
+def state_floats(n: int) -> int:
+    """Size of a sequence's state, and of what is kept of a draft."""
+    return -(-n // 16) * 16
+
+
+@njit(forceinline=True)
+def last_value(state, fresh, pending, n_pending, n, c):
+    """16 channels, from byte c on, of the sequence's last x."""
+    value = simd.splat(np.float32(0.0))
+    if n_pending > 0:
+        value = simd.load(pending + 4 * ((n_pending - 1) * ((n + 15) // 16 * 16)) + c)
+    elif fresh == 0:
+        value = simd.load(state + c)
+    return value
+
+
+def build_token_shift(is_difference: bool) -> Callable[..., None]:
     """The kernel; a chunk is one sequence's tokens of a group of channels."""
+
+    @njit(forceinline=True)
+    def shift(x, x_stride, out, out_stride, first, end, before):
+        """Tokens first to end of 16 channels; returns the last x."""
+        for t in range(first, end):
+            value = simd.load(x + t * x_stride)
+            if is_difference:
+                simd.store(out + t * out_stride, before - value)
+            else:
+                simd.store(out + t * out_stride, before)
+            before = value
+        return before
 
     def token_shift(op, step, thread):  # type: ignore[no-untyped-def]
         n = load_i64(op + TOKEN_SHIFT.n)
@@ -34,21 +65,23 @@ def build_token_shift() -> Callable[..., None]:
                 load_i64(op + TOKEN_SHIFT.rows),
                 load_i64(op + TOKEN_SHIFT.row_stride),
             )
-            first, n_tokens, state, fresh = locate_run(rows, row_stride, step, chunk // n_groups)
+            run = chunk // n_groups
+            first, n_tokens, state, fresh = locate_run(rows, row_stride, step, run)
+            n_pending, n_drafts = drafts_of_run(step, run)
+            n_kept, pending = n_tokens - n_drafts, state + load_i64(op + TOKEN_SHIFT.pending)
             x_stride = load_i64(op + TOKEN_SHIFT.x_stride)
             out_stride = load_i64(op + TOKEN_SHIFT.out_stride)
             x = load_i64(op + TOKEN_SHIFT.x) + first * x_stride
             out = load_i64(op + TOKEN_SHIFT.out) + first * out_stride
             begin = chunk % n_groups * CHANNELS
             for c in range(4 * begin, 4 * min(n, begin + CHANNELS), 64):
-                before = simd.splat(np.float32(0.0))
-                if fresh == 0:
-                    before = simd.load(state + c)
-                for t in range(n_tokens):
-                    value = simd.load(x + t * x_stride + c)
-                    simd.store(out + t * out_stride + c, before - value)
-                    before = value
+                before = last_value(state, fresh, pending, n_pending, n, c)
+                before = shift(x + c, x_stride, out + c, out_stride, 0, n_kept, before)
                 simd.store(state + c, before)
+                shift(x + c, x_stride, out + c, out_stride, n_kept, n_tokens, before)
+                for i in range(n_drafts):
+                    at = pending + 4 * (i * ((n + 15) // 16 * 16)) + c
+                    simd.store(at, simd.load(x + (n_kept + i) * x_stride + c))
             chunk = claim(thread, n_chunks)
 
     return token_shift

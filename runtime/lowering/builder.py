@@ -86,24 +86,27 @@ class Builder:
         reads: Sequence[Span],
         writes: Sequence[Span],
         n_state: int,
+        n_pending: int,
     ) -> Op:
-        """Add an op with ``n_state`` float32 of recurrent state a sequence.
+        """Add an op with ``n_state`` float32 of recurrent state a sequence, and ``n_pending`` that
+        it keeps of each draft.
 
-        Its layout has the words ``rows`` (address of this op's state in row 0) and ``row_stride``
-        (bytes from a row to the next); the kernel finds a sequence's row by STEP.state_row.
+        Its layout has the words ``rows`` (address of this op's state in row 0), ``row_stride``
+        (bytes from a row to the next) and ``pending`` (bytes from the state to what is kept of
+        drafts); the kernel finds a sequence's row by STEP.state_row.
         """
-        offset = self.rows.reserve(n_state)
-        own = {**operands, "rows": offset, "row_stride": 0}
+        offset, pending = self.rows.reserve(n_state, n_pending)
+        own = {**operands, "rows": offset, "row_stride": 0, "pending": pending}
         state = Span("rows", offset, offset + 4 * n_state)
         op = self.append(kernel, build, layout, own, [*reads, state], [*writes, state])
         op.has_state = True
         return op
 
     def _complete_state(self) -> None:
-        """Allocate the rows and tell the ops where they are."""
+        """Tell the ops where the rows are."""
         if not any(op.has_state for op in self.ops):
             return
-        address, stride = self.rows.allocate()
+        address, stride = self.rows.memory
         for op in self.ops:
             if op.has_state:
                 op.operands["rows"] = int(op.operands["rows"]) + address

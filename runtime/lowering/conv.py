@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kernels.ops.conv import CONV, build_conv, padded_channels, state_floats
+from kernels.ops.conv import CONV, build_conv, padded_channels, pending_floats, state_floats
 from runtime.lowering.buffers import Rows
 from runtime.lowering.builder import Builder
 
@@ -53,5 +53,6 @@ def short_conv(
         [x.span, *(rows.span for rows in factors)],
         [out.span, out.tiles_span],
         state_floats(n_taps, n),
+        pending_floats(n),
     )
     return b.producer(out, op)

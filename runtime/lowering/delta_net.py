@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.ops.delta_net import DELTA, block_vectors, build_delta_net
+from kernels.ops.delta_net import DELTA, block_vectors, build_delta_net, pending_floats
 from kernels.ops.gated_norm import GATED_NORM, build_gated_norm
 from runtime.lowering.buffers import Rows
 from runtime.lowering.builder import Builder
@@ -77,6 +77,7 @@ def delta_net(
         [rows.span for rows in (q, k, v, alpha, beta)],
         [out.span],
         n_heads * d * d,
+        pending_floats(n_heads, d),
     )
     return out
 

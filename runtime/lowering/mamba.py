@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernels.ops.mamba1 import MAMBA1, build_mamba1, packed_a
+from kernels.ops.mamba1 import pending_floats as mamba1_pending_floats
 from kernels.ops.mamba1 import state_floats as mamba1_state_floats
 from kernels.ops.mamba2 import (
     GATED_NORM,
@@ -17,6 +18,7 @@ from kernels.ops.mamba2 import (
     build_mamba2,
     build_mamba2_steps,
 )
+from kernels.ops.mamba2 import pending_floats as mamba2_pending_floats
 from kernels.ops.mamba2 import state_floats as mamba2_state_floats
 from runtime.lowering.buffers import Rows, round_up
 from runtime.lowering.builder import Builder
@@ -93,6 +95,7 @@ def selective_scan(
         [rows.span for rows in inputs],
         [out.span, out.tiles_span],
         mamba1_state_floats(n, n_state),
+        mamba1_pending_floats(n, n_state),
     )
     return b.producer(out, op)
 
@@ -131,6 +134,7 @@ def ssd_scan(
         [xbc.span, steps.span, decay.span],
         [out.span],
         mamba2_state_floats(shape.n_head, shape.head_dim, shape.n_state),
+        mamba2_pending_floats(shape.n_head, shape.head_dim, shape.n_state),
     )
     return out
 

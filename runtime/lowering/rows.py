@@ -1,4 +1,7 @@
-"""The pool of state rows: what each sequence carries through the recurrent layers."""
+"""The pool of state rows: what each sequence carries through the recurrent layers.
+
+Behind its state, each layer keeps the inputs of drafts that a verified step may have accepted
+(kernels/ops/state.py)."""
 
 from __future__ import annotations
 
@@ -12,27 +15,37 @@ from runtime.lowering.buffers import round_up
 class StateRows:
     """Rows of float32, one a sequence or checkpoint; a layer owns a range of columns.
 
-    Layers reserve columns while the model is lowered; ``allocate`` then makes the memory.
+    Layers reserve columns while the model is lowered; the memory is made when it is first asked
+    for. ``max_drafts``: tokens of one sequence that one step may verify.
     """
 
-    def __init__(self, n_rows: int) -> None:
+    def __init__(self, n_rows: int, max_drafts: int = 0) -> None:
         self._n_rows = n_rows
+        self._max_drafts = max_drafts
+        self._states: list[tuple[int, int]] = []
         self._n_columns = 0
         self._array: NDArray[np.float32] = np.zeros((n_rows, 0), np.float32)
 
-    def reserve(self, n_floats: int) -> int:
-        """Claim columns for a layer; returns the byte offset of the first in every row."""
-        offset = self._n_columns
-        self._n_columns += round_up(n_floats, 16)
-        return 4 * offset
+    def reserve(self, n_state: int, n_pending: int) -> tuple[int, int]:
+        """Claim columns for a layer: its state, and ``n_pending`` floats for each draft.
 
-    def allocate(self) -> tuple[int, int]:
-        """Make the rows; returns their address and the bytes from one to the next."""
+        Returns the byte offset of the state in every row, and from there to the drafts.
+        """
+        offset, width = self._n_columns, round_up(n_state, 16)
+        self._n_columns += width + round_up(self._max_drafts * n_pending, 16)
+        self._states.append((offset, n_state))
+        return 4 * offset, 4 * width
+
+    @property
+    def memory(self) -> tuple[int, int]:
+        """Address of the rows, which are made now if they were not, and bytes from one to the
+        next."""
         width = self.row_bytes // 4
-        memory = aligned_zeros(4 * self._n_rows * width).view(np.float32)
-        memory.fill(0.0)  # touch every page: no surprise later
-        self._array = memory.reshape(self._n_rows, width)
-        return int(memory.ctypes.data), 4 * width
+        if not self._array.size:
+            memory = aligned_zeros(4 * self._n_rows * width).view(np.float32)
+            memory.fill(0.0)  # touch every page: no surprise later
+            self._array = memory.reshape(self._n_rows, width)
+        return int(self._array.ctypes.data), 4 * width
 
     @property
     def n_rows(self) -> int:
@@ -48,6 +61,10 @@ class StateRows:
     def n_bytes(self) -> int:
         """Memory of all rows."""
         return self._array.nbytes
+
+    def state(self, row: int) -> NDArray[np.float32]:
+        """A copy of a row without what is kept of drafts, for comparing."""
+        return np.concatenate([self._array[row, at : at + n] for at, n in self._states])
 
     def copy_row(self, src: int, dst: int) -> None:
         """Copy one sequence's whole recurrent state."""

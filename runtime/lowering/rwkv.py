@@ -7,21 +7,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kernels.ops.rwkv import pending_floats
+from kernels.ops.rwkv6 import N_KEPT as N_KEPT6
 from kernels.ops.rwkv6 import WKV6, build_wkv6
+from kernels.ops.rwkv7 import N_KEPT as N_KEPT7
 from kernels.ops.rwkv7 import WKV7, build_wkv7
-from kernels.ops.token_shift import TOKEN_SHIFT, build_token_shift
+from kernels.ops.token_shift import TOKEN_SHIFT, build_token_shift, state_floats
 from runtime.lowering.buffers import Rows, round_up
 from runtime.lowering.builder import Builder
 
 GROUP_NORM_EPS = 64e-5  # fixed in the published code, not in the file
 
 
-def token_shift(b: Builder, x: Rows, name: str = "dx") -> Rows:
-    """dx = previous token's x - x, zeros before the start."""
+def token_shift(b: Builder, x: Rows, name: str = "dx", *, is_difference: bool = True) -> Rows:
+    """The previous token's x, zeros before the start; a difference: minus the token's own."""
     out = b.buffers.rows(name, x.width)
     b.append_recurrent(
-        "token_shift",
-        build_token_shift,
+        "token_shift" if is_difference else "token_before",
+        lambda: build_token_shift(is_difference),
         TOKEN_SHIFT,
         {
             "x": x.floats().address,
@@ -32,7 +35,8 @@ def token_shift(b: Builder, x: Rows, name: str = "dx") -> Rows:
         },
         [x.span],
         [out.span],
-        x.width,
+        state_floats(x.width),
+        state_floats(x.width),
     )
     return out
 
@@ -41,7 +45,7 @@ def wkv6(b: Builder, blk: str, head_size: int, inputs: dict[str, Rows]) -> Rows:
     """RWKV-6's recurrence, group norm and gate; ``inputs`` r, k, v, w (decay), g."""
     n = inputs["r"].width
     first = b.weights.vector(f"{blk}.time_mix_first.weight", head_size, n // head_size)
-    return _wkv(b, "wkv6", build_wkv6, WKV6, blk, head_size, inputs, {"u": first})
+    return _wkv(b, "wkv6", build_wkv6, WKV6, N_KEPT6, blk, head_size, inputs, {"u": first})
 
 
 def wkv7(b: Builder, blk: str, head_size: int, inputs: dict[str, Rows]) -> Rows:
@@ -51,7 +55,7 @@ def wkv7(b: Builder, blk: str, head_size: int, inputs: dict[str, Rows]) -> Rows:
         name: b.weights.vector(f"{blk}.time_mix_{name}.weight", n) for name in ("k_k", "k_a")
     }
     vectors["r_k"] = b.weights.vector(f"{blk}.time_mix_r_k.weight", n)
-    return _wkv(b, "wkv7", build_wkv7, WKV7, blk, head_size, inputs, vectors)
+    return _wkv(b, "wkv7", build_wkv7, WKV7, N_KEPT7, blk, head_size, inputs, vectors)
 
 
 def _wkv(
@@ -59,6 +63,7 @@ def _wkv(
     kernel: str,
     build: Any,
     layout: Any,
+    n_kept: int,
     blk: str,
     d: int,
     inputs: dict[str, Rows],
@@ -88,6 +93,7 @@ def _wkv(
         [rows.span for rows in inputs.values()],
         [out.span, out.tiles_span],
         n * round_up(d, 16),
+        pending_floats(n_kept, n // d, d),
     )
     if d % 32 == 0:
         return b.producer(out, op)

@@ -150,6 +150,9 @@ class Memory:
         if self.pools.has_rows:
             assert seq.row >= 0
             assert bool(ubatch.state_fresh[seq.slot]) == (seq.n_computed == 0)
+            pending = self.pools.rows.pending[seq.row]
+            assert ubatch.state_pending[seq.slot] == pending
+            assert 0 <= pending < max(1, seq.n_computed)
         node = seq.node
         assert node is None or node.end <= seq.n_computed
         while node is not None and node.parent is not None:

@@ -28,9 +28,12 @@ class Checkpoint:
 
 
 class RowPool:
-    """Rows are free, in use by a sequence, or checkpoints (evicted LRU). Engine thread only."""
+    """Rows are free, in use by a sequence, or checkpoints (evicted LRU). Engine thread only.
 
-    __slots__ = ("_free", "_lru", "_poison", "_storage", "checkpoints", "n_rows")
+    ``pending``: of each row, how many accepted drafts its state has yet to be shown.
+    """
+
+    __slots__ = ("_free", "_lru", "_poison", "_storage", "checkpoints", "n_rows", "pending")
 
     def __init__(self, storage: RowStorage, *, poison: bool) -> None:
         self._storage = storage
@@ -39,6 +42,7 @@ class RowPool:
         self._free = list(range(self.n_rows - 1, -1, -1))
         self._lru = FairLru()
         self.checkpoints: dict[int, Checkpoint] = {}  # by row
+        self.pending = [0] * self.n_rows
         if poison:
             for row in self._free:
                 storage.fill_nan(row)
@@ -49,7 +53,9 @@ class RowPool:
 
     def take(self) -> int:
         """A free row. There must be one. Its content is never to be read."""
-        return self._free.pop()
+        row = self._free.pop()
+        self.pending[row] = 0
+        return row
 
     def give_back(self, row: int) -> None:
         """Free a row that is no checkpoint."""
@@ -79,6 +85,7 @@ class RowPool:
 
     def copy(self, src: int, dst: int) -> None:
         self._storage.copy_row(src, dst)
+        self.pending[dst] = self.pending[src]
 
     def check_integrity(self, in_use: list[int]) -> None:
         """Raise AssertionError unless every row is exactly one of free, in use, checkpoint."""

@@ -6,7 +6,7 @@ The order of a step is reserve -> forward -> commit (or rollback, if nothing was
 from __future__ import annotations
 
 from runtime.memory.indexing import index_blocks, keep_checkpoint, leave_prefix
-from runtime.memory.match import NO_MATCH, Match, find
+from runtime.memory.match import NO_MATCH, Match
 from runtime.memory.pools import Pools
 from runtime.memory.prefix_tree import Node
 from runtime.ubatch import BLOCK_CELLS, I32, Ubatch
@@ -18,18 +18,21 @@ class Sequence:
     """One per slot, reused for request after request. Engine thread only.
 
     ``n_computed`` tokens of ``history`` are in memory; ``n_reserved`` more may be written by the
-    forward under way and are provisional until committed. ``node`` is the deepest full block that
-    the prefix tree knows (None: this sequence neither uses nor feeds the cache).
+    forward under way and are provisional until committed; the last ``n_drafts`` of them are drafts.
+    ``node`` is the deepest full block that the prefix tree knows (None: this sequence neither uses
+    nor feeds the cache).
     """
 
     __slots__ = (
         "_fresh",
         "_is_fresh",
+        "_pending",
         "_rows",
         "history",
         "is_open",
         "last_checkpoint",
         "n_computed",
+        "n_drafts",
         "n_goal",
         "n_reserved",
         "n_writable",
@@ -49,12 +52,14 @@ class Sequence:
         self.table_row = ubatch.block_tables[slot]
         self._rows = ubatch.state_row
         self._fresh = ubatch.state_fresh
+        self._pending = ubatch.state_pending
         self._reset()
 
     def _reset(self) -> None:
         self.table: list[int] = []
         self.n_computed = 0
         self.n_reserved = 0
+        self.n_drafts = 0
         self.n_writable = 0  # positions below this can be written without looking
         self.n_goal = 0  # tokens known at admission, for the memory promised to them
         self.node: Node | None = None
@@ -65,6 +70,7 @@ class Sequence:
         self._is_fresh = True
         self._rows[self.slot] = -1
         self._fresh[self.slot] = 1
+        self._pending[self.slot] = 0
 
     # -- the life of a sequence
 
@@ -107,7 +113,7 @@ class Sequence:
         assert row >= 0, "there is a row for every slot"
         self.row = row
         self._rows[self.slot] = row
-        self._set_fresh(checkpoint is None)
+        self._show_row(is_fresh=checkpoint is None)
 
     def _copy_tail(self, source: int) -> bool:
         """Give this sequence its own copy of a partly equal block; False if none can be had."""
@@ -157,7 +163,7 @@ class Sequence:
             child._append_block(block)
         if self.row >= 0:
             self.pools.rows.copy(self.row, child.row)
-            child._set_fresh(self._is_fresh)
+            child._show_row(is_fresh=self._is_fresh)
         child.node = self.node if child.node is not None else None
         child.n_computed = self.n_computed
         child.last_checkpoint = self.n_computed
@@ -167,11 +173,17 @@ class Sequence:
 
     # -- one step
 
-    def reserve(self, n: int) -> bool:
-        """Make the next ``n`` positions writable, all or nothing; False when blocks ran out."""
+    def reserve(self, n: int, n_drafts: int = 0) -> bool:
+        """Make the next ``n`` positions writable, all or nothing; False when blocks ran out.
+
+        The last ``n_drafts`` of them are drafts. Reserving again replaces what was reserved.
+        """
+        if n < self.n_reserved:
+            self.rollback()
         if self.n_computed + n > self.n_writable and not self._make_writable(self.n_computed + n):
             return False
         self.n_reserved = n
+        self.n_drafts = n_drafts
         return True
 
     def _make_writable(self, end: int) -> bool:
@@ -196,51 +208,30 @@ class Sequence:
         return True
 
     def commit(self, n: int) -> None:
-        """The forward is done: ``n`` of the reserved tokens stay, the rest are rejected drafts."""
-        n_rejected = self.n_reserved - n
-        assert n_rejected >= 0
-        self.n_reserved = 0
+        """The forward is done: ``n`` of the reserved tokens stay, the rest are rejected drafts.
+
+        The row has not seen any draft: the next forward begins by applying those that stay.
+        """
+        n_accepted = n - (self.n_reserved - self.n_drafts)
+        assert 0 <= n_accepted <= self.n_drafts
+        is_cut = n_accepted < self.n_drafts
+        self.n_reserved = self.n_drafts = 0
         before = self.n_computed
         self.n_computed = before + n
-        if self._is_fresh and self.row >= 0:
-            self._set_fresh(False)
-        if n_rejected:
-            self._rewind(self.n_computed)
+        if self.row >= 0:
+            self.pools.rows.pending[self.row] = n_accepted
+            if self._is_fresh or self._pending.item(self.slot) != n_accepted:
+                self._show_row(is_fresh=False)
+        if is_cut:
+            self._cut_table()
         if self.n_computed // BLOCK_CELLS != before // BLOCK_CELLS:
             index_blocks(self)
 
     def rollback(self) -> None:
         """Undo a reservation of which nothing was computed."""
         if self.n_reserved:
-            self.n_reserved = 0
+            self.n_reserved = self.n_drafts = 0
             self._cut_table()
-
-    def truncate(self, n: int) -> int:
-        """Forget computed tokens from position ``n`` on; returns the new ``n_computed``.
-
-        It is below ``n`` where the row cannot be had at ``n``: the scheduler catches up.
-        """
-        assert not self.n_reserved
-        assert 0 <= n <= self.n_computed
-        if n < self.n_computed:
-            self._rewind(n)
-        return self.n_computed
-
-    def _rewind(self, n: int) -> None:
-        pools = self.pools
-        if self.row >= 0:
-            match = NO_MATCH
-            if self.node is not None:
-                match = find(pools.tree, self.salt, self.history, n, needs_row=True)
-            n = match.n_tokens
-            if match.checkpoint is not None:
-                pools.rows.copy(match.checkpoint.row, self.row)
-            self._set_fresh(match.checkpoint is None)
-        self.n_computed = n
-        self.last_checkpoint = min(self.last_checkpoint, n)
-        while self.node is not None and self.node.end > n:
-            self.node = self.node.parent
-        self._cut_table()
 
     # -- the prefix cache
 
@@ -270,6 +261,8 @@ class Sequence:
             self.pools.blocks.release(self.table.pop())
         self.n_writable = self.n_computed
 
-    def _set_fresh(self, is_fresh: bool) -> None:
+    def _show_row(self, *, is_fresh: bool) -> None:
+        """Tell kernels what is in the row."""
         self._is_fresh = is_fresh
         self._fresh[self.slot] = is_fresh
+        self._pending[self.slot] = self.pools.rows.pending[self.row]

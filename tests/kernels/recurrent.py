@@ -7,6 +7,8 @@ import numpy as np
 from kernels.operands import STEP, fill
 from kernels.team import Program, aligned_zeros
 
+MAX_DRAFTS = 8
+
 
 def aligned(values) -> np.ndarray:
     """A float32 copy with room for a vector that starts at its last element."""
@@ -29,9 +31,11 @@ def float_rows(values, padding: int = 16) -> tuple[np.ndarray, int]:
 class Bench:
     """A pool of state rows, NaN everywhere, and steps over runs of several sequences."""
 
-    def __init__(self, team, n_state: int, n_slots: int = 8) -> None:
+    def __init__(self, team, n_state: int, n_pending: int = 0, n_slots: int = 8) -> None:
         self.team, self.n_state = team, n_state
-        self.row_floats = -(-n_state // 16) * 16 + 16
+        self.pending_at = -(-n_state // 16) * 16
+        self.row_floats = self.pending_at + -(-MAX_DRAFTS * n_pending // 16) * 16 + 16
+        self.pending = np.zeros(n_slots, np.int32)
         self.pool = np.full((n_slots + 2, self.row_floats), np.nan, np.float32)
         self.state_row = np.arange(n_slots, 0, -1).astype(np.int32)  # not the slot's number
         self.fresh = np.ones(n_slots, np.uint8)
@@ -40,8 +44,11 @@ class Bench:
         """A slot's state, to read or set."""
         return self.pool[self.state_row[slot], : self.n_state]
 
-    def step(self, runs: list[tuple[int, int]]) -> tuple[np.ndarray, list[np.ndarray]]:
+    def step(
+        self, runs: list[tuple[int, int]], drafts: list[int]
+    ) -> tuple[np.ndarray, list[np.ndarray]]:
         """STEP words for ``runs`` = [(slot, number of tokens)], and what they point at."""
+        seq_drafts = np.array(drafts or [0] * len(runs), np.int32)
         slots = np.array([slot for slot, _ in runs], np.int32)
         start = np.cumsum([0, *(n for _, n in runs)]).astype(np.int32)
         words = np.zeros(len(STEP._fields), np.int64)
@@ -52,16 +59,19 @@ class Bench:
             ("seq_slot", slots.ctypes.data),
             ("state_row", self.state_row.ctypes.data),
             ("state_fresh", self.fresh.ctypes.data),
+            ("state_pending", self.pending.ctypes.data),
+            ("seq_drafts", seq_drafts.ctypes.data),
         ):
             words[getattr(STEP, name) // 8] = value
-        return words, [slots, start]
+        return words, [slots, start, seq_drafts]
 
-    def run(self, name, build, layout, runs, **operands) -> None:
+    def run(self, name, build, layout, runs, drafts=(), **operands) -> None:
         """Run the op once; afterwards the slots are not fresh. Rows of other slots stay as
-        they were, and so does what follows each row."""
+        they were, and so does what follows each row. ``drafts``: of each run's last tokens."""
         if "rows" in layout._fields:
             operands |= {"rows": self.pool, "row_stride": 4 * self.row_floats}
-        words, keep = self.step(runs)
+            operands |= {"pending": 4 * self.pending_at}
+        words, keep = self.step(runs, list(drafts))
         if "n_rows" in layout._fields:
             operands["n_rows"] = words
         before = self.pool.copy()

@@ -151,7 +151,8 @@ def test_token_shift(team, n, sizes):
         x, stride = float_rows(gather(inputs, step))
         out, out_stride = float_rows(np.full((x.size * 4 // stride, n), np.nan, np.float32))
         bench.run(
-            "token_shift", build_token_shift, TOKEN_SHIFT, [(slot, k) for slot, _, k in step],
+            "token_shift", lambda: build_token_shift(True), TOKEN_SHIFT,
+            [(slot, k) for slot, _, k in step],
             x=x, x_stride=stride, n=n, out=out, out_stride=out_stride,
         )  # fmt: skip
         row = 0

@@ -40,15 +40,18 @@ class FakeRows:
     def __init__(self, n_rows):
         self.n_rows = n_rows
         self.state = [POISON] * n_rows
+        self.pending = [[POISON]] * n_rows  # drafts that the state has not seen
         self.n_copies = 0
 
     def copy_row(self, src, dst):
         assert src != dst
         self.state[dst] = self.state[src]
+        self.pending[dst] = self.pending[src]
         self.n_copies += 1
 
     def fill_nan(self, row):
         self.state[row] = POISON
+        self.pending[row] = [POISON]
 
 
 class FakeSampling:
@@ -67,7 +70,7 @@ class FakeSampling:
 
 def advance(state, token):
     """One token of the recurrence; a poisoned state stays poisoned."""
-    return POISON if state == POISON else (state * 31_337 + token + 1) % MOD
+    return POISON if POISON in (state, token) else (state * 31_337 + token + 1) % MOD
 
 
 def draw(digest, params, banned, pos):
@@ -128,9 +131,14 @@ class FakeModel:
         slot = ub.seq_slot[run]
         table = ub.block_tables[slot]
         state = 0 if ub.state_fresh[slot] else None
+        row = ub.state_row[slot]
         if self.rows.n_rows and state is None:
-            state = self.rows.state[ub.state_row[slot]]
+            state = self.rows.state[row]
+            for token in self.rows.pending[row][: ub.state_pending[slot]]:
+                state = advance(state, token)
         begin, end = ub.seq_start[run : run + 2]
+        n_drafts = int(ub.seq_drafts[run])
+        assert 0 <= n_drafts < end - begin
         self.max_run = max(self.max_run, int(end - begin))
         for t in range(begin, end):
             token, pos = int(ub.tokens[t]), int(ub.positions[t])
@@ -143,11 +151,13 @@ class FakeModel:
                 self.kv.positions[cell] = pos
             if self.rows.n_rows:
                 state = advance(state, token)
+                if t == end - n_drafts - 1:
+                    self.rows.state[row] = state
             if t in wanted:
                 bad = token == self.nan_token
                 digests[t] = None if bad else self._digest(table, pos, state)
         if self.rows.n_rows:
-            self.rows.state[ub.state_row[slot]] = state
+            self.rows.pending[row] = ub.tokens[end - n_drafts : end].tolist()
 
     def _digest(self, table, pos, state):
         digest = 0

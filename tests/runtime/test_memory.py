@@ -1,4 +1,4 @@
-"""Memory by itself: sharing, copy-on-write, forks, checkpoints, eviction, truncation."""
+"""Memory by itself: sharing, copy-on-write, forks, checkpoints, eviction, rejected drafts."""
 
 import numpy as np
 import pytest
@@ -23,22 +23,22 @@ class Desk:
         seq.history[: len(tokens)] = tokens
         return seq, self.memory.open(seq, n_known or len(tokens), salt)
 
-    def compute(self, seq, tokens, n_keep=None):
+    def compute(self, seq, tokens, n_drafts=0, n_accepted=0):
         """Append tokens; the fake's forward checks nothing was overwritten."""
         ub = self.model.ubatch
         begin, n = seq.n_computed, len(tokens)
         seq.history[begin : begin + n] = tokens
-        if not seq.reserve(n):
+        if not seq.reserve(n, n_drafts):
             return False
         self.memory.check_integrity()
         ub.clear()
         ub.tokens[:n] = tokens
         ub.positions[:n] = range(begin, begin + n)
         ub.seq_start[:2] = 0, n
-        ub.seq_slot[0] = seq.slot
+        ub.seq_slot[0], ub.seq_drafts[0] = seq.slot, n_drafts
         ub.n_seqs, ub.n_tokens = 1, n
         self.model.forward()
-        seq.commit(n if n_keep is None else n_keep)
+        seq.commit(n - n_drafts + n_accepted)
         self.memory.check_integrity()
         return True
 
@@ -201,53 +201,43 @@ def test_fair_lru_spares_who_holds_less_than_the_average():
     assert lru.oldest(besides=6) == -1
 
 
-def test_truncate_without_rows_goes_to_any_position():
-    desk = Desk()
-    a = tokens_of(50)
-    seq, _ = desk.open(0, a)
-    desk.compute(seq, a)
-    other, n = desk.open(1, [*a, 1])
-    assert n == 50
-    assert seq.truncate(37) == 37
-    desk.memory.check_integrity()
-    desk.compute(seq, [7] * 20)
-    assert desk.read(seq) == a[:37] + [7] * 20
-    assert desk.read(other) == a
-
-
-@pytest.mark.parametrize("n_blocks", [16, 0])
-def test_truncate_with_rows_goes_back_to_a_checkpoint(n_blocks):
-    desk = Desk(n_rows=6, n_blocks=n_blocks)
-    a = tokens_of(50)
-    seq, _ = desk.open(0, a)
-    desk.compute(seq, a[:32])
-    assert seq.checkpoint()
-    state = desk.row(seq)
-    desk.compute(seq, a[32:])
-    assert seq.truncate(45) == 32
-    assert desk.row(seq) == state
-    desk.memory.check_integrity()
-    assert seq.truncate(31) == 0
-    assert desk.model.ubatch.state_fresh[0] == 1
-    desk.memory.check_integrity()
-    desk.compute(seq, a)
-
-
 def test_rejected_drafts_leave_nothing_behind():
-    desk = Desk(n_rows=6)
+    desk, plain = Desk(n_rows=6), Desk(n_rows=6)
     a = tokens_of(34)
     seq, _ = desk.open(0, a)
-    desk.compute(seq, a[:16])
-    seq.checkpoint()
-    desk.compute(seq, a[16:30])
-    desk.compute(seq, [1, 2, 3, 4], n_keep=1)
-    assert seq.n_computed == 16  # nearest kept state; the scheduler catches up
-    plain = Desk()
-    seq, _ = plain.open(0, a)
-    plain.compute(seq, a[:30])
-    plain.compute(seq, [1, 2, 3, 4], n_keep=1)
-    assert seq.n_computed == 31
-    assert plain.read(seq) == [*a[:30], 1]
+    other, _ = plain.open(0, a)
+    desk.compute(seq, a[:30])
+    plain.compute(other, a[:30])
+    for n_accepted in (0, 2, 3, 1):
+        drafts = [7, 8, 9]
+        desk.compute(seq, [5, *drafts], n_drafts=3, n_accepted=n_accepted)
+        plain.compute(other, [5, *drafts[:n_accepted]])
+        assert desk.read(seq) == plain.read(other)
+        assert len(seq.table) == len(other.table)
+    desk.compute(seq, [1])
+    plain.compute(other, [1])
+    assert desk.row(seq) == plain.row(other)
+
+
+def test_accepted_drafts_go_with_the_row():
+    """A copy of a row, for a fork or as a checkpoint, knows what its state has not seen yet."""
+    desk = Desk(n_rows=6)
+    a = tokens_of(30)
+    seq, _ = desk.open(0, a)
+    desk.compute(seq, a)
+    desk.compute(seq, [1, 2, 3], n_drafts=2, n_accepted=1)
+    child, _ = desk.open(1, a, salt=None)
+    seq.fork(child)
+    for each in (seq, child):
+        desk.compute(each, [4])
+    assert desk.row(seq) == desk.row(child)
+    desk.compute(seq, [5, 6], n_drafts=1, n_accepted=1)
+    seq.release()
+    again, n = desk.open(0, [*a, 1, 2, 4, 5, 6, 7])
+    assert n == 34
+    desk.compute(again, [7])
+    desk.compute(child, [5, 6, 7])
+    assert desk.row(again) == desk.row(child)
 
 
 @pytest.mark.parametrize("n_blocks", [16, 0])

@@ -93,14 +93,6 @@ class EngineMachine(RuleBasedStateMachine):
     def drop_cache(self):
         self.bench.core.memory.drop_cache()
 
-    @rule(n=st.integers(1, 60), data=st.data())
-    def rewind_one(self, n, data):
-        """Computed tokens are forgotten, as after a rejected draft: they are caught up with."""
-        active = [s for s in self.bench.core.scheduler.active if s.seq.n_computed]
-        if active:
-            slot = data.draw(st.sampled_from(active))
-            slot.seq.truncate(max(0, slot.seq.n_computed - n))
-
     @invariant()
     def sound(self):
         self.bench.core.memory.check_integrity()
