@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +17,10 @@ from kernels.operands import STEP
 from kernels.ops.cells import CELL_TYPES
 from kernels.team import TEAM_KERNELS
 from runtime.gguf import GGUFFile
-from runtime.lowering.buffers import Buffers
+from runtime.lowering.buffers import Buffers, Rows
 from runtime.lowering.builder import Builder
 from runtime.lowering.cells import KVCells
+from runtime.lowering.drafts import DraftLowering, draft_ubatch, load_hidden
 from runtime.lowering.draws import append_draws
 from runtime.lowering.panel_cache import PanelCache
 from runtime.lowering.rows import StateRows
@@ -28,6 +31,7 @@ from runtime.request import InvalidRequestError
 from runtime.sampling import SamplingTable
 from runtime.ubatch import BLOCK_CELLS, Ubatch
 
+log = logging.getLogger(__name__)
 DEFAULT_N_CTX = 32768
 MAX_DRAFTS = 16
 
@@ -46,6 +50,7 @@ class ModelConfig:
     isa: str = "auto"
     n_checkpoints: int = 0  # kept copies of recurrent state
     max_drafts: int = 0  # tokens of one sequence that one forward may verify; 0 = no speculation
+    use_mtp: bool = False  # lower the block for multi-token prediction too, if the file has one
     pin_threads: bool = False  # tie each kernel thread but the leading one to a CPU
     kernel_cache: Path | None = None  # directory of compiled kernels; None = keep none
     panel_cache: Path | None = None  # directory of repacked weights; None = repack at every start
@@ -103,19 +108,50 @@ class Lowered:
             config.n_slots,
         )
         architecture = family(file)
+        self.sampling = SamplingTable(config.n_slots, hp.n_vocab, self.n_ctx)
         x = architecture.lower(self.builder, hp)
+        self.drafts = self._lower_mtp(architecture.mtp, x)
         logits = architecture.head(self.builder, hp, x, config.n_outputs)
         self.weights.check_all_used()
         memory = self.buffers.array(logits.buffer).view(np.float32)
         rows = memory[: self.buffers.padded_rows(config.n_outputs) * logits.stride // 4]
         self.logits: NDArray[np.float32] = rows.reshape(-1, logits.stride // 4)[:, : hp.n_vocab]
-        self.sampling = SamplingTable(config.n_slots, hp.n_vocab, self.n_ctx)
         append_draws(self.builder, self.sampling, logits, self.logits)
+
+    def _lower_mtp(self, mtp: Any, x: Rows) -> DraftLowering | None:
+        """The block for multi-token prediction, behind the trunk whose residual stream is x."""
+        trunk, hp, config = self.builder, self.hparams, self.config
+        if not (config.use_mtp and config.max_drafts and mtp and mtp.has_mtp(trunk, hp)):
+            for block in range(hp.n_layers, hp.n_blocks):
+                skipped = trunk.weights.skip(f"blk.{block}.*")
+                log.info("blk.%d predicts further tokens: %d tensors not used", block, len(skipped))
+            return None
+        ubatch = draft_ubatch(self.ubatch)
+        self.draft_step = step_words(ubatch)
+        b = trunk.beside(Buffers(config.n_slots), self.draft_step)
+        last = mtp.keep_past(trunk, hp, x)
+        hidden = load_hidden(b, last, hp.n_embd)
+        return DraftLowering(
+            b,
+            ubatch,
+            self.sampling,
+            config.max_drafts,
+            hidden,
+            mtp.head(b, hp),
+            lambda: mtp.guess(b, hp, hidden),
+        )
 
     @property
     def builds(self) -> dict[str, Callable[[], Callable[..., None]]]:
         """Every kernel that the model needs, by name."""
-        return {**TEAM_KERNELS, **self.weights.builds, **self.builder.builds}
+        drafts = self.drafts.builds if self.drafts is not None else {}
+        return {**TEAM_KERNELS, **self.weights.builds, **self.builder.builds, **drafts}
+
+    @property
+    def buffer_bytes(self) -> int:
+        """Working memory of a forward, and of guessing."""
+        drafts = self.drafts.n_bytes if self.drafts is not None else 0
+        return self.buffers.n_bytes + drafts
 
 
 def step_words(ubatch: Ubatch) -> NDArray[np.int64]:

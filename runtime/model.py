@@ -11,6 +11,7 @@ from kernels.cpu import detect_cpu
 from kernels.team import Team
 from runtime.gguf import open_gguf
 from runtime.lowered import Lowered, ModelConfig
+from runtime.lowering.drafts import Drafter
 from runtime.precompile import precompile
 
 __all__ = ["Lowered", "Model", "ModelConfig", "Progress", "load_model"]
@@ -29,7 +30,8 @@ class Model:
         self.n_vocab = lowered.hparams.n_vocab
         self.ubatch, self.logits, self.sampling = lowered.ubatch, lowered.logits, lowered.sampling
         self.kv, self.rows = lowered.kv, lowered.rows
-        self._weights, self._buffers, self._step = lowered.weights, lowered.buffers, lowered.step
+        self._weights, self._step = lowered.weights, lowered.step
+        self._buffers, self._buffer_bytes = lowered.buffers, lowered.buffer_bytes
         self._n_compiled_before = n_compiled
         cpus = sorted(os.sched_getaffinity(0)) if self.config.pin_threads else []
         self.team = Team(kernels, self.config.n_threads, SCRATCH_BYTES, cpus)
@@ -37,6 +39,8 @@ class Model:
             self._weights.load(self.team, lambda done: progress("load", done))
             self.kv.touch()
             self._program = lowered.builder.program(self.team)
+            drafts = lowered.drafts
+            self.drafter = Drafter(drafts, lowered.draft_step, self.team) if drafts else None
         except BaseException:
             self.team.close()
             raise
@@ -65,7 +69,7 @@ class Model:
             "weights": self._weights.n_bytes,
             "kv": self.kv.n_bytes,
             "state": self.rows.n_bytes,
-            "buffers": self._buffers.n_bytes,
+            "buffers": self._buffer_bytes,
         }
 
     def close(self) -> None:

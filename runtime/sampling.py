@@ -103,11 +103,14 @@ class SamplingTable:
         logits: NDArray[np.float32],
         n_threads: int,
         masks: NDArray[np.int64] | None = None,
+        *,
+        is_draft: bool = False,
     ) -> NDArray[np.int64]:
         """Operands of sample_rows for rows of ``logits`` [max_outputs, >= n_vocab].
 
         ``masks`` [max_outputs]: for each draw the address of its allowed-token bits (bit i % 32
-        of uint32 word i // 32 allows token i) or 0. The table and the caller keep arrays alive.
+        of uint32 word i // 32 allows token i) or 0. ``is_draft``: logprobs of the drawn tokens
+        only, of every draw. The table and the caller keep arrays alive.
         """
         assert logits.dtype == np.float32
         assert logits.shape[1] >= self.n_vocab
@@ -124,6 +127,7 @@ class SamplingTable:
             work=work,
             work_bytes=size,
             masks=0 if masks is None else masks,
+            is_draft=int(is_draft),
         )
 
     def _ids(self, field: str, ids: list[int]) -> I32:

@@ -29,5 +29,5 @@ def model_sizes(file: GGUFFile, config: ModelConfig) -> ModelSizes:
         weights=lowered.weights.n_bytes,
         cell=lowered.kv.n_bytes / BLOCK_CELLS,
         row=lowered.rows.row_bytes,
-        buffers=lowered.buffers.n_bytes,
+        buffers=lowered.buffer_bytes,
     )

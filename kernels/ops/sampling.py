@@ -38,8 +38,9 @@ from kernels.ops.truncation import is_truncated, list_candidates, looks_at_whole
 
 # logits: float32 rows of stride bytes; slots: a row of SLOT words for each slot; work: of each
 # thread, work_bytes apart, zeroed when allocated; masks: int64 [n_samples], for each draw the
-# address of its allowed-token bits or 0 (masks 0: no draw has any).
-SAMPLE = words("Sample", "logits stride n_vocab slots work work_bytes masks")
+# address of its allowed-token bits or 0 (masks 0: no draw has any); is_draft: 1 gives every draw
+# its own log-probability and none the most likely ones, whatever the slot asks for.
+SAMPLE = words("Sample", "logits stride n_vocab slots work work_bytes masks is_draft")
 MAX_TOP = 20  # columns of top_ids and top_logprobs
 _INF = np.float32(np.inf)
 _NAN = np.float32(np.nan)
@@ -106,9 +107,9 @@ def _store_top(row, top, log_total, n_top, top_ids, top_logprobs, w):
 
 
 @inlined
-def _store_draw(step, slot, s, row, top, total, token, w):
+def _store_draw(step, n_logprobs, s, row, top, total, token, w):
     """Write what draw ``s`` gave; token -1: nothing could be drawn."""
-    n_logprobs, logprob = load_i64(slot + SLOT.n_logprobs), _NAN
+    logprob = _NAN
     top_ids = load_i64(step + STEP.top_ids) + 4 * MAX_TOP * s
     if n_logprobs >= 0 and token >= 0:
         log_total = log(total)
@@ -130,13 +131,15 @@ def _sample(op, step, s, n_vocab, w):
     logits += load_i32(load_i64(step + STEP.sample_output) + 4 * s) * load_i64(op + SAMPLE.stride)
     row = _edited_row(op, slot, pos, s, n_vocab, logits, w)
     top, total, token = span_maxima(row, w.maxima), 0.0, np.int64(-1)
+    n_logprobs = load_i64(slot + SLOT.n_logprobs)
+    if load_i64(op + SAMPLE.is_draft) != 0:
+        n_logprobs = np.int64(0)
     if top > -_INF:  # nothing is NaN or inf, and something is left to draw
-        is_asked = load_i64(slot + SLOT.n_logprobs) >= 0
-        if is_asked or (looks_at_whole_row(slot, n_vocab) and not is_greedy(slot)):
+        if n_logprobs >= 0 or (looks_at_whole_row(slot, n_vocab) and not is_greedy(slot)):
             total = span_sums(row, top, _ONE, w.sums)
         chance = uniform(load_i64(slot + SLOT.key), pos)
         token = _draw_token(slot, row, top, total, chance, n_vocab, w)
-    _store_draw(step, slot, s, row, top, total, token, w)
+    _store_draw(step, n_logprobs, s, row, top, total, token, w)
 
 
 def build_sample_rows() -> Callable[..., None]:

@@ -21,6 +21,8 @@ from kernels.ops.state import drafts_of_run, locate_run
 # room up to a multiple of 16. State: float32 [n rounded up to 16], the sequence's last x, zeros
 # before the start; pending (bytes behind it): x of each draft in such rows.
 TOKEN_SHIFT = words("TokenShift", "x x_stride n out out_stride rows row_stride pending")
+# The sequence's last x alone, one row a run of the step; operands as above.
+LAST_TOKEN = words("LastToken", "n out out_stride rows row_stride pending")
 CHANNELS = 256  # of a chunk
 
 
@@ -38,6 +40,25 @@ def last_value(state, fresh, pending, n_pending, n, c):
     elif fresh == 0:
         value = simd.load(state + c)
     return value
+
+
+def build_last_token() -> Callable[..., None]:
+    """The kernel of LAST_TOKEN, which leaves the state as it is; a chunk is a run."""
+
+    def last_token(op, step, thread):  # type: ignore[no-untyped-def]
+        n_seqs = load_i64(step + STEP.n_seqs)
+        run = claim(thread, n_seqs)
+        while run >= 0:
+            rows, row_stride = load_i64(op + LAST_TOKEN.rows), load_i64(op + LAST_TOKEN.row_stride)
+            _, _, state, fresh = locate_run(rows, row_stride, step, run)
+            n_pending, _ = drafts_of_run(step, run)
+            n, pending = load_i64(op + LAST_TOKEN.n), state + load_i64(op + LAST_TOKEN.pending)
+            out = load_i64(op + LAST_TOKEN.out) + run * load_i64(op + LAST_TOKEN.out_stride)
+            for c in range(0, 4 * n, 64):
+                simd.store(out + c, last_value(state, fresh, pending, n_pending, n, c))
+            run = claim(thread, n_seqs)
+
+    return last_token
 
 
 def build_token_shift(is_difference: bool) -> Callable[..., None]:

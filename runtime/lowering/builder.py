@@ -39,6 +39,7 @@ class Op:
     reads: list[Span]
     writes: list[Span]
     has_state: bool = False  # operands "rows" and "row_stride" are completed by the builder
+    changes_step: bool = False  # all ops before it must be finished, and none after it begun
 
 
 class Builder:
@@ -62,6 +63,13 @@ class Builder:
         self.step, self.n_ctx, self.n_slots = step, n_ctx, n_slots
         self.ops: list[Op] = []
         self._constants: dict[float, NDArray[np.float32]] = {}
+
+    def beside(self, buffers: Buffers, step: NDArray[np.int64]) -> Builder:
+        """A builder of another program over the same weights and sequences."""
+        return Builder(
+            self.kernels, self.n_threads, self.weights, buffers, self.cells, self.rows, step,
+            self.n_ctx, self.n_slots,
+        )  # fmt: skip
 
     def append(
         self,
@@ -111,6 +119,7 @@ class Builder:
             if op.has_state:
                 op.operands["rows"] = int(op.operands["rows"]) + address
                 op.operands["row_stride"] = stride
+                op.has_state = False
 
     def scalar(self, value: float) -> NDArray[np.float32]:
         """A float32 constant that kernels read by address."""
@@ -128,9 +137,9 @@ class Builder:
 
     # -- building blocks ------------------------------------------------------------------
 
-    def embed(self, table: Panels, scale: float = 1.0) -> Rows:
+    def embed(self, table: Panels, scale: float = 1.0, name: str = "x") -> Rows:
         """Rows of the embedding for the step's tokens: the residual stream."""
-        x = self.buffers.rows("x", table.n_in)
+        x = self.buffers.rows(name, table.n_in)
         self.append(
             f"embed.{table.format.name}",
             lambda: build_embed(table.format.name),
@@ -181,11 +190,13 @@ class Builder:
         )
         return self.producer(out, op, capacity)
 
-    def rms_norm_add(self, x: Rows, weight: NDArray[np.float32], eps: float, to: Rows) -> None:
-        """to += x / rms(x) * weight"""
+    def rms_norm_to(
+        self, x: Rows, weight: NDArray[np.float32], eps: float, to: Rows, *, add: bool = False
+    ) -> None:
+        """to = x / rms(x) * weight, or to += that."""
         self.rms_norm(x, weight, eps, "unused")
         op = self.ops[-1]
-        op.operands.update(out=to.address, out_stride=to.stride, add=1)
+        op.operands.update(out=to.address, out_stride=to.stride, add=int(add))
         op.writes = [to.span]
 
     def add_bias(self, x: Rows, bias: NDArray[np.float32], n_rows: str = "n_tokens") -> None:
@@ -323,16 +334,17 @@ class Builder:
         """The kernels of the program, by name."""
         return {op.kernel: op.build for op in self.ops}
 
-    def program(self, team: Team) -> Program:
-        """The ops with the waits between them; compiles what is not compiled yet."""
+    def program(self, team: Team, ops: Sequence[Op] | None = None) -> Program:
+        """The ops (default: all of this builder's) with the waits between them; compiles what is
+        not compiled yet."""
         self._complete_state()
-        kernels = team.kernels
+        kernels, ops = team.kernels, self.ops if ops is None else ops
         return Program(
             team,
             self.step,
             [
                 (kernels.address(op.kernel, op.build), fill(op.layout, **op.operands), wait)
-                for op, wait in zip(self.ops, derive_waits(self.ops), strict=True)
+                for op, wait in zip(ops, derive_waits(ops), strict=True)
             ],
         )
 
@@ -345,12 +357,16 @@ def derive_waits(ops: Sequence[Op]) -> list[int]:
     waits, pending = [], 0
     for i, op in enumerate(ops):
         conflict = any(
-            a.overlaps(b)
-            for earlier in ops[pending:i]
-            for a, b in (
-                *((w, r) for w in earlier.writes for r in (*op.reads, *op.writes)),
-                *((r, w) for r in earlier.reads for w in op.writes),
+            earlier.changes_step
+            or op.changes_step
+            or any(
+                a.overlaps(b)
+                for a, b in (
+                    *((w, r) for w in earlier.writes for r in (*op.reads, *op.writes)),
+                    *((r, w) for r in earlier.reads for w in op.writes),
+                )
             )
+            for earlier in ops[pending:i]
         )
         waits.append(pending if conflict else -1)
         if conflict:

@@ -11,9 +11,16 @@ from runtime.lowering.builder import Builder
 from runtime.sampling import SamplingTable
 
 
-def append_draws(b: Builder, table: SamplingTable, rows: Rows, logits: NDArray[np.float32]) -> None:
+def append_draws(
+    b: Builder,
+    table: SamplingTable,
+    rows: Rows,
+    logits: NDArray[np.float32],
+    *,
+    is_draft: bool = False,
+) -> None:
     """Draw what the step's sample tables ask for. ``logits``: the memory of ``rows``."""
-    operands = table.operands(logits, b.n_threads)
+    operands = table.operands(logits, b.n_threads, is_draft=is_draft)
     b.append(
         "sample",
         build_sample_rows,

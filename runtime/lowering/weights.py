@@ -60,6 +60,14 @@ class Panels:
         """Size in memory."""
         return self.n_panels * self.format.panel_bytes(self.n_in)
 
+    def outputs(self, start: int, n: int) -> Panels:
+        """Outputs ``start`` to ``start + n`` alone, as they stand; both whole panels, or at the
+        end."""
+        assert start % PANEL_ROWS == 0
+        assert n % PANEL_ROWS == 0 or start + n == self.n_out
+        at = self.address + start // PANEL_ROWS * self.format.panel_bytes(self.n_in)
+        return Panels(at, self.format, self.n_in, n)
+
 
 @dataclass(frozen=True, slots=True)
 class Experts(Panels):

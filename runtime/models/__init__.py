@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from runtime.gguf import GGUFFile, ModelFileError
 
@@ -25,10 +25,15 @@ Head: TypeAlias = "Callable[[Builder, Hparams, Rows, int], Rows]"
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """How an architecture is lowered: its layers, and the logits of at most n output rows."""
+    """How an architecture is lowered: its layers, and the logits of at most n output rows.
+
+    ``mtp``: the module that lowers its block for multi-token prediction, if it may have one; it has
+    the functions of qwen_mtp.py.
+    """
 
     lower: Lower
     head: Head
+    mtp: Any = None
 
 
 # GGUF architecture -> module of this package.
@@ -72,4 +77,5 @@ def family(file: GGUFFile) -> Family:
         )
     module = import_module(f"runtime.models.{name}")
     default = import_module("runtime.models.blocks").output_head
-    return Family(module.lower, getattr(module, "head", default))
+    mtp = import_module("runtime.models.qwen_mtp") if name == "qwen_hybrid" else None
+    return Family(module.lower, getattr(module, "head", default), mtp)

@@ -41,4 +41,4 @@ def lower(b: Builder, hp: Hparams) -> Rows:
 
 def add_normed(b: Builder, hp: Hparams, x: Rows, y: Rows, tensor: str) -> None:
     """x += norm(y)"""
-    b.rms_norm_add(y, b.weights.vector(tensor, hp.n_embd), hp.eps, x)
+    b.rms_norm_to(y, b.weights.vector(tensor, hp.n_embd), hp.eps, x, add=True)

@@ -32,6 +32,11 @@ class Hparams:
     n_ff: tuple[int, ...]
     eps: float
 
+    @property
+    def n_blocks(self) -> int:
+        """Blocks of the file, those for multi-token prediction included."""
+        return self.u32("block_count", high=MAX_LAYERS)
+
     def key(self, name: str) -> str:
         """Full name of one of the architecture's keys."""
         return f"{self.arch}.{name}"

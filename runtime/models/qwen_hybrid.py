@@ -2,12 +2,11 @@
 
 Most layers are linear attention with a recurrent state, every few are softmax attention with a
 gate on its output; then SwiGLU, or a mixture of experts with a gated shared expert. The block for
-multi-token prediction behind the trunk's is not executed here.
+multi-token prediction behind the trunk's is in qwen_mtp.py.
 """
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 
 import numpy as np
@@ -22,15 +21,12 @@ from runtime.models.blocks import embedding, gated_ffn, head_norm, norm, project
 from runtime.models.hparams import MAX_HEADS, MAX_WIDTH, Hparams, rotation
 from runtime.models.qwen3moe import moe_shape
 
-log = logging.getLogger(__name__)
-
 
 def lower(b: Builder, hp: Hparams) -> Rows:
     """Append all layers of the trunk; returns the residual stream."""
     x = embedding(b, hp)
     rope = text_rotation(hp, rotation(hp, b.weights, neighbours=False))
     is_recurrent, delta = recurrent_layers(hp), delta_shape(hp)
-    experts = None if hp.arch == "qwen35" else moe_shape(hp)
     for layer in range(hp.n_layers):
         blk = f"blk.{layer}"
         h = norm(b, hp, x, f"{blk}.attn_norm.weight")
@@ -39,29 +35,27 @@ def lower(b: Builder, hp: Hparams) -> Rows:
         else:
             a, out = gated_attention(b, hp, layer, h, rope), f"{blk}.attn_output.weight"
         project(b, a, out, x)
-        h = norm(b, hp, x, f"{blk}.post_attention_norm.weight")
-        if experts is None:
-            project(b, gated_ffn(b, h, blk, hp.n_ff[layer]), f"{blk}.ffn_down.weight", x)
-        else:
-            shared_experts(b, hp, blk, h, experts, x)
-    for layer in range(hp.n_layers, n_blocks(hp)):
-        skipped = b.weights.skip(f"blk.{layer}.*")
-        log.info("blk.%d predicts further tokens: its %d tensors are not used", layer, len(skipped))
+        feed_forward(b, hp, layer, x)
     return x
 
 
-def n_blocks(hp: Hparams) -> int:
-    """Blocks of the file, the one for multi-token prediction included."""
-    return hp.u32("block_count")
+def feed_forward(b: Builder, hp: Hparams, layer: int, x: Rows) -> None:
+    """The second half of a block, on the residual x: SwiGLU or experts."""
+    blk = f"blk.{layer}"
+    h = norm(b, hp, x, f"{blk}.post_attention_norm.weight")
+    if hp.arch == "qwen35":
+        project(b, gated_ffn(b, h, blk, hp.n_ff[layer]), f"{blk}.ffn_down.weight", x)
+    else:
+        shared_experts(b, hp, blk, h, moe_shape(hp), x)
 
 
 def recurrent_layers(hp: Hparams) -> list[bool]:
     """Which layers have linear attention: by the file's list, or all but every n-th."""
     key = hp.key("attention.recurrent_layers")
     if key in hp.metadata:
-        return hp.metadata.per_layer_bool(key, n_blocks(hp))
+        return hp.metadata.per_layer_bool(key, hp.n_blocks)
     interval = hp.metadata.get_u32(hp.key("full_attention_interval"), 4, low=1, high=1024)
-    return [(layer + 1) % interval != 0 for layer in range(n_blocks(hp))]
+    return [(layer + 1) % interval != 0 for layer in range(hp.n_blocks)]
 
 
 def text_rotation(hp: Hparams, rope: Rotation) -> Rotation:
@@ -129,31 +123,41 @@ def unpicked(n_groups: int, n: int) -> list[int]:
     return [int(row) for row in rows.transpose(1, 0, 2).reshape(-1)]
 
 
-def gated_attention(b: Builder, hp: Hparams, layer: int, x: Rows, rotation: Rotation) -> Rows:
-    """attention * sigmoid(gate), the gate from the same matrix as q, head by head."""
-    blk = f"blk.{layer}"
-    n_head, head_dim = hp.n_head[layer], hp.head_dim
-    shape = AttentionShape(
+def attention_shape(hp: Hparams, layer: int, rotation: Rotation) -> AttentionShape:
+    """One layer's softmax attention."""
+    if hp.v_dim != hp.head_dim:
+        hp.metadata.refuse(hp.key("attention.value_length"), f"{hp.v_dim} is not {hp.head_dim}")
+    return AttentionShape(
         layer=layer,
-        n_head=n_head,
+        n_head=hp.n_head[layer],
         n_head_kv=hp.n_head_kv[layer],
-        head_dim=head_dim,
+        head_dim=hp.head_dim,
         v_dim=hp.v_dim,
         scale=hp.attention_scale,
         rotation=rotation,
         eps=hp.eps,
     )
-    if hp.v_dim != head_dim:
-        hp.metadata.refuse(hp.key("attention.value_length"), f"{hp.v_dim} is not {head_dim}")
-    names = [f"{blk}.attn_{n}.weight" for n in "qkv"]
-    b.weights.reorder(names[0], unpicked(2 * n_head, head_dim))
+
+
+def qkv_matrices(b: Builder, shape: AttentionShape) -> tuple[list[str], tuple[int, int, int]]:
+    """The matrices of q with its gate, k and v, and their outputs; q's before all gates."""
+    names = [f"blk.{shape.layer}.attn_{n}.weight" for n in "qkv"]
+    b.weights.reorder(names[0], unpicked(2 * shape.n_head, shape.head_dim))
     n_q, n_k, n_v = shape.qkv_sizes
-    q_gate, k, v = b.linears(x, names, (2 * n_q, n_k, n_v), "qkv")
+    return names, (2 * n_q, n_k, n_v)
+
+
+def gated_attention(b: Builder, hp: Hparams, layer: int, x: Rows, rotation: Rotation) -> Rows:
+    """attention * sigmoid(gate), the gate from the same matrix as q, head by head."""
+    shape = attention_shape(hp, layer, rotation)
+    names, sizes = qkv_matrices(b, shape)
+    q_gate, k, v = b.linears(x, names, sizes, "qkv")
+    n_q = shape.qkv_sizes[0]
     q, gate = q_gate.columns(0, n_q), q_gate.columns(n_q, n_q)
-    q_norm = head_norm(b, f"{blk}.attn_q_norm.weight", head_dim)
-    k_norm = head_norm(b, f"{blk}.attn_k_norm.weight", head_dim)
+    q_norm = head_norm(b, f"blk.{layer}.attn_q_norm.weight", hp.head_dim)
+    k_norm = head_norm(b, f"blk.{layer}.attn_k_norm.weight", hp.head_dim)
     rotate_and_store(b, shape, q, k, v, q_norm, k_norm)
-    return attend(b, shape, q, gate, head_dim)
+    return attend(b, shape, q, gate, hp.head_dim)
 
 
 def shared_experts(

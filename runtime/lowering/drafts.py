@@ -1,0 +1,205 @@
+"""Drafting by the model's own block for multi-token prediction: its tables, programs and results.
+
+A pass guesses one token for each sequence of the step; a chain of passes is one program
+(kernels/ops/advance.py). The block's cells lie in the KV cache as one more layer's, the hidden
+state that it begins with in the recurrent row: both follow the sequence wherever it goes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kernels.ops.advance import ADVANCE, build_advance
+from kernels.ops.token_shift import LAST_TOKEN, build_last_token
+from kernels.team import Program, Team
+from runtime.lowering.buffers import Rows, Span
+from runtime.lowering.builder import Builder, Op
+from runtime.lowering.draws import append_draws
+from runtime.lowering.weights import Panels
+from runtime.sampling import SamplingTable
+from runtime.ubatch import I32, Ubatch
+
+# Guesses are looked for among so many tokens first: ids are in the order in which the tokenizer
+# learned them, so the first ones are by far the most frequent, and the whole output matrix of a
+# small model with a large vocabulary is a third of all it reads.
+SHORT_VOCAB = 32768
+
+
+@dataclass(frozen=True, slots=True)
+class LastHidden:
+    """Where in a row the hidden state of a sequence's last token is: bytes, and from there to
+    those of accepted drafts."""
+
+    offset: int
+    pending: int
+
+
+def last_hidden(b: Builder) -> LastHidden:
+    """Of the token_shift that was appended last."""
+    operands = b.ops[-1].operands
+    return LastHidden(int(operands["rows"]), int(operands["pending"]))
+
+
+def load_hidden(b: Builder, last: LastHidden, width: int) -> Rows:
+    """The hidden states of the last tokens of the step's sequences."""
+    out = b.buffers.rows("mtp_guess", width)
+    op = b.append(
+        "last_token",
+        build_last_token,
+        LAST_TOKEN,
+        {
+            "n": width,
+            "out": out.address,
+            "out_stride": out.stride,
+            "rows": last.offset,
+            "row_stride": 0,
+            "pending": last.pending,
+        },
+        [Span("rows"), Span("step")],
+        [out.span],
+    )
+    op.has_state = True
+    return out
+
+
+def draft_ubatch(trunk: Ubatch) -> Ubatch:
+    """Tables for one token a slot, over the trunk's own sequences."""
+    n_slots = trunk.seq_slot.size
+    ub = Ubatch(n_slots, n_slots, 0, n_slots)
+    ub.block_tables, ub.state_row = trunk.block_tables, trunk.state_row
+    ub.state_fresh, ub.state_pending = trunk.state_fresh, trunk.state_pending
+    ub.seq_start[:] = np.arange(n_slots + 1)
+    ub.sample_output[:] = np.arange(n_slots)
+    ub.sample_slot = ub.seq_slot
+    return ub
+
+
+class DraftLowering:
+    """The ops of guessing: ``begin`` once, then for each token one of the two ``passes``."""
+
+    def __init__(
+        self,
+        b: Builder,
+        ubatch: Ubatch,
+        sampling: SamplingTable,
+        max_drafts: int,
+        hidden: Rows,
+        head: Panels,
+        guess: Callable[[], None],
+    ) -> None:
+        self._b, self.ubatch, self._sampling = b, ubatch, sampling
+        self.max_drafts = max_drafts
+        self.n_vocab = head.n_out
+        n_slots = ubatch.seq_slot.size
+        self.tokens: I32 = np.zeros((max_drafts, n_slots), np.int32)
+        self.logprobs: NDArray[np.float32] = np.zeros((max_drafts, n_slots), np.float32)
+        self.n_wanting: I32 = np.zeros(max_drafts + 1, np.int32)
+        self.n_passes = np.zeros(1, np.int64)
+        self._begin = list(b.ops)
+        guess()
+        if head.format.is_quantised:
+            b.quantize(hidden)  # here, not in each of the tails
+        self._body = b.ops[len(self._begin) :]
+        rows = b.buffers.rows("draft_logits", head.n_out)
+        memory = b.buffers.array(rows.buffer).view(np.float32)
+        floats = rows.stride // 4
+        self.logits: NDArray[np.float32] = memory[: n_slots * floats].reshape(n_slots, floats)[
+            :, : head.n_out
+        ]
+        self.short_vocab = min(SHORT_VOCAB, head.n_out)
+        self._tails = [self._tail(hidden, head.outputs(0, self.short_vocab), rows)]
+        self._tails.append(self._tail(hidden, head, rows))
+
+    def _tail(self, hidden: Rows, head: Panels, logits: Rows) -> list[Op]:
+        """Logits of a pass, its draws, and the way to the next one."""
+        b = self._b
+        first = len(b.ops)
+        b.linear(hidden, head, logits)
+        append_draws(b, self._sampling, logits, self.logits, is_draft=True)
+        advance = b.append(
+            "advance",
+            build_advance,
+            ADVANCE,
+            {
+                "slots": self._sampling.rows.ctypes.data,
+                "n_passes": self.n_passes,
+                "n_wanting": self.n_wanting,
+                "tokens": self.tokens,
+                "logprobs": self.logprobs,
+                "n_seqs_max": self.tokens.shape[1],
+            },
+            [Span("draws")],
+            [Span("step")],
+        )
+        advance.changes_step = True
+        return b.ops[first:]
+
+    @property
+    def builds(self) -> dict[str, Callable[[], Callable[..., None]]]:
+        """The kernels, by name."""
+        return self._b.builds
+
+    @property
+    def n_bytes(self) -> int:
+        """Working memory."""
+        return self._b.buffers.n_bytes
+
+    def program(self, team: Team, n_passes: int, *, is_short: bool) -> Program:
+        """A chain of ``n_passes``."""
+        tail = self._tails[0 if is_short else 1]
+        return self._b.program(team, [*self._begin, *(self._body + tail) * n_passes])
+
+
+class Drafter:
+    """Guesses tokens of several sequences at once. Engine thread only; not during a forward."""
+
+    def __init__(self, lowering: DraftLowering, step: NDArray[np.int64], team: Team) -> None:
+        self._lowering, self._step, self._team = lowering, step, team
+        self.max_drafts = lowering.max_drafts
+        self.short_vocab, self.n_vocab = lowering.short_vocab, lowering.n_vocab
+        # Whether looking among the first tokens only is anything else than among all.
+        self.has_short = self.short_vocab < self.n_vocab
+        self._programs = {
+            (is_short, n): lowering.program(team, n, is_short=is_short)
+            for is_short in {self.has_short, False}
+            for n in range(1, self.max_drafts + 1)
+        }
+        self._is_filled = False  # the logits beyond the first tokens are -inf
+
+    @property
+    def logits(self) -> NDArray[np.float32]:
+        """[n_slots, n_vocab]: of the last pass, in the order of ``run``'s sequences."""
+        return self._lowering.logits
+
+    def run(
+        self, wanted: Sequence[tuple[int, int, int, int]], *, is_short: bool = False
+    ) -> tuple[I32, NDArray[np.float32]]:
+        """Guess for ``wanted`` = [(slot, n, token, position)]: ``n`` tokens behind ``token``.
+
+        ``token`` is the sequence's first that is not computed; there are ``n`` reserved positions
+        from it on. In descending order of n. Returns tokens and logprobs, [n_passes, n_sequences],
+        overwritten by the next run; token -1 where none could be drawn. Guesses are also written
+        into the histories of the slots, behind ``token``.
+        """
+        low, ub = self._lowering, self._lowering.ubatch
+        counts = [n for _, n, _, _ in wanted]
+        assert counts == sorted(counts, reverse=True)
+        n_seqs, n_passes = len(wanted), counts[0]
+        for i, (slot, _, token, position) in enumerate(wanted):
+            ub.seq_slot[i], ub.tokens[i] = slot, token
+            ub.positions[i], ub.sample_pos[i] = position, position + 1
+        for i in range(n_passes):
+            low.n_wanting[i] = sum(n > i for n in counts)
+        low.n_wanting[n_passes:] = 0
+        low.n_passes[0] = 0
+        is_short = is_short and self.has_short
+        if is_short and not self._is_filled:
+            low.logits[:, self.short_vocab :] = -np.inf
+        self._is_filled = is_short
+        self._step[:4] = n_seqs  # tokens, sequences, outputs, draws
+        self._team.run(self._programs[is_short, n_passes])
+        return low.tokens[:n_passes, :n_seqs], low.logprobs[:n_passes, :n_seqs]

@@ -1,0 +1,117 @@
+"""The block for multi-token prediction: outside references, and the same guesses in any company."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from runtime.driver import Driver
+from runtime.request import SamplingParams
+from tests.runtime.isolation import golden, loaded
+
+MODELS = ("qwen35", "qwen35moe")
+GREEDY = SamplingParams(temperature=0.0)
+
+
+def greedy(model, driver):
+    """Every slot draws the most likely token."""
+    for sequence in driver.memory.sequences:
+        model.sampling.set(sequence.slot, GREEDY, sequence.history, frozenset(), 0)
+
+
+def guess(model, driver, wanted):
+    """Guesses for [(slot, n, token)], longest first: [n passes][sequence]."""
+    sequences = driver.memory.sequences
+    full = []
+    for slot, n, token in wanted:
+        seq = sequences[slot]
+        assert seq.reserve(n)
+        seq.history[seq.n_computed] = token
+        full.append((slot, n, token, seq.n_computed))
+    tokens, logprobs = model.drafter.run(full)
+    for slot, _, _ in wanted:
+        sequences[slot].rollback()
+    return tokens.copy(), logprobs.copy()
+
+
+@pytest.mark.parametrize("source", ["hf", "lcpp"])
+@pytest.mark.parametrize("name", MODELS)
+def test_golden_guesses(name, source, kernel_cache_dir):
+    reference = golden(name)
+    arrays = reference.arrays
+    with loaded(reference.path, kernel_cache_dir, max_drafts=4, use_mtp=True) as model:
+        for i, prompt in enumerate(reference.prompts):
+            driver = Driver(model, poison=True)
+            greedy(model, driver)
+            driver.open(0)
+            rows = []
+            for token in prompt:
+                guess(model, driver, [(0, 1, token)])
+                rows.append(model.drafter.logits[0].copy())
+                driver.feed([(0, [token])])
+            want = arrays[f"mtp_{source}{i}"]
+            got = np.array(rows)[arrays[f"mtp_rows{i}"]]
+            assert np.abs(got - want).max() <= reference.tolerance
+            ids = arrays[f"mtp_draft_ids{i}"].tolist()
+            for n in range(1, 5):
+                tokens, _ = guess(model, driver, [(0, n, ids[0])])
+                assert tokens[:, 0].tolist() == ids[1 : n + 1]
+                want = arrays[f"mtp_draft_{source}{i}"][n - 1]
+                assert np.abs(model.drafter.logits[0] - want).max() <= reference.tolerance
+            driver.close(0)
+
+
+@pytest.mark.parametrize("n_threads", [1, 3])
+@pytest.mark.parametrize("name", MODELS)
+def test_same_guesses_in_any_company(name, n_threads, kernel_cache_dir):
+    """However the prompt was cut and who else guesses: the same logprobs, bit for bit."""
+    reference = golden(name)
+    prompts = [*reference.prompts, reference.prompts[1][:9]]
+    counts = [4, 3, 3, 1]
+    with loaded(
+        reference.path, kernel_cache_dir, n_threads=n_threads, max_drafts=4, use_mtp=True
+    ) as model:
+        driver = Driver(model, poison=True)
+        greedy(model, driver)
+        alone = []
+        for prompt, n in zip(prompts, counts, strict=True):
+            driver.open(0)
+            driver.feed([(0, prompt[:-1])])
+            alone.append(guess(model, driver, [(0, n, prompt[-1])]))
+            driver.close(0)
+        slots = [6, 1, 4, 2]
+        for slot in slots:
+            driver.open(slot)
+        left = {slot: list(p[:-1]) for slot, p in zip(slots, prompts, strict=True)}
+        while runs := [(slot, rest[:5]) for slot, rest in left.items() if rest]:
+            driver.feed(runs)
+            left = {slot: rest[5:] for slot, rest in left.items()}
+        wanted = [(s, n, p[-1]) for s, n, p in zip(slots, counts, prompts, strict=True)]
+        tokens, logprobs = guess(model, driver, wanted)
+        for i, n in enumerate(counts):
+            assert np.array_equal(tokens[:n, i], alone[i][0][:, 0])
+            bits = logprobs[:n, i].view(np.int32)
+            assert np.array_equal(bits, alone[i][1][:, 0].view(np.int32))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_guesses_after_rejected_drafts(name, kernel_cache_dir):
+    """What a rejected draft wrote into the block's cells and the row is not seen."""
+    reference = golden(name)
+    prompt = reference.prompts[1]
+    with loaded(reference.path, kernel_cache_dir, max_drafts=4, use_mtp=True) as model:
+        driver = Driver(model, poison=True)
+        greedy(model, driver)
+        driver.open(0)
+        driver.feed([(0, prompt[:-1])])
+        want = guess(model, driver, [(0, 4, prompt[-1])])
+        driver.open(3)
+        driver.feed([(3, prompt[:20])])
+        guess(model, driver, [(3, 4, 5)])
+        driver.feed([(3, [*prompt[20:22], 7, 8])], drafts=[(3, 1)])
+        guess(model, driver, [(3, 4, 6)])
+        driver.feed([(3, [*prompt[22:24], 9, 9])], drafts=[(2, 0)])
+        driver.feed([(3, prompt[24:-1])], drafts=[(2, 2)])
+        got = guess(model, driver, [(3, 4, prompt[-1])])
+        assert np.array_equal(got[0], want[0])
+        assert np.array_equal(got[1].view(np.int32), want[1].view(np.int32))
