@@ -20,7 +20,8 @@ INTERNAL = "internal error"
 class Acceptor:
     """Takes in what the forward of the scheduler's plan has drawn. Engine thread only.
 
-    ``free(slot, keep)`` takes a slot's finished choice out of it.
+    ``free(slot, keep)`` takes a slot's finished choice out of it; ``on_verified(slot, n_accepted)``
+    hears of drafts.
     """
 
     def __init__(
@@ -29,37 +30,72 @@ class Acceptor:
         scheduler: Scheduler,
         meter: Meter,
         free: Callable[[Slot, bool], None],
+        on_verified: Callable[[Slot, int], None],
     ) -> None:
         self._ubatch = ubatch
         self._scheduler = scheduler
         self._meter = meter
         self._free = free
+        self._on_verified = on_verified
 
     def accept(self, now: float) -> None:
         """Commit the step. What fails for one choice ends that choice only."""
-        sampling = self._scheduler.sampling
-        drawn = self._ubatch.sampled[: len(sampling)].tolist()
+        draws = self._scheduler.draws
+        drawn = self._ubatch.sampled[: self._ubatch.n_samples].tolist()
         self._commit()
-        for slot in sampling:
+        for slot, _ in draws:
             if slot.leader is not None:
                 self._follow(slot)
-        for i, slot in enumerate(sampling):
+        for slot, first in draws:
             choice = slot.choice
             assert choice is not None
+            n_taken = 0
             try:
-                self._take(slot, choice, drawn[i], i, now)
+                n_taken = self._take_run(slot, choice, drawn, first, now)
             except Exception:
                 log.exception("request %d: its output failed", choice.job.request.id)
                 if not choice.is_finished:
                     choice.fail(FinishReason.ERROR, now, INTERNAL, "server_error")
+            if slot.n_draft:
+                self._settle(slot, choice, max(1, n_taken))
             if choice.is_finished and slot.choice is choice:
-                self._free(slot, drawn[i] >= 0)
+                self._free(slot, min(drawn[first : first + max(1, n_taken)]) >= 0)
+
+    def _take_run(
+        self, slot: Slot, choice: Choice, drawn: list[int], first: int, now: float
+    ) -> int:
+        """What a slot has drawn, as far as its drafts were right; returns how many tokens.
+
+        A draft is right when it equals the token drawn at its position: what follows was then
+        computed and drawn as if it had been known.
+        """
+        drafts = slot.history[slot.n_known : slot.n_known + slot.n_draft].tolist()
+        for n, draft in enumerate(drafts):
+            token = drawn[first + n]
+            self._take(slot, choice, token, first + n, now)
+            if token != draft or choice.is_finished:
+                return n + 1
+        self._take(slot, choice, drawn[first + len(drafts)], first + len(drafts), now)
+        return len(drafts) + 1
+
+    def _settle(self, slot: Slot, choice: Choice, n_taken: int) -> None:
+        """Commit a verified run: its first token and the drafts that were right."""
+        slot.seq.commit(n_taken)
+        n, n_accepted = slot.n_draft, n_taken - 1
+        choice.n_draft += n
+        choice.n_draft_accepted += n_accepted
+        slot.n_drafts += n
+        slot.n_drafts_accepted += n_accepted
+        self._meter.on_drafts(n, n_accepted)
+        if not choice.is_finished:
+            self._on_verified(slot, n_accepted)
+        slot.n_draft = 0
 
     def _commit(self) -> None:
         counters = self._meter.counters
         for slot in self._scheduler.active:
             n = slot.n_planned
-            if not n:
+            if not n or slot.n_draft:
                 continue
             seq = slot.seq
             seq.commit(n)

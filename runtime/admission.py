@@ -7,13 +7,28 @@ from bisect import insort
 import numpy as np
 
 from runtime.choice import Choice
-from runtime.config import EngineConfig
+from runtime.config import EngineConfig, SpecConfig
 from runtime.memory import Memory
-from runtime.request import InvalidRequestError, Request
+from runtime.request import InvalidRequestError, Request, SpecParams
 from runtime.scheduler import Scheduler
 from runtime.slots import Slot, checkpoint_positions
 from runtime.stats import Counters
 from runtime.ubatch import I32, MAX_TOP_LOGPROBS
+
+
+def check_speculative(wishes: SpecParams, config: SpecConfig) -> None:
+    """Raise InvalidRequestError for wishes that the server cannot or may not fulfil. Any thread."""
+    n_max = config.n_max if wishes.n_max is None else wishes.n_max
+    if not 0 <= n_max <= config.n_max:
+        raise InvalidRequestError(
+            "speculative.n_max", f"this server verifies at most {config.n_max} drafts a step"
+        )
+    if wishes.n_min is not None and not 0 <= wishes.n_min <= n_max:
+        raise InvalidRequestError(
+            "speculative.n_min", f"speculative.n_min should be from 0 to n_max, here {n_max}"
+        )
+    if wishes.p_min is not None and not 0.0 <= wishes.p_min <= 1.0:
+        raise InvalidRequestError("speculative.p_min", "speculative.p_min should be from 0 to 1")
 
 
 def check_request(request: Request, n_slots: int, n_ctx: int, n_vocab: int) -> I32:

@@ -61,6 +61,8 @@ class Choice:
         "last",
         "min_pos",
         "n_cached",
+        "n_draft",
+        "n_draft_accepted",
         "n_generated",
         "n_limit",
         "n_prompt",
@@ -91,6 +93,7 @@ class Choice:
         self.n_prompt = len(job.prompt)
         self.n_generated = 0
         self.n_cached = 0
+        self.n_draft = self.n_draft_accepted = 0
         self.sampling = _with_seed(request.sampling, index)
         n_room = n_ctx - self.n_prompt
         n_max = n_room if request.max_tokens < 0 else min(request.max_tokens, n_room)
@@ -169,6 +172,8 @@ class Choice:
             queue_s=admitted - submitted,
             prompt_s=first - admitted,
             generate_s=now - first,
+            n_draft=self.n_draft,
+            n_draft_accepted=self.n_draft_accepted,
             ttft_s=first - submitted if self.t_first else 0.0,
         )
 

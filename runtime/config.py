@@ -4,6 +4,28 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+MTP, NGRAM = "draft-mtp", "ngram"
+SPEC_TYPES = (MTP, NGRAM)
+
+
+@dataclass(frozen=True, slots=True)
+class SpecConfig:
+    """Speculative decoding: where drafts come from, and bounds on how many one step verifies.
+
+    How many within those bounds is decided step by step from what was accepted and what it cost.
+    """
+
+    types: tuple[str, ...] = ()  # of SPEC_TYPES; empty = off
+    n_max: int = 0  # drafts of a sequence in one step, at most
+    n_min: int = 0  # fewer are not verified
+    p_min: float = 0.0  # a block's draft less likely than this ends its chain
+
+    def __post_init__(self) -> None:
+        if unknown := set(self.types) - set(SPEC_TYPES):
+            raise ValueError(f"unknown kinds of speculation: {', '.join(sorted(unknown))}")
+        if not 0 <= self.n_min <= self.n_max or not 0.0 <= self.p_min <= 1.0:
+            raise ValueError("n_min, n_max or p_min is out of range")
+
 
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
@@ -17,6 +39,7 @@ class EngineConfig:
     checkpoint_spacing: int = 32  # tokens between two kept states of a recurrent model, at least
     max_prompt_checkpoints: int = 4  # kept of one prompt, its end included
     n_prompt_beside: int = 128  # prompt tokens a step while others generate; 0 = whatever fits
+    spec: SpecConfig = SpecConfig()
 
     def __post_init__(self) -> None:
         if self.n_slots < 1 or self.n_ctx < 2 or self.max_queue < 0 or self.queue_timeout_s < 0:

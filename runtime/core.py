@@ -16,6 +16,8 @@ from runtime.protocols import DetokenizerLike, Model
 from runtime.request import FinishReason, Request
 from runtime.scheduler import Scheduler
 from runtime.slots import Slot
+from runtime.speculation.costs import Costs
+from runtime.speculation.speculator import Speculator
 from runtime.stats import Meter
 from runtime.ubatch import I32
 
@@ -31,14 +33,16 @@ class Core:
         config: EngineConfig,
         eog_ids: frozenset[int],
         new_detokenizer: Callable[[], DetokenizerLike],
+        costs: Costs | None = None,
     ) -> None:
         ubatch = model.ubatch
-        if ubatch.seq_slot.size != config.n_slots or ubatch.max_outputs < config.n_slots:
+        n_outputs = config.n_slots * (1 + config.spec.n_max)
+        if ubatch.seq_slot.size != config.n_slots or ubatch.max_outputs < n_outputs:
             raise ValueError("the model's ubatch does not fit the number of slots")
         self._model = model
         self._eog_ids = eog_ids
         self._new_detokenizer = new_detokenizer
-        self.meter = Meter()
+        self.meter = Meter(config.spec.n_max)
         self.memory = Memory(
             model.kv,
             model.rows,
@@ -52,7 +56,12 @@ class Core:
         self.admission = Admission(
             self.slots, self.memory, self.scheduler, config, self.meter.counters
         )
-        self._acceptor = Acceptor(ubatch, self.scheduler, self.meter, self._free)
+        self._speculator = (
+            Speculator(config.spec, model.drafter, ubatch, costs)
+            if config.spec.types and config.spec.n_max
+            else None
+        )
+        self._acceptor = Acceptor(ubatch, self.scheduler, self.meter, self._free, self._on_verified)
         self._queue_timeout_s = config.queue_timeout_s
         self._jobs: dict[int, Job] = {}
         self._outbox: list[Job] = []
@@ -138,12 +147,21 @@ class Core:
         if self.admission:
             self._expire(now)
             self._admit(now)
+        if self._speculator is not None:
+            self._speculator.draft(self.scheduler.active)
         if self.scheduler.plan():
+            begin = time.monotonic()
             self._model.forward()
             done = time.monotonic()
+            if self._speculator is not None:
+                self._speculator.on_step(done - begin)
             self._acceptor.accept(done)
             self.meter.on_step(self._model.ubatch.n_seqs, done - now)
         self.emit()
+
+    def _on_verified(self, slot: Slot, n_accepted: int) -> None:
+        assert self._speculator is not None
+        self._speculator.on_verified(slot, n_accepted)
 
     def _admit(self, now: float) -> None:
         for slot in self.admission.admit(now):
@@ -157,6 +175,9 @@ class Core:
                 log.exception("request %d: its sampling was refused", choice.job.request.id)
                 choice.fail(FinishReason.ERROR, now, INTERNAL, "server_error")
                 self._free(slot, True)
+                continue
+            if self._speculator is not None:
+                self._speculator.begin(slot, choice.job.request.speculative)
 
     def emit(self) -> None:
         """Hand each job its outputs of this step, in one call; forget the jobs that are over."""

@@ -55,6 +55,17 @@ class Driver:
         ``drafts``: for each run how many of its last tokens are drafts, and how many of those
         stay afterwards. Raises ValueError when the ubatch, the context or the pool is too small.
         """
+        self.step(runs, outputs=outputs, drafts=drafts)
+        return self._model.logits[: self._ubatch.n_outputs].copy()
+
+    def step(
+        self,
+        runs: Sequence[tuple[int, Sequence[int]]],
+        *,
+        outputs: str = "all",
+        drafts: Sequence[tuple[int, int]] = (),
+    ) -> None:
+        """``feed``, leaving the logits where they are."""
         ub = self._ubatch
         if sum(len(tokens) for _, tokens in runs) > ub.n_ubatch:
             raise ValueError(f"more than {ub.n_ubatch} tokens in one ubatch")
@@ -65,7 +76,6 @@ class Driver:
         self._model.forward()
         for (slot, tokens), (n_drafts, n_kept) in zip(runs, drafted, strict=True):
             self.memory.sequences[slot].commit(len(tokens) - n_drafts + n_kept)
-        return self._model.logits[: ub.n_outputs].copy()
 
     def _append_run(
         self, slot: int, tokens: Sequence[int], outputs: str, n_drafts: int = 0

@@ -11,12 +11,13 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from runtime.admission import check_request
+from runtime.admission import check_request, check_speculative
 from runtime.config import EngineConfig
 from runtime.core import Core
 from runtime.protocols import DetokenizerLike, Model, TokenizerLike
 from runtime.report import engine_stats
 from runtime.request import EngineStoppedError, InvalidRequestError, QueueFullError, Request
+from runtime.speculation.costs import Costs
 from runtime.stats import EngineStats
 from runtime.ubatch import I32
 
@@ -42,6 +43,7 @@ class Engine:
         config: EngineConfig,
         *,
         new_detokenizer: Callable[[], DetokenizerLike] | None = None,
+        costs: Costs | None = None,
     ) -> None:
         if new_detokenizer is None:
             new_detokenizer = _detokenizers_of(tokenizer)
@@ -49,7 +51,7 @@ class Engine:
         self.failure: BaseException | None = None
         self._n_vocab = model.n_vocab
         self._check_sampling = model.sampling.check
-        self._core = Core(model, config, tokenizer.eog_ids, new_detokenizer)
+        self._core = Core(model, config, tokenizer.eog_ids, new_detokenizer, costs)
         self._inbox: deque[tuple[Request, I32, float]] = deque()
         self._aborts: deque[int] = deque()
         self._wake = threading.Condition()
@@ -84,6 +86,7 @@ class Engine:
         try:
             prompt = check_request(request, self.config.n_slots, self.n_ctx, self._n_vocab)
             self._check_sampling(request.sampling)
+            check_speculative(request.speculative, self.config.spec)
         except InvalidRequestError:
             self._core.meter.on_reject("invalid")
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from typing import Protocol
 
@@ -60,6 +61,25 @@ class SamplingTable(Protocol):
         """
 
 
+class Drafter(Protocol):
+    """The model's own block for multi-token prediction."""
+
+    @property
+    def short_vocab(self) -> int:
+        """Tokens below this are all that a short pass looks at."""
+
+    @property
+    def has_short(self) -> bool:
+        """Whether a short pass looks at fewer tokens than another."""
+
+    def run(
+        self, wanted: Sequence[tuple[int, int, int, int]], *, is_short: bool = False
+    ) -> tuple[I32, NDArray[np.float32]]:
+        """Guess for [(slot, n, token, position)] in descending order of n; ``token`` is the first
+        that is not computed, and n positions from it on are reserved. Returns tokens and logprobs
+        [passes, sequences], overwritten by the next run; -1 where nothing could be drawn."""
+
+
 class Model(Protocol):
     """A loaded model: fill ``ubatch``, call ``forward``, read ``logits`` and the draws."""
 
@@ -75,6 +95,8 @@ class Model(Protocol):
     def rows(self) -> RowStorage: ...
     @property
     def sampling(self) -> SamplingTable: ...
+    @property
+    def drafter(self) -> Drafter | None: ...
     @property
     def logits(self) -> NDArray[np.float32]:
         """[max_outputs, n_vocab]: row r belongs to token ``ubatch.out_tokens[r]``; overwritten by

@@ -45,7 +45,8 @@ def engine_stats(
 def _slot_stats(slot: Slot) -> SlotStats:
     choice = slot.choice  # one read: the engine thread may empty the slot meanwhile
     if choice is None:
-        return SlotStats(slot.id, "idle", 0, 0, 0, 0, 0, 0, 0)
+        drafts = (slot.n_drafts, slot.n_drafts_accepted)
+        return SlotStats(slot.id, "idle", 0, 0, 0, 0, 0, 0, 0, *drafts)
     return SlotStats(
         id=slot.id,
         state=slot.state,
@@ -56,4 +57,6 @@ def _slot_stats(slot: Slot) -> SlotStats:
         n_computed=slot.seq.n_computed,
         n_generated=choice.n_generated,
         n_blocks=len(slot.seq.table),
+        n_draft=slot.n_drafts,
+        n_draft_accepted=slot.n_drafts_accepted,
     )

@@ -27,6 +27,15 @@ class SamplingParams:
     n_logprobs: int = -1  # -1 = none, 0 = the drawn token's only, up to 20 = top alternatives too
 
 
+@dataclass(frozen=True, slots=True)
+class SpecParams:
+    """What a request wants of speculation, within what the server allows; None = the server's."""
+
+    n_max: int | None = None  # 0 = none for this request
+    n_min: int | None = None
+    p_min: float | None = None
+
+
 class FinishReason(StrEnum):
     STOP = "stop"  # end-of-generation token, stop string or stop token
     LENGTH = "length"  # max_tokens or the context is full
@@ -99,6 +108,7 @@ class Request:
     cache_prompt: bool = True  # may reuse and leave behind a shared prefix
     cache_salt: str = ""  # prefixes are shared only between equal salts
     slot_id: int = -1  # wanted slot, -1 = any
+    speculative: SpecParams = SpecParams()
     boundaries: tuple[int, ...] = ()  # prompt positions where messages begin: worth a checkpoint
     id: int = 0  # given by Engine.submit
     label: str = ""  # X-Request-Id, for logs only

@@ -25,7 +25,7 @@ class Scheduler:
     when blocks run out.
     """
 
-    __slots__ = ("_n_prompt_beside", "_park", "_turn", "_ubatch", "active", "sampling")
+    __slots__ = ("_n_prompt_beside", "_park", "_turn", "_ubatch", "active", "draws")
 
     def __init__(
         self, ubatch: Ubatch, park: Callable[[Slot], None], *, n_prompt_beside: int = 0
@@ -35,7 +35,8 @@ class Scheduler:
         self._n_prompt_beside = n_prompt_beside
         self._turn = 0
         self.active: list[Slot] = []  # slots with memory of their own, by arrival
-        self.sampling: list[Slot] = []  # of the planned step: who draws entry s of the ubatch
+        # Of the planned step: who draws, and its first draw; it has one more than drafts.
+        self.draws: list[tuple[Slot, int]] = []
 
     def add(self, slot: Slot) -> None:
         """A slot has tokens to compute."""
@@ -61,14 +62,14 @@ class Scheduler:
         return self._ubatch.n_tokens > 0
 
     def _share_tokens(self) -> None:
-        """One token for each slot that needs one; then prompts in fair shares."""
+        """One token and its drafts for each slot that needs one; then prompts in fair shares."""
         n_left = self._ubatch.n_ubatch
         prompts = []
         for slot in self.active:
             n = slot.n_known - slot.seq.n_computed
             if n == 1:
-                slot.n_planned = 1
-                n_left -= 1
+                slot.n_planned = n + slot.n_draft
+                n_left -= slot.n_planned
             else:
                 slot.n_planned = 0
                 prompts.append(slot)
@@ -83,7 +84,7 @@ class Scheduler:
         """More slots than tokens in a ubatch: one token each, in turns."""
         active = self.active
         for slot in active:
-            slot.n_planned = 0
+            slot.n_planned = slot.n_draft = 0
         for i in range(self._ubatch.n_ubatch):
             active[(self._turn + i) % len(active)].n_planned = 1
         self._turn = (self._turn + self._ubatch.n_ubatch) % len(active)
@@ -93,11 +94,19 @@ class Scheduler:
         short = None
         for slot in self.active:
             n = slot.n_planned
-            if n and not slot.seq.reserve(n):
+            if n and not slot.seq.reserve(n, slot.n_draft):
                 short = slot
                 break
         if short is not None:
+            self._drop_drafts()
             self._reserve_by_parking()
+
+    def _drop_drafts(self) -> None:
+        """Nobody is parked for drafts: they go first."""
+        for slot in self.active:
+            if slot.n_draft:
+                slot.n_planned, slot.n_draft = 1, 0
+                slot.seq.rollback()
 
     def _reserve_by_parking(self) -> None:
         for slot in list(self.active):
@@ -115,10 +124,12 @@ class Scheduler:
         positions: list[int] = []
         starts = [0]
         seq_slots: list[int] = []
+        seq_drafts: list[int] = []
         out_tokens: list[int] = []
         sample_outputs: list[int] = []
+        sample_slots: list[int] = []
         sample_pos: list[int] = []
-        sampling: list[Slot] = []
+        draws: list[tuple[Slot, int]] = []
         for slot in self.active:
             n = slot.n_planned
             if not n:
@@ -133,25 +144,28 @@ class Scheduler:
                 positions.extend(range(begin, end))
             starts.append(len(tokens))
             seq_slots.append(slot.id)
-            if end == slot.n_known:
-                row = len(out_tokens)
-                out_tokens.append(len(tokens) - 1)
+            seq_drafts.append(slot.n_draft)
+            if end == slot.n_known + slot.n_draft:
                 for drawer in (slot, *slot.followers) if slot.followers else (slot,):
-                    sampling.append(drawer)
-                    sample_outputs.append(row)
-                    sample_pos.append(end)
+                    draws.append((drawer, len(sample_pos)))
+                    for back in range(slot.n_draft, -1, -1):
+                        sample_outputs.append(len(out_tokens) + slot.n_draft - back)
+                        sample_slots.append(drawer.id)
+                        sample_pos.append(end - back)
+                out_tokens.extend(range(len(tokens) - 1 - slot.n_draft, len(tokens)))
         n_tokens, n_seqs, n_outputs = len(tokens), len(seq_slots), len(out_tokens)
-        n_samples = len(sampling)
+        n_samples = len(sample_pos)
         ub.n_tokens, ub.n_seqs, ub.n_outputs, ub.n_samples = n_tokens, n_seqs, n_outputs, n_samples
         ub.tokens[:n_tokens] = tokens
         ub.positions[:n_tokens] = positions
         ub.seq_start[: n_seqs + 1] = starts
         ub.seq_slot[:n_seqs] = seq_slots
+        ub.seq_drafts[:n_seqs] = seq_drafts
         ub.out_tokens[:n_outputs] = out_tokens
         ub.sample_output[:n_samples] = sample_outputs
-        ub.sample_slot[:n_samples] = [slot.id for slot in sampling]
+        ub.sample_slot[:n_samples] = sample_slots
         ub.sample_pos[:n_samples] = sample_pos
-        self.sampling = sampling
+        self.draws = draws
 
 
 def _deal(prompts: list[Slot], n_left: int) -> tuple[int, list[Slot]]:

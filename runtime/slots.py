@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from runtime.choice import Choice
 from runtime.memory import Sequence
 from runtime.ubatch import BLOCK_CELLS, I32
+
+if TYPE_CHECKING:
+    from runtime.speculation.speculator import SlotSpec
 
 
 class Slot:
@@ -21,9 +26,13 @@ class Slot:
         "history",
         "id",
         "leader",
+        "n_draft",
+        "n_drafts",
+        "n_drafts_accepted",
         "n_known",
         "n_planned",
         "seq",
+        "spec",
         "split_at",
         "splits",
     )
@@ -32,6 +41,7 @@ class Slot:
         self.id = slot_id
         self.seq = seq
         self.history: I32 = seq.history
+        self.n_drafts = self.n_drafts_accepted = 0  # since the start, of all its requests
         self.clear()
 
     def clear(self) -> None:
@@ -39,6 +49,8 @@ class Slot:
         self.choice: Choice | None = None
         self.n_known = 0
         self.n_planned = 0  # tokens in the ubatch under way
+        self.n_draft = 0  # of them drafts, which stand in history behind the known tokens
+        self.spec: SlotSpec | None = None  # None: no drafts
         self.leader: Slot | None = None
         self.followers: list[Slot] = []
         self.splits: list[int] = []  # positions that want a checkpoint, descending
@@ -63,6 +75,12 @@ class Slot:
 
     def next_split(self) -> None:
         self.split_at = self.splits.pop() if self.splits else 0
+
+    @property
+    def is_generating(self) -> bool:
+        """Whether its next token is all that is not computed."""
+        n_computed = self.seq.n_computed
+        return 0 < n_computed == self.n_known - 1 and self.choice is not None
 
     @property
     def state(self) -> str:

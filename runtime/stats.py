@@ -49,8 +49,11 @@ class Counters:
     n_generated_tokens: int = 0
     n_recomputed_tokens: int = 0  # of parked sequences
     n_tokens_max: int = 0  # longest sequence seen
+    n_drafts: int = 0  # runs with drafts
     n_draft_tokens: int = 0
     n_draft_accepted: int = 0
+    drafted_at: list[int] = field(default_factory=list)  # by position in the draft
+    accepted_at: list[int] = field(default_factory=list)
     n_parked: int = 0
     n_requests: int = 0
     prompt_s: float = 0.0
@@ -72,6 +75,8 @@ class SlotStats:
     n_computed: int
     n_generated: int
     n_blocks: int
+    n_draft: int = 0  # drafts verified in this slot since the start
+    n_draft_accepted: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +110,9 @@ class EngineStats:
 class Meter:
     """Where the engine thread writes what it counts."""
 
-    def __init__(self) -> None:
-        self.counters = Counters()
+    def __init__(self, max_drafts: int = 0) -> None:
+        # Lists keep their length: other threads copy them.
+        self.counters = Counters(drafted_at=[0] * max_drafts, accepted_at=[0] * max_drafts)
         self.step = Histogram()
         self.ttft = Histogram()
         self.itl = Histogram()
@@ -136,6 +142,16 @@ class Meter:
             self.ttft.observe(usage.ttft_s)
             service = usage.prompt_s + usage.generate_s
             self.service_s = 0.8 * self.service_s + 0.2 * service if self.service_s else service
+
+    def on_drafts(self, n: int, n_accepted: int) -> None:
+        """A step has verified ``n`` drafts of a sequence."""
+        counters = self.counters
+        counters.n_drafts += 1
+        counters.n_draft_tokens += n
+        counters.n_draft_accepted += n_accepted
+        for counts, count in ((counters.drafted_at, n), (counters.accepted_at, n_accepted)):
+            for j in range(count):
+                counts[j] += 1
 
     def on_reject(self, cause: str) -> None:
         rejected = self.counters.rejected

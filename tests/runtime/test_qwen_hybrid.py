@@ -44,7 +44,7 @@ def hparams(arch: str = "qwen35", n_blocks: int = 8, **keys: Any) -> Any:
         metadata=metadata,
         eps=1e-6,
         key=lambda name: f"{arch}.{name}",
-        u32=lambda name, default=None: n_blocks,
+        n_blocks=n_blocks,
     )
 
 

@@ -1,0 +1,79 @@
+"""What steps and drafting passes cost: measured at the start, corrected by every step since."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+
+# What is assumed of what was never measured: each further row and pass, of a step's own time.
+ROW_SHARE, PASS_SHARE = 0.08, 0.15
+PULL, OWN_PULL = 0.1, 0.05  # how far one observation moves all estimates, and its own
+LARGEST_STEP = 1.5  # one observation is believed up to this factor
+
+
+class Costs:
+    """Seconds of a step by sequences and rows, and of a drafting pass by sequences.
+
+    ``steps``: {n_seqs: {n_rows: seconds}}, ``passes``: {(n_seqs, is_short): seconds}; what lies
+    between is interpolated, what is missing assumed.
+    """
+
+    def __init__(
+        self,
+        steps: dict[int, dict[int, float]] | None = None,
+        passes: dict[tuple[int, bool], float] | None = None,
+    ) -> None:
+        self._steps = steps or {1: {1: 0.01, 11: 0.01 * (1 + 10 * ROW_SHARE)}}
+        self._passes = passes or {}
+        self._scale = 1.0  # steps now against those measured: longer contexts, a busy machine
+        self._own: dict[tuple[int, int], float] = {}
+        self._pass_scale: dict[tuple[int, bool], float] = {}
+
+    def step(self, n_seqs: int, n_rows: int) -> float:
+        """Seconds of a step that computes ``n_rows`` tokens of ``n_seqs`` sequences."""
+        own = self._own.get((n_seqs, n_rows), 1.0)
+        return self._shape(n_seqs, n_rows) * self._scale * own
+
+    def _shape(self, n_seqs: int, n_rows: int) -> float:
+        counts = sorted(self._steps)
+        curves = {n: _at(self._steps[n], n_rows) for n in _around(counts, n_seqs)}
+        return _at(curves, n_seqs)
+
+    def draft(self, n_seqs: int, is_short: bool) -> float:
+        """Seconds of a drafting pass over ``n_seqs`` sequences."""
+        known = {n: s for (n, short), s in self._passes.items() if short == is_short}
+        seconds = _at(known, n_seqs) if known else PASS_SHARE * self._shape(n_seqs, n_seqs)
+        return seconds * self._pass_scale.get((n_seqs, is_short), self._scale)
+
+    def on_step(self, n_seqs: int, n_rows: int, seconds: float) -> None:
+        """A step without prompt tokens took so long."""
+        off = _believed(seconds / self.step(n_seqs, n_rows))
+        self._scale *= off**PULL
+        key = (n_seqs, n_rows)
+        self._own[key] = min(2.0, max(0.5, self._own.get(key, 1.0) * off**OWN_PULL))
+
+    def on_draft(self, n_seqs: int, n_passes: int, is_short: bool, seconds: float) -> None:
+        """A chain of passes that began with ``n_seqs`` sequences took so long."""
+        off = _believed(seconds / n_passes / self.draft(n_seqs, is_short))
+        key = (n_seqs, is_short)
+        self._pass_scale[key] = self._pass_scale.get(key, self._scale) * off**PULL
+
+
+def _believed(off: float) -> float:
+    return min(LARGEST_STEP, max(1.0 / LARGEST_STEP, off))
+
+
+def _around(known: list[int], n: int) -> list[int]:
+    i = bisect_left(known, n)
+    return known[max(0, i - 1) : i + 1] or known[-1:]
+
+
+def _at(known: dict[int, float], n: int) -> float:
+    """Between two known points their line; beyond the last one the line through the last two."""
+    if n in known:
+        return known[n]
+    counts = sorted(known)
+    if len(counts) == 1:
+        return known[counts[0]] * (1.0 + ROW_SHARE * max(0, n - counts[0]))
+    i = min(max(1, bisect_left(counts, n)), len(counts) - 1)
+    a, b = counts[i - 1], counts[i]
+    return max(known[a] + (known[b] - known[a]) * (n - a) / (b - a), 0.25 * min(known[a], known[b]))

@@ -1,0 +1,68 @@
+"""Measuring what verifying and drafting cost on this machine, before the first request."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+
+from runtime.driver import Driver
+from runtime.protocols import Drafter, Model
+from runtime.speculation.costs import Costs
+
+N_REPEATS = 3
+MAX_S = 2.0  # for all of it; a slow model is measured once
+TOKEN = 0
+
+
+def measure_costs(model: Model, max_drafts: int) -> Costs:
+    """Steps of one sequence and of all slots with 0 to ``max_drafts`` drafts each, and passes."""
+    deadline = time.perf_counter() + MAX_S
+    driver, drafter = Driver(model), model.drafter
+    n_ubatch = model.ubatch.n_ubatch
+    steps: dict[int, dict[int, float]] = {}
+    passes: dict[tuple[int, bool], float] = {}
+    for n_seqs in sorted({1, min(driver.n_slots, n_ubatch)}):
+        for slot in range(n_seqs):
+            driver.open(slot)
+        driver.step([(slot, [TOKEN]) for slot in range(n_seqs)], outputs="none")
+        steps[n_seqs] = {
+            n_seqs * (1 + n): _least(partial(_verify, driver, n_seqs, n), deadline)
+            for n in range(max_drafts + 1)
+            if n_seqs * (1 + n) <= n_ubatch
+        }
+        if drafter is not None:
+            for is_short in {drafter.has_short, False}:
+                action = partial(_draft, drafter, driver, n_seqs, is_short)
+                passes[n_seqs, is_short] = _least(action, deadline)
+        for slot in range(n_seqs):
+            driver.close(slot)
+    return Costs(steps, passes)
+
+
+def _least(action: Callable[[], None], deadline: float) -> float:
+    """Seconds of the fastest of some tries: what else the machine does only adds to it."""
+    best = float("inf")
+    for _ in range(1 + N_REPEATS):  # the first one also warms caches
+        begin = time.perf_counter()
+        action()
+        end = time.perf_counter()
+        best = min(best, end - begin)
+        if end > deadline:
+            break
+    return best
+
+
+def _verify(driver: Driver, n_seqs: int, n_drafts: int) -> None:
+    runs = [(slot, [TOKEN] * (1 + n_drafts)) for slot in range(n_seqs)]
+    driver.step(runs, drafts=[(n_drafts, 0)] * n_seqs)
+
+
+def _draft(drafter: Drafter, driver: Driver, n_seqs: int, is_short: bool) -> None:
+    sequences = driver.memory.sequences[:n_seqs]
+    for seq in sequences:
+        seq.reserve(1)
+    wanted = [(seq.slot, 1, TOKEN, seq.n_computed) for seq in sequences]
+    drafter.run(wanted, is_short=is_short)
+    for seq in sequences:
+        seq.rollback()
