@@ -49,7 +49,7 @@ class Acceptor:
         for slot, first in draws:
             choice = slot.choice
             assert choice is not None
-            n_taken = 0
+            n_taken, n_before = 0, choice.n_draft_accepted
             try:
                 n_taken = self._take_run(slot, choice, drawn, first, now)
             except Exception:
@@ -57,7 +57,8 @@ class Acceptor:
                 if not choice.is_finished:
                     choice.fail(FinishReason.ERROR, now, INTERNAL, "server_error")
             if slot.n_draft:
-                self._settle(slot, choice, max(1, n_taken))
+                n_accepted = choice.n_draft_accepted - n_before
+                self._settle(slot, choice, max(1, n_taken), n_accepted)
             if choice.is_finished and slot.choice is choice:
                 self._free(slot, min(drawn[first : first + max(1, n_taken)]) >= 0)
 
@@ -70,23 +71,22 @@ class Acceptor:
         computed and drawn as if it had been known.
         """
         drafts = slot.history[slot.n_known : slot.n_known + slot.n_draft].tolist()
+        choice.n_draft += slot.n_draft
         for n, draft in enumerate(drafts):
             token = drawn[first + n]
+            choice.n_draft_accepted += token == draft
             self._take(slot, choice, token, first + n, now)
             if token != draft or choice.is_finished:
                 return n + 1
         self._take(slot, choice, drawn[first + len(drafts)], first + len(drafts), now)
         return len(drafts) + 1
 
-    def _settle(self, slot: Slot, choice: Choice, n_taken: int) -> None:
-        """Commit a verified run: its first token and the drafts that were right."""
+    def _settle(self, slot: Slot, choice: Choice, n_taken: int, n_accepted: int) -> None:
+        """Commit a verified run: its first token and the drafts that others follow."""
         slot.seq.commit(n_taken)
-        n, n_accepted = slot.n_draft, n_taken - 1
-        choice.n_draft += n
-        choice.n_draft_accepted += n_accepted
-        slot.n_drafts += n
+        slot.n_drafts += slot.n_draft
         slot.n_drafts_accepted += n_accepted
-        self._meter.on_drafts(n, n_accepted)
+        self._meter.on_drafts(slot.n_draft, n_accepted)
         if not choice.is_finished:
             self._on_verified(slot, n_accepted)
         slot.n_draft = 0

@@ -78,9 +78,8 @@ class Slot:
 
     @property
     def is_generating(self) -> bool:
-        """Whether its next token is all that is not computed."""
-        n_computed = self.seq.n_computed
-        return 0 < n_computed == self.n_known - 1 and self.choice is not None
+        """Whether its last known token is all that is not computed, and nobody waits for that."""
+        return 0 < self.seq.n_computed == self.n_known - 1 and not self.followers
 
     @property
     def state(self) -> str:

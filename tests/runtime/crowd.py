@@ -14,6 +14,7 @@ import numpy as np
 from runtime.engine import Engine, EngineConfig
 from runtime.model import Model
 from runtime.request import FinishReason, Output, Request, SamplingParams, Usage
+from runtime.speculation.costs import Costs
 
 GREEDY = SamplingParams(temperature=0.0, n_logprobs=3)
 LOOSE = SamplingParams(temperature=1.2, top_k=40, top_p=0.95, repeat_penalty=1.1, n_logprobs=3)
@@ -117,14 +118,16 @@ class Joined(Call):
 
 
 @contextmanager
-def serving(model: Model, *, eog_ids: Sequence[int] = (), **config: Any) -> Iterator[Engine]:
+def serving(
+    model: Model, *, eog_ids: Sequence[int] = (), costs: Costs | None = None, **config: Any
+) -> Iterator[Engine]:
     """A started engine over fresh, poisoned memory; nothing may be leaked at its end."""
     n_slots = model.config.n_slots
     resolved = EngineConfig(
         n_slots, model.n_ctx, max_queue=10_000, queue_timeout_s=0.0, poison_freed=True, **config
     )
     tokenizer = IdTokenizer(frozenset(eog_ids))
-    engine = Engine(model, tokenizer, resolved, new_detokenizer=IdDetokenizer)
+    engine = Engine(model, tokenizer, resolved, new_detokenizer=IdDetokenizer, costs=costs)
     engine.start()
     try:
         yield engine

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from runtime.request import InvalidRequestError, SamplingParams
+from runtime.speculation.costs import Costs
 from runtime.ubatch import BLOCK_CELLS, MAX_TOP_LOGPROBS, Ubatch
 
 POISON = -77
@@ -98,6 +99,7 @@ class FakeModel:
         self.kv = FakeKV(n_blocks)
         self.rows = FakeRows(n_rows)
         self.sampling = FakeSampling()
+        self.drafter = None
         self.logits = np.zeros((self.ubatch.max_outputs, N_VOCAB), np.float32)
         self.nan_token = -1  # logits after this token are NaN
         self.before_forward = lambda: None
@@ -190,6 +192,59 @@ class FakeModel:
         ub.top_logprobs[s] = logprobs[order[:MAX_TOP_LOGPROBS]]
 
     def close(self):
+        pass
+
+
+class ScriptedDrafter:
+    """Drafts that are right or wrong as ``is_right(slot, position, how far ahead)`` says.
+
+    Writes into the cells that it was promised, as a model's own block does.
+    """
+
+    short_vocab, has_short = N_VOCAB, False
+
+    def __init__(self, model, is_right):
+        self.model, self.is_right = model, is_right
+        self.n_runs = 0
+
+    def run(self, wanted, *, is_short=False):
+        self.n_runs += 1
+        counts = [n for _, n, _, _ in wanted]
+        assert counts == sorted(counts, reverse=True)
+        assert len({slot for slot, *_ in wanted}) == len(wanted)
+        tokens = np.full((counts[0], len(wanted)), -1, np.int32)
+        cells = self.model.kv.tokens
+        for i, (slot, n, token, position) in enumerate(wanted):
+            table = self.model.ubatch.block_tables[slot]
+            params, history, banned, min_pos = self.model.sampling.slots[slot]
+            assert history[position] == token
+            past = history[: position + 1].tolist()
+            for j in range(n):
+                pos = position + j + 1
+                if self.model.kv.n_blocks:
+                    cells[table[(pos - 1) // BLOCK_CELLS], (pos - 1) % BLOCK_CELLS] = 0
+                digest = digest_of(past, self.model.kv.n_blocks > 0, self.model.rows.n_rows > 0)
+                drawn = draw(digest, params, banned if pos < min_pos else (), pos)[0]
+                right = self.is_right(slot, pos, j)
+                tokens[j, i] = drawn if right else (drawn + 1) % N_VOCAB
+                past.append(int(tokens[j, i]))
+                history[pos] = tokens[j, i]
+        return tokens, np.zeros(tokens.shape, np.float32)
+
+
+class EagerCosts(Costs):
+    """Drafting costs nothing, whatever the clock says: as much of it as possible."""
+
+    def step(self, n_seqs, n_rows):
+        return 1.0
+
+    def draft(self, n_seqs, is_short):
+        return 1e-6
+
+    def on_step(self, n_seqs, n_rows, seconds):
+        pass
+
+    def on_draft(self, n_seqs, n_passes, is_short, seconds):
         pass
 
 

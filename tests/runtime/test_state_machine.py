@@ -2,15 +2,16 @@
 the naive oracle, with every invariant checked after each rule and freed memory poisoned."""
 
 import time
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from runtime.config import MTP, SpecConfig
 from runtime.request import FinishReason, InvalidRequestError, SamplingParams
-from tests.runtime.fake_model import EOG, oracle
+from tests.runtime.fake_model import EOG, EagerCosts, oracle
 from tests.runtime.test_core import Bench
 
 # Few distinct beginnings, so that prompts share prefixes of every length.
@@ -20,7 +21,7 @@ STEMS[1] = STEMS[0][:37] + STEMS[2][37:]
 
 class EngineMachine(RuleBasedStateMachine):
     kind = "attention"
-    sizes: ClassVar[dict[str, int]] = {}
+    sizes: ClassVar[dict[str, Any]] = {}
 
     def __init__(self):
         super().__init__()
@@ -122,6 +123,15 @@ class EngineMachine(RuleBasedStateMachine):
         assert not core.memory.pools.tree.roots
 
 
+def drafts(n_max):
+    """Speculation whose drafts are right now and then."""
+    return {
+        "spec": SpecConfig((MTP,), n_max),
+        "costs": EagerCosts(),
+        "is_right": lambda slot, pos, ahead: (slot + 3 * pos) % 7 > 2,
+    }
+
+
 CASES = {
     "attention": ("attention", {"n_blocks": 40}),
     "attention, little memory": ("attention", {"n_blocks": 9}),
@@ -129,6 +139,11 @@ CASES = {
     "hybrid, little memory": ("hybrid", {"n_blocks": 9, "n_rows": 4}),
     "recurrent": ("recurrent", {"n_rows": 7}),
     "recurrent, no spare row": ("recurrent", {"n_rows": 3}),
+    "attention, drafts": ("attention", {"n_blocks": 40, **drafts(5)}),
+    "attention, little memory, drafts": ("attention", {"n_blocks": 9, **drafts(3)}),
+    "hybrid, drafts": ("hybrid", {"n_blocks": 40, "n_rows": 8, **drafts(2)}),
+    "hybrid, little memory, drafts": ("hybrid", {"n_blocks": 9, "n_rows": 4, **drafts(5)}),
+    "recurrent, no spare row, drafts": ("recurrent", {"n_rows": 3, **drafts(4)}),
 }
 
 
