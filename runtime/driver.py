@@ -77,6 +77,26 @@ class Driver:
         for (slot, tokens), (n_drafts, n_kept) in zip(runs, drafted, strict=True):
             self.memory.sequences[slot].commit(len(tokens) - n_drafts + n_kept)
 
+    def guess(self, wanted: Sequence[tuple[int, int, int]]) -> F32:
+        """Have the model's own block guess for ``[(slot, n, next token), ...]``, longest first.
+
+        Returns the logits of the last pass, a copy; what is reserved for it is given back.
+        """
+        drafter = self._model.drafter
+        assert drafter is not None
+        full = []
+        for slot, n, token in wanted:
+            seq = self.memory.sequences[slot]
+            if not seq.reserve(n):
+                raise ValueError(f"{n} guesses have no room in slot {slot}")
+            seq.history[seq.n_computed] = token
+            full.append((slot, n, token, seq.n_computed))
+        tokens, _ = drafter.run(full)
+        logits: F32 = drafter.logits[: tokens.shape[1]].copy()
+        for slot, _, _ in wanted:
+            self.memory.sequences[slot].rollback()
+        return logits
+
     def _append_run(
         self, slot: int, tokens: Sequence[int], outputs: str, n_drafts: int = 0
     ) -> None:

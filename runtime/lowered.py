@@ -25,7 +25,7 @@ from runtime.lowering.draws import append_draws
 from runtime.lowering.panel_cache import PanelCache
 from runtime.lowering.rows import StateRows
 from runtime.lowering.weights import Weights
-from runtime.models import family
+from runtime.models import family, has_mtp
 from runtime.models.hparams import read_hparams
 from runtime.request import InvalidRequestError
 from runtime.sampling import SamplingTable
@@ -110,7 +110,8 @@ class Lowered:
         architecture = family(file)
         self.sampling = SamplingTable(config.n_slots, hp.n_vocab, self.n_ctx)
         x = architecture.lower(self.builder, hp)
-        self.drafts = self._lower_mtp(architecture.mtp, x)
+        is_wanted = config.use_mtp and config.max_drafts > 0 and has_mtp(file)
+        self.drafts = self._lower_mtp(architecture.mtp if is_wanted else None, x)
         logits = architecture.head(self.builder, hp, x, config.n_outputs)
         self.weights.check_all_used()
         memory = self.buffers.array(logits.buffer).view(np.float32)
@@ -121,7 +122,7 @@ class Lowered:
     def _lower_mtp(self, mtp: Any, x: Rows) -> DraftLowering | None:
         """The block for multi-token prediction, behind the trunk whose residual stream is x."""
         trunk, hp, config = self.builder, self.hparams, self.config
-        if not (config.use_mtp and config.max_drafts and mtp and mtp.has_mtp(trunk, hp)):
+        if mtp is None:
             for block in range(hp.n_layers, hp.n_blocks):
                 skipped = trunk.weights.skip(f"blk.{block}.*")
                 log.info("blk.%d predicts further tokens: %d tensors not used", block, len(skipped))

@@ -72,6 +72,10 @@ class Drafter(Protocol):
     def has_short(self) -> bool:
         """Whether a short pass looks at fewer tokens than another."""
 
+    @property
+    def logits(self) -> NDArray[np.float32]:
+        """[n_slots, n_vocab]: of the last pass, in the order of the run's sequences."""
+
     def run(
         self, wanted: Sequence[tuple[int, int, int, int]], *, is_short: bool = False
     ) -> tuple[I32, NDArray[np.float32]]:

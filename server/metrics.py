@@ -88,6 +88,7 @@ class _ServerCollector(Collector):
             service.loaded.n_compiled(),
         )
         yield from _engine_counters(stats.counters)
+        yield from _slot_drafts(stats)
         yield from _histograms(stats)
         yield _labelled("slotmux_aborts", "cause", service.admission.n_aborted)
         yield _gauge(
@@ -143,8 +144,20 @@ def _vllm(stats: EngineStats) -> Iterator[Metric]:
     yield _counter("vllm:prompt_tokens", "Prompt tokens computed.", c.n_prompt_tokens)
     yield _counter("vllm:generation_tokens", "Tokens generated.", c.n_generated_tokens)
     yield _counter("vllm:num_preemptions", "Sequences parked for want of memory.", c.n_parked)
+    yield from _drafts(c)
     for name, text, histogram in _LATENCIES:
         yield _histogram(f"vllm:{name}", text, getattr(stats, histogram))
+
+
+def _drafts(c: Counters) -> Iterator[Metric]:
+    """Speculative decoding, under vLLM's names."""
+    prefix = "vllm:spec_decode_num_"
+    yield _counter(f"{prefix}drafts", "Verified runs of drafts.", c.n_drafts)
+    yield _counter(f"{prefix}draft_tokens", "Tokens drafted.", c.n_draft_tokens)
+    yield _counter(f"{prefix}accepted_tokens", "Drafts accepted.", c.n_draft_accepted)
+    for name, counts in (("draft", c.drafted_at), ("accepted", c.accepted_at)):
+        by_position = {str(position): count for position, count in enumerate(counts)}
+        yield _labelled(f"{prefix}{name}_tokens_per_pos", "position", by_position)
 
 
 def _engine_gauges(stats: EngineStats) -> Iterator[Metric]:
@@ -163,6 +176,14 @@ def _engine_gauges(stats: EngineStats) -> Iterator[Metric]:
     }
     for name, (text, value) in gauges.items():
         yield _gauge(f"slotmux_{name}", text, value)
+
+
+def _slot_drafts(stats: EngineStats) -> Iterator[Metric]:
+    for name, counts in (
+        ("drafted", {str(slot.id): slot.n_draft for slot in stats.slots}),
+        ("accepted", {str(slot.id): slot.n_draft_accepted for slot in stats.slots}),
+    ):
+        yield _labelled(f"slotmux_slot_{name}_tokens", "slot", counts)
 
 
 def _engine_counters(c: Counters) -> Iterator[Metric]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from runtime.request import Request, SamplingParams
+from runtime.request import Request, SamplingParams, SpecParams
 from runtime.tokenizer import PromptTooLongError
 from server.chat_template import TemplateError
 from server.errors import ApiError, invalid
@@ -135,11 +135,19 @@ def build_requests(
             # another key's prefixes are out of reach, whatever salt is sent
             cache_salt=f"{trace.key}/{params.cache_salt or ''}",
             slot_id=-1 if params.id_slot is None else params.id_slot,
+            speculative=_speculative(params),
             boundaries=message_starts(ids, loaded.tokenizer) if loaded.keeps_states else (),
             label=trace.request_id,
         )
         for ids in prompts
     ]
+
+
+def _speculative(params: GenerationParams) -> SpecParams:
+    wishes = params.speculative
+    if wishes is None:
+        return SpecParams()
+    return SpecParams(wishes.n_max, wishes.n_min, wishes.p_min)
 
 
 def message_starts(ids: Sequence[int], tokenizer: TokenizerPort) -> tuple[int, ...]:

@@ -18,6 +18,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 Access = Literal["key", "public", "off"]
 CacheType = Literal["f16", "f32", "q8_0"]
+SpecType = Literal["auto", "none", "draft-mtp", "ngram"]
 _Texts = Annotated[tuple[str, ...], NoDecode]
 _Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 
@@ -61,6 +62,12 @@ class Settings(BaseSettings):
     prompt_tokens_beside: int = Field(128, ge=0, le=65_536)  # a step's; 0 = whatever fits
     poison_freed: bool = False  # debugging: fill freed memory with NaN
 
+    # speculative decoding
+    spec_type: Annotated[tuple[SpecType, ...], NoDecode] = ("auto",)
+    spec_draft_n_max: int = Field(3, ge=0, le=16)  # drafts of a sequence that a step verifies
+    spec_draft_n_min: int = Field(0, ge=0, le=16)
+    spec_draft_p_min: float = Field(0.0, ge=0, le=1)
+
     # where to listen, and who may come in
     host: str = "127.0.0.1"
     port: int = Field(8080, ge=0, le=65_535)
@@ -97,7 +104,9 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("SLOTMUX_HF_ENDPOINT", "HF_ENDPOINT"),
     )
 
-    @field_validator("alias", "cors_origins", "allowed_hosts", "api_key", mode="before")
+    @field_validator(
+        "alias", "cors_origins", "allowed_hosts", "api_key", "spec_type", mode="before"
+    )
     @classmethod
     def _split(cls, value: Any) -> Any:
         """'a,b' as an environment variable or a flag means two values."""
@@ -115,6 +124,10 @@ class Settings(BaseSettings):
                 "host: listening on a non-loopback address needs api_key or api_key_file"
                 " (or insecure_no_key, if something else guards the port)"
             )
+        if len(self.spec_type) > 1 and {"auto", "none"} & set(self.spec_type):
+            raise ValueError("spec_type: 'auto' and 'none' stand alone")
+        if self.spec_draft_n_min > self.spec_draft_n_max:
+            raise ValueError("spec_draft_n_min: more than spec_draft_n_max")
         return self
 
     @property

@@ -11,6 +11,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from starlette.requests import Request
 
+from runtime.config import SpecConfig
 from server.admission import Admission
 from server.auth import ApiKeys
 from server.errors import engine_dead, model_loading, shutting_down
@@ -56,6 +57,7 @@ class Loaded:
     template: TemplatePort | None  # None: the model has no chat template
     info: ModelInfo
     n_max_token_bytes: int  # of the longest token: bounds a prompt before it is tokenized
+    spec: SpecConfig = field(default_factory=SpecConfig)  # speculative decoding
     keeps_states: bool = False  # recurrent layers: where messages begin is worth a checkpoint
     n_compiled: Callable[[], int] = int  # kernels compiled so far; constant once it is ready
 

@@ -65,6 +65,15 @@ FAMILIES = {
 }
 
 
+def has_mtp(file: GGUFFile) -> bool:
+    """Whether a file has a block for multi-token prediction that we can run."""
+    arch, metadata = file.architecture, file.metadata
+    if metadata.get_u32(f"{arch}.nextn_predict_layers", 0) != 1 or family(file).mtp is None:
+        return False
+    block = metadata.get_u32(f"{arch}.block_count") - 1
+    return f"blk.{block}.nextn.eh_proj.weight" in file.tensors
+
+
 def family(file: GGUFFile) -> Family:
     """The lowering of a file's architecture; ModelFileError if there is none."""
     name = FAMILIES.get(file.architecture)

@@ -29,13 +29,6 @@ from runtime.models.qwen_hybrid import (
 )
 
 
-def has_mtp(b: Builder, hp: Hparams) -> bool:
-    """Whether the file has the block."""
-    return hp.n_blocks == hp.n_layers + 1 and b.weights.has(
-        f"blk.{hp.n_layers}.nextn.eh_proj.weight"
-    )
-
-
 def keep_past(b: Builder, hp: Hparams, x: Rows) -> LastHidden:
     """Of the trunk's program, behind its last block (x): the block's cells of the step's tokens."""
     hidden = norm(b, hp, x, "output_norm.weight", "mtp_hidden").floats()

@@ -7,8 +7,10 @@ from pathlib import Path
 
 from rich.console import Console
 
+from runtime.config import MTP
 from runtime.engine import Engine, EngineConfig
 from runtime.gguf import GGUFFile, open_gguf
+from runtime.speculation.measure import measure_costs
 from runtime.tokenizer import Tokenizer
 from server.chat_template import ChatTemplate
 from server.commands.cores import n_usable_cores
@@ -21,6 +23,7 @@ from server.commands.memory import (
     memory_limit,
     memory_needed,
 )
+from server.commands.speculation import spec_config
 from server.settings import Settings, SettingsError
 from server.state import Loaded, ModelInfo
 
@@ -32,6 +35,7 @@ def assemble(settings: Settings) -> Loaded:
     """
     path = locate(settings.model, settings)
     file = open_gguf(path)
+    spec = spec_config(settings, file)
     needed = memory_needed(
         file,
         settings.parallel,
@@ -42,6 +46,7 @@ def assemble(settings: Settings) -> Loaded:
         n_ubatch=settings.n_ubatch,
         isa=settings.isa,
         checkpoints=Checkpoints(settings.ctx_checkpoints, settings.checkpoint_memory),
+        spec=spec,
     )
     check_fits(needed, settings.mem_limit or memory_limit())
     _print_budget(path, needed)
@@ -59,6 +64,8 @@ def assemble(settings: Settings) -> Loaded:
         isa=settings.isa,
         pin_threads=settings.pin_threads,
         n_checkpoints=needed.n_checkpoints,
+        max_drafts=spec.n_max,
+        use_mtp=MTP in spec.types,
         keep_panels=settings.panel_cache,
     )
     _check_vocabulary(file, tokenizer, model.n_vocab)
@@ -69,12 +76,15 @@ def assemble(settings: Settings) -> Loaded:
         queue_timeout_s=settings.queue_timeout,
         poison_freed=settings.poison_freed,
         n_prompt_beside=settings.prompt_tokens_beside,
+        spec=spec,
     )
+    costs = measure_costs(model, spec.n_max) if spec.types else None
     return Loaded(
-        engine=Engine(model, tokenizer, config),
+        engine=Engine(model, tokenizer, config, costs=costs),
         tokenizer=tokenizer,
         template=template,
         info=_model_info(settings, file, tokenizer, needed, template.source),
+        spec=spec,
         n_max_token_bytes=tokenizer.max_token_bytes,
         keeps_states=model.rows.n_rows > 0,
         n_compiled=lambda: model.n_compiled,

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import typer
+from numpy.typing import NDArray
 from rich.console import Console
 
 from runtime.driver import Driver
+from runtime.gguf import open_gguf
+from runtime.models import has_mtp
 from runtime.protocols import Model
 from server.commands.loading import load_for_sequences, locate
 from server.commands.options import (
     CacheTypeKOpt,
     CacheTypeVOpt,
+    CommandError,
     IsaOpt,
     ModelArg,
     ThreadsOpt,
@@ -33,6 +38,14 @@ def logits(
     isa: IsaOpt = "auto",
     cache_type_k: CacheTypeKOpt = "f16",
     cache_type_v: CacheTypeVOpt = "f16",
+    mtp: Annotated[
+        bool,
+        option(
+            "--mtp",
+            help="Logits of the block for multi-token prediction instead: row p, from token p and"
+            " the trunk's hidden state before it, is about token p + 1.",
+        ),
+    ] = False,
 ) -> None:
     """Write the float32 logits of every position of a token list, [n_tokens, n_vocab], as .npy.
 
@@ -40,8 +53,11 @@ def logits(
     """
     ids = _parse_tokens(tokens)
     n_ubatch = min(ubatch, len(ids))
+    path = locate(model)
+    if mtp and not has_mtp(open_gguf(path)):
+        raise CommandError("--mtp: the model has no block for multi-token prediction")
     loaded = load_for_sequences(
-        locate(model),
+        path,
         1,
         len(ids),
         n_ubatch=n_ubatch,
@@ -50,6 +66,8 @@ def logits(
         isa=isa,
         cache_type_k=cache_type_k,
         cache_type_v=cache_type_v,
+        max_drafts=int(mtp),
+        use_mtp=mtp,
     )
     try:
         outside = [i for i in ids if not 0 <= i < loaded.n_vocab]
@@ -57,25 +75,42 @@ def logits(
             raise typer.BadParameter(
                 f"token {outside[0]} is not in a vocabulary of {loaded.n_vocab}"
             )
-        write_logits(loaded, ids, out)
+        write_logits(loaded, ids, out, mtp=mtp)
     finally:
         loaded.close()
     Console(stderr=True).print(f"{out}: float32 [{len(ids)}, {loaded.n_vocab}]", highlight=False)
 
 
-def write_logits(model: Model, tokens: list[int], out: Path) -> None:
-    """Compute a sequence from its start and write each ubatch's logits as they come: the whole
-    table of a long sequence need not fit in memory."""
-    driver = Driver(model, n_ctx=len(tokens))
-    driver.open(0)
-    n_step = min(model.ubatch.n_ubatch, model.ubatch.max_outputs)
+def write_logits(model: Model, tokens: list[int], out: Path, *, mtp: bool = False) -> None:
+    """Compute a sequence from its start and write logits as they come: the whole table of a long
+    sequence need not fit in memory."""
+    parts = _guesses(model, tokens) if mtp else _logits(model, tokens)
     shape = (len(tokens), model.n_vocab)
     with out.open("wb") as file:
         header = {"descr": "<f4", "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(file, header)
-        for start in range(0, len(tokens), n_step):
-            rows = driver.feed([(0, tokens[start : start + n_step])])
+        for rows in parts:
             file.write(np.ascontiguousarray(rows, "<f4").tobytes())
+
+
+def _logits(model: Model, tokens: list[int]) -> Iterator[NDArray[np.float32]]:
+    """The trunk's, an ubatch at a time."""
+    driver = Driver(model, n_ctx=len(tokens))
+    driver.open(0)
+    n_step = min(model.ubatch.n_ubatch, model.ubatch.max_outputs)
+    for start in range(0, len(tokens), n_step):
+        yield driver.feed([(0, tokens[start : start + n_step])])
+    driver.close(0)
+
+
+def _guesses(model: Model, tokens: list[int]) -> Iterator[NDArray[np.float32]]:
+    """Those of the block for multi-token prediction, token by token."""
+    assert model.drafter is not None
+    driver = Driver(model, n_ctx=len(tokens))
+    driver.open(0)
+    for token in tokens:
+        yield driver.guess([(0, 1, token)])
+        driver.step([(0, [token])], outputs="none")
     driver.close(0)
 
 

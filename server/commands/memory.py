@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from runtime.config import MTP, SpecConfig
 from runtime.gguf import GGUFFile
 from server.commands.options import CommandError
 
@@ -69,6 +70,7 @@ def memory_needed(
     n_ubatch: int = 512,
     isa: str = "auto",
     checkpoints: Checkpoints | None = None,
+    spec: SpecConfig | None = None,
 ) -> MemoryNeeded:
     """What ``n_slots`` sequences of ``n_ctx`` tokens need with ``n_cells`` KV cells in all.
 
@@ -83,7 +85,7 @@ def memory_needed(
     if not n_ctx:
         n_ctx = min(n_ctx_train, n_cells or MAX_AUTO_CELLS)
         n_cells = n_cells or min(n_slots * n_ctx, MAX_AUTO_CELLS)
-    sizes = _sizes(file, n_slots, n_ubatch, cache_type_k, cache_type_v, isa)
+    sizes = _sizes(file, n_slots, n_ubatch, cache_type_k, cache_type_v, isa, spec or SpecConfig())
     return MemoryNeeded(
         n_slots=n_slots,
         n_ctx=n_ctx,
@@ -106,7 +108,13 @@ class Checkpoints:
 
 
 def _sizes(
-    file: GGUFFile, n_slots: int, n_ubatch: int, cache_type_k: str, cache_type_v: str, isa: str
+    file: GGUFFile,
+    n_slots: int,
+    n_ubatch: int,
+    cache_type_k: str,
+    cache_type_v: str,
+    isa: str,
+    spec: SpecConfig,
 ) -> ModelSizes:
     from kernels.cpu import detect_cpu
     from kernels.ops.cells import CELL_TYPES
@@ -126,6 +134,8 @@ def _sizes(
         cache_type_k=cache_type_k,
         cache_type_v=cache_type_v,
         isa=isa,
+        max_drafts=spec.n_max,
+        use_mtp=MTP in spec.types,
     )
     return model_sizes(file, config)
 

@@ -76,6 +76,16 @@ PANELS: dict[str, dict[str, Flag]] = {
         ),
         "chat_template_file": Flag("Jinja template to use instead of the model's own."),
     },
+    "Speculative decoding": {
+        "spec_type": Flag(
+            "Where drafts come from, separated by commas: draft-mtp (the model's own block for"
+            " multi-token prediction), ngram (what the text already said); none; auto: draft-mtp"
+            " if the model has it. Answers are the same, bit for bit. [default: auto]"
+        ),
+        "spec_draft_n_max": Flag("Most drafts that a step verifies of one request."),
+        "spec_draft_n_min": Flag("Fewest drafts that are worth a verification."),
+        "spec_draft_p_min": Flag("Least probability of a draft of the model's own block."),
+    },
     "Limits and times": {
         "max_queue": Flag("Requests that may wait; more are answered 429."),
         "max_connections": Flag("Connections open at the same time."),
@@ -158,7 +168,7 @@ def _choices(annotation: Any) -> str:
 
 def _default(field: FieldInfo) -> str:
     value = field.default
-    if value is None or value == () or value is False or isinstance(value, SecretStr):
+    if value is None or value is False or isinstance(value, tuple | SecretStr):
         return ""
     return f" [default: {value}]"
 

@@ -10,6 +10,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from starlette.requests import Request
 from starlette.responses import Response
 
+from runtime.config import SpecConfig
 from runtime.request import SamplingParams
 from runtime.stats import SlotStats
 from server.errors import invalid, json_response, unavailable
@@ -41,10 +42,12 @@ async def slots(request: Request) -> Response:
 async def props(request: Request) -> Response:
     """What the server is and what a request gets that does not say."""
     state = state_of(request)
-    info = state.ready().loaded.info
+    loaded = state.ready().loaded
+    info = loaded.info
+    params = _defaults(state) | _speculation(loaded.spec)
     return json_response(
         {
-            "default_generation_settings": {"n_ctx": info.n_ctx, "params": _defaults(state)},
+            "default_generation_settings": {"n_ctx": info.n_ctx, "params": params},
             "total_slots": info.n_slots,
             "model_alias": info.name,
             "model_path": info.file_name,
@@ -69,6 +72,17 @@ def _slot(slot: SlotStats, n_ctx: int) -> dict[str, Any]:
         "n_computed": slot.n_computed,
         "n_decoded": slot.n_generated,
         "n_kv_blocks": slot.n_blocks,
+        "n_draft_total": slot.n_draft,
+        "n_draft_accepted_total": slot.n_draft_accepted,
+    }
+
+
+def _speculation(spec: SpecConfig) -> dict[str, Any]:
+    return {
+        "speculative.types": list(spec.types),
+        "speculative.n_max": spec.n_max,
+        "speculative.n_min": spec.n_min,
+        "speculative.p_min": spec.p_min,
     }
 
 

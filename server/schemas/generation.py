@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 from server.schemas.base import Identities, StrictModel, fault
+from server.schemas.speculative import Speculative, fold_dotted
 
 MAX_STOPS = 4
 MAX_STOP_CHARS = 256
@@ -94,10 +95,17 @@ class GenerationParams(StrictModel):
     cache_salt: Annotated[str, StringConstraints(min_length=1, max_length=256)] | None = None
     id_slot: Annotated[int, Field(ge=-1, le=255)] | None = None
 
+    speculative: Speculative | None = None
+
     # told by clients about themselves: nothing in the answer depends on them
     user: Label | None = None
     safety_identifier: Label | None = None
     prompt_cache_key: Label | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fold(cls, data: Any) -> Any:
+        return fold_dotted(data)
 
     @model_validator(mode="after")
     def _check_pairs(self) -> Self:

@@ -1,0 +1,31 @@
+"""What kind of speculative decoding a model is served with."""
+
+from __future__ import annotations
+
+from runtime.config import MTP, SpecConfig
+from runtime.gguf import GGUFFile
+from runtime.models import has_mtp
+from server.commands.options import CommandError
+from server.settings import Settings
+
+
+def spec_config(settings: Settings, file: GGUFFile) -> SpecConfig:
+    """The operator's choice; "auto" is the model's own block, if it has one.
+
+    Raises CommandError when that block is asked for and missing.
+    """
+    types: tuple[str, ...] = settings.spec_type
+    if types == ("auto",):
+        types = (MTP,) if has_mtp(file) else ()
+    elif types == ("none",):
+        types = ()
+    if not types or not settings.spec_draft_n_max:
+        return SpecConfig()
+    if MTP in types and not has_mtp(file):
+        raise CommandError(f"--spec-type {MTP}: the model has no block for multi-token prediction")
+    return SpecConfig(
+        tuple(dict.fromkeys(types)),
+        settings.spec_draft_n_max,
+        settings.spec_draft_n_min,
+        settings.spec_draft_p_min,
+    )
