@@ -164,7 +164,8 @@ def load_settings(**flags: Any) -> Settings:
         settings = Settings(**given)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
-        name = ".".join(str(part) for part in first["loc"]).lower().removeprefix("slotmux_")
+        parts = (part for part in first["loc"] if isinstance(part, str))  # no places in a list
+        name = ".".join(parts).lower().removeprefix("slotmux_")
         message = first["msg"].removeprefix("Value error, ")
         raise SettingsError(f"{name}: {message}" if name else message) from None
     _ = settings.api_keys  # an unreadable key file must stop the start, not the first request

@@ -41,10 +41,10 @@ DELTA = words(
     "rows row_stride pending",
 )
 SEGMENT = 128  # tokens scanned through one block of columns after the other
-# Scratch: per token of a segment the scale of k, that of q, the decay and beta; a vector S^T k; an
-# output that nobody reads; a copy of a block of the state.
+# Scratch: per token of a segment the scale of k, that of q, the decay and beta; a vector S^T k; a
+# copy of a block of the state.
 S_K, S_Q, S_DECAY, S_BETA, S_VECTORS = (4 * SEGMENT * i for i in range(5))
-S_NOWHERE, S_STATE = S_VECTORS + 128, S_VECTORS + 256
+S_STATE = S_VECTORS + 128
 
 
 def block_vectors(d: int) -> int:
@@ -103,10 +103,10 @@ def make_product(n_vectors: int) -> Any:
     return product
 
 
-def make_update(n_vectors: int, has_past: bool, has_next: bool) -> Any:
+def make_update(n_vectors: int, has_past: bool, has_next: bool, has_out: bool = True) -> Any:
     """An intrinsic (state, d, decay, k, u, q, out, k_next, next_out) for one block of columns:
-    S = decay * S + k u^T (without past, S was zero and is not read); out = S^T q; and with a
-    next token next_out = S^T k_next."""
+    S = decay * S + k u^T (without past, S was zero and is not read); out = S^T q, unless nobody
+    wants it; and with a next token next_out = S^T k_next."""
 
     @intrinsic
     def update(ctx, state, d, decay, k, u, q, out, k_next, next_out):  # type: ignore[no-untyped-def]
@@ -117,7 +117,8 @@ def make_update(n_vectors: int, has_past: bool, has_next: bool) -> Any:
             u = [_load(b, u, 64 * j, F32X16) for j in range(n_vectors)]
             with cgutils.for_range(b, d, intp=I64) as loop:
                 row = b.add(state, b.mul(loop.index, ir.Constant(I64, 64 * n_vectors)))
-                k_i, q_i = _splat(b, k, loop.index), _splat(b, q, loop.index)
+                k_i = _splat(b, k, loop.index)
+                q_i = _splat(b, q, loop.index) if has_out else None
                 n_i = _splat(b, k_next, loop.index) if has_next else None
                 for j in range(n_vectors):
                     if has_past:
@@ -126,10 +127,12 @@ def make_update(n_vectors: int, has_past: bool, has_next: bool) -> Any:
                     else:
                         s = b.fmul(k_i, u[j])
                     b.store(s, pointer(b, row, 64 * j)).align = 4
-                    _add_product(b, outs[j], q_i, s)
+                    if has_out:
+                        _add_product(b, outs[j], q_i, s)
                     if has_next:
                         _add_product(b, nexts[j], n_i, s)
-            _store_sums(b, outs, out)
+            if has_out:
+                _store_sums(b, outs, out)
             if has_next:
                 _store_sums(b, nexts, next_out)
             return c.get_dummy_value()
@@ -178,6 +181,9 @@ def build_delta_net(n_vectors: int) -> Callable[..., None]:
     product = make_product(n_vectors)
     update, last_update = (make_update(n_vectors, True, has_next) for has_next in (True, False))
     begin, only = (make_update(n_vectors, False, has_next) for has_next in (True, False))
+    again, last_again = (
+        make_update(n_vectors, True, has_next, False) for has_next in (True, False)
+    )
     width_bytes = 64 * n_vectors
 
     @njit(forceinline=True)
@@ -216,6 +222,20 @@ def build_delta_net(n_vectors: int) -> Callable[..., None]:
                 simd.store(out + j, simd.load(out + j) * scale)
             q, k, v, out = q + stride, k + stride, v + stride, out + out_stride
 
+    @njit
+    def scan_again(state, scratch, n_tokens, d, k, v, stride):
+        """Tokens through one block of columns of which no output is wanted."""
+        u = scratch + S_VECTORS
+        product(state, d, k, u)
+        for t in range(n_tokens):
+            decay = load_f32(scratch + S_DECAY + 4 * t)
+            error_times_rate(u, v, scratch, t)
+            if t + 1 == n_tokens:
+                last_again(state, d, decay, k, u, k, u, k, u)
+            else:
+                again(state, d, decay, k, u, k, u, k + stride, u)
+            k, v = k + stride, v + stride
+
     @njit(forceinline=True)
     def pending_of(op, pending, head, block):
         """What is kept of drafts for a block of a head: of the first, and bytes to the next."""
@@ -234,8 +254,7 @@ def build_delta_net(n_vectors: int) -> Callable[..., None]:
             v, gates = k + 4 * d, k + 4 * d + width_bytes
             if block == first_block:
                 _prepare(op, scratch, k, k, stride, gates, gates + 4, stride, head, n_pending)
-            scan(state + block * width_bytes * d, False, scratch, n_pending, d, k, k, v, stride,
-                 scratch + S_NOWHERE, 0)  # fmt: skip
+            scan_again(state + block * width_bytes * d, scratch, n_pending, d, k, v, stride)
 
     @njit
     def keep_draft(op, pending, i, head, block, k, v, token):

@@ -25,31 +25,39 @@ class Costs:
         self._steps = steps or {1: {1: 0.01, 11: 0.01 * (1 + 10 * ROW_SHARE)}}
         self._passes = passes or {}
         self._scale = 1.0  # steps now against those measured: longer contexts, a busy machine
-        self._own: dict[tuple[int, int], float] = {}
+        self._shapes: dict[int, list[float]] = {}  # by n_seqs: seconds by rows, before the scale
         self._pass_scale: dict[tuple[int, bool], float] = {}
+
+    def steps(self, n_seqs: int, max_rows: int) -> list[float]:
+        """Seconds of a step of ``n_seqs`` sequences by the tokens it computes, 0 to max_rows."""
+        scale = self._scale
+        return [seconds * scale for seconds in self._shape(n_seqs, max_rows)[: max_rows + 1]]
 
     def step(self, n_seqs: int, n_rows: int) -> float:
         """Seconds of a step that computes ``n_rows`` tokens of ``n_seqs`` sequences."""
-        own = self._own.get((n_seqs, n_rows), 1.0)
-        return self._shape(n_seqs, n_rows) * self._scale * own
+        return self._shape(n_seqs, n_rows)[n_rows] * self._scale
 
-    def _shape(self, n_seqs: int, n_rows: int) -> float:
-        counts = sorted(self._steps)
-        curves = {n: _at(self._steps[n], n_rows) for n in _around(counts, n_seqs)}
-        return _at(curves, n_seqs)
+    def _shape(self, n_seqs: int, max_rows: int) -> list[float]:
+        shape = self._shapes.setdefault(n_seqs, [])
+        if len(shape) <= max_rows:
+            around = _around(sorted(self._steps), n_seqs)
+            shape += [
+                _at({n: _at(self._steps[n], n_rows) for n in around}, n_seqs)
+                for n_rows in range(len(shape), max_rows + 1)
+            ]
+        return shape
 
     def draft(self, n_seqs: int, is_short: bool) -> float:
         """Seconds of a drafting pass over ``n_seqs`` sequences."""
         known = {n: s for (n, short), s in self._passes.items() if short == is_short}
-        seconds = _at(known, n_seqs) if known else PASS_SHARE * self._shape(n_seqs, n_seqs)
+        seconds = _at(known, n_seqs) if known else PASS_SHARE * self._shape(n_seqs, n_seqs)[n_seqs]
         return seconds * self._pass_scale.get((n_seqs, is_short), self._scale)
 
     def on_step(self, n_seqs: int, n_rows: int, seconds: float) -> None:
         """A step without prompt tokens took so long."""
         off = _believed(seconds / self.step(n_seqs, n_rows))
         self._scale *= off**PULL
-        key = (n_seqs, n_rows)
-        self._own[key] = min(2.0, max(0.5, self._own.get(key, 1.0) * off**OWN_PULL))
+        self._shapes[n_seqs][n_rows] *= off**OWN_PULL
 
     def on_draft(self, n_seqs: int, n_passes: int, is_short: bool, seconds: float) -> None:
         """A chain of passes that began with ``n_seqs`` sequences took so long."""

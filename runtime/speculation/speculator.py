@@ -21,8 +21,8 @@ from runtime.speculation.costs import Costs
 from runtime.speculation.ngram import lookup
 from runtime.ubatch import I32, Ubatch
 
-# A slot whose drafts do not pay is tried again after so many steps, then after twice as many...
-FIRST_PROBE, LAST_PROBE = 16, 256
+# A slot whose drafts do not pay is tried again after one step, then after twice as many...
+LAST_PROBE = 256
 GLOBAL_WEIGHT = 0.02  # of an observation in what new requests begin with
 RARE = 0.2  # with more tokens than this outside the short vocabulary, drafts come from all of it
 RARE_WEIGHT = 0.02
@@ -36,7 +36,7 @@ class SlotSpec:
     def __init__(self, limits: tuple[int, int, float], acceptance: dict[str, Acceptance]) -> None:
         self.n_max, self.n_min, self.p_min = limits
         self.acceptance = acceptance
-        self.probe_every = FIRST_PROBE
+        self.probe_every = 1
         self.rare = 0.0
         self.source = ""  # of the drafts in the step under way
 
@@ -128,9 +128,7 @@ class Speculator:
         )
         n_left = max_rows - n_seqs - sum(counts)
         for i, slot in enumerate(wanting):
-            if counts[i]:
-                slot.spec.probe_every = FIRST_PROBE  # type: ignore[union-attr]
-            elif chains[i] and n_left > 0 and self._is_probed(slot):
+            if not counts[i] and chains[i] and n_left > 0 and self._is_probed(slot):
                 counts[i] = 1
                 n_left -= 1
         return counts
@@ -191,6 +189,8 @@ class Speculator:
         spec, n = slot.spec, slot.n_draft
         assert spec is not None
         spec.acceptance[spec.source].observe(n, n_accepted)
+        if n_accepted:
+            spec.probe_every = 1  # if that was a probe, look at once whether it was luck
         self._overall[spec.source].observe(n, n_accepted, GLOBAL_WEIGHT)
         if self._drafter is not None:
             is_rare = slot.history.item(slot.n_known - 1) >= self._drafter.short_vocab

@@ -235,8 +235,8 @@ class ScriptedDrafter:
 class EagerCosts(Costs):
     """Drafting costs nothing, whatever the clock says: as much of it as possible."""
 
-    def step(self, n_seqs, n_rows):
-        return 1.0
+    def steps(self, n_seqs, max_rows):
+        return [1.0] * (max_rows + 1)
 
     def draft(self, n_seqs, is_short):
         return 1e-6

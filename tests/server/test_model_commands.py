@@ -87,6 +87,31 @@ def test_logits_agree_with_the_references(
     assert difference <= manifest["llama"]["tol_abs"]
 
 
+def test_mtp_logits_agree_with_the_references(
+    tiny_model_path: Callable[..., Path], golden_dir: Path, tmp_path: Path
+) -> None:
+    manifest = {m["name"]: m for m in json.loads((golden_dir / "manifest.json").read_text())}
+    reference = np.load(golden_dir / "qwen35" / "reference.npz")
+    out = tmp_path / "mtp.npy"
+    flags = ["--tokens", json.dumps(reference["ids1"].tolist()), "--out", str(out), "--mtp"]
+    flags += ["--cache-type-k", "f32", "--cache-type-v", "f32"]
+    result = runner.invoke(app, ["logits", str(tiny_model_path("qwen35")), *flags])
+    assert result.exit_code == 0, result.output
+    got = np.load(out)[reference["mtp_rows1"]]
+    assert got.dtype == np.float32
+    for source in ("hf", "lcpp"):
+        difference = np.abs(got - reference[f"mtp_{source}1"]).max()
+        assert difference <= manifest["qwen35"]["tol_abs"]
+
+
+def test_mtp_logits_of_a_model_without_the_block_are_refused(
+    tiny_model_path: Callable[..., Path], tmp_path: Path
+) -> None:
+    flags = ["--tokens", "[1]", "--out", str(tmp_path / "x.npy"), "--mtp"]
+    result = runner.invoke(app, ["logits", str(tiny_model_path("llama")), *flags])
+    assert "--mtp" in str(result.exception)
+
+
 def test_logits_refuse_a_token_outside_the_vocabulary(
     tiny_model_path: Callable[..., Path], tmp_path: Path
 ) -> None:

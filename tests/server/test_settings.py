@@ -37,6 +37,11 @@ def test_settings_are_frozen():
         ({"cache_type_k": "q4_0"}, "cache_type_k"),
         ({"body_timeout": float("inf")}, "body_timeout"),
         ({"no_such_flag": 1}, "no_such_flag"),
+        ({"spec_type": "eagle"}, "spec_type"),
+        ({"spec_type": "auto,ngram"}, "spec_type"),
+        ({"spec_draft_n_max": 17}, "spec_draft_n_max"),
+        ({"spec_draft_n_max": 2, "spec_draft_n_min": 3}, "spec_draft_n_min"),
+        ({"spec_draft_p_min": 1.5}, "spec_draft_p_min"),
         ({"api_key_file": "/nonexistent/keys"}, "api_key_file"),
     ],
 )

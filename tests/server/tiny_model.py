@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from runtime.config import MTP, SpecConfig
 from runtime.engine import Engine, EngineConfig
 from runtime.gguf import open_gguf
 from runtime.model import ModelConfig, load_model
 from runtime.tokenizer import Tokenizer
 from server.chat_template import ChatTemplate
 from server.state import Loaded, ModelInfo
+from tests.runtime.fake_model import EagerCosts
 from tests.server.fake_model import RunningServer, running
 
 N_SLOTS = 4
@@ -26,26 +28,32 @@ def serving_model(
     *,
     n_cells: int = 1024,
     engine: dict[str, Any] | None = None,
+    spec: SpecConfig | None = None,
     **settings: Any,
 ) -> Iterator[RunningServer]:
-    """``engine``: fields of EngineConfig. At the end nothing may be leaked."""
+    """``engine``: fields of EngineConfig. At the end nothing may be leaked.
+
+    ``spec``: speculation, as much of it as possible.
+    """
+    spec = spec or SpecConfig()
     file = open_gguf(path)
     tokenizer = Tokenizer.from_metadata(file.metadata)
     model = load_model(
         path,
         ModelConfig(
             n_threads=2, n_ctx=n_cells, n_slots=N_SLOTS, n_ubatch=64, n_checkpoints=4,
-            kernel_cache=kernel_cache,
+            kernel_cache=kernel_cache, max_drafts=spec.n_max, use_mtp=MTP in spec.types,
         ),
     )  # fmt: skip
-    config = EngineConfig(N_SLOTS, N_CTX, poison_freed=True, **(engine or {}))
-    runs = Engine(model, tokenizer, config)
+    config = EngineConfig(N_SLOTS, N_CTX, poison_freed=True, spec=spec, **(engine or {}))
+    runs = Engine(model, tokenizer, config, costs=EagerCosts())
     loaded = Loaded(
         engine=runs,
         tokenizer=tokenizer,
         template=ChatTemplate.from_metadata(file.metadata, tokenizer),
         info=ModelInfo("tiny", N_CTX, model.n_ctx_train, N_SLOTS),
         n_max_token_bytes=tokenizer.max_token_bytes,
+        spec=spec,
         keeps_states=model.rows.n_rows > 0,
         n_compiled=lambda: model.n_compiled,
     )
