@@ -6,7 +6,7 @@ from bisect import bisect_left
 
 # What is assumed of what was never measured: each further row and pass, of a step's own time.
 ROW_SHARE, PASS_SHARE = 0.08, 0.15
-PULL, OWN_PULL = 0.1, 0.05  # how far one observation moves all estimates, and its own
+PULL, OWN_PULL = 0.05, 0.1  # how far one observation moves all estimates, and its own
 LARGEST_STEP = 1.5  # one observation is believed up to this factor
 
 

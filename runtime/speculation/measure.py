@@ -16,7 +16,7 @@ TOKEN = 0
 
 
 def measure_costs(model: Model, max_drafts: int) -> Costs:
-    """Steps of one sequence and of all slots with 0 to ``max_drafts`` drafts each, and passes."""
+    """Steps of one sequence and of all slots with up to ``max_drafts`` drafts each, and passes."""
     deadline = time.perf_counter() + MAX_S
     driver, drafter = Driver(model), model.drafter
     n_ubatch = model.ubatch.n_ubatch
@@ -27,9 +27,9 @@ def measure_costs(model: Model, max_drafts: int) -> Costs:
             driver.open(slot)
         driver.step([(slot, [TOKEN]) for slot in range(n_seqs)], outputs="none")
         steps[n_seqs] = {
-            n_seqs * (1 + n): _least(partial(_verify, driver, n_seqs, n), deadline)
-            for n in range(max_drafts + 1)
-            if n_seqs * (1 + n) <= n_ubatch
+            n_seqs + n: _least(partial(_verify, driver, n_seqs, n), deadline)
+            for n in _counts(n_seqs, max_drafts)
+            if n_seqs + n <= n_ubatch
         }
         if drafter is not None:
             for is_short in {drafter.has_short, False}:
@@ -38,6 +38,13 @@ def measure_costs(model: Model, max_drafts: int) -> Costs:
         for slot in range(n_seqs):
             driver.close(slot)
     return Costs(steps, passes)
+
+
+def _counts(n_seqs: int, max_drafts: int) -> list[int]:
+    """Drafts of all sequences together: a few, then as many for each. Products take rows by
+    fours and eights, so the first ones beyond such a number cost more than the next."""
+    several = [n_seqs * n for n in range(max_drafts + 1)]
+    return sorted({*several, *(n for n in (1, 2, 4) if n < several[-1])})
 
 
 def _least(action: Callable[[], None], deadline: float) -> float:
@@ -54,8 +61,10 @@ def _least(action: Callable[[], None], deadline: float) -> float:
 
 
 def _verify(driver: Driver, n_seqs: int, n_drafts: int) -> None:
-    runs = [(slot, [TOKEN] * (1 + n_drafts)) for slot in range(n_seqs)]
-    driver.step(runs, drafts=[(n_drafts, 0)] * n_seqs)
+    """One step with ``n_drafts`` spread evenly."""
+    counts = [(n_drafts + i) // n_seqs for i in range(n_seqs)]
+    runs = [(slot, [TOKEN] * (1 + n)) for slot, n in enumerate(counts)]
+    driver.step(runs, drafts=[(n, 0) for n in counts])
 
 
 def _draft(drafter: Drafter, driver: Driver, n_seqs: int, is_short: bool) -> None:

@@ -84,11 +84,11 @@ def test_costs_interpolate_and_are_corrected():
     assert costs.step(1, 1) < costs.step(4, 4) < costs.step(8, 8)
     assert costs.draft(1, False) == pytest.approx(0.1)
     assert 0.1 < costs.draft(4, False) < 0.3
-    for _ in range(100):
+    for _ in range(400):
         costs.on_step(1, 1, 3.0)
         costs.on_draft(1, 2, False, 1.0)
     assert costs.step(1, 1) == pytest.approx(3.0, rel=0.05)
-    assert costs.step(1, 4) > 3.0  # what was not seen grows along
+    assert costs.step(1, 4) > 1.6  # what was not seen grows along
     assert costs.draft(1, False) == pytest.approx(0.5, rel=0.05)
     costs.on_step(1, 1, 1e9)  # a hiccup is not believed
     assert costs.step(1, 1) < 4.0
