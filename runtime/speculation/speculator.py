@@ -21,8 +21,9 @@ from runtime.speculation.costs import Costs
 from runtime.speculation.ngram import lookup
 from runtime.ubatch import I32, Ubatch
 
-# A slot whose drafts do not pay is tried again after one step, then after twice as many...
-LAST_PROBE = 256
+# Where no draft pays, that is looked at again after some steps, then after twice as many: a
+# decision costs some microseconds, which small models notice. Now and then one draft is tried.
+LAST_REST, LAST_PROBE = 16, 16  # steps between decisions, decisions between tries
 GLOBAL_WEIGHT = 0.02  # of an observation in what new requests begin with
 RARE = 0.2  # with more tokens than this outside the short vocabulary, drafts come from all of it
 RARE_WEIGHT = 0.02
@@ -58,11 +59,13 @@ class Speculator:
         self._uses_ngrams = NGRAM in config.types
         self._ubatch = ubatch
         self.costs = costs or Costs()
+        self._n_rest = self._n_resting = 0
         self._overall = {kind: Acceptance(config.n_max) for kind in config.types}
         self._n_steps = 0
 
     def begin(self, slot: Slot, wishes: SpecParams) -> None:
         """A request has come into a slot."""
+        self._n_rest = self._n_resting = 0
         config = self._config
         limits = (
             config.n_max if wishes.n_max is None else min(wishes.n_max, config.n_max),
@@ -76,6 +79,9 @@ class Speculator:
 
     def draft(self, active: Sequence[Slot]) -> None:
         """Put drafts behind the known tokens of slots that generate; sets their ``n_draft``."""
+        if self._n_resting:
+            self._n_resting -= 1
+            return
         generating = [slot for slot in active if slot.is_generating]
         wanting = [slot for slot in generating if slot.spec is not None and _room(slot) > 0]
         # Where prompts wait for their part of the ubatch, drafts take at most half of it.
@@ -87,6 +93,9 @@ class Speculator:
         self._n_steps += 1
         found = [self._look_up(slot) for slot in wanting]
         counts = self._budget(wanting, found, len(generating), max_rows)
+        if self._drafter is not None and not any(counts):
+            self._n_resting = self._n_rest = min(LAST_REST, 2 * self._n_rest + 1)
+            return
         guessing: list[tuple[int, Slot]] = []
         for slot, n, tokens in zip(wanting, counts, found, strict=True):
             if n <= 0:
@@ -189,8 +198,8 @@ class Speculator:
         spec, n = slot.spec, slot.n_draft
         assert spec is not None
         spec.acceptance[spec.source].observe(n, n_accepted)
-        if n_accepted:
-            spec.probe_every = 1  # if that was a probe, look at once whether it was luck
+        if n_accepted:  # if that was a probe, look at once whether it was luck
+            spec.probe_every, self._n_rest, self._n_resting = 1, 0, 0
         self._overall[spec.source].observe(n, n_accepted, GLOBAL_WEIGHT)
         if self._drafter is not None:
             is_rare = slot.history.item(slot.n_known - 1) >= self._drafter.short_vocab
