@@ -1,0 +1,1 @@
+"""How the demo model is made: its text, its network, its training, its GGUF file."""
