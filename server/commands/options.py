@@ -32,7 +32,7 @@ def argument(name: str, help: str, **settings: Any) -> Any:
     return typer.Argument(metavar=name, help=help, show_default=False, **settings)
 
 
-MODEL_HELP = "GGUF file, hf:USER/REPO[:QUANT], or 'demo' (SmolLM2-135M-Instruct)."
+MODEL_HELP = "GGUF file, hf:USER/REPO[:QUANT], or 'demo' (13 M parameters, in the package)."
 
 ModelArg = Annotated[str, argument("MODEL", MODEL_HELP)]
 ThreadsOpt = Annotated[

@@ -117,9 +117,8 @@ def with_settings_flags(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _model_argument() -> inspect.Parameter:
-    default = typer.Argument(
-        None, metavar="MODEL", help=f"{MODEL_HELP} [default: demo]", show_default=False
-    )
+    help = f"{MODEL_HELP} [default: SmolLM2-135M-Instruct]"
+    default = typer.Argument(None, metavar="MODEL", help=help, show_default=False)
     return inspect.Parameter(
         POSITIONAL, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default, annotation=str | None
     )

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from server.default_model import DEFAULT_MODEL
+from server.default_model import DEFAULT_MODEL, demo_model
 from server.download import ModelSourceError
 from server.hub import Hub, resolve_model
 from server.hub_choice import choose_files
@@ -80,12 +80,15 @@ class TestPaths:
         with pytest.raises(ModelSourceError, match="hf:user/repo:Q4_0 would be a repository"):
             resolve_model("user/repo:Q4_0")
 
-    @pytest.mark.parametrize("spec", [None, "demo"])
-    def test_default_model(self, spec: str | None, tmp_path: Path) -> None:
+    def test_default_model(self, tmp_path: Path) -> None:
         path = tmp_path / DEFAULT_MODEL.file_name
         path.touch()
         os.truncate(path, DEFAULT_MODEL.n_bytes)  # sparse: in place as far as its size tells
-        assert resolve_model(spec, models_dir=tmp_path) == path
+        assert resolve_model(None, models_dir=tmp_path) == path
+
+    def test_demo_comes_with_the_package(self, tmp_path: Path) -> None:
+        assert resolve_model("demo", models_dir=tmp_path) == demo_model()
+        assert not list(tmp_path.iterdir())
 
     @pytest.mark.parametrize(
         "spec",

@@ -27,6 +27,7 @@ def serving_model(
     kernel_cache: Path,
     *,
     n_cells: int = 1024,
+    n_ctx: int = N_CTX,
     engine: dict[str, Any] | None = None,
     spec: SpecConfig | None = None,
     **settings: Any,
@@ -45,13 +46,13 @@ def serving_model(
             kernel_cache=kernel_cache, max_drafts=spec.n_max, use_mtp=MTP in spec.types,
         ),
     )  # fmt: skip
-    config = EngineConfig(N_SLOTS, N_CTX, poison_freed=True, spec=spec, **(engine or {}))
+    config = EngineConfig(N_SLOTS, n_ctx, poison_freed=True, spec=spec, **(engine or {}))
     runs = Engine(model, tokenizer, config, costs=EagerCosts())
     loaded = Loaded(
         engine=runs,
         tokenizer=tokenizer,
         template=ChatTemplate.from_metadata(file.metadata, tokenizer),
-        info=ModelInfo("tiny", N_CTX, model.n_ctx_train, N_SLOTS),
+        info=ModelInfo("tiny", n_ctx, model.n_ctx_train, N_SLOTS),
         n_max_token_bytes=tokenizer.max_token_bytes,
         spec=spec,
         keeps_states=model.rows.n_rows > 0,
