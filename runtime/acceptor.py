@@ -70,16 +70,17 @@ class Acceptor:
         A draft is right when it equals the token drawn at its position: what follows was then
         computed and drawn as if it had been known.
         """
-        drafts = slot.history[slot.n_known : slot.n_known + slot.n_draft].tolist()
-        choice.n_draft += slot.n_draft
-        for n, draft in enumerate(drafts):
+        n_drafts = slot.n_draft
+        choice.n_draft += n_drafts
+        for n in range(n_drafts):
+            draft = slot.drafts[n]
             token = drawn[first + n]
             choice.n_draft_accepted += token == draft
             self._take(slot, choice, token, first + n, now)
             if token != draft or choice.is_finished:
                 return n + 1
-        self._take(slot, choice, drawn[first + len(drafts)], first + len(drafts), now)
-        return len(drafts) + 1
+        self._take(slot, choice, drawn[first + n_drafts], first + n_drafts, now)
+        return n_drafts + 1
 
     def _settle(self, slot: Slot, choice: Choice, n_taken: int, n_accepted: int) -> None:
         """Commit a verified run: its first token and the drafts that others follow."""

@@ -22,6 +22,7 @@ class Slot:
 
     __slots__ = (
         "choice",
+        "drafts",
         "followers",
         "history",
         "id",
@@ -49,7 +50,9 @@ class Slot:
         self.choice: Choice | None = None
         self.n_known = 0
         self.n_planned = 0  # tokens in the ubatch under way
-        self.n_draft = 0  # of them drafts, which stand in history behind the known tokens
+        # Of them drafts, which stand in history behind the known tokens, and what they are.
+        self.n_draft = 0
+        self.drafts: list[int] = []
         self.spec: SlotSpec | None = None  # None: no drafts
         self.leader: Slot | None = None
         self.followers: list[Slot] = []

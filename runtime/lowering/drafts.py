@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -186,15 +187,14 @@ class Drafter:
         into the histories of the slots, behind ``token``.
         """
         low, ub = self._lowering, self._lowering.ubatch
-        counts = [n for _, n, _, _ in wanted]
-        assert counts == sorted(counts, reverse=True)
+        slots, counts, tokens, positions = zip(*wanted, strict=True)
+        assert all(a >= b for a, b in pairwise(counts))
         n_seqs, n_passes = len(wanted), counts[0]
-        for i, (slot, _, token, position) in enumerate(wanted):
-            ub.seq_slot[i], ub.tokens[i] = slot, token
-            ub.positions[i], ub.sample_pos[i] = position, position + 1
-        for i in range(n_passes):
-            low.n_wanting[i] = sum(n > i for n in counts)
-        low.n_wanting[n_passes:] = 0
+        ub.seq_slot[:n_seqs], ub.tokens[:n_seqs] = slots, tokens
+        ub.positions[:n_seqs] = positions
+        ub.sample_pos[:n_seqs] = ub.positions[:n_seqs] + 1
+        low.n_wanting[:n_passes] = [sum(n > i for n in counts) for i in range(n_passes)]
+        low.n_wanting[n_passes] = 0
         low.n_passes[0] = 0
         is_short = is_short and self.has_short
         if is_short and not self._is_filled:

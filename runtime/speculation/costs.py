@@ -26,7 +26,8 @@ class Costs:
         self._passes = passes or {}
         self._scale = 1.0  # steps now against those measured: longer contexts, a busy machine
         self._shapes: dict[int, list[float]] = {}  # by n_seqs: seconds by rows, before the scale
-        self._pass_scale: dict[tuple[int, bool], float] = {}
+        self._drafts: dict[tuple[int, bool], float] = {}  # seconds of a pass, before the scale
+        self._pass_scale = 1.0
 
     def steps(self, n_seqs: int, max_rows: int) -> list[float]:
         """Seconds of a step of ``n_seqs`` sequences by the tokens it computes, 0 to max_rows."""
@@ -49,9 +50,14 @@ class Costs:
 
     def draft(self, n_seqs: int, is_short: bool) -> float:
         """Seconds of a drafting pass over ``n_seqs`` sequences."""
-        known = {n: s for (n, short), s in self._passes.items() if short == is_short}
-        seconds = _at(known, n_seqs) if known else PASS_SHARE * self._shape(n_seqs, n_seqs)[n_seqs]
-        return seconds * self._pass_scale.get((n_seqs, is_short), self._scale)
+        key = (n_seqs, is_short)
+        if key not in self._drafts:
+            known = {n: s for (n, short), s in self._passes.items() if short == is_short}
+            if known:
+                self._drafts[key] = _at(known, n_seqs)
+            else:
+                self._drafts[key] = PASS_SHARE * self._shape(n_seqs, n_seqs)[n_seqs]
+        return self._drafts[key] * self._pass_scale
 
     def on_step(self, n_seqs: int, n_rows: int, seconds: float) -> None:
         """A step without prompt tokens took so long."""
@@ -62,8 +68,8 @@ class Costs:
     def on_draft(self, n_seqs: int, n_passes: int, is_short: bool, seconds: float) -> None:
         """A chain of passes that began with ``n_seqs`` sequences took so long."""
         off = _believed(seconds / n_passes / self.draft(n_seqs, is_short))
-        key = (n_seqs, is_short)
-        self._pass_scale[key] = self._pass_scale.get(key, self._scale) * off**PULL
+        self._pass_scale *= off**PULL
+        self._drafts[n_seqs, is_short] *= off**OWN_PULL
 
 
 def _believed(off: float) -> float:

@@ -6,10 +6,10 @@ here changes what a request gets, only how many steps that takes.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
-
-import numpy as np
+from itertools import takewhile
 
 from runtime.config import MTP, NGRAM, SpecConfig
 from runtime.protocols import Drafter
@@ -60,6 +60,7 @@ class Speculator:
         self._ubatch = ubatch
         self.costs = costs or Costs()
         self._n_rest = self._n_resting = 0
+        self._n_drafts = 0  # of the step under way
         self._overall = {kind: Acceptance(config.n_max) for kind in config.types}
         self._n_steps = 0
 
@@ -78,7 +79,8 @@ class Speculator:
     # -- before a step
 
     def draft(self, active: Sequence[Slot]) -> None:
-        """Put drafts behind the known tokens of slots that generate; sets their ``n_draft``."""
+        """Put drafts behind the known tokens of slots that generate; sets their ``drafts``."""
+        self._n_drafts = 0
         if self._n_resting:
             self._n_resting -= 1
             return
@@ -101,7 +103,7 @@ class Speculator:
             if n <= 0:
                 continue
             if len(tokens):
-                self._take(slot, NGRAM, tokens[:n])
+                self._take(slot, NGRAM, tokens[:n].tolist())
             elif slot.seq.reserve(1 + n, n):
                 guessing.append((n, slot))
         if guessing:
@@ -173,23 +175,25 @@ class Speculator:
         )
         seconds = time.perf_counter() - begin
         self.costs.on_draft(len(slots), guessing[0][0], is_short, seconds)
-        for i, (n, slot) in enumerate(guessing):
+        for (n, slot), guessed, sure in zip(
+            guessing, tokens.T.tolist(), logprobs.T.tolist(), strict=True
+        ):
             spec = slot.spec
             assert spec is not None
-            bad = tokens[:n, i] < 0
-            if spec.p_min > 0.0:
-                bad |= logprobs[:n, i] < np.log(spec.p_min)
-            n_good = int(bad.argmax()) if bad.any() else n
-            self._take(slot, MTP, tokens[:n_good, i])
+            least = math.log(spec.p_min) if spec.p_min > 0.0 else -math.inf
+            good = takewhile(lambda g, least=least: g[0] >= 0 and not g[1] < least,  # type: ignore[misc]
+                             zip(guessed[:n], sure, strict=False))  # fmt: skip
+            self._take(slot, MTP, [token for token, _ in good])
 
-    def _take(self, slot: Slot, source: str, tokens: I32) -> None:
+    def _take(self, slot: Slot, source: str, tokens: list[int]) -> None:
         spec, n = slot.spec, len(tokens)
         assert spec is not None
         if n < max(1, spec.n_min) or not slot.seq.reserve(1 + n, n):
             slot.seq.rollback()
             return
         slot.history[slot.n_known : slot.n_known + n] = tokens
-        slot.n_draft, spec.source = n, source
+        slot.drafts, slot.n_draft, spec.source = tokens, n, source
+        self._n_drafts += n
 
     # -- after a step
 
@@ -201,15 +205,14 @@ class Speculator:
         if n_accepted:  # if that was a probe, look at once whether it was luck
             spec.probe_every, self._n_rest, self._n_resting = 1, 0, 0
         self._overall[spec.source].observe(n, n_accepted, GLOBAL_WEIGHT)
-        if self._drafter is not None:
+        if self._drafter is not None and self._drafter.has_short:
             is_rare = slot.history.item(slot.n_known - 1) >= self._drafter.short_vocab
             spec.rare += RARE_WEIGHT * (is_rare - spec.rare)
 
     def on_step(self, seconds: float) -> None:
         """The step took so long."""
         ub = self._ubatch
-        n_drafts = int(ub.seq_drafts[: ub.n_seqs].sum())
-        if ub.n_tokens == ub.n_seqs + n_drafts:
+        if ub.n_tokens == ub.n_seqs + self._n_drafts:
             self.costs.on_step(ub.n_seqs, ub.n_tokens, seconds)
 
 

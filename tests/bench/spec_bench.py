@@ -1,12 +1,13 @@
 """Generation with speculation beside generation without, on real text, in the same process.
 
     python -m tests.bench.spec_bench demo --streams 1,4,8 --rounds 5
-    python -m tests.bench.spec_bench MODEL.gguf --prompts FILE.txt --spec-type ngram
+    python -m tests.bench.spec_bench MODEL.gguf --prompts FILE.txt --spec-type ngram --ignore-eos
 
-Each round runs the same chats on an engine without speculation and on one with it, and who begins
-changes. Tokens a second count from the moment when all streams generate to the first one's end, as
-in http_bench. Prompts are chats (one a line); ``--seed`` draws instead of taking the likeliest.
-The answers of both must be equal: that is checked.
+Each round has the same chats answered by an engine without speculation and by one with it, and who
+begins changes. Every stream sends its next chat when the one before is answered. Tokens a second:
+those of one stream from an answer's first token to its last, times the streams. ``--prompts``: one
+chat a line; ``--seed`` draws instead of taking the likeliest. That both give equal answers is
+checked.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import argparse
 import statistics
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -48,8 +50,6 @@ class Stream:
     tokens: list[int] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
     done: threading.Event = field(default_factory=threading.Event)
-    n_draft: int = 0
-    n_accepted: int = 0
 
     def receive(self, request: Request, outputs: list[Output]) -> None:
         now = time.perf_counter()
@@ -57,35 +57,47 @@ class Stream:
             self.tokens += output.token_ids
             self.times += [now] * len(output.token_ids)
             if output.usage is not None:
-                self.n_draft = output.usage.n_draft
-                self.n_accepted = output.usage.n_draft_accepted
                 self.done.set()
 
 
-def run(engine: Engine, prompts: list[list[int]], n_tokens: int, seed: int | None) -> list[Stream]:
-    """All prompts at once, to their ends."""
-    streams = []
-    for i, prompt in enumerate(prompts):
-        stream = Stream()
-        sampling = SamplingParams(temperature=0.0 if seed is None else 0.8, seed=(seed or 0) + i)
-        engine.submit(
-            Request(
-                prompt, sampling, stream.receive, max_tokens=n_tokens, ignore_eos=True,
-                cache_prompt=False,
-            )
-        )  # fmt: skip
-        streams.append(stream)
-    for stream in streams:
-        assert stream.done.wait(600), "a stream did not end"
-    return streams
+def ask(engine: Engine, prompt: list[int], args: argparse.Namespace) -> Stream:
+    """One chat to its end."""
+    stream = Stream()
+    sampling = SamplingParams(temperature=0.0)
+    if args.seed is not None:
+        sampling = SamplingParams(temperature=0.8, seed=args.seed)
+    engine.submit(
+        Request(
+            prompt,
+            sampling,
+            stream.receive,
+            max_tokens=args.tokens,
+            ignore_eos=args.ignore_eos,
+            cache_prompt=False,
+        )
+    )
+    assert stream.done.wait(600), "a stream did not end"
+    return stream
 
 
-def rate(streams: list[Stream]) -> float:
-    """Tokens a second of all, while all generate."""
-    begin = max(s.times[0] for s in streams)
-    end = min(s.times[-1] for s in streams)
-    n = sum(begin < t <= end for s in streams for t in s.times)
-    return n / (end - begin)
+def run(
+    engine: Engine, prompts: list[list[int]], n_streams: int, args: argparse.Namespace
+) -> list[list[Stream]]:
+    """Each stream asks all prompts, beginning with another one."""
+
+    def turn(i: int) -> list[Stream]:
+        return [ask(engine, prompts[(i + j) % len(prompts)], args) for j in range(len(prompts))]
+
+    with ThreadPoolExecutor(n_streams) as pool:
+        return list(pool.map(turn, range(n_streams)))
+
+
+def rate(streams: list[list[Stream]]) -> float:
+    """Tokens a second of all streams together, from first tokens to last ones."""
+    answers = [stream for turn in streams for stream in turn]
+    n_tokens = sum(len(stream.tokens) - 1 for stream in answers)
+    seconds = sum(stream.times[-1] - stream.times[0] for stream in answers)
+    return len(streams) * n_tokens / seconds
 
 
 def compare(
@@ -93,6 +105,7 @@ def compare(
     tokenizer: Tokenizer,
     spec: SpecConfig,
     prompts: list[list[int]],
+    n_streams: int,
     args: argparse.Namespace,
 ) -> None:
     """Rounds of both, and a line of what they gave."""
@@ -102,14 +115,15 @@ def compare(
     for i in range(args.rounds):
         answers = {}
         for is_on in (i % 2 == 0, i % 2 == 1):
-            config = EngineConfig(len(prompts), model.n_ctx, spec=spec if is_on else SpecConfig())
+            spec_now = spec if is_on else SpecConfig()
+            config = EngineConfig(n_streams, model.n_ctx, spec=spec_now)
             engine = Engine(model, tokenizer, config, costs=costs if is_on else None)
             engine.start()
-            streams = run(engine, prompts, args.tokens, args.seed)
+            streams = run(engine, prompts, n_streams, args)
             counters = engine.stats().counters
             engine.stop(drain_timeout_s=10)
             rates[is_on].append(rate(streams))
-            answers[is_on] = [s.tokens for s in streams]
+            answers[is_on] = [[s.tokens for s in turn] for turn in streams]
             if is_on:
                 n_draft += counters.n_draft_tokens
                 n_accepted += counters.n_draft_accepted
@@ -118,7 +132,7 @@ def compare(
         assert answers[True] == answers[False], "speculation changed an answer"
     ratios = [on / off for on, off in zip(rates[True], rates[False], strict=True)]
     print(
-        f"{len(prompts):>7}{statistics.median(rates[False]):>10.1f}"
+        f"{n_streams:>7}{statistics.median(rates[False]):>10.1f}"
         f"{statistics.median(rates[True]):>10.1f}{statistics.median(ratios):>8.2f}"
         f"   {min(ratios):.2f}-{max(ratios):.2f}{n_accepted / max(1, n_draft):>10.2f}"
         f"{n_first_accepted / max(1, n_first):>8.2f}{n_draft / args.rounds:>9.0f}",
@@ -137,6 +151,7 @@ def main() -> None:
     parser.add_argument("--prompts", type=Path)
     parser.add_argument("--spec-type", default="")
     parser.add_argument("--n-max", type=int, default=3)
+    parser.add_argument("--ignore-eos", action="store_true")
     args = parser.parse_args()
     path = locate(args.model)
     file = open_gguf(path)
@@ -154,9 +169,9 @@ def main() -> None:
             use_mtp=MTP in types, kernel_cache=Path.home() / ".cache/slotmux/kernels",
         )  # fmt: skip
         model = load_model(path, config)
-        chats = [[{"role": "user", "content": texts[i % len(texts)]}] for i in range(n)]
+        chats = [[{"role": "user", "content": text}] for text in texts if text]
         prompts = [tokenizer.encode_rendered(template.render(chat)) for chat in chats]
-        compare(model, tokenizer, spec, prompts, args)
+        compare(model, tokenizer, spec, prompts, n, args)
         model.close()
 
 

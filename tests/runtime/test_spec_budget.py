@@ -71,10 +71,25 @@ def test_acceptance_follows_what_happens():
         acceptance.observe(3, 2)
     first, second, third = acceptance.rates
     assert first > 0.99 and second > 0.99 and third < 0.01  # noqa: PT018
-    assert acceptance.chain(2) == pytest.approx([first, first * second])
+    assert acceptance.chain(2) == pytest.approx([first, first * second], rel=0.1)
+    assert acceptance.chain(3)[2] < 0.15
     like = Acceptance(3, acceptance)
     like.observe(3, 0)
     assert like.rates[0] < first == acceptance.rates[0]
+
+
+def test_a_position_that_was_not_seen_is_like_the_one_before():
+    acceptance = Acceptance(3)
+    before = acceptance.chain(3)
+    assert before == sorted(before, reverse=True)
+    for _ in range(40):
+        acceptance.observe(1, 1)
+    good = acceptance.chain(3)
+    assert good[0] > 0.9
+    assert good[2] > 0.75
+    for _ in range(40):
+        acceptance.observe(1, 0)
+    assert acceptance.chain(3)[2] < 0.01
 
 
 def test_costs_interpolate_and_are_corrected():
