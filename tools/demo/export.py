@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import gguf
 import numpy as np
 from numpy.typing import NDArray
+from tokenizers import Tokenizer
 
 from tools.demo.config import DemoConfig
-from tools.demo.vocab import CHAT_TEMPLATE, END, SPECIALS, START
+from tools.demo.vocab import CHAT_TEMPLATE, END, SPECIALS, START, known_tokenizer
 
 if TYPE_CHECKING:
     from tools.demo.model import DemoModel
@@ -114,16 +115,25 @@ def _write_vocab(writer: gguf.GGUFWriter, tokenizer: dict[str, dict], n_vocab: i
     writer.add_chat_template(CHAT_TEMPLATE)
 
 
-def read_weights(path: Path, model: DemoModel) -> str:
-    """Load a file written by ``write_gguf`` into ``model``; returns the name in the file."""
+def read_tokenizer(path: Path) -> Tokenizer:
+    """The tokenizer of a file written by ``write_gguf``."""
+    fields = gguf.GGUFReader(path).fields
+    types = fields["tokenizer.ggml.token_type"].contents()
+    tokens = fields["tokenizer.ggml.tokens"].contents()
+    used = [t for t, kind in zip(tokens, types, strict=True) if kind != gguf.TokenType.UNUSED]
+    return known_tokenizer(used, fields["tokenizer.ggml.merges"].contents())
+
+
+def read_weights(path: Path, model: DemoModel) -> None:
+    """Load the weights of a file written by ``write_gguf`` into ``model``."""
     import torch
 
-    reader = gguf.GGUFReader(path)
-    found = {t.name: gguf.quants.dequantize(t.data, t.tensor_type) for t in reader.tensors}
+    found = {
+        t.name: gguf.quants.dequantize(t.data, t.tensor_type) for t in gguf.GGUFReader(path).tensors
+    }
     names = {_file_name(name, model.c): name for name in model.state_dict()}
     state = {names[name]: torch.from_numpy(np.array(array)) for name, array in found.items()}
     for name in state:
         if name.endswith("a_log"):
             state[name] = (-state[name]).log()
     model.load_state_dict(state)
-    return str(reader.fields["general.name"].contents())

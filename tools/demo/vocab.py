@@ -26,13 +26,19 @@ CHAT_TEMPLATE = (
 Message = tuple[str, str]  # role, content
 
 
-def train_tokenizer(texts: Iterable[str], n_vocab: int) -> Tokenizer:
-    """Learn merges from ``texts``; every byte is a token, so any text can be encoded."""
-    tokenizer = Tokenizer(models.BPE())
+def byte_level(model: models.BPE) -> Tokenizer:
+    """A tokenizer that cuts text into words, and the bytes of words by the model's merges."""
+    tokenizer = Tokenizer(model)
     split = pre_tokenizers.Split(Regex(_WORDS), behavior="isolated")
     to_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, to_bytes])
     tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
+def train_tokenizer(texts: Iterable[str], n_vocab: int) -> Tokenizer:
+    """Learn merges from ``texts``; every byte is a token, so any text can be encoded."""
+    tokenizer = byte_level(models.BPE())
     trainer = trainers.BpeTrainer(
         vocab_size=n_vocab,
         special_tokens=list(SPECIALS),
@@ -41,6 +47,14 @@ def train_tokenizer(texts: Iterable[str], n_vocab: int) -> Tokenizer:
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def known_tokenizer(tokens: Sequence[str], merges: Sequence[str]) -> Tokenizer:
+    """The tokenizer of a file, as its metadata has it."""
+    pairs = [tuple(merge.split(" ", 1)) for merge in merges]
+    tokenizer = byte_level(models.BPE({t: i for i, t in enumerate(tokens)}, pairs))
+    tokenizer.add_special_tokens(list(SPECIALS))
     return tokenizer
 
 

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import random
 
-from tools.demo.text import codewords, personal, skills_facts, skills_made, skills_words, stories
+from tools.demo.text import (
+    codewords,
+    personal,
+    skills_facts,
+    skills_free,
+    skills_made,
+    skills_words,
+    stories,
+)  # fmt: skip
 from tools.demo.text.phrases import Skill, Turn
 
 Message = tuple[str, str]
@@ -22,11 +30,18 @@ SKILLS: list[tuple[Skill, float]] = [
     (skills_made.poem, 3), (skills_made.program, 2), (skills_made.comparison, 2),
     (skills_made.which_animal, 1.5), (skills_made.alphabet, 1), (skills_made.long_count, 1.5),
     (skills_made.copy_text, 1.5), (skills_made.puzzled, 1.5), (skills_made.more, 1),
+    (skills_free.free_repeat, 14), (skills_free.at_once, 7), (skills_free.two_in_one, 4),
+    (skills_free.unheard, 8), (skills_free.who_made, 2), (skills_free.short_sum, 7),
+    (skills_free.simple, 5),
     (codewords.one_message, 22), (codewords.several, 6), (codewords.changed, 2.5),
 ]  # fmt: skip
 _FUNCTIONS = [skill for skill, _ in SKILLS]
 _WEIGHTS = [weight for _, weight in SKILLS]
-_PLAIN = [skill for skill in _FUNCTIONS if not skill.__module__.endswith("codewords")]
+_PLAIN = [  # nothing that could be mistaken for what is to be asked for later
+    skill
+    for skill in _FUNCTIONS
+    if not skill.__module__.endswith("codewords") and skill is not skills_free.at_once
+]
 _PLAIN_WEIGHTS = [weight for skill, weight in SKILLS if skill in _PLAIN]
 
 _SYSTEM = (
@@ -95,6 +110,10 @@ def _with_rule(rng: random.Random, messages: list[Message], turns: list[Turn]) -
     return [(q, f"{mark} {a}" if at_start else f"{a} {mark}") for q, a in turns]
 
 
+_SHORTER = (
+    ("What is ", "What's "), ("Who is ", "Who's "), ("Where is ", "Where's "), ("I am ", "I'm "),
+    ("Do not", "Don't"), ("do not", "don't"), ("It is ", "It's "), ("Why is ", "Why's "),
+)  # fmt: skip
 _SMALL = frozenset(
     "what which how tell can do does is are where who why please count say repeat name spell write"
     " the my explain give remember now could let your our for we here use know i".split()
@@ -109,6 +128,9 @@ def _as_typed(rng: random.Random, text: str) -> str:
     is_short = len(text) < 60 and ":" not in text
     if 0.04 < style < 0.16 and is_short and text[-1] in ".?" and not text[-2:-1].isdigit():
         text = text[:-1]
+    if 0.2 < style < 0.3 and len(text) < 60 and ":" not in text and '"' not in text:
+        for long, short in _SHORTER:
+            text = text.replace(long, short, 1)
     if style > 0.97:
         before = ["Please: ", "One more question. ", "Now something else. ", "Listen. "]
         text = rng.choice(before) + text

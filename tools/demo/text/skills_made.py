@@ -81,7 +81,7 @@ def comparison(rng: random.Random) -> list[Turn]:
         answer = f"{'Yes' if yes else 'No'}, {large} is larger than {small}."
         return [(f"Is {first} larger than {second}?", answer)]
     if rng.random() < 0.7:
-        word = rng.choice(["larger", "bigger"])
+        word = rng.choice(["larger", "bigger", "heavier"])
         return [(f"{rng.choice(['What', 'Which'])} is {word}, {first} or {second}?", f"{capital(large)} is {word} than {small}.")]  # fmt: skip
     return [
         (f"Which is smaller, {first} or {second}?", f"{capital(small)} is smaller than {large}.")
