@@ -2,9 +2,9 @@
 
 It needs PyTorch (`pip install -e '.[train]'`) and downloads nothing: the text is made up while
 training runs, from `--seed`. 7.75 minutes on one H200 gave `server/assets/demo.gguf`: 5407 steps of
-65,536 tokens, 770 thousand tokens a second with `--workers 13`, two thirds of a minute of compiling
-not counted; 1.5 minutes of it already speak. Two CPU cores manage 900 tokens a second with `--bf16`:
-enough to go on from a file (`--resume FILE --batch-tokens 2048 --lengths 256,256,512 --warmup 8
+65,536 tokens, 770 thousand tokens a second with `--workers 13`; compiling, two thirds of a minute,
+is not counted. Two CPU cores manage some 900 tokens a second with `--bf16`: enough to go on from a
+file (`--resume FILE --batch-tokens 2048 --lengths 256,256,512 --warmup 8
 --lr 3e-4 --matrix-lr 0.002`), not to begin. What is made the same again: the text, the tokenizer,
 the first weights, the order of batches. Training ends by the clock, and a GPU adds in any order, so
 the weights are others each time.
