@@ -14,20 +14,16 @@ in ascending order, so a result does not depend on how the tokens were cut into 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
-from llvmlite import ir
-from numba import njit, types
-from numba.core import cgutils
-from numba.extending import intrinsic
+from numba import njit
 
 from kernels import simd
-from kernels.address import F32, I64, load_f32, load_i32, load_i64, pointer, store_f32
+from kernels.address import load_f32, load_i32, load_i64, store_f32
 from kernels.claims import T_N_THREADS, T_SCRATCH, claim
 from kernels.operands import STEP, words
+from kernels.ops.delta_block import make_product, make_update
 from kernels.ops.state import drafts_of_run, locate_run
-from kernels.simd import F32X16, fma_ir, splat_ir
 
 # q, k, v: float32 rows of stride bytes: n_k_heads, n_k_heads and n_heads heads of d; alpha, b:
 # float32 rows [n_tokens, n_heads] of gate_stride bytes; a, dt_bias: float32 [n_heads];
@@ -45,6 +41,7 @@ SEGMENT = 128  # tokens scanned through one block of columns after the other
 # copy of a block of the state.
 S_K, S_Q, S_DECAY, S_BETA, S_VECTORS = (4 * SEGMENT * i for i in range(5))
 S_STATE = S_VECTORS + 128
+MAX_VERIFIED = SEGMENT - 16  # tokens and pending ones taken together: vectors of scalars must fit
 
 
 def block_vectors(d: int) -> int:
@@ -56,90 +53,6 @@ def pending_floats(n_heads: int, d: int) -> int:
     """What is kept of a draft: each block of columns has its own, which no other chunk touches."""
     width = 16 * block_vectors(d)
     return n_heads * (d // width) * (d + width + 16)
-
-
-def _load(b: Any, base: Any, offset: Any, ir_type: Any) -> Any:
-    value = b.load(pointer(b, base, offset), typ=ir_type)
-    value.align = 4
-    return value
-
-
-def _splat(b: Any, base: Any, index: Any) -> Any:
-    """Float ``index`` of an array in all lanes."""
-    return splat_ir(b, _load(b, base, b.mul(index, ir.Constant(I64, 4)), F32), F32X16)
-
-
-def _sums(b: Any, n: int) -> list[Any]:
-    return [cgutils.alloca_once_value(b, ir.Constant(F32X16, None)) for _ in range(n)]
-
-
-def _add_product(b: Any, total: Any, x: Any, y: Any) -> None:
-    b.store(fma_ir(b, x, y, b.load(total)), total)
-
-
-def _store_sums(b: Any, totals: list[Any], address: Any) -> None:
-    for j, total in enumerate(totals):
-        b.store(b.load(total), pointer(b, address, 64 * j)).align = 4
-
-
-def make_product(n_vectors: int) -> Any:
-    """An intrinsic (state, d, k, out): out = S^T k for one block of columns."""
-
-    @intrinsic
-    def product(ctx, state, d, k, out):  # type: ignore[no-untyped-def]
-        def codegen(c: Any, b: Any, sig: Any, args: Any) -> Any:
-            state, d, k, out = args
-            sums = _sums(b, n_vectors)
-            with cgutils.for_range(b, d, intp=I64) as loop:
-                row = b.add(state, b.mul(loop.index, ir.Constant(I64, 64 * n_vectors)))
-                k_i = _splat(b, k, loop.index)
-                for j, total in enumerate(sums):
-                    _add_product(b, total, k_i, _load(b, row, 64 * j, F32X16))
-            _store_sums(b, sums, out)
-            return c.get_dummy_value()
-
-        return types.void(*[types.int64] * 4), codegen
-
-    return product
-
-
-def make_update(n_vectors: int, has_past: bool, has_next: bool, has_out: bool = True) -> Any:
-    """An intrinsic (state, d, decay, k, u, q, out, k_next, next_out) for one block of columns:
-    S = decay * S + k u^T (without past, S was zero and is not read); out = S^T q, unless nobody
-    wants it; and with a next token next_out = S^T k_next."""
-
-    @intrinsic
-    def update(ctx, state, d, decay, k, u, q, out, k_next, next_out):  # type: ignore[no-untyped-def]
-        def codegen(c: Any, b: Any, sig: Any, args: Any) -> Any:
-            state, d, decay, k, u, q, out, k_next, next_out = args
-            outs, nexts = _sums(b, n_vectors), _sums(b, n_vectors)
-            decay = splat_ir(b, decay, F32X16)
-            u = [_load(b, u, 64 * j, F32X16) for j in range(n_vectors)]
-            with cgutils.for_range(b, d, intp=I64) as loop:
-                row = b.add(state, b.mul(loop.index, ir.Constant(I64, 64 * n_vectors)))
-                k_i = _splat(b, k, loop.index)
-                q_i = _splat(b, q, loop.index) if has_out else None
-                n_i = _splat(b, k_next, loop.index) if has_next else None
-                for j in range(n_vectors):
-                    if has_past:
-                        old = b.fmul(decay, _load(b, row, 64 * j, F32X16))
-                        s = fma_ir(b, k_i, u[j], old)
-                    else:
-                        s = b.fmul(k_i, u[j])
-                    b.store(s, pointer(b, row, 64 * j)).align = 4
-                    if has_out:
-                        _add_product(b, outs[j], q_i, s)
-                    if has_next:
-                        _add_product(b, nexts[j], n_i, s)
-            if has_out:
-                _store_sums(b, outs, out)
-            if has_next:
-                _store_sums(b, nexts, next_out)
-            return c.get_dummy_value()
-
-        return types.void(*[types.int64] * 2, types.float32, *[types.int64] * 6), codegen
-
-    return update
 
 
 @njit(forceinline=True)
@@ -172,6 +85,26 @@ def _prepare(op, scratch, q, k, stride, alpha, rate, gate_stride, head, n_tokens
         simd.store(beta, one / (one + simd.exp(zero - simd.load(beta))))
 
 
+@njit(forceinline=True)
+def token_rows(op, head, token):
+    """Addresses of a token's q, k and v of a head, and of its output."""
+    d, at = load_i64(op + DELTA.d), token * load_i64(op + DELTA.stride)
+    k_at = at + 4 * d * load_i32(load_i64(op + DELTA.k_heads) + 4 * head)
+    q, k, v = load_i64(op + DELTA.q) + k_at, load_i64(op + DELTA.k) + k_at, load_i64(op + DELTA.v)
+    out = load_i64(op + DELTA.out) + token * load_i64(op + DELTA.out_stride)
+    return q, k, v + at + 4 * head * d, out + 4 * head * d
+
+
+@njit(forceinline=True)
+def prepare_tokens(op, scratch, q, k, head, first, n_tokens):
+    """The scalars of tokens of the step."""
+    gate_stride = load_i64(op + DELTA.gate_stride)
+    gates = first * gate_stride + 4 * head
+    alpha, rate = load_i64(op + DELTA.alpha) + gates, load_i64(op + DELTA.b) + gates
+    stride = load_i64(op + DELTA.stride)
+    _prepare(op, scratch, q, k, stride, alpha, rate, gate_stride, head, n_tokens)
+
+
 def build_delta_net(n_vectors: int) -> Callable[..., None]:
     """The kernel for blocks of 16 * ``n_vectors`` columns.
 
@@ -195,6 +128,18 @@ def build_delta_net(n_vectors: int) -> Callable[..., None]:
         for j in range(0, width_bytes, 64):
             simd.store(u + j, simd.fma(down, simd.load(u + j), simd.load(v + j)) * rate)
 
+    @njit(forceinline=True)
+    def scale_output(out, scalars):
+        """q's scale, which was left out of the sums."""
+        scale = simd.splat(load_f32(scalars + S_Q))
+        for j in range(0, width_bytes, 64):
+            simd.store(out + j, simd.load(out + j) * scale)
+
+    @njit(forceinline=True)
+    def copy_block(state, to, d):
+        for j in range(0, width_bytes * d, 64):
+            simd.store(to + j, simd.load(state + j))
+
     @njit
     def scan(state, fresh, scratch, n_tokens, d, q, k, v, stride, out, out_stride):
         """A segment's tokens through one block of columns."""
@@ -217,9 +162,7 @@ def build_delta_net(n_vectors: int) -> Callable[..., None]:
                 last_update(state, d, decay, k, u, q, out, after, u)
             else:
                 update(state, d, decay, k, u, q, out, after, u)
-            scale = simd.splat(load_f32(scratch + S_Q + 4 * t))
-            for j in range(0, width_bytes, 64):
-                simd.store(out + j, simd.load(out + j) * scale)
+            scale_output(out, scratch + 4 * t)
             q, k, v, out = q + stride, k + stride, v + stride, out + out_stride
 
     @njit
@@ -246,84 +189,121 @@ def build_delta_net(n_vectors: int) -> Callable[..., None]:
         return at, load_i64(op + DELTA.n_heads) * n_blocks * n_bytes
 
     @njit
+    def prepare_pending(op, scratch, pending, n_pending, head, block):
+        """The scalars of accepted drafts; every block has a copy of their k."""
+        d = load_i64(op + DELTA.d)
+        k, stride = pending_of(op, pending, head, block)
+        gates = k + 4 * d + width_bytes
+        _prepare(op, scratch, k, k, stride, gates, gates + 4, stride, head, n_pending)
+
+    @njit
     def apply_pending(op, scratch, state, pending, n_pending, head, first_block, end_block):
         """Accepted drafts of the run before, to some blocks of a head."""
         d = load_i64(op + DELTA.d)
+        prepare_pending(op, scratch, pending, n_pending, head, first_block)
         for block in range(first_block, end_block):
             k, stride = pending_of(op, pending, head, block)
-            v, gates = k + 4 * d, k + 4 * d + width_bytes
-            if block == first_block:
-                _prepare(op, scratch, k, k, stride, gates, gates + 4, stride, head, n_pending)
-            scan_again(state + block * width_bytes * d, scratch, n_pending, d, k, v, stride)
+            scan_again(state + block * width_bytes * d, scratch, n_pending, d, k, k + 4 * d, stride)
 
     @njit
-    def keep_draft(op, pending, i, head, block, k, v, token):
+    def keep_draft(op, pending, i, head, block, token):
         """Keep what draft ``i`` does to a block of the state."""
         d, gate_stride = load_i64(op + DELTA.d), load_i64(op + DELTA.gate_stride)
+        _, k, v, _ = token_rows(op, head, token)
         to, n_bytes = pending_of(op, pending, head, block)
         to += i * n_bytes
         for j in range(0, 4 * d, 64):
             simd.store(to + j, simd.load(k + j))
         for j in range(0, width_bytes, 64):
-            simd.store(to + 4 * d + j, simd.load(v + j))
+            simd.store(to + 4 * d + j, simd.load(v + block * width_bytes + j))
         gates, at = to + 4 * d + width_bytes, token * gate_stride + 4 * head
         store_f32(gates, load_f32(load_i64(op + DELTA.alpha) + at))
         store_f32(gates + 4, load_f32(load_i64(op + DELTA.b) + at))
 
     @njit
-    def draft_block(op, scratch, state, pending, head, block, token, n, q, k, v, out):
-        """n drafts through a copy of a block, which leaves the block as it is."""
+    def scan_head(op, scratch, state, fresh, head, first, n_tokens, first_block, end_block):
+        """Tokens of a run through some blocks of a head, segment by segment."""
         d, stride = load_i64(op + DELTA.d), load_i64(op + DELTA.stride)
-        for j in range(0, width_bytes * d, 64):
-            simd.store(scratch + S_STATE + j, simd.load(state + j))
-        scan(scratch + S_STATE, False, scratch, n, d, q, k, v, stride, out,
-             load_i64(op + DELTA.out_stride))  # fmt: skip
-        for i in range(n):
-            keep_draft(op, pending, i, head, block, k + i * stride, v + i * stride, token + i)
-
-    @njit
-    def scan_head(
-        op, scratch, state, fresh, pending, head, first, n_tokens, is_draft, first_block, end_block
-    ):
-        """Tokens of a run, or its drafts, through some blocks of a head, segment by segment."""
-        d, stride = load_i64(op + DELTA.d), load_i64(op + DELTA.stride)
-        k_head = load_i32(load_i64(op + DELTA.k_heads) + 4 * head)
-        out_stride, gate_stride = load_i64(op + DELTA.out_stride), load_i64(op + DELTA.gate_stride)
+        out_stride = load_i64(op + DELTA.out_stride)
         for begin_token in range(0, n_tokens, SEGMENT):
             token, n = first + begin_token, min(SEGMENT, n_tokens - begin_token)
-            q = load_i64(op + DELTA.q) + token * stride + 4 * k_head * d
-            k = load_i64(op + DELTA.k) + token * stride + 4 * k_head * d
-            v = load_i64(op + DELTA.v) + token * stride + 4 * head * d
-            out = load_i64(op + DELTA.out) + token * out_stride + 4 * head * d
-            gates = token * gate_stride + 4 * head
-            alpha, rate = load_i64(op + DELTA.alpha) + gates, load_i64(op + DELTA.b) + gates
-            _prepare(op, scratch, q, k, stride, alpha, rate, gate_stride, head, n)
+            q, k, v, out = token_rows(op, head, token)
+            prepare_tokens(op, scratch, q, k, head, token, n)
             for block in range(first_block, end_block):
                 at = block * width_bytes
                 is_fresh = fresh and begin_token == 0
-                if is_draft:
-                    draft_block(op, scratch, state + at * d, pending, head, block, token, n, q, k,
-                                v + at, out + at)  # fmt: skip
-                else:
-                    scan(state + at * d, is_fresh, scratch, n, d, q, k, v + at, stride, out + at,
-                         out_stride)  # fmt: skip
+                scan(state + at * d, is_fresh, scratch, n, d, q, k, v + at, stride, out + at,
+                     out_stride)  # fmt: skip
+
+    @njit
+    def verify_block(
+        op, scratch, state, pending, n_pending, head, block, first, n_tokens, n_drafts
+    ):
+        """A run through one block: accepted drafts of the one before, its tokens, its drafts.
+
+        Each update also takes the product with the next token's k, across all three; from the
+        first draft on it is a copy of the block that is updated.
+        """
+        d, stride = load_i64(op + DELTA.d), load_i64(op + DELTA.stride)
+        out_stride, at, u = (
+            load_i64(op + DELTA.out_stride),
+            block * width_bytes,
+            scratch + S_VECTORS,
+        )
+        q, k, v, out = token_rows(op, head, first)
+        v, out, state = v + at, out + at, state + at * d
+        past, past_stride = pending_of(op, pending, head, block)
+        product(state, d, past if n_pending > 0 else k, u)
+        for t in range(n_pending):
+            error_times_rate(u, past + 4 * d, scratch, t)
+            after = past + past_stride if t + 1 < n_pending else k
+            decay = load_f32(scratch + S_DECAY + 4 * t)
+            again(state, d, decay, past, u, past, u, after, u)
+            past += past_stride
+        for t in range(n_tokens):
+            if t == n_tokens - n_drafts:
+                copy_block(state, scratch + S_STATE, d)
+                state = scratch + S_STATE
+            scalars = scratch + 4 * (n_pending + t)
+            error_times_rate(u, v, scalars, 0)
+            decay = load_f32(scalars + S_DECAY)
+            if t + 1 == n_tokens:
+                last_update(state, d, decay, k, u, q, out, k, u)
+            else:
+                update(state, d, decay, k, u, q, out, k + stride, u)
+            scale_output(out, scalars)
+            q, k, v, out = q + stride, k + stride, v + stride, out + out_stride
+
+    @njit
+    def verify(op, scratch, state, pending, n_pending, head, first, n_tokens, n_drafts,
+               first_block, end_block):  # fmt: skip
+        """A short run with drafts or after one with them, through some blocks of a head."""
+        q, k, _, _ = token_rows(op, head, first)
+        if n_pending > 0:
+            prepare_pending(op, scratch, pending, n_pending, head, first_block)
+        prepare_tokens(op, scratch + 4 * n_pending, q, k, head, first, n_tokens)
+        for block in range(first_block, end_block):
+            verify_block(op, scratch, state, pending, n_pending, head, block, first, n_tokens,
+                         n_drafts)  # fmt: skip
+            for i in range(n_drafts):
+                keep_draft(op, pending, i, head, block, first + n_tokens - n_drafts + i)
 
     @njit
     def scan_run(op, step, scratch, run, head, first_block, end_block):
-        """A run: accepted drafts of the one before, its own tokens, its drafts."""
+        """A run through some blocks of a head."""
         first, n_tokens, state, fresh = locate_run(
             load_i64(op + DELTA.rows), load_i64(op + DELTA.row_stride), step, run
         )
         n_pending, n_drafts = drafts_of_run(step, run)
         d, pending = load_i64(op + DELTA.d), state + load_i64(op + DELTA.pending)
         state += 4 * head * d * d
+        if n_drafts > 0 or (n_pending > 0 and n_pending + n_tokens <= MAX_VERIFIED):
+            verify(op, scratch, state, pending, n_pending, head, first, n_tokens, n_drafts,
+                   first_block, end_block)  # fmt: skip
+            return
         if n_pending > 0:
             apply_pending(op, scratch, state, pending, n_pending, head, first_block, end_block)
-        n_kept = n_tokens - n_drafts
-        scan_head(op, scratch, state, fresh != 0, pending, head, first, n_kept, False,
-                  first_block, end_block)  # fmt: skip
-        scan_head(op, scratch, state, False, pending, head, first + n_kept, n_drafts, True,
-                  first_block, end_block)  # fmt: skip
+        scan_head(op, scratch, state, fresh != 0, head, first, n_tokens, first_block, end_block)
 
     def delta_net(op, step, thread):  # type: ignore[no-untyped-def]
         n_seqs, n_heads = load_i64(step + STEP.n_seqs), load_i64(op + DELTA.n_heads)

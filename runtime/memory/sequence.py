@@ -176,8 +176,10 @@ class Sequence:
     def reserve(self, n: int, n_drafts: int = 0) -> bool:
         """Make the next ``n`` positions writable, all or nothing; False when blocks ran out.
 
-        The last ``n_drafts`` of them are drafts. Reserving again replaces what was reserved.
+        The last ``n_drafts`` of them are drafts, which only a sequence that has begun may have.
+        Reserving again replaces what was reserved.
         """
+        assert not n_drafts or (self.n_computed and n_drafts < n)
         if n < self.n_reserved:
             self.rollback()
         if self.n_computed + n > self.n_writable and not self._make_writable(self.n_computed + n):
