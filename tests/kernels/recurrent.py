@@ -36,6 +36,7 @@ class Bench:
         self.pending_at = -(-n_state // 16) * 16
         self.row_floats = self.pending_at + -(-MAX_DRAFTS * n_pending // 16) * 16 + 16
         self.pending = np.zeros(n_slots, np.int32)
+        self.drafts: dict[int, int] = {}  # by slot: how many of its next run's tokens
         self.pool = np.full((n_slots + 2, self.row_floats), np.nan, np.float32)
         self.state_row = np.arange(n_slots, 0, -1).astype(np.int32)  # not the slot's number
         self.fresh = np.ones(n_slots, np.uint8)
@@ -44,11 +45,9 @@ class Bench:
         """A slot's state, to read or set."""
         return self.pool[self.state_row[slot], : self.n_state]
 
-    def step(
-        self, runs: list[tuple[int, int]], drafts: list[int]
-    ) -> tuple[np.ndarray, list[np.ndarray]]:
+    def step(self, runs: list[tuple[int, int]]) -> tuple[np.ndarray, list[np.ndarray]]:
         """STEP words for ``runs`` = [(slot, number of tokens)], and what they point at."""
-        seq_drafts = np.array(drafts or [0] * len(runs), np.int32)
+        seq_drafts = np.array([self.drafts.get(slot, 0) for slot, _ in runs], np.int32)
         slots = np.array([slot for slot, _ in runs], np.int32)
         start = np.cumsum([0, *(n for _, n in runs)]).astype(np.int32)
         words = np.zeros(len(STEP._fields), np.int64)
@@ -65,13 +64,13 @@ class Bench:
             words[getattr(STEP, name) // 8] = value
         return words, [slots, start, seq_drafts]
 
-    def run(self, name, build, layout, runs, drafts=(), **operands) -> None:
+    def run(self, name, build, layout, runs, **operands) -> None:
         """Run the op once; afterwards the slots are not fresh. Rows of other slots stay as
-        they were, and so does what follows each row. ``drafts``: of each run's last tokens."""
+        they were, and so does what follows each row."""
         if "rows" in layout._fields:
             operands |= {"rows": self.pool, "row_stride": 4 * self.row_floats}
             operands |= {"pending": 4 * self.pending_at}
-        words, keep = self.step(runs, list(drafts))
+        words, keep = self.step(runs)
         if "n_rows" in layout._fields:
             operands["n_rows"] = words
         before = self.pool.copy()

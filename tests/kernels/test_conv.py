@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kernels.activations import tile_bytes
-from kernels.ops.conv import CONV, build_conv, padded_channels, state_floats
+from kernels.ops.conv import CONV, build_conv, padded_channels, pending_floats, state_floats
 from kernels.ops.quantize import QUANTIZE, build_quantize
 from kernels.team import aligned_zeros, make_team
 from tests.kernels.recurrent import Bench, aligned, cut, float_rows
@@ -28,7 +28,7 @@ class Conv:
     def __init__(self, team, n, n_taps, *, silu, bias, products) -> None:
         rng = np.random.default_rng(n * 100 + n_taps)
         self.n, self.n_taps, self.silu, self.products = n, n_taps, silu, products
-        self.bench = Bench(team, state_floats(n_taps, n))
+        self.bench = Bench(team, state_floats(n_taps, n), pending_floats(n))
         self.weight = rng.normal(size=(n_taps, n)).astype(np.float32)
         self.bias = rng.normal(size=n).astype(np.float32) if bias else None
         self.inputs = {

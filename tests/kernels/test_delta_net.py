@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from kernels.activations import tile_bytes
-from kernels.ops.delta_net import DELTA, SEGMENT, block_vectors, build_delta_net
+from kernels.ops.delta_net import (
+    DELTA,
+    SEGMENT,
+    block_vectors,
+    build_delta_net,
+    pending_floats,
+)
 from kernels.ops.gated_norm import GATED_NORM, build_gated_norm
 from kernels.ops.quantize import QUANTIZE, build_quantize
 from kernels.team import aligned_zeros
@@ -31,7 +37,7 @@ class Layer:
         rng = np.random.default_rng(seed)
         self.d, self.k_heads = d, np.array(k_heads, np.int32)
         self.n_k, self.n_v = int(max(k_heads)) + 1, len(k_heads)
-        self.bench = Bench(team, self.n_v * d * d)
+        self.bench = Bench(team, self.n_v * d * d, pending_floats(self.n_v, d))
         self.a = -rng.uniform(0.05, 2.0, self.n_v).astype(np.float32)
         self.dt_bias = rng.normal(size=self.n_v).astype(np.float32)
         widths = (self.n_k * d, self.n_k * d, self.n_v * d, self.n_v, self.n_v)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kernels.activations import tile_bytes
-from kernels.ops.mamba1 import MAMBA1, build_mamba1, packed_a, state_floats
+from kernels.ops.mamba1 import MAMBA1, build_mamba1, packed_a, pending_floats, state_floats
 from kernels.ops.quantize import QUANTIZE, build_quantize
 from kernels.team import aligned_zeros, make_team
 from tests.kernels.recurrent import Bench, aligned, cut, float_rows
@@ -32,7 +32,7 @@ class Scan:
             return rng.normal(size=shape).astype(np.float32)
 
         self.n, self.n_state = n, n_state
-        self.bench = Bench(team, state_floats(n, n_state))
+        self.bench = Bench(team, state_floats(n, n_state), pending_floats(n, n_state))
         self.a, self.d, self.dt_bias = -np.exp(normal(n, n_state)), normal(n), normal(n)
         widths = (n, n, n, n_state, n_state)
         self.inputs = {slot: [normal(80, width) for width in widths] for slot in range(8)}

@@ -13,6 +13,7 @@ from kernels.ops.mamba2 import (
     build_gated_norm,
     build_mamba2,
     build_mamba2_steps,
+    pending_floats,
     state_floats,
 )
 from kernels.ops.quantize import QUANTIZE, build_quantize
@@ -45,7 +46,8 @@ class Scan:
             return rng.normal(size=shape).astype(np.float32)
 
         self.n_head, self.head_dim, self.n_group, self.n_state = n_head, head_dim, n_group, n_state
-        self.bench = Bench(team, state_floats(n_head, head_dim, n_state))
+        sizes = (n_head, head_dim, n_state)
+        self.bench = Bench(team, state_floats(*sizes), pending_floats(*sizes))
         self.a, self.d, self.dt_bias = -np.exp(normal(n_head)), normal(n_head), normal(n_head)
         widths = (n_head * head_dim, n_head, n_group * n_state, n_group * n_state)
         self.inputs = {slot: [normal(80, width) for width in widths] for slot in range(8)}

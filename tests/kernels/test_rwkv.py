@@ -7,7 +7,10 @@ import pytest
 
 from kernels.activations import tile_bytes
 from kernels.ops.quantize import QUANTIZE, build_quantize
+from kernels.ops.rwkv import pending_floats
+from kernels.ops.rwkv6 import N_KEPT as N_KEPT6
 from kernels.ops.rwkv6 import WKV6, build_wkv6
+from kernels.ops.rwkv7 import N_KEPT as N_KEPT7
 from kernels.ops.rwkv7 import WKV7, build_wkv7
 from kernels.ops.token_shift import TOKEN_SHIFT, build_token_shift
 from kernels.team import aligned_zeros
@@ -37,7 +40,8 @@ class Wkv:
         rng = np.random.default_rng(100 * n_heads + d)
         self.version, self.n_heads, self.d = version, n_heads, d
         self.width = -(-d // 16) * 16
-        self.bench = Bench(team, n_heads * d * self.width)
+        n_kept = N_KEPT6 if version == 6 else N_KEPT7
+        self.bench = Bench(team, n_heads * d * self.width, pending_floats(n_kept, n_heads, d))
         self.names = "rkvwg" if version == 6 else "rkvwag"
         vectors = ("u", "ln_weight", "ln_bias")
         if version == 7:
