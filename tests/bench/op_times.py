@@ -1,6 +1,6 @@
-"""Where the time of a step goes, op by op: generation of one and of several sequences.
+"""Where the time of a step goes, op by op: generation of one and of several sequences, a prompt.
 
-    python -m tests.bench.op_times MODEL.gguf --parallel 1,8 --threads 2
+    python -m tests.bench.op_times MODEL.gguf --parallel 1,8 --prompt 512 --threads 2
 
 Every op waits here for all of those before it, so a step takes a little longer than a real one.
 Products are told apart by their sizes; GB/s are of the bytes of panels.
@@ -47,7 +47,7 @@ from server.commands.loading import load_for_sequences
 from server.commands.measure import Lanes, Plan
 
 T_STAMPS = 31  # the last word of a thread's struct, which nothing else uses
-N_GEN, N_WARM = 40, 8
+N_STEPS, N_WARM = 32, 6
 
 
 @intrinsic
@@ -106,25 +106,28 @@ def _op_names(model: Model) -> tuple[list[str], list[int]]:
     return names, sizes
 
 
-def _step_ticks(model: Model, lanes: Lanes, n_parallel: int) -> NDArray[np.float64]:
-    """Seconds of every op, the median over the steps of one generation."""
+def _seconds(model: Model, lanes: Lanes, n_parallel: int, n_tokens: int) -> NDArray[np.float64]:
+    """Seconds of every op, the median over steps of ``n_tokens`` for each sequence."""
     n_ops = model._program.n_ops
     stamps = np.zeros(n_ops + 1, np.int64)
     model.team._structs[0][T_STAMPS] = stamps.ctypes.data
-    lanes.begin(n_parallel)
     found = []
     seconds, ticks = time.perf_counter(), 0
-    for i in range(N_GEN):
-        step = [(lane, [(i * 7919 + lane) % model.n_vocab]) for lane in range(n_parallel)]
-        lanes.driver.feed(step, outputs="last")
+    for i in range(N_STEPS):
+        if n_tokens > 1 or i == 0:
+            lanes.begin(n_parallel)
+        tokens = [(i * n_tokens + j) * 7919 % model.n_vocab for j in range(n_tokens)]
+        lanes.driver.feed([(lane, tokens) for lane in range(n_parallel)], outputs="last")
+        if n_tokens > 1 or i == N_STEPS - 1:
+            lanes.end(n_parallel)
         ticks = ticks or int(stamps[0])
         found.append(np.diff(stamps))
     rate = (int(stamps[-1]) - ticks) / (time.perf_counter() - seconds)
-    lanes.end(n_parallel)
     return np.asarray(np.median(found[N_WARM:], axis=0) / rate)
 
 
 def _report(names: list[str], sizes: list[int], seconds: NDArray[np.float64]) -> None:
+    print(f"{1e3 * seconds.sum():.3f} ms a step, {len(names)} ops")
     total: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0, 0.0])
     for name, n_bytes, each in zip(names, sizes, seconds, strict=True):
         for i, value in enumerate((1, each, n_bytes)):
@@ -139,20 +142,28 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.op_times")
     parser.add_argument("model", type=Path)
     parser.add_argument("--parallel", default="1,8")
+    parser.add_argument("--prompt", type=int, default=0, help="tokens of a prompt; 0: none")
     parser.add_argument("--threads", type=int, default=0, help="0: one a physical core")
     options = parser.parse_args()
-    parallels = [int(n) for n in options.parallel.split(",")]
-    plan = Plan(n_prompt=0, n_gen=N_GEN, depths=[0], parallels=parallels, n_repeats=1)
+    parallels = [int(n) for n in options.parallel.split(",") if n]
+    n_prompt = options.prompt
+    plan = Plan(n_prompt, N_STEPS, depths=[0], parallels=parallels or [1], n_repeats=1)
     model = load_for_sequences(
-        options.model, plan.n_slots, plan.n_ctx, n_ubatch=64, n_threads=options.threads
+        options.model,
+        plan.n_slots,
+        plan.n_ctx,
+        n_ubatch=max(64, n_prompt),
+        n_threads=options.threads,
     )
     model.team._lead = as_callable(model.team.kernels.address("bench.op_times", lambda: _lead), 3)
     names, sizes = _op_names(model)
     lanes = Lanes(model, plan)
-    for n_parallel in parallels:
-        seconds = _step_ticks(model, lanes, n_parallel)
-        print(f"{n_parallel} sequences: {1e3 * seconds.sum():.3f} ms a step, {len(names)} ops")
-        _report(names, sizes, seconds)
+    for n in parallels:
+        print(f"{n} sequences: ", end="")
+        _report(names, sizes, _seconds(model, lanes, n, 1))
+    if n_prompt:
+        print(f"prompt of {n_prompt}: ", end="")
+        _report(names, sizes, _seconds(model, lanes, 1, n_prompt))
     model.close()
     return 0
 
