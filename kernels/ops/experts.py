@@ -1,7 +1,7 @@
 """The experts' own work: products with each expert's panels, and the activation in between.
 
 Rows are (token, rank) pairs grouped by expert, see kernels/ops/moe.py. The tiles are those of
-kernels/ops/linear.py, so an output is reduced in the same order however many rows a group has.
+kernels/tile.py, so an output is reduced in the same order however many rows a group has.
 """
 
 from __future__ import annotations
@@ -18,14 +18,9 @@ from kernels.cpu import Isa
 from kernels.formats import FORMATS
 from kernels.operands import STEP, words
 from kernels.ops.glu import SEGMENT, gelu, relu2, silu
-from kernels.ops.linear import (
-    CHUNK_BYTES,
-    TILE_HEIGHTS,
-    TOKEN_BLOCK_BYTES,
-    activation_bytes,
-    make_tile,
-)
+from kernels.ops.linear import CHUNK_BYTES, TOKEN_BLOCK_BYTES, build_panels_times_rows
 from kernels.ops.moe import G_EXPERT, G_FIRST, G_N_ROWS, GROUP_WORDS
+from kernels.tile import activation_bytes, can_pair
 
 # w: panels of the first expert, expert_bytes to the next one's; x: activation tiles (quantised)
 # or float32 rows of x_stride bytes, by place; out: float32 rows of out_stride bytes, by place,
@@ -41,53 +36,46 @@ EXPERT_GLU = words("ExpertGlu", "place n_used gate up stride n out out_stride ti
 def build_experts(isa: Isa, format_name: str) -> Callable[..., None]:
     """Every expert's panels times its rows; a chunk is some panels of one expert."""
     f = FORMATS[format_name]
-    tile1, tile2, tile4, tile8 = (make_tile(isa, f, h) for h in TILE_HEIGHTS)
+    panels_times_rows = build_panels_times_rows(isa, format_name, compact=False)
     block_bytes, quantised, x_bytes = f.block_bytes, f.is_quantised, activation_bytes(f)
+    least = 2 if can_pair(isa, f) else 1
 
     @njit
-    def panels_times_rows(op, expert, first_row, n_rows, first_panel, end_panel):
+    def rows_of_expert(op, expert, first_row, n_rows, first_panel, n_panels):
         n_blocks, x_stride = load_i64(op + EXPERTS.n_blocks), load_i64(op + EXPERTS.x_stride)
         out_stride = load_i64(op + EXPERTS.out_stride)
         tile_stride = n_blocks * x_bytes if quantised else 8 * x_stride
         w = load_i64(op + EXPERTS.w) + expert * load_i64(op + EXPERTS.expert_bytes)
-        x = load_i64(op + EXPERTS.x) + first_row // 8 * tile_stride
-        out = load_i64(op + EXPERTS.out) + first_row * out_stride
-        n_tiles, block_tiles = (n_rows + 7) // 8, max(1, TOKEN_BLOCK_BYTES // tile_stride)
-        for first in range(0, n_tiles, block_tiles):
-            for panel in range(first_panel, end_panel):
-                at = w + panel * n_blocks * block_bytes
-                for t in range(first, min(first + block_tiles, n_tiles)):
-                    x_t, out_t = x + t * tile_stride, out + panel * 64 + 8 * t * out_stride
-                    left = n_rows - 8 * t
-                    if left > 4:
-                        tile8(at, x_t, n_blocks, x_stride, out_t, out_stride, 0)
-                    elif left > 2:
-                        tile4(at, x_t, n_blocks, x_stride, out_t, out_stride, 0)
-                    elif left == 2:
-                        tile2(at, x_t, n_blocks, x_stride, out_t, out_stride, 0)
-                    else:
-                        tile1(at, x_t, n_blocks, x_stride, out_t, out_stride, 0)
+        w += first_panel * n_blocks * block_bytes
+        block_rows = 8 * max(1, TOKEN_BLOCK_BYTES // tile_stride)
+        for first in range(0, n_rows, block_rows):
+            n, row = min(block_rows, n_rows - first), first_row + first
+            x = load_i64(op + EXPERTS.x) + row // 8 * tile_stride
+            last = x + (n - 1) // 8 * tile_stride
+            out = load_i64(op + EXPERTS.out) + first_panel * 64 + row * out_stride
+            panels_times_rows(w, n_panels, x, n, last, n_blocks, x_stride, out, out_stride, 0)
 
     def experts(op, step, thread):  # type: ignore[no-untyped-def]
         counts, n_panels = load_i64(op + EXPERTS.counts), load_i64(op + EXPERTS.n_panels)
         n_active, n_tiles = load_i64(counts), load_i64(counts + 8)
         panel_bytes = load_i64(op + EXPERTS.n_blocks) * block_bytes
-        per_chunk = max(1, CHUNK_BYTES // (panel_bytes * max(1, n_tiles // max(1, n_active) // 2)))
+        tiles = max(1, n_tiles // max(1, n_active) // 2)
+        per_chunk = max(least, CHUNK_BYTES // (panel_bytes * tiles))
         share = n_active * n_panels // (4 * load_i64(thread + 8 * T_N_THREADS))
-        per_chunk = min(per_chunk, 1 + share, n_panels)
+        per_chunk = max(1, min(per_chunk, 1 + share, n_panels) // least * least)
         n_groups = (n_panels + per_chunk - 1) // per_chunk
         n_chunks = n_active * n_groups
         chunk = claim(thread, n_chunks)
         while chunk >= 0:
             entry = load_i64(op + EXPERTS.table) + 8 * GROUP_WORDS * (chunk // n_groups)
             first_panel = chunk % n_groups * per_chunk
-            panels_times_rows(
+            rows_of_expert(
                 op,
                 load_i64(entry + G_EXPERT),
                 load_i64(entry + G_FIRST),
                 load_i64(entry + G_N_ROWS),
                 first_panel,
-                min(first_panel + per_chunk, n_panels),
+                min(per_chunk, n_panels - first_panel),
             )
             chunk = claim(thread, n_chunks)
 

@@ -31,7 +31,7 @@ def rows_of(rng, n_rows, stride):
 
 
 @pytest.mark.parametrize("n_threads", [1, 3])
-@pytest.mark.parametrize(("n_rows", "n"), [(1, 64), (3, 40), (7, 16), (33, 96)])
+@pytest.mark.parametrize(("n_rows", "n"), [(1, 64), (3, 40), (7, 16), (33, 96), (9, 544), (5, 390)])
 def test_rms_norm(team_of, n_threads, n_rows, n):
     rng = np.random.default_rng(n)
     stride = -(-n // 16) * 16

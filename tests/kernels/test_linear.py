@@ -17,7 +17,7 @@ from tests.reference import linear as twin
 
 NAMES = tuple(twin.TYPES)
 QUANTISED = tuple(name for name in NAMES if name in twin.OFFSETS)
-COUNTS = (1, 2, 3, 4, 5, 7, 8, 9, 12, 16, 17)
+COUNTS = (1, 2, 3, 4, 5, 7, 8, 9, 12, 16, 17, 35, 45)
 
 
 def run(team, name, build, operands):
@@ -103,20 +103,20 @@ def test_products_match_the_twin(team_of, isa, name):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_row_has_the_same_bits_in_any_company_and_with_any_threads(team_of, name):
     raw, linear, rng = make(team_of(), name, 100, 96)
-    x = rng.normal(size=(17, 96)).astype(np.float32)
+    x = rng.normal(size=(max(COUNTS), 96)).astype(np.float32)
     alone = np.concatenate([linear(row[None]) for row in x])
     for n_rows in COUNTS:
         assert linear(x[:n_rows]).tobytes() == alone[:n_rows].tobytes(), n_rows
     for n_threads in (2, 3, 8):
         crowd = Linear(team_of("auto", n_threads), name, raw)
-        for n_rows in (1, 5, 17):
+        for n_rows in (1, 5, 17, 45):
             assert crowd(x[:n_rows]).tobytes() == alone[:n_rows].tobytes(), n_threads
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_all_paths_give_the_same_bits(team_of, name):
     raw, _, rng = make(team_of(), name, 48, 128)
-    x = rng.normal(size=(9, 128)).astype(np.float32)
+    x = rng.normal(size=(33, 128)).astype(np.float32)
     results = {isa: Linear(team_of(isa), name, raw)(x).tobytes() for isa in usable_isas()}
     assert len(set(results.values())) == 1, sorted(results)
 

@@ -1,0 +1,272 @@
+"""One panel, or two side by side, times a few rows of activations: the inside of every product.
+
+Each output is summed over the inputs in ascending order (blocks of 32 for quantised formats) in
+one accumulator, whatever the number of rows or panels computed together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from kernels import activations as act
+from kernels.address import F32, I32, I64, PTR, pointer
+from kernels.cpu import Isa
+from kernels.dot import I8X64, dot4
+from kernels.formats import Format, SubBlock, float_vector
+from kernels.simd import F32X16, I32X16, const_ir, fma_ir, splat_ir
+
+PREFETCH_BYTES = 8192  # how far ahead of the product weights are asked for
+PAIR_AHEAD = 256  # bytes that a tile of two panels asks for every 32 inputs
+
+
+def _const(value: int) -> Any:
+    return ir.Constant(I64, value)
+
+
+def _splat_load(b: Any, base: Any, offset: int, scalar: Any, vector: Any) -> Any:
+    value = b.load(pointer(b, base, offset), typ=scalar)
+    value.align = 4
+    return splat_ir(b, value, vector)
+
+
+def activation_bytes(f: Format, rows: int = act.TILE_ROWS) -> int:
+    """Bytes that one panel block takes of a tile of ``rows`` rows of 8-bit activations."""
+    return f.n_sub_blocks * 4 * act.N_WORDS * rows
+
+
+def can_pair(isa: Isa, f: Format) -> bool:
+    """Whether two panels together are faster than one after the other.
+
+    Both take an activation from the same register, where one panel loads it for every product.
+    There are registers for two panels and four rows, so eight rows decode their weights twice.
+    One Zen 5 core, 8 rows, one -> two panels, GOP/s: Q4_0 730 -> 777, Q8_0 636 -> 745, Q4_K 651 ->
+    701, IQ4_XS 650 -> 741; but Q5_K 680 -> 566, Q6_K 665 -> 609.
+    """
+    return isa is Isa.AVX512_VNNI and f.is_quantised and f.is_light
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """What a product is compiled for: a format and instruction set, ``height`` rows computed
+    together, the number of rows ``layout`` of the activation tiles that they stand in, and the
+    number of panels side by side."""
+
+    isa: Isa
+    format: Format
+    height: int
+    layout: int
+    n_panels: int = 1
+
+    @property
+    def groups(self) -> list[range]:
+        """Rows whose sums of a sub-block are in registers at once."""
+        fits = 4 if self.n_panels > 1 or self.isa is Isa.AVX_VNNI else self.height
+        return [range(m, min(m + fits, self.height)) for m in range(0, self.height, fits)]
+
+    def word(self, b: Any, x: Any, word: int, row: int, scalar: Any, vector: Any) -> Any:
+        """A word of a row's activations in all lanes."""
+        return _splat_load(b, x, 4 * (self.layout * word + row), scalar, vector)
+
+
+Accs = list[list[Any]]  # of each panel, for each row: where 16 outputs are summed up
+
+
+def _zeros(b: Any, t: Tile) -> Accs:
+    zero = ir.Constant(F32X16, None)
+    return [
+        [cgutils.alloca_once_value(b, zero) for _ in range(t.height)] for _ in range(t.n_panels)
+    ]
+
+
+def _finish(b: Any, accs: Accs, out: Any, out_stride: Any, accumulate: Any) -> None:
+    adds = b.icmp_signed("!=", accumulate, _const(0))
+    for p, panel in enumerate(accs):
+        for m, acc in enumerate(panel):
+            target = pointer(b, b.add(out, b.mul(out_stride, _const(m))), 64 * p)
+            with b.if_else(adds) as (then, otherwise):
+                with then:
+                    old = b.load(target, typ=F32X16)
+                    old.align = 4
+                    b.store(b.fadd(b.load(acc), old), target).align = 4
+                with otherwise:
+                    b.store(b.load(acc), target).align = 4
+
+
+def _dot_part(b: Any, t: Tile, subs: list[SubBlock], x: Any, part: int, rows: range) -> Accs:
+    """Integer sums of one part (a whole or half sub-block) of each panel for each row."""
+    f = t.format
+    start = [ir.Constant(I32X16, None)] * len(rows)
+    if f.offset:  # the stored words are -8 * sum
+        shift = ir.Constant(I32X16, [abs(f.offset.bit_length() - 4)] * 16)
+        move = b.shl if f.offset >= 8 else b.ashr
+        word = act.OFFSET if f.n_parts == 1 else act.HALF_OFFSETS + part
+        start = [move(t.word(b, x, word, m, I32, I32X16), shift) for m in rows]
+    sums = [list(start) for _ in subs]
+    n_groups = 8 // f.n_parts
+    for j in range(part * n_groups, (part + 1) * n_groups):
+        vectors = [next(sub.codes) for sub in subs]
+        for i, m in enumerate(rows):
+            acts = b.bitcast(t.word(b, x, j, m, I32, I32X16), I8X64)
+            for p, vector in enumerate(vectors):
+                sums[p][i] = dot4(b, t.isa, sums[p][i], vector, acts, small=f.max_code < 128)
+    return [[b.sitofp(value, F32X16) for value in panel] for panel in sums]
+
+
+def _add_whole(b: Any, t: Tile, subs: list[SubBlock], x: Any, accs: Accs, rows: range) -> None:
+    """Add a sub-block with one scale a row to ``accs``."""
+    sums = _dot_part(b, t, subs, x, 0, rows)
+    scales = [sub.scales() for sub in subs]
+    for i, m in enumerate(rows):
+        row_scale = t.word(b, x, act.SCALE, m, F32, F32X16)
+        for p, (scale, minimum) in enumerate(scales):
+            value = fma_ir(b, sums[p][i], b.fmul(scale[0], row_scale), b.load(accs[p][m]))
+            if minimum:
+                value = fma_ir(b, minimum[0], t.word(b, x, act.SUM, m, F32, F32X16), value)
+            b.store(value, accs[p][m])
+
+
+def _add_halves(b: Any, t: Tile, subs: list[SubBlock], x: Any, accs: Accs, rows: range) -> None:
+    """The same for a sub-block with two scales a row."""
+    first = _dot_part(b, t, subs, x, 0, rows)
+    scales = [sub.scales() for sub in subs]
+    second = _dot_part(b, t, subs, x, 1, rows)
+    for p, (scale, minima) in enumerate(scales):
+        values = [b.fmul(scale[0], value) for value in first[p]]
+        values = [fma_ir(b, scale[1], s, v) for s, v in zip(second[p], values, strict=True)]
+        for part, minimum in enumerate(minima):
+            eighth = b.fmul(minimum, const_ir(-0.125))  # the stored words are -8 * sum
+            for i, m in enumerate(rows):
+                total = b.sitofp(t.word(b, x, act.HALF_OFFSETS + part, m, I32, I32X16), F32X16)
+                values[i] = fma_ir(b, eighth, total, values[i])
+        for i, m in enumerate(rows):
+            row_scale = t.word(b, x, act.SCALE, m, F32, F32X16)
+            b.store(fma_ir(b, values[i], row_scale, b.load(accs[p][m])), accs[p][m])
+
+
+def _hidden(b: Any, address: Any) -> Any:
+    """The same address, but LLVM does not know that."""
+    kind = ir.FunctionType(I64, [I64])
+    return b.call(ir.InlineAsm(kind, "", "=r,0", side_effect=True), [address])
+
+
+def _sub_block(
+    b: Any, t: Tile, blocks: Sequence[Any], heads: list[Any], index: Any, x: Any, accs: Accs
+) -> None:
+    """Add sub-block ``index`` of each panel."""
+    decoder = t.format.decoder
+    assert decoder is not None
+    add = _add_whole if t.format.n_parts == 1 else _add_halves
+    for n, rows in enumerate(t.groups):
+        # The next group decodes anew: codes that were kept for it would not fit into registers.
+        at = [_hidden(b, block) for block in blocks] if n else blocks
+        subs = [
+            decoder.sub_block(b, t.isa, block, head, index)
+            for block, head in zip(at, heads, strict=True)
+        ]
+        add(b, t, subs, x, accs, rows)
+
+
+def _quantised_block(b: Any, t: Tile, blocks: list[Any], x: Any, accs: Accs) -> None:
+    """Add a block of each panel, sub-block after sub-block."""
+    f = t.format
+    assert f.decoder is not None
+    heads = [f.decoder.head(b, block) for block in blocks]
+    if f.n_sub_blocks == 1:
+        _prefetch(b, t, blocks[0], f.block_bytes)
+        _sub_block(b, t, blocks, heads, _const(0), x, accs)
+        return
+    share = -(-f.block_bytes // f.n_sub_blocks)
+    with cgutils.for_range(b, _const(f.n_sub_blocks), intp=I64) as loop:
+        _prefetch(b, t, b.add(blocks[0], b.mul(loop.index, _const(share))), share)
+        at = b.add(x, b.mul(loop.index, _const(4 * act.N_WORDS * t.layout)))
+        _sub_block(b, t, blocks, heads, loop.index, at, accs)
+
+
+def _prefetch_lines(b: Any, at: Any, n_bytes: int, level: int) -> None:
+    """Ask for the lines from ``at`` on: level 3 into the first cache, 2 into the second."""
+    i32 = ir.IntType(32)
+    signature = ir.FunctionType(ir.VoidType(), [PTR, i32, i32, i32])
+    fn = cgutils.get_or_insert_function(b.module, signature, "llvm.prefetch.p0")
+    flags = [ir.Constant(i32, 0), ir.Constant(i32, level), ir.Constant(i32, 1)]  # read, data
+    for line in range(0, n_bytes, 64):
+        b.call(fn, [pointer(b, at, line), *flags])
+
+
+def _prefetch(b: Any, t: Tile, at: Any, n_bytes: int) -> None:
+    """Ask for the weights that come ``PREFETCH_BYTES`` after those at ``at``.
+
+    Only with several rows, where the core is too busy to run far enough ahead by itself. 8 rows of
+    Q8_0 from memory on one Zen 5 core: 390 GOP/s with 2 KiB, 465 with 4, 513 with 8, 522 with 16.
+    One row does better without: 10 % on whole models of a Zen 4, although a single large matrix
+    streams faster with it.
+    """
+    if t.height > 1 and t.n_panels == 1:
+        _prefetch_lines(b, b.add(at, _const(PREFETCH_BYTES)), n_bytes, 3)
+
+
+def _float_block(b: Any, t: Tile, block: Any, x: Any, x_stride: Any, accs: list[Any]) -> None:
+    """Add one input of a float panel."""
+    weights = float_vector(b, t.format, block)
+    for m, acc in enumerate(accs):
+        value = _splat_load(b, b.add(x, b.mul(x_stride, _const(m))), 0, F32, F32X16)
+        b.store(fma_ir(b, weights, value, b.load(acc)), acc)
+
+
+def make_tile(isa: Isa, f: Format, height: int, layout: int = act.TILE_ROWS) -> Any:
+    """An intrinsic: a panel times ``height`` rows, (w, x, n_blocks, x_stride, out, out_stride,
+    accumulate). Quantised: x is a tile of ``layout`` rows."""
+    t = Tile(isa, f, height, layout)
+
+    @intrinsic
+    def tile(ctx, w, x, n_blocks, x_stride, out, out_stride, accumulate):  # type: ignore[no-untyped-def]
+        def codegen(c: Any, b: Any, sig: Any, args: Any) -> Any:
+            w, x, n_blocks, x_stride, out, out_stride, accumulate = args
+            accs = _zeros(b, t)
+            with cgutils.for_range(b, n_blocks, intp=I64) as loop:
+                block = b.add(w, b.mul(loop.index, _const(f.block_bytes)))
+                if f.is_quantised:
+                    at = b.add(x, b.mul(loop.index, _const(activation_bytes(f, layout))))
+                    _quantised_block(b, t, [block], at, accs)
+                else:
+                    at = b.add(x, b.mul(loop.index, _const(4)))
+                    _float_block(b, t, block, at, x_stride, accs[0])
+            _finish(b, accs, out, out_stride, accumulate)
+            return c.get_dummy_value()
+
+        return types.void(*[types.int64] * 7), codegen
+
+    return tile
+
+
+def make_pair_tile(isa: Isa, f: Format) -> Any:
+    """An intrinsic: two panels times 8 rows, (w, x, n_blocks, ahead, end, out, out_stride,
+    accumulate). Meanwhile weights from address ``ahead`` on, up to ``end``, are asked for."""
+    t = Tile(isa, f, act.TILE_ROWS, act.TILE_ROWS, 2)
+
+    @intrinsic
+    def tile(ctx, w, x, n_blocks, ahead, end, out, out_stride, accumulate):  # type: ignore[no-untyped-def]
+        def codegen(c: Any, b: Any, sig: Any, args: Any) -> Any:
+            w, x, n_blocks, ahead, end, out, out_stride, accumulate = args
+            accs = _zeros(b, t)
+            panel_bytes = b.mul(n_blocks, _const(f.block_bytes))
+            with cgutils.for_range(b, n_blocks, intp=I64) as loop:
+                first = b.add(w, b.mul(loop.index, _const(f.block_bytes)))
+                n_ahead = PAIR_AHEAD * f.n_sub_blocks
+                line = b.add(ahead, b.mul(loop.index, _const(n_ahead)))
+                line = b.select(b.icmp_signed("<", line, end), line, end)
+                _prefetch_lines(b, line, n_ahead, 2)
+                at = b.add(x, b.mul(loop.index, _const(activation_bytes(f))))
+                _quantised_block(b, t, [first, b.add(first, panel_bytes)], at, accs)
+            _finish(b, accs, out, out_stride, accumulate)
+            return c.get_dummy_value()
+
+        return types.void(*[types.int64] * 8), codegen
+
+    return tile

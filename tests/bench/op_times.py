@@ -1,0 +1,172 @@
+"""Where the time of a step goes, op by op: generation of one and of several sequences, a prompt.
+
+    python -m tests.bench.op_times MODEL.gguf --parallel 1,8 --prompt 512 --threads 2
+
+Every op waits here for all of those before it, so a step takes a little longer than a real one.
+Products are told apart by their sizes; GB/s are of the bytes of panels.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+from numpy.typing import NDArray
+
+from kernels.address import atomic_swap, call_kernel, futex_wake, load_acquire, load_i64, store_i64
+from kernels.claims import (
+    E_KERNEL,
+    E_OP,
+    E_SYNC,
+    N_ENTRY_WORDS,
+    P_ENTRIES,
+    P_N_OPS,
+    P_STEP,
+    T_EPOCH,
+    T_OP_INDEX,
+    T_SYNC,
+    TEAM_EPOCH,
+    TEAM_PROGRAM,
+    TEAM_SLEEPERS,
+    _wait_for_ops,
+)
+from kernels.compiler import as_callable
+from kernels.formats import FORMATS
+from kernels.ops.linear import LINEAR
+from runtime.model import Model
+from server.commands.loading import load_for_sequences
+from server.commands.measure import Lanes, Plan
+
+T_STAMPS = 31  # the last word of a thread's struct, which nothing else uses
+N_STEPS, N_WARM = 32, 6
+
+
+@intrinsic
+def _ticks(ctx: Any) -> Any:
+    """The CPU's own clock."""
+
+    def codegen(c: Any, b: Any, sig: Any, args: Any) -> Any:
+        i64 = ir.IntType(64)
+        name = "llvm.readcyclecounter"
+        return b.call(cgutils.get_or_insert_function(b.module, ir.FunctionType(i64, []), name), [])
+
+    return types.int64(), codegen
+
+
+@njit
+def _run_one_by_one(program, thread, epoch, stamps):  # type: ignore[no-untyped-def]
+    store_i64(thread + 8 * T_EPOCH, epoch)
+    n_ops = load_i64(program + 8 * P_N_OPS)
+    for i in range(n_ops):
+        entry = program + 8 * (P_ENTRIES + i * N_ENTRY_WORDS)
+        store_i64(stamps + 8 * i, _ticks())
+        store_i64(thread + 8 * T_SYNC, load_i64(entry + 8 * E_SYNC))
+        store_i64(thread + 8 * T_OP_INDEX, i)
+        kernel, step = load_i64(entry + 8 * E_KERNEL), load_i64(program + 8 * P_STEP)
+        call_kernel(kernel, load_i64(entry + 8 * E_OP), step, thread)
+        _wait_for_ops(program, thread, i, i + 1)
+    store_i64(stamps + 8 * n_ops, _ticks())
+
+
+def _lead(team, program, thread):  # type: ignore[no-untyped-def]
+    """As kernels.claims.lead, noting the time before every op."""
+    epoch = load_acquire(team + TEAM_EPOCH)
+    atomic_swap(team + TEAM_EPOCH, epoch + 1)
+    atomic_swap(team + TEAM_PROGRAM, program)
+    atomic_swap(team + TEAM_EPOCH, epoch + 2)
+    if load_acquire(team + TEAM_SLEEPERS) > 0:
+        futex_wake(team + TEAM_EPOCH)
+    _run_one_by_one(program, thread, epoch + 2, load_i64(thread + 8 * T_STAMPS))
+
+
+def _op_names(model: Model) -> tuple[list[str], list[int]]:
+    """What each op of the program is, and the bytes of its weights (products only)."""
+    program, kernels = model._program, model.team.kernels
+    by_address = {address: name for name, address in kernels._addresses.items()}
+    names, sizes = [], []
+    for i, operands in enumerate(program._keep):
+        at = P_ENTRIES + i * N_ENTRY_WORDS
+        name, n_bytes = by_address[int(program._words[at + E_KERNEL])], 0
+        if name.startswith("linear."):
+            f = FORMATS[name.split(".")[1]]
+            n_panels, n_blocks = operands[LINEAR.n_panels // 8], operands[LINEAR.n_blocks // 8]
+            name = f"{name} {n_blocks * f.block_inputs} -> {n_panels * 16}"
+            n_bytes = int(n_panels * n_blocks) * f.block_bytes
+        names.append(name)
+        sizes.append(n_bytes)
+    return names, sizes
+
+
+def _seconds(model: Model, lanes: Lanes, n_parallel: int, n_tokens: int) -> NDArray[np.float64]:
+    """Seconds of every op, the median over steps of ``n_tokens`` for each sequence."""
+    n_ops = model._program.n_ops
+    stamps = np.zeros(n_ops + 1, np.int64)
+    model.team._structs[0][T_STAMPS] = stamps.ctypes.data
+    found = []
+    seconds, ticks = time.perf_counter(), 0
+    for i in range(N_STEPS):
+        if n_tokens > 1 or i == 0:
+            lanes.begin(n_parallel)
+        tokens = [(i * n_tokens + j) * 7919 % model.n_vocab for j in range(n_tokens)]
+        lanes.driver.feed([(lane, tokens) for lane in range(n_parallel)], outputs="last")
+        if n_tokens > 1 or i == N_STEPS - 1:
+            lanes.end(n_parallel)
+        ticks = ticks or int(stamps[0])
+        found.append(np.diff(stamps))
+    rate = (int(stamps[-1]) - ticks) / (time.perf_counter() - seconds)
+    return np.asarray(np.median(found[N_WARM:], axis=0) / rate)
+
+
+def _report(names: list[str], sizes: list[int], seconds: NDArray[np.float64]) -> None:
+    print(f"{1e3 * seconds.sum():.3f} ms a step, {len(names)} ops")
+    total: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0, 0.0])
+    for name, n_bytes, each in zip(names, sizes, seconds, strict=True):
+        for i, value in enumerate((1, each, n_bytes)):
+            total[name][i] += value
+    for name, (n, each, n_bytes) in sorted(total.items(), key=lambda item: -item[1][1]):
+        rate = f"{n_bytes / each / 1e9:6.1f} GB/s" if n_bytes else ""
+        share = 100 * each / seconds.sum()
+        print(f"  {name:36} {n:4.0f} x {1e6 * each / n:8.1f} us  {share:5.1f} %  {rate}")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.op_times")
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--parallel", default="1,8")
+    parser.add_argument("--prompt", type=int, default=0, help="tokens of a prompt; 0: none")
+    parser.add_argument("--threads", type=int, default=0, help="0: one a physical core")
+    options = parser.parse_args()
+    parallels = [int(n) for n in options.parallel.split(",") if n]
+    n_prompt = options.prompt
+    plan = Plan(n_prompt, N_STEPS, depths=[0], parallels=parallels or [1], n_repeats=1)
+    model = load_for_sequences(
+        options.model,
+        plan.n_slots,
+        plan.n_ctx,
+        n_ubatch=max(64, n_prompt),
+        n_threads=options.threads,
+    )
+    model.team._lead = as_callable(model.team.kernels.address("bench.op_times", lambda: _lead), 3)
+    names, sizes = _op_names(model)
+    lanes = Lanes(model, plan)
+    for n in parallels:
+        print(f"{n} sequences: ", end="")
+        _report(names, sizes, _seconds(model, lanes, n, 1))
+    if n_prompt:
+        print(f"prompt of {n_prompt}: ", end="")
+        _report(names, sizes, _seconds(model, lanes, 1, n_prompt))
+    model.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
