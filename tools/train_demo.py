@@ -1,15 +1,18 @@
 """Train the demo model and write it as a GGUF file: `python -m tools.train_demo`.
 
 It needs PyTorch (`pip install -e '.[train]'`) and downloads nothing: the text is made up while
-training runs, from `--seed`. 7.75 minutes on one H200 gave `server/assets/demo.gguf`: 5407 steps of
-65,536 tokens, 770 thousand tokens a second with `--workers 13`; compiling, two thirds of a minute,
-is not counted. Two CPU cores manage some 900 tokens a second with `--bf16`: enough to go on from a
-file (`--resume FILE --batch-tokens 2048 --lengths 256,256,512 --warmup 8
---lr 3e-4 --matrix-lr 0.002`), not to begin. What is made the same again: the text, the tokenizer,
-the first weights, the order of batches. Training ends by the clock, and a GPU adds in any order, so
-the weights are others each time.
+training runs, from `--seed`.
 
-`tools/demo/text/skills_free.py` is younger than that file: the next training will know it.
+`server/assets/demo.gguf` took 7.75 minutes on one H200 with `--workers 13`: 5407 steps of 65,536
+tokens, 770 thousand tokens a second; compiling, two thirds of a minute, is not counted. The skills
+of `tools/demo/text/skills_free.py` were added afterwards on one CPU core, 800 tokens a second, in
+three runs of 5 or 6 minutes: OMP_NUM_THREADS=1, `--resume FILE --seed 1, 2, 3 --bf16 --warmup 6
+--batch-tokens 1024, 2048, 2048 --lengths 256,256,512 --lr 3e-4 --matrix-lr 0.002`. A CPU is enough
+to go on from a file, not to begin. Who trains anew needs only the first run: the text has all
+skills by now.
+
+What is made the same again: the text, the tokenizer, the first weights, the order of batches.
+Training ends by the clock, and a GPU adds in any order, so the weights are others each time.
 
 The file is written every minute. At the end the program prints, computed in PyTorch, how many
 codewords are repeated, how many drafts the trunk agrees with, and samples;

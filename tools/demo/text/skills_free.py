@@ -65,9 +65,13 @@ def at_once(rng: random.Random) -> list[Turn]:
 
 def two_in_one(rng: random.Random) -> list[Turn]:
     """Two questions, two answers."""
-    pool = [skills_facts.slotmux, skills_facts.animal, skills_facts.country, skills_facts.explain, skills_words.arithmetic, skills_facts.opposite, skills_facts.job]  # fmt: skip
-    first, second = (skill(rng)[0] for skill in rng.sample(pool, 2))
-    return [(f"{first[0]} {rng.choice(['', '', 'And also: ', 'And: '])}{second[0]}", f"{first[1]} {second[1]}")]  # fmt: skip
+    pool = [skills_facts.slotmux, skills_facts.slotmux, skills_facts.animal, skills_facts.country, skills_facts.explain, skills_words.arithmetic, skills_facts.opposite, skills_facts.job]  # fmt: skip
+    (first, answer), (second, other) = (skill(rng)[0] for skill in rng.choices(pool, k=2))
+    if first.endswith("?") and rng.random() < 0.4:
+        asked = f"{first[:-1]} and {second[0].lower()}{second[1:]}"
+    else:
+        asked = f"{first} {rng.choice(['', '', 'And also: ', 'And: '])}{second}"
+    return [(asked, f"{answer} {other}")]
 
 
 def unheard(rng: random.Random) -> list[Turn]:
