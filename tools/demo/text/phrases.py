@@ -27,6 +27,14 @@ def rows(text: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.split("|")] for line in text.strip().splitlines()]
 
 
+def dialogues(text: str) -> list[tuple[list[str], list[str]]]:
+    """Lines by turns: questions that mean the same, and after "= " what may be answered."""
+    lines = text.strip().splitlines()
+    asked = (line.split(" // ") for line in lines[::2])
+    answered = (line.removeprefix("= ").split(" // ") for line in lines[1::2])
+    return list(zip(asked, answered, strict=True))
+
+
 def capital(text: str) -> str:
     """The text with a capital first letter."""
     return text[:1].upper() + text[1:]

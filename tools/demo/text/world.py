@@ -276,15 +276,10 @@ chocolate | brown
 """)
 
 DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
-MONTHS = (
-    "January February March April May June July August September October November December".split()
-)
+MONTHS = "January February March April May June July August September October November December".split()  # fmt: skip
 MONTH_DAYS = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 SEASONS = "spring summer autumn winter".split()
-NUMBERS = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen"
-    " sixteen seventeen eighteen nineteen twenty"
-).split()
+NUMBERS = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen twenty".split()  # fmt: skip
 
 NAMES = (
     "Anna Ben Clara David Emma Felix Greta Henry Ida Jonas Karl Lena Mara Nico Olga Paul Rosa Simon"
@@ -299,7 +294,4 @@ MEN = frozenset(
 CITIES = [row[1] for row in COUNTRIES] + (
     "Hamburg Boston Chicago Lyon Milan Porto Geneva Zurich Bergen Kyoto Mumbai Toronto Sydney Leeds"
 ).split()
-HOBBIES = (
-    "reading|painting|swimming|cooking|gardening|chess|music|dancing|hiking|cycling|fishing"
-    "|football|tennis|drawing|singing|photography|sewing|programming|running|astronomy"
-).split("|")
+HOBBIES = "reading|painting|swimming|cooking|gardening|chess|music|dancing|hiking|cycling|fishing|football|tennis|drawing|singing|photography|sewing|programming|running|astronomy".split("|")  # fmt: skip
