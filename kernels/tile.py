@@ -42,14 +42,19 @@ def activation_bytes(f: Format, rows: int = act.TILE_ROWS) -> int:
 
 
 def can_pair(isa: Isa, f: Format) -> bool:
-    """Whether two panels together are faster than one after the other.
+    """Whether many rows are multiplied with two panels at a time.
 
     Both take an activation from the same register, where one panel loads it for every product.
     There are registers for two panels and four rows, so eight rows decode their weights twice.
     One Zen 5 core, 8 rows, one -> two panels, GOP/s: Q4_0 730 -> 777, Q8_0 636 -> 745, Q4_K 651 ->
-    701, IQ4_XS 650 -> 741; but Q5_K 680 -> 566, Q6_K 665 -> 609.
+    701, IQ4_XS 650 -> 741; but Q5_K 680 -> 566, Q6_K 665 -> 609: see ``must_unpack``.
     """
-    return isa is Isa.AVX512_VNNI and f.is_quantised and f.is_light
+    return isa is Isa.AVX512_VNNI and f.is_quantised
+
+
+def must_unpack(f: Format) -> bool:
+    """Whether decoding takes so long that panels are decoded first to be multiplied in pairs."""
+    return f.is_quantised and not f.is_light
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +252,7 @@ def make_tile(isa: Isa, f: Format, height: int, layout: int = act.TILE_ROWS) -> 
 
 def make_pair_tile(isa: Isa, f: Format) -> Any:
     """An intrinsic: two panels times 8 rows, (w, x, n_blocks, ahead, end, out, out_stride,
-    accumulate). Meanwhile weights from address ``ahead`` on, up to ``end``, are asked for."""
+    accumulate). Meanwhile weights from ``ahead`` on, to a little behind ``end``, are asked for."""
     t = Tile(isa, f, act.TILE_ROWS, act.TILE_ROWS, 2)
 
     @intrinsic
