@@ -216,24 +216,31 @@ def _prefetch(b: Any, t: Tile, at: Any, n_bytes: int) -> None:
         _prefetch_lines(b, b.add(at, _const(PREFETCH_BYTES)), n_bytes, 3)
 
 
-def _float_block(b: Any, t: Tile, block: Any, x: Any, x_stride: Any, accs: list[Any]) -> None:
-    """Add one input of a float panel."""
-    weights = float_vector(b, t.format, block)
-    for m, acc in enumerate(accs):
+def _float_block(b: Any, t: Tile, blocks: list[Any], x: Any, x_stride: Any, accs: Accs) -> None:
+    """Add one input of each float panel, and ask for weights ahead: BF16 from memory on one Zen 5
+    core, one row 31 -> 35 GB/s, 8 rows 8 -> 25."""
+    for block in blocks:
+        _prefetch_lines(b, b.add(block, _const(PREFETCH_BYTES // len(blocks))), 1, 3)
+    weights = [float_vector(b, t.format, block) for block in blocks]
+    for m in range(t.height):
         value = _splat_load(b, b.add(x, b.mul(x_stride, _const(m))), 0, F32, F32X16)
-        b.store(fma_ir(b, weights, value, b.load(acc)), acc)
+        for p, vector in enumerate(weights):
+            b.store(fma_ir(b, vector, value, b.load(accs[p][m])), accs[p][m])
 
 
-def make_tile(isa: Isa, f: Format, height: int, layout: int = act.TILE_ROWS) -> Any:
-    """An intrinsic: a panel times ``height`` rows, (w, x, n_blocks, x_stride, out, out_stride,
-    accumulate). Quantised: x is a tile of ``layout`` rows."""
-    t = Tile(isa, f, height, layout)
+def make_tile(
+    isa: Isa, f: Format, height: int, layout: int = act.TILE_ROWS, n_panels: int = 1
+) -> Any:
+    """An intrinsic: a panel (floats: ``n_panels``) times ``height`` rows, (w, x, n_blocks,
+    x_stride, out, out_stride, accumulate). Quantised: x is a tile of ``layout`` rows."""
+    t = Tile(isa, f, height, layout, n_panels)
 
     @intrinsic
     def tile(ctx, w, x, n_blocks, x_stride, out, out_stride, accumulate):  # type: ignore[no-untyped-def]
         def codegen(c: Any, b: Any, sig: Any, args: Any) -> Any:
             w, x, n_blocks, x_stride, out, out_stride, accumulate = args
             accs = _zeros(b, t)
+            panel_bytes = b.mul(n_blocks, _const(f.block_bytes))
             with cgutils.for_range(b, n_blocks, intp=I64) as loop:
                 block = b.add(w, b.mul(loop.index, _const(f.block_bytes)))
                 if f.is_quantised:
@@ -241,7 +248,8 @@ def make_tile(isa: Isa, f: Format, height: int, layout: int = act.TILE_ROWS) -> 
                     _quantised_block(b, t, [block], at, accs)
                 else:
                     at = b.add(x, b.mul(loop.index, _const(4)))
-                    _float_block(b, t, block, at, x_stride, accs[0])
+                    blocks = [b.add(block, b.mul(panel_bytes, _const(p))) for p in range(n_panels)]
+                    _float_block(b, t, blocks, at, x_stride, accs)
             _finish(b, accs, out, out_stride, accumulate)
             return c.get_dummy_value()
 

@@ -89,6 +89,7 @@ def build_panels_times_rows(isa: Isa, format_name: str, *, compact: bool) -> Cal
     layouts = TILE_HEIGHTS if compact else (8, 8, 8, 8)
     tiles = [make_tile(isa, f, *size) for size in zip(TILE_HEIGHTS, layouts, strict=True)]
     tile1, tile2, tile4, tile8 = tiles
+    pair1 = tile1 if f.is_quantised else make_tile(isa, f, 1, n_panels=2)
     block_bytes, quantised, x_bytes = f.block_bytes, f.is_quantised, activation_bytes(f)
     two_panels = build_two_panels(isa, f) if pairs else no_panels
     working_bytes = 2 * unpacked(f).block_bytes * f.n_sub_blocks if must_unpack(f) else 0
@@ -118,6 +119,11 @@ def build_panels_times_rows(isa: Isa, format_name: str, *, compact: bool) -> Cal
                 at, to = w + panel * n_blocks * block_bytes, out + 64 * panel
                 two_panels(at, x, n_whole, n_blocks, to, out_stride, accumulate, scratch)
                 n, first = 2, n_whole
+            elif not quantised and n_rows == 1 and panel + 1 < n_panels:
+                # One sum of floats waits for itself: two keep up with memory.
+                at, to = w + panel * n_blocks * block_bytes, out + 64 * panel
+                pair1(at, x, n_blocks, x_stride, to, out_stride, accumulate)
+                n, first = 2, 1
             for p in range(panel, panel + n):
                 at = w + p * n_blocks * block_bytes
                 for t in range(first, n_tiles):
@@ -133,7 +139,7 @@ def build_linear(isa: Isa, format_name: str) -> Callable[..., None]:
     """The kernel for one weight format; a chunk is some panels times some tiles of rows."""
     f = FORMATS[format_name]
     panels_times_rows = build_panels_times_rows(isa, format_name, compact=True)
-    block_bytes, least = f.block_bytes, 2 if can_pair(isa, f) else 1
+    block_bytes, least = f.block_bytes, 2 if can_pair(isa, f) or not f.is_quantised else 1
     # Bytes between tiles of 8 rows: activation tiles, or 8 float rows (x_stride each).
     quantised, x_bytes, n_sub_blocks = f.is_quantised, activation_bytes(f), f.n_sub_blocks
 
