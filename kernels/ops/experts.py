@@ -13,12 +13,17 @@ from numba import njit
 from kernels import simd
 from kernels.activations import BLOCK_BYTES, quantize_block
 from kernels.address import load_i32, load_i64
-from kernels.claims import T_N_THREADS, claim
+from kernels.claims import T_N_THREADS, T_SCRATCH, claim
 from kernels.cpu import Isa
 from kernels.formats import FORMATS
 from kernels.operands import STEP, words
 from kernels.ops.glu import SEGMENT, gelu, relu2, silu
-from kernels.ops.linear import CHUNK_BYTES, TOKEN_BLOCK_BYTES, build_panels_times_rows
+from kernels.ops.linear import (
+    CHUNK_BYTES,
+    TOKEN_BLOCK_BYTES,
+    UNPACKED_AT,
+    build_panels_times_rows,
+)
 from kernels.ops.moe import G_EXPERT, G_FIRST, G_N_ROWS, GROUP_WORDS
 from kernels.tile import activation_bytes, can_pair
 
@@ -41,7 +46,7 @@ def build_experts(isa: Isa, format_name: str) -> Callable[..., None]:
     least = 2 if can_pair(isa, f) else 1
 
     @njit
-    def rows_of_expert(op, expert, first_row, n_rows, first_panel, n_panels):
+    def rows_of_expert(op, expert, first_row, n_rows, first_panel, n_panels, scratch):
         n_blocks, x_stride = load_i64(op + EXPERTS.n_blocks), load_i64(op + EXPERTS.x_stride)
         out_stride = load_i64(op + EXPERTS.out_stride)
         tile_stride = n_blocks * x_bytes if quantised else 8 * x_stride
@@ -53,7 +58,9 @@ def build_experts(isa: Isa, format_name: str) -> Callable[..., None]:
             x = load_i64(op + EXPERTS.x) + row // 8 * tile_stride
             last = x + (n - 1) // 8 * tile_stride
             out = load_i64(op + EXPERTS.out) + first_panel * 64 + row * out_stride
-            panels_times_rows(w, n_panels, x, n, last, n_blocks, x_stride, out, out_stride, 0)
+            panels_times_rows(
+                w, n_panels, x, n, last, n_blocks, x_stride, out, out_stride, 0, scratch
+            )
 
     def experts(op, step, thread):  # type: ignore[no-untyped-def]
         counts, n_panels = load_i64(op + EXPERTS.counts), load_i64(op + EXPERTS.n_panels)
@@ -76,6 +83,7 @@ def build_experts(isa: Isa, format_name: str) -> Callable[..., None]:
                 load_i64(entry + G_N_ROWS),
                 first_panel,
                 min(per_chunk, n_panels - first_panel),
+                load_i64(thread + 8 * T_SCRATCH) + UNPACKED_AT,
             )
             chunk = claim(thread, n_chunks)
 

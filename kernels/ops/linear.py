@@ -14,9 +14,17 @@ from kernels.activations import compact_tile
 from kernels.address import load_i64
 from kernels.claims import T_N_THREADS, T_SCRATCH, claim
 from kernels.cpu import Isa
-from kernels.formats import FORMATS
+from kernels.formats import FORMATS, Format
+from kernels.formats.unpacked import make_unpack, unpacked
 from kernels.operands import words
-from kernels.tile import PAIR_AHEAD, activation_bytes, can_pair, make_pair_tile, make_tile
+from kernels.tile import (
+    PAIR_AHEAD,
+    activation_bytes,
+    can_pair,
+    make_pair_tile,
+    make_tile,
+    must_unpack,
+)
 
 # w: panels; x: activation tiles (quantised) or float32 rows of x_stride bytes; out: float32 rows
 # of out_stride bytes, as many as tokens rounded up to a tile. n_rows: address of the number of
@@ -28,6 +36,8 @@ TOKEN_BLOCK_BYTES = 393216  # activations that stay in a core's own cache
 # From so many tiles on two panels are computed together. With fewer, weights come from memory
 # often enough for its speed to count, and one stream of them is faster than two.
 PAIR_TILES = 4
+# A thread's scratch: a last tile of few rows, then two panels of a format that must be unpacked.
+UNPACKED_AT, UNPACKED_BYTES = 262144, 786432
 
 
 @njit
@@ -39,19 +49,50 @@ def tile_height(n_rows):
     return 4 if n_rows > 2 else n_rows
 
 
+@njit
+def no_panels(w, x, n_tiles, n_blocks, out, out_stride, accumulate, scratch):
+    """In the place of ``build_two_panels``, where it is never called."""
+
+
+def build_two_panels(isa: Isa, f: Format) -> Callable[..., None]:
+    """A Numba function: two panels times ``n_tiles`` tiles of 8 rows."""
+    unpacks = must_unpack(f)
+    pair = unpacked(f) if unpacks else f
+    unpack, pair8 = make_unpack(isa, f), make_pair_tile(isa, pair)
+    n_units = f.block_inputs // pair.block_inputs  # blocks of ``pair`` in a block of ``f``
+    block_bytes, x_bytes, n_ahead = f.block_bytes, activation_bytes(f), PAIR_AHEAD * f.n_sub_blocks
+
+    @njit
+    def two_panels(w, x, n_tiles, n_blocks, out, out_stride, accumulate, scratch):
+        next_pair = w + 2 * n_blocks * block_bytes
+        end = next_pair + 2 * n_blocks * block_bytes - n_ahead
+        source = w
+        if unpacks:
+            unpack(w, 2 * n_blocks, scratch)
+            source = scratch
+        for t in range(n_tiles):
+            x_t, to = x + t * n_blocks * x_bytes, out + 8 * t * out_stride
+            ahead = next_pair + t * n_blocks * n_ahead
+            pair8(source, x_t, n_blocks * n_units, ahead, end, to, out_stride, accumulate)
+
+    return two_panels
+
+
 def build_panels_times_rows(isa: Isa, format_name: str, *, compact: bool) -> Callable[..., None]:
     """A Numba function: ``n_panels`` panels at ``w`` times ``n_rows`` rows at ``x``.
 
-    ``last``: where the last tile is, with ``compact`` in a layout of its own height.
+    ``last``: where the last tile is, with ``compact`` in a layout of its own height; ``scratch``:
+    UNPACKED_BYTES of working memory.
     """
     f = FORMATS[format_name]
     pairs = can_pair(isa, f)
     layouts = TILE_HEIGHTS if compact else (8, 8, 8, 8)
     tiles = [make_tile(isa, f, *size) for size in zip(TILE_HEIGHTS, layouts, strict=True)]
     tile1, tile2, tile4, tile8 = tiles
-    pair8 = make_pair_tile(isa, f) if pairs else tile8  # not called unless ``pairs``
+    pair1 = tile1 if f.is_quantised else make_tile(isa, f, 1, n_panels=2)
     block_bytes, quantised, x_bytes = f.block_bytes, f.is_quantised, activation_bytes(f)
-    n_ahead = PAIR_AHEAD * f.n_sub_blocks
+    two_panels = build_two_panels(isa, f) if pairs else no_panels
+    working_bytes = 2 * unpacked(f).block_bytes * f.n_sub_blocks if must_unpack(f) else 0
 
     @njit
     def one_panel(height, w, x, n_blocks, x_stride, out, out_stride, accumulate):
@@ -65,28 +106,24 @@ def build_panels_times_rows(isa: Isa, format_name: str, *, compact: bool) -> Cal
             tile1(w, x, n_blocks, x_stride, out, out_stride, accumulate)
 
     @njit
-    def two_panels(w, x, n_whole, n_blocks, out, out_stride, accumulate):
-        """Times the first ``n_whole`` tiles; the next two panels are fetched meanwhile."""
-        next_pair = w + 2 * n_blocks * block_bytes
-        end = next_pair + 2 * n_blocks * block_bytes - n_ahead
-        ahead = n_blocks * n_ahead
-        for t in range(n_whole):
-            x_t, out_t = x + t * n_blocks * x_bytes, out + 8 * t * out_stride
-            pair8(w, x_t, n_blocks, next_pair + t * ahead, end, out_t, out_stride, accumulate)
-
-    @njit
     def panels_times_rows(
-        w, n_panels, x, n_rows, last, n_blocks, x_stride, out, out_stride, accumulate
+        w, n_panels, x, n_rows, last, n_blocks, x_stride, out, out_stride, accumulate, scratch
     ):
         tile_stride = n_blocks * x_bytes if quantised else 8 * x_stride
         n_tiles, n_whole = (n_rows + 7) // 8, (n_rows + 3) // 8  # 5 rows and more are a whole tile
+        by_pairs = pairs and n_whole >= PAIR_TILES and n_blocks * working_bytes <= UNPACKED_BYTES
         panel = 0
         while panel < n_panels:
             n, first = 1, 0
-            if pairs and n_whole >= PAIR_TILES and panel + 1 < n_panels:
+            if by_pairs and panel + 1 < n_panels:
                 at, to = w + panel * n_blocks * block_bytes, out + 64 * panel
-                two_panels(at, x, n_whole, n_blocks, to, out_stride, accumulate)
+                two_panels(at, x, n_whole, n_blocks, to, out_stride, accumulate, scratch)
                 n, first = 2, n_whole
+            elif not quantised and n_rows == 1 and panel + 1 < n_panels:
+                # One sum of floats waits for itself: two keep up with memory.
+                at, to = w + panel * n_blocks * block_bytes, out + 64 * panel
+                pair1(at, x, n_blocks, x_stride, to, out_stride, accumulate)
+                n, first = 2, 1
             for p in range(panel, panel + n):
                 at = w + p * n_blocks * block_bytes
                 for t in range(first, n_tiles):
@@ -102,7 +139,7 @@ def build_linear(isa: Isa, format_name: str) -> Callable[..., None]:
     """The kernel for one weight format; a chunk is some panels times some tiles of rows."""
     f = FORMATS[format_name]
     panels_times_rows = build_panels_times_rows(isa, format_name, compact=True)
-    block_bytes, least = f.block_bytes, 2 if can_pair(isa, f) else 1
+    block_bytes, least = f.block_bytes, 2 if can_pair(isa, f) or not f.is_quantised else 1
     # Bytes between tiles of 8 rows: activation tiles, or 8 float rows (x_stride each).
     quantised, x_bytes, n_sub_blocks = f.is_quantised, activation_bytes(f), f.n_sub_blocks
 
@@ -141,6 +178,7 @@ def build_linear(isa: Isa, format_name: str) -> Callable[..., None]:
                 load_i64(op + LINEAR.out) + first_panel * 64 + 8 * first_tile * out_stride,
                 out_stride,
                 load_i64(op + LINEAR.accumulate),
+                load_i64(thread + 8 * T_SCRATCH) + UNPACKED_AT,
             )
             chunk = claim(thread, n_chunks)
 

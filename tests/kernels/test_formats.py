@@ -77,9 +77,9 @@ def test_bits_do_not_depend_on_rows_or_threads(team, team_of, name):
     rng = np.random.default_rng(5)
     n_in, n_out = widths(name)[1], 200
     panels = pack(team, name, random_file(name, n_out, n_in, rng), n_in)
-    x = rng.normal(size=(21, n_in)).astype(np.float32)
-    alone = np.concatenate([product(team, name, panels, x[i : i + 1], n_out) for i in range(21)])
-    for n in (2, 3, 4, 5, 8, 13, 21):
+    x = rng.normal(size=(45, n_in)).astype(np.float32)
+    alone = np.concatenate([product(team, name, panels, x[i : i + 1], n_out) for i in range(45)])
+    for n in (2, 3, 4, 5, 8, 13, 21, 36, 45):
         np.testing.assert_array_equal(product(team, name, panels, x[:n], n_out), alone[:n])
     np.testing.assert_array_equal(product(team_of("auto", 3), name, panels, x, n_out), alone)
 
