@@ -38,7 +38,9 @@ N_MAX = 8
 
 @pytest.fixture(scope="module")
 def model(kernel_cache_dir: Path) -> Iterator[Model]:
-    with loaded(demo_model(), kernel_cache_dir, max_drafts=N_MAX, use_mtp=True) as model:
+    with loaded(
+        demo_model(), kernel_cache_dir, max_drafts=N_MAX, use_mtp=True, n_checkpoints=16
+    ) as model:
         yield model
 
 
@@ -90,3 +92,25 @@ def test_costs_that_were_measured_are_as_good(model, asked):
     with serving(model, eog_ids=eog_ids, costs=costs, spec=SpecConfig((MTP,), 3)) as engine:
         for _ in range(2):
             assert_equal("together", together(engine, requests), answers)
+
+
+def test_the_next_turn_goes_on_from_a_state_with_accepted_drafts(model, asked):
+    """What a finished chat leaves in the cache may have drafts yet to be applied."""
+    requests, answers, eog_ids, _ = asked
+    turns = [
+        request_of(request.prompt + answer.tokens + [1, *request.prompt[-12:]], max_tokens=40)
+        for request, answer in zip(requests, answers, strict=True)
+    ]
+    with serving(model, eog_ids=eog_ids) as engine:
+        want = alone(engine, turns)
+    with serving(
+        model, eog_ids=eog_ids, costs=EagerCosts(), spec=SpecConfig((MTP,), 3),
+        checkpoint_spacing=1,
+    ) as engine:  # fmt: skip
+        n_cached = []
+        for request, turn, answer in zip(requests, turns, want, strict=True):
+            together(engine, [request])
+            got = together(engine, [turn])
+            assert_equal("the next turn", got, [answer])
+            n_cached.append(got[0].usage.n_cached - len(request.prompt))
+    assert max(n_cached) > 0
