@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from runtime.choice import Choice
 from runtime.memory import Sequence
+from runtime.speculation.slot_spec import SlotSpec
 from runtime.ubatch import BLOCK_CELLS, I32
-
-if TYPE_CHECKING:
-    from runtime.speculation.speculator import SlotSpec
 
 
 class Slot:

@@ -19,6 +19,7 @@ from runtime.speculation.acceptance import Acceptance
 from runtime.speculation.budget import choose
 from runtime.speculation.costs import Costs
 from runtime.speculation.ngram import lookup
+from runtime.speculation.slot_spec import SlotSpec
 from runtime.ubatch import I32, Ubatch
 
 # Where no draft pays, that is looked at again after some steps, then after twice as many: a
@@ -27,19 +28,6 @@ LAST_REST, LAST_PROBE = 16, 16  # steps between decisions, decisions between tri
 GLOBAL_WEIGHT = 0.02  # of an observation in what new requests begin with
 RARE = 0.2  # with more tokens than this outside the short vocabulary, drafts come from all of it
 RARE_WEIGHT = 0.02
-
-
-class SlotSpec:
-    """What is known of one request's drafts, and what it allows."""
-
-    __slots__ = ("acceptance", "n_max", "n_min", "p_min", "probe_every", "rare", "source")
-
-    def __init__(self, limits: tuple[int, int, float], acceptance: dict[str, Acceptance]) -> None:
-        self.n_max, self.n_min, self.p_min = limits
-        self.acceptance = acceptance
-        self.probe_every = 1
-        self.rare = 0.0
-        self.source = ""  # of the drafts in the step under way
 
 
 class Speculator:
