@@ -20,9 +20,9 @@ from kernels.operands import STEP, words
 from kernels.ops.glu import SEGMENT, gelu, relu2, silu
 from kernels.ops.linear import (
     CHUNK_BYTES,
-    TOKEN_BLOCK_BYTES,
     UNPACKED_AT,
     build_panels_times_rows,
+    token_block_bytes,
 )
 from kernels.ops.moe import G_EXPERT, G_FIRST, G_N_ROWS, GROUP_WORDS
 from kernels.tile import activation_bytes, can_pair
@@ -43,7 +43,7 @@ def build_experts(isa: Isa, format_name: str) -> Callable[..., None]:
     f = FORMATS[format_name]
     panels_times_rows = build_panels_times_rows(isa, format_name, compact=False)
     block_bytes, quantised, x_bytes = f.block_bytes, f.is_quantised, activation_bytes(f)
-    least = 2 if can_pair(isa, f) else 1
+    least, token_block = 2 if can_pair(isa, f) else 1, token_block_bytes(isa, f)
 
     @njit
     def rows_of_expert(op, expert, first_row, n_rows, first_panel, n_panels, scratch):
@@ -52,7 +52,7 @@ def build_experts(isa: Isa, format_name: str) -> Callable[..., None]:
         tile_stride = n_blocks * x_bytes if quantised else 8 * x_stride
         w = load_i64(op + EXPERTS.w) + expert * load_i64(op + EXPERTS.expert_bytes)
         w += first_panel * n_blocks * block_bytes
-        block_rows = 8 * max(1, TOKEN_BLOCK_BYTES // tile_stride)
+        block_rows = 8 * max(1, token_block // tile_stride)
         for first in range(0, n_rows, block_rows):
             n, row = min(block_rows, n_rows - first), first_row + first
             x = load_i64(op + EXPERTS.x) + row // 8 * tile_stride
