@@ -20,6 +20,7 @@ from kernels.operands import STEP, words
 from kernels.ops.glu import SEGMENT, gelu, relu2, silu
 from kernels.ops.linear import (
     CHUNK_BYTES,
+    PAIR_TILES,
     UNPACKED_AT,
     build_panels_times_rows,
     token_block_bytes,
@@ -43,7 +44,7 @@ def build_experts(isa: Isa, format_name: str) -> Callable[..., None]:
     f = FORMATS[format_name]
     panels_times_rows = build_panels_times_rows(isa, format_name, compact=False)
     block_bytes, quantised, x_bytes = f.block_bytes, f.is_quantised, activation_bytes(f)
-    least, token_block = 2 if can_pair(isa, f) else 1, token_block_bytes(isa, f)
+    pairs, token_block = can_pair(isa, f), token_block_bytes(isa, f)
 
     @njit
     def rows_of_expert(op, expert, first_row, n_rows, first_panel, n_panels, scratch):
@@ -66,8 +67,9 @@ def build_experts(isa: Isa, format_name: str) -> Callable[..., None]:
         counts, n_panels = load_i64(op + EXPERTS.counts), load_i64(op + EXPERTS.n_panels)
         n_active, n_tiles = load_i64(counts), load_i64(counts + 8)
         panel_bytes = load_i64(op + EXPERTS.n_blocks) * block_bytes
-        tiles = max(1, n_tiles // max(1, n_active) // 2)
-        per_chunk = max(least, CHUNK_BYTES // (panel_bytes * tiles))
+        tiles = n_tiles // max(1, n_active)  # of an expert, on average
+        least = 2 if pairs and tiles >= PAIR_TILES else 1
+        per_chunk = max(least, CHUNK_BYTES // (panel_bytes * max(1, tiles // 2)))
         share = n_active * n_panels // (4 * load_i64(thread + 8 * T_N_THREADS))
         per_chunk = max(1, min(per_chunk, 1 + share, n_panels) // least * least)
         n_groups = (n_panels + per_chunk - 1) // per_chunk

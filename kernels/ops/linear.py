@@ -147,7 +147,7 @@ def build_linear(isa: Isa, format_name: str) -> Callable[..., None]:
     f = FORMATS[format_name]
     panels_times_rows = build_panels_times_rows(isa, format_name, compact=True)
     token_block = token_block_bytes(isa, f)
-    block_bytes, least = f.block_bytes, 2 if can_pair(isa, f) or not f.is_quantised else 1
+    block_bytes, pairs = f.block_bytes, can_pair(isa, f)
     # Bytes between tiles of 8 rows: activation tiles, or 8 float rows (x_stride each).
     quantised, x_bytes, n_sub_blocks = f.is_quantised, activation_bytes(f), f.n_sub_blocks
 
@@ -159,6 +159,8 @@ def build_linear(isa: Isa, format_name: str) -> Callable[..., None]:
         panel_stride = n_blocks * block_bytes
         n_tiles = (n_rows + 7) // 8
         block_tiles = max(1, min(token_block // tile_stride, n_tiles))
+        # Whole pairs where there are any; else less, so that threads end together.
+        least = 2 if (n_tiles >= PAIR_TILES if pairs else n_rows == 1 and not quantised) else 1
         per_chunk = max(least, CHUNK_BYTES // (panel_stride * max(1, block_tiles // 2)))
         per_chunk = min(per_chunk, 1 + n_panels // (4 * load_i64(thread + 8 * T_N_THREADS)))
         per_chunk = max(1, per_chunk // least * least)
