@@ -1,8 +1,9 @@
 """IQ1, IQ2 and IQ3: codes are indices into grids of 8 (IQ3: 4) small values, with signs.
 
 The panel has the file's own bits: the words of each 32 inputs stand side by side for the 16 rows.
-Products gather from the grid for each tile, so they are slower than other formats' (measured on
-one Zen 4 core: 22 to 37 GOP/s with one row and 135 to 190 with many; Q4_0 142 and 370).
+Products of few rows gather from the grid for each tile, so they are slower than other formats'
+(one Zen 5 core: 33 to 57 GOP/s with one row, 180 to 265 with eight; Q4_0 341 and 763). For many
+rows the codes are unpacked first (kernels/formats/unpacked.py): 700 to 745 GOP/s.
 Grid values come out as unsigned bytes, moved up by the format's offset.
 """
 

@@ -20,9 +20,10 @@ from kernels.operands import STEP, words
 from kernels.ops.glu import SEGMENT, gelu, relu2, silu
 from kernels.ops.linear import (
     CHUNK_BYTES,
-    TOKEN_BLOCK_BYTES,
+    PAIR_TILES,
     UNPACKED_AT,
     build_panels_times_rows,
+    token_block_bytes,
 )
 from kernels.ops.moe import G_EXPERT, G_FIRST, G_N_ROWS, GROUP_WORDS
 from kernels.tile import activation_bytes, can_pair
@@ -43,7 +44,7 @@ def build_experts(isa: Isa, format_name: str) -> Callable[..., None]:
     f = FORMATS[format_name]
     panels_times_rows = build_panels_times_rows(isa, format_name, compact=False)
     block_bytes, quantised, x_bytes = f.block_bytes, f.is_quantised, activation_bytes(f)
-    least = 2 if can_pair(isa, f) else 1
+    pairs, token_block = can_pair(isa, f), token_block_bytes(isa, f)
 
     @njit
     def rows_of_expert(op, expert, first_row, n_rows, first_panel, n_panels, scratch):
@@ -52,7 +53,7 @@ def build_experts(isa: Isa, format_name: str) -> Callable[..., None]:
         tile_stride = n_blocks * x_bytes if quantised else 8 * x_stride
         w = load_i64(op + EXPERTS.w) + expert * load_i64(op + EXPERTS.expert_bytes)
         w += first_panel * n_blocks * block_bytes
-        block_rows = 8 * max(1, TOKEN_BLOCK_BYTES // tile_stride)
+        block_rows = 8 * max(1, token_block // tile_stride)
         for first in range(0, n_rows, block_rows):
             n, row = min(block_rows, n_rows - first), first_row + first
             x = load_i64(op + EXPERTS.x) + row // 8 * tile_stride
@@ -66,8 +67,9 @@ def build_experts(isa: Isa, format_name: str) -> Callable[..., None]:
         counts, n_panels = load_i64(op + EXPERTS.counts), load_i64(op + EXPERTS.n_panels)
         n_active, n_tiles = load_i64(counts), load_i64(counts + 8)
         panel_bytes = load_i64(op + EXPERTS.n_blocks) * block_bytes
-        tiles = max(1, n_tiles // max(1, n_active) // 2)
-        per_chunk = max(least, CHUNK_BYTES // (panel_bytes * tiles))
+        tiles = n_tiles // max(1, n_active)  # of an expert, on average
+        least = 2 if pairs and tiles >= PAIR_TILES else 1
+        per_chunk = max(least, CHUNK_BYTES // (panel_bytes * max(1, tiles // 2)))
         share = n_active * n_panels // (4 * load_i64(thread + 8 * T_N_THREADS))
         per_chunk = max(1, min(per_chunk, 1 + share, n_panels) // least * least)
         n_groups = (n_panels + per_chunk - 1) // per_chunk

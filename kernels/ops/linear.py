@@ -32,7 +32,8 @@ from kernels.tile import (
 LINEAR = words("Linear", "w x out n_rows n_panels n_blocks x_stride out_stride accumulate")
 TILE_HEIGHTS = (1, 2, 4, 8)
 CHUNK_BYTES = 49152  # weights that a thread takes at a time when there are few tokens
-TOKEN_BLOCK_BYTES = 393216  # activations that stay in a core's own cache
+# Activations that stay in a core's own cache; more of them where panels are unpacked for each.
+TOKEN_BLOCK_BYTES, UNPACKING_BLOCK_BYTES = 393216, 786432
 # From so many tiles on two panels are computed together. With fewer, weights come from memory
 # often enough for its speed to count, and one stream of them is faster than two.
 PAIR_TILES = 4
@@ -47,6 +48,12 @@ def tile_height(n_rows):
     if n_rows > 4:
         return 8
     return 4 if n_rows > 2 else n_rows
+
+
+def token_block_bytes(isa: Isa, f: Format) -> int:
+    """How many bytes of activations a chunk goes through."""
+    unpacks = can_pair(isa, f) and must_unpack(f)
+    return UNPACKING_BLOCK_BYTES if unpacks else TOKEN_BLOCK_BYTES
 
 
 @njit
@@ -139,7 +146,8 @@ def build_linear(isa: Isa, format_name: str) -> Callable[..., None]:
     """The kernel for one weight format; a chunk is some panels times some tiles of rows."""
     f = FORMATS[format_name]
     panels_times_rows = build_panels_times_rows(isa, format_name, compact=True)
-    block_bytes, least = f.block_bytes, 2 if can_pair(isa, f) or not f.is_quantised else 1
+    token_block = token_block_bytes(isa, f)
+    block_bytes, pairs = f.block_bytes, can_pair(isa, f)
     # Bytes between tiles of 8 rows: activation tiles, or 8 float rows (x_stride each).
     quantised, x_bytes, n_sub_blocks = f.is_quantised, activation_bytes(f), f.n_sub_blocks
 
@@ -150,7 +158,9 @@ def build_linear(isa: Isa, format_name: str) -> Callable[..., None]:
         tile_stride = n_blocks * x_bytes if quantised else 8 * x_stride
         panel_stride = n_blocks * block_bytes
         n_tiles = (n_rows + 7) // 8
-        block_tiles = max(1, min(TOKEN_BLOCK_BYTES // tile_stride, n_tiles))
+        block_tiles = max(1, min(token_block // tile_stride, n_tiles))
+        # Whole pairs where there are any; else less, so that threads end together.
+        least = 2 if (n_tiles >= PAIR_TILES if pairs else n_rows == 1 and not quantised) else 1
         per_chunk = max(least, CHUNK_BYTES // (panel_stride * max(1, block_tiles // 2)))
         per_chunk = min(per_chunk, 1 + n_panels // (4 * load_i64(thread + 8 * T_N_THREADS)))
         per_chunk = max(1, per_chunk // least * least)
