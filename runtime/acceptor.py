@@ -68,19 +68,39 @@ class Acceptor:
         """What a slot has drawn, as far as its drafts were right; returns how many tokens.
 
         A draft is right when it equals the token drawn at its position: what follows was then
-        computed and drawn as if it had been known.
+        computed and drawn as if it had been known. All that is taken is one Output.
         """
-        n_drafts = slot.n_draft
-        choice.n_draft += n_drafts
-        for n in range(n_drafts):
-            draft = slot.drafts[n]
-            token = drawn[first + n]
+        drafts = slot.drafts if slot.n_draft else ()
+        choice.n_draft += slot.n_draft
+        texts, logprobs, n_taken = [], [], 0
+        for draft in (*drafts, -1):
+            token = drawn[first + n_taken]
+            if token < 0:
+                break
+            n_taken += 1
+            text, reason, stop = self._take(slot, choice, token)
+            texts.append(text)
+            if choice.sampling.n_logprobs >= 0:
+                logprobs.append(self._logprobs(choice, token, first + n_taken - 1))
             choice.n_draft_accepted += token == draft
-            self._take(slot, choice, token, first + n, now)
-            if token != draft or choice.is_finished:
-                return n + 1
-        self._take(slot, choice, drawn[first + n_drafts], first + n_drafts, now)
-        return n_drafts + 1
+            if token != draft or reason is not None:
+                break
+        if n_taken:
+            self._time(choice, slot.n_known, n_taken, now)
+            tokens = tuple(drawn[first : first + n_taken])
+            if reason is not None:
+                choice.finish(
+                    reason, now, text="".join(texts), token_ids=tokens, logprobs=tuple(logprobs),
+                    stop=stop,
+                )  # fmt: skip
+                return n_taken
+            choice.job.send(Output(choice.index, "".join(texts), tokens, tuple(logprobs)))
+        if token < 0:
+            log.error("request %d: the logits are not numbers", choice.job.request.id)
+            choice.fail(
+                FinishReason.ERROR, now, "the model computed no valid logits", "server_error"
+            )
+        return n_taken
 
     def _settle(self, slot: Slot, choice: Choice, n_taken: int, n_accepted: int) -> None:
         """Commit a verified run: its first token and the drafts that others follow."""
@@ -119,48 +139,40 @@ class Acceptor:
         slot.leader = None
         self._scheduler.add(slot)
 
-    def _take(self, slot: Slot, choice: Choice, token: int, i: int, now: float) -> None:
-        if token < 0:
-            log.error("request %d: the logits are not numbers", choice.job.request.id)
-            choice.fail(
-                FinishReason.ERROR, now, "the model computed no valid logits", "server_error"
-            )
-            return
+    def _take(
+        self, slot: Slot, choice: Choice, token: int
+    ) -> tuple[str, FinishReason | None, str | None]:
+        """One more known token; returns its text, and why the choice ends with it if it does."""
         n_known = slot.n_known
         slot.history[n_known] = token
         slot.n_known = n_known = n_known + 1
         choice.n_generated = n = choice.n_generated + 1
-        self._time(choice, n_known, now)
         request = choice.job.request
-        logprobs = self._logprobs(choice, token, i) if choice.sampling.n_logprobs >= 0 else ()
         is_end = token in choice.end_ids and n > request.min_tokens
         text, stop = "", None
         if not is_end or (request.include_stop and token in request.stop_token_ids):
             text, stop = choice.emitter.push(token, may_stop=n >= request.min_tokens)
         if is_end or stop is not None:
-            reason = FinishReason.STOP
-        elif n_known >= choice.n_limit:
-            reason = FinishReason.LENGTH
-        else:
-            choice.job.send(Output(choice.index, text, (token,), logprobs))
-            return
-        choice.finish(reason, now, text=text, token_ids=(token,), logprobs=logprobs, stop=stop)
+            return text, FinishReason.STOP, stop
+        return text, FinishReason.LENGTH if n_known >= choice.n_limit else None, None
 
-    def _time(self, choice: Choice, n_known: int, now: float) -> None:
+    def _time(self, choice: Choice, n_known: int, n_taken: int, now: float) -> None:
         meter = self._meter
         if choice.t_first:
-            meter.itl.observe(now - choice.t_last)
+            each = (now - choice.t_last) / n_taken
+            for _ in range(n_taken):
+                meter.itl.observe(each)
         else:
             choice.t_first = now
         choice.t_last = now
         counters = meter.counters
-        counters.n_generated_tokens += 1
+        counters.n_generated_tokens += n_taken
         if n_known > counters.n_tokens_max:
             counters.n_tokens_max = n_known
 
-    def _logprobs(self, choice: Choice, token: int, i: int) -> tuple[TokenLogprobs, ...]:
+    def _logprobs(self, choice: Choice, token: int, i: int) -> TokenLogprobs:
         ub = self._ubatch
         n = choice.sampling.n_logprobs
         ids = ub.top_ids[i, :n].tolist()
         values = ub.top_logprobs[i, :n].tolist()
-        return (TokenLogprobs(token, ub.logprob.item(i), tuple(zip(ids, values, strict=True))),)
+        return TokenLogprobs(token, ub.logprob.item(i), tuple(zip(ids, values, strict=True)))

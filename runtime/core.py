@@ -149,6 +149,7 @@ class Core:
             self._admit(now)
         if self._speculator is not None:
             self._speculator.draft(self.scheduler.active)
+        n_before = self.meter.counters.n_generated_tokens
         if self.scheduler.plan():
             begin = time.monotonic()
             self._model.forward()
@@ -158,6 +159,9 @@ class Core:
             self._acceptor.accept(done)
             self.meter.on_step(self._model.ubatch.n_seqs, done - now)
         self.emit()
+        if self._speculator is not None:
+            n_taken = self.meter.counters.n_generated_tokens - n_before
+            self._speculator.on_end(time.monotonic(), n_taken, is_idle=not self._jobs)
 
     def _on_verified(self, slot: Slot, n_accepted: int) -> None:
         assert self._speculator is not None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from bisect import bisect_left
 
+from runtime.speculation.trials import Trials
+
 # What is assumed of what was never measured: each further row and pass, of a step's own time.
 ROW_SHARE, PASS_SHARE = 0.08, 0.15
 PULL, OWN_PULL = 0.05, 0.1  # how far one observation moves all estimates, and its own
@@ -28,6 +30,7 @@ class Costs:
         self._shapes: dict[int, list[float]] = {}  # by n_seqs: seconds by rows, before the scale
         self._drafts: dict[tuple[int, bool], float] = {}  # seconds of a pass, before the scale
         self._pass_scale = 1.0
+        self.trials = Trials()
 
     def steps(self, n_seqs: int, max_rows: int) -> list[float]:
         """Seconds of a step of ``n_seqs`` sequences by the tokens it computes, 0 to max_rows."""
@@ -58,6 +61,15 @@ class Costs:
             else:
                 self._drafts[key] = PASS_SHARE * self._shape(n_seqs, n_seqs)[n_seqs]
         return self._drafts[key] * self._pass_scale
+
+    def may_draft(self, n_seqs: int) -> bool:
+        """Whether so many sequences should get drafts in the next step, as far as the clock
+        tells."""
+        return self.trials.of(n_seqs).may_draft()
+
+    def on_cycle(self, n_seqs: int, with_drafts: bool, n_tokens: int, seconds: float) -> None:
+        """From the end of one step to the end of the next, which gave ``n_tokens``."""
+        self.trials.of(n_seqs).observe(with_drafts, n_tokens, seconds)
 
     def on_step(self, n_seqs: int, n_rows: int, seconds: float) -> None:
         """A step without prompt tokens took so long."""

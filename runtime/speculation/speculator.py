@@ -20,11 +20,13 @@ from runtime.speculation.budget import choose
 from runtime.speculation.costs import Costs
 from runtime.speculation.ngram import lookup
 from runtime.speculation.slot_spec import SlotSpec
-from runtime.ubatch import I32, Ubatch
+from runtime.ubatch import Ubatch
 
 # Where no draft pays, that is looked at again after some steps, then after twice as many: a
 # decision costs some microseconds, which small models notice. Now and then one draft is tried.
 LAST_REST, LAST_PROBE = 16, 16  # steps between decisions, decisions between tries
+HELD = 3  # further steps for which a decision to draft holds
+PLAIN_SEEN = 4  # of so many steps without drafts one is looked at
 GLOBAL_WEIGHT = 0.02  # of an observation in what new requests begin with
 RARE = 0.2  # with more tokens than this outside the short vocabulary, drafts come from all of it
 RARE_WEIGHT = 0.02
@@ -49,12 +51,18 @@ class Speculator:
         self.costs = costs or Costs()
         self._n_rest = self._n_resting = 0
         self._n_drafts = 0  # of the step under way
+        self._n_forwards = 0
+        self._ended = 0.0  # when the step before was over; 0: there was none just before
+        self._held: list[int] = []  # the last decision, for whom, and for how many steps more
+        self._held_slots: list[Slot] = []
+        self._is_trying = False  # a slot was given a draft only to see whether it is right
+        self._n_held = 0
         self._overall = {kind: Acceptance(config.n_max) for kind in config.types}
         self._n_steps = 0
 
     def begin(self, slot: Slot, wishes: SpecParams) -> None:
         """A request has come into a slot."""
-        self._n_rest = self._n_resting = 0
+        self._n_rest = self._n_resting = self._n_held = 0
         config = self._config
         limits = (
             config.n_max if wishes.n_max is None else min(wishes.n_max, config.n_max),
@@ -72,6 +80,8 @@ class Speculator:
         if self._n_resting:
             self._n_resting -= 1
             return
+        if not active or not self.costs.may_draft(len(active)):
+            return
         generating = [slot for slot in active if slot.is_generating]
         wanting = [slot for slot in generating if slot.spec is not None and _room(slot) > 0]
         # Where prompts wait for their part of the ubatch, drafts take at most half of it.
@@ -81,8 +91,8 @@ class Speculator:
         if not wanting or max_rows <= len(active):
             return
         self._n_steps += 1
-        found = [self._look_up(slot) for slot in wanting]
-        counts = self._budget(wanting, found, len(generating), max_rows)
+        found = [self._look_up(slot) if self._uses_ngrams else [] for slot in wanting]
+        counts = self._decide(wanting, found, len(generating), max_rows)
         if self._drafter is not None and not any(counts):
             self._n_resting = self._n_rest = min(LAST_REST, 2 * self._n_rest + 1)
             return
@@ -90,46 +100,63 @@ class Speculator:
         for slot, n, tokens in zip(wanting, counts, found, strict=True):
             if n <= 0:
                 continue
-            if len(tokens):
-                self._take(slot, NGRAM, tokens[:n].tolist())
+            if tokens:
+                slot.history[slot.n_known : slot.n_known + n] = tokens[:n]
+                self._take(slot, NGRAM, tokens[:n])
             elif slot.seq.reserve(1 + n, n):
                 guessing.append((n, slot))
         if guessing:
             self._guess(guessing)
 
-    def _look_up(self, slot: Slot) -> I32:
+    def _look_up(self, slot: Slot) -> list[int]:
         spec = slot.spec
         assert spec is not None
-        if not self._uses_ngrams:
-            return slot.history[:0]
-        tokens = lookup(slot.history, slot.n_known, min(spec.n_max, _room(slot)))
-        if self._drafter is not None and len(tokens):
+        tokens: list[int] = lookup(
+            slot.history, slot.n_known, min(spec.n_max, _room(slot))
+        ).tolist()
+        if self._drafter is not None and tokens:
             rates = spec.acceptance
             if rates[NGRAM].rates[0] < rates[MTP].rates[0]:
-                return tokens[:0]
+                return []
         return tokens
 
+    def _decide(
+        self, wanting: list[Slot], found: list[list[int]], n_seqs: int, max_rows: int
+    ) -> list[int]:
+        """Drafts of each slot; a decision holds for some steps of the same slots."""
+        if self._n_held and wanting == self._held_slots:
+            self._n_held -= 1
+            rooms = [min(n, _room(slot)) for n, slot in zip(self._held, wanting, strict=True)]
+            return rooms if n_seqs + sum(rooms) <= max_rows else [0] * len(rooms)
+        counts = self._budget(wanting, found, n_seqs, max_rows)
+        # Not a try, and not what was found in the text, which changes from step to step.
+        is_firm = any(counts) and not self._uses_ngrams and not self._is_trying
+        self._held, self._held_slots, self._n_held = counts, wanting, HELD if is_firm else 0
+        return counts
+
     def _budget(
-        self, wanting: list[Slot], found: list[I32], n_seqs: int, max_rows: int
+        self, wanting: list[Slot], found: list[list[int]], n_seqs: int, max_rows: int
     ) -> list[int]:
         chains, is_free = [], []
         for slot, tokens in zip(wanting, found, strict=True):
             spec = slot.spec
             assert spec is not None
             n = min(spec.n_max, _room(slot))
-            if len(tokens):
+            if tokens:
                 chains.append(spec.acceptance[NGRAM].chain(min(n, len(tokens))))
             else:
                 chains.append(spec.acceptance[MTP].chain(n) if self._drafter is not None else [])
-            is_free.append(len(tokens) > 0 or self._drafter is None)
+            is_free.append(bool(tokens) or self._drafter is None)
         counts = choose(
             chains, is_free, n_seqs, self.costs, is_short=self._is_short(wanting), max_rows=max_rows
         )
         n_left = max_rows - n_seqs - sum(counts)
+        self._is_trying = False
         for i, slot in enumerate(wanting):
             if not counts[i] and chains[i] and n_left > 0 and self._is_probed(slot):
                 counts[i] = 1
                 n_left -= 1
+                self._is_trying = True
         return counts
 
     def _is_probed(self, slot: Slot) -> bool:
@@ -174,12 +201,12 @@ class Speculator:
             self._take(slot, MTP, [token for token, _ in good])
 
     def _take(self, slot: Slot, source: str, tokens: list[int]) -> None:
+        """Drafts that stand in the slot's history, if they are enough."""
         spec, n = slot.spec, len(tokens)
         assert spec is not None
         if n < max(1, spec.n_min) or not slot.seq.reserve(1 + n, n):
             slot.seq.rollback()
             return
-        slot.history[slot.n_known : slot.n_known + n] = tokens
         slot.drafts, slot.n_draft, spec.source = tokens, n, source
         self._n_drafts += n
 
@@ -198,10 +225,19 @@ class Speculator:
             spec.rare += RARE_WEIGHT * (is_rare - spec.rare)
 
     def on_step(self, seconds: float) -> None:
-        """The step took so long."""
+        """The step's forward took so long."""
         ub = self._ubatch
-        if ub.n_tokens == ub.n_seqs + self._n_drafts:
+        self._n_forwards += 1
+        is_wanted = self._n_drafts or not self._n_forwards % PLAIN_SEEN
+        if is_wanted and ub.n_tokens == ub.n_seqs + self._n_drafts:
             self.costs.on_step(ub.n_seqs, ub.n_tokens, seconds)
+
+    def on_end(self, now: float, n_taken: int, *, is_idle: bool) -> None:
+        """The step is over, its ``n_taken`` tokens are handed out; ``is_idle``: no step follows."""
+        ub = self._ubatch
+        if self._ended and ub.n_tokens == ub.n_seqs + self._n_drafts:
+            self.costs.on_cycle(ub.n_seqs, self._n_drafts > 0, n_taken, now - self._ended)
+        self._ended = 0.0 if is_idle else now
 
 
 def _room(slot: Slot) -> int:

@@ -14,7 +14,8 @@ class Detokenizer:
         pieces = tokenizer.pieces
         self._piece = pieces.visible if skip_special else pieces.shown
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._whole: dict[int, str] = {}
+        # Text of tokens that are whole characters, of all streams of this tokenizer.
+        self._whole = pieces.whole[skip_special]
         self._is_between = True  # no begun character is held back
 
     def push(self, token_id: int) -> str:

@@ -29,6 +29,8 @@ class Pieces:
         self._vocab = vocab
         self._of_normal = of_normal
         self._shown: list[bytes | None] = [None] * len(vocab.tokens)
+        # For detokenizers, by whether they skip special tokens: text by token id.
+        self.whole: tuple[dict[int, str], dict[int, str]] = ({}, {})
 
     def shown(self, token_id: int) -> bytes:
         """Bytes of a token, control tokens by their text. Raises IndexError for a bad id."""

@@ -4,10 +4,10 @@
     python -m tests.bench.spec_bench MODEL.gguf --prompts FILE.txt --spec-type ngram --ignore-eos
 
 Each round has the same chats answered by an engine without speculation and by one with it, and who
-begins changes. Every stream sends its next chat when the one before is answered. Tokens a second:
-those of one stream from an answer's first token to its last, times the streams. ``--prompts``: one
-chat a line; ``--seed`` draws instead of taking the likeliest. That both give equal answers is
-checked.
+begins changes; as many chats at once as there are streams, again and again. Tokens a second are
+those of all streams, from when the last of them has its first token to when the first one ends.
+``--prompts``: one chat a line; ``--seed`` draws instead of taking the likeliest. That both give
+equal answers is checked.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import argparse
 import statistics
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,16 +30,11 @@ from runtime.tokenizer import Tokenizer
 from server.chat_template import ChatTemplate
 from server.commands.loading import locate
 
-PROMPTS = (
-    "What is slotmux?",
-    "Tell me a short story about a cat and a river.",
-    "How do I start the server?",
-    "List three animals and say something about each.",
-    "What is a hybrid model?",
-    "Why do leaves fall in autumn?",
-    "Count from one to fifteen.",
-    "Explain what a prefix cache does.",
-)
+THINGS = (
+    "cat", "river", "horse", "storm", "garden", "clock", "bridge", "fox", "lamp", "mountain",
+    "boat", "baker",
+)  # fmt: skip
+PROMPTS = tuple(f"Tell me a short story about a {thing}." for thing in THINGS)
 
 
 @dataclass
@@ -60,12 +54,12 @@ class Stream:
                 self.done.set()
 
 
-def ask(engine: Engine, prompt: list[int], args: argparse.Namespace) -> Stream:
-    """One chat to its end."""
+def submit(engine: Engine, prompt: list[int], args: argparse.Namespace) -> Stream:
+    """Begin one chat."""
     stream = Stream()
     sampling = SamplingParams(temperature=0.0)
     if args.seed is not None:
-        sampling = SamplingParams(temperature=0.8, seed=args.seed)
+        sampling = SamplingParams(temperature=args.temperature, seed=args.seed)
     engine.submit(
         Request(
             prompt,
@@ -76,28 +70,34 @@ def ask(engine: Engine, prompt: list[int], args: argparse.Namespace) -> Stream:
             cache_prompt=False,
         )
     )
-    assert stream.done.wait(600), "a stream did not end"
     return stream
 
 
 def run(
     engine: Engine, prompts: list[list[int]], n_streams: int, args: argparse.Namespace
 ) -> list[list[Stream]]:
-    """Each stream asks all prompts, beginning with another one."""
+    """Every prompt begins one batch of ``n_streams`` chats."""
+    batches = []
+    for first in range(len(prompts)):
+        batch = [
+            submit(engine, prompts[(first + i) % len(prompts)], args) for i in range(n_streams)
+        ]
+        for stream in batch:
+            assert stream.done.wait(600), "a stream did not end"
+        batches.append(batch)
+    return batches
 
-    def turn(i: int) -> list[Stream]:
-        return [ask(engine, prompts[(i + j) % len(prompts)], args) for j in range(len(prompts))]
 
-    with ThreadPoolExecutor(n_streams) as pool:
-        return list(pool.map(turn, range(n_streams)))
-
-
-def rate(streams: list[list[Stream]]) -> float:
-    """Tokens a second of all streams together, from first tokens to last ones."""
-    answers = [stream for turn in streams for stream in turn]
-    n_tokens = sum(len(stream.tokens) - 1 for stream in answers)
-    seconds = sum(stream.times[-1] - stream.times[0] for stream in answers)
-    return len(streams) * n_tokens / seconds
+def rate(batches: list[list[Stream]]) -> float:
+    """Tokens a second of all streams together, while all of them generate."""
+    n_tokens, seconds = 0, 0.0
+    for batch in batches:
+        begin = max(stream.times[0] for stream in batch)
+        end = min(stream.times[-1] for stream in batch)
+        if end > begin:
+            n_tokens += sum(begin < t <= end for stream in batch for t in stream.times)
+            seconds += end - begin
+    return n_tokens / seconds
 
 
 def compare(
@@ -148,6 +148,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--seed", type=int)
+    parser.add_argument("--temperature", type=float, default=0.8)
     parser.add_argument("--prompts", type=Path)
     parser.add_argument("--spec-type", default="")
     parser.add_argument("--n-max", type=int, default=3)

@@ -241,6 +241,9 @@ class EagerCosts(Costs):
     def draft(self, n_seqs, is_short):
         return 1e-6
 
+    def may_draft(self, n_seqs):
+        return True
+
     def on_step(self, n_seqs, n_rows, seconds):
         pass
 

@@ -14,6 +14,7 @@ from runtime.speculation.acceptance import Acceptance
 from runtime.speculation.budget import choose
 from runtime.speculation.costs import Costs
 from runtime.speculation.ngram import MIN_MATCH, lookup
+from runtime.speculation.trials import Trial
 from tests.runtime.test_core import prompt_of
 from tests.runtime.test_speculation import speculating
 
@@ -109,6 +110,51 @@ def test_costs_interpolate_and_are_corrected():
     assert costs.step(1, 1) < 4.0
 
 
+def run_trial(trial, rates, n_steps):
+    """Steps whose tokens a second are as told for each way; how many of them drafted."""
+    n_drafting = 0
+    for _ in range(n_steps):
+        with_drafts = trial.may_draft()
+        n_drafting += with_drafts
+        trial.observe(with_drafts, 4, 4 / rates[with_drafts])
+    return n_drafting
+
+
+@pytest.mark.parametrize("gain", [0.7, 0.97, 1.1, 1.5])
+def test_the_better_way_is_taken_mostly(gain):
+    trial = Trial()
+    run_trial(trial, (100.0, 100.0 * gain), 100)
+    n_drafting = run_trial(trial, (100.0, 100.0 * gain), 2000)
+    assert n_drafting < 140 if gain < 1.0 else n_drafting > 1860
+    assert trial.rates == pytest.approx((100.0, 100.0 * gain))
+
+
+def test_both_ways_are_looked_at_again():
+    trial = Trial()
+    run_trial(trial, (100.0, 60.0), 600)
+    assert run_trial(trial, (100.0, 140.0), 6000) > 3000
+
+
+def test_disturbed_steps_say_nothing():
+    trial = Trial()
+    run_trial(trial, (100.0, 130.0), 100)
+    before = trial.rates
+    for way in (False, False, True, True):
+        trial.observe(way, 4, 10.0)
+    assert trial.rates == before
+
+
+def test_nothing_to_compare_with_until_both_were_seen():
+    trial = Trial()
+    assert trial.rates == (0.0, 0.0)
+    ways = set()
+    for _ in range(40):
+        way = trial.may_draft()
+        ways.add(way)
+        trial.observe(way, 1, 1.0)
+    assert ways == {False, True}
+
+
 def test_costs_without_any_measurement():
     costs = Costs()
     assert 0 < costs.step(1, 1) < costs.step(1, 4) < costs.step(8, 32)
@@ -157,6 +203,7 @@ def test_drafting_stops_where_nothing_is_accepted_and_is_tried_again():
     """The budget is real here: rows and passes cost a tenth of a step."""
     costs = costs_of(0.1, 0.1)
     costs.on_step = costs.on_draft = lambda *_: None
+    costs.may_draft = lambda n_seqs: True
     turn = [False]
     bench = speculating("hybrid", 3, lambda *_: turn[0], costs=costs, n_ctx=1024, n_blocks=256)
     job = bench.add(prompt_of(5), max_tokens=900, ignore_eos=True)
