@@ -81,7 +81,8 @@ class Drafter(Protocol):
     ) -> tuple[I32, NDArray[np.float32]]:
         """Guess for [(slot, n, token, position)] in descending order of n; ``token`` is the first
         that is not computed, and n positions from it on are reserved. Returns tokens and logprobs
-        [passes, sequences], overwritten by the next run; -1 where nothing could be drawn."""
+        [passes, sequences], overwritten by the next run; -1 where nothing could be drawn. The
+        guesses also stand in the slots' histories, behind ``token``."""
 
 
 class Model(Protocol):

@@ -94,7 +94,7 @@ class Scheduler:
         short = None
         for slot in self.active:
             n = slot.n_planned
-            if n and not slot.seq.reserve(n, slot.n_draft):
+            if n and slot.seq.n_reserved != n and not slot.seq.reserve(n, slot.n_draft):
                 short = slot
                 break
         if short is not None:
@@ -144,15 +144,16 @@ class Scheduler:
                 positions.extend(range(begin, end))
             starts.append(len(tokens))
             seq_slots.append(slot.id)
-            seq_drafts.append(slot.n_draft)
-            if end == slot.n_known + slot.n_draft:
+            n_draft = slot.n_draft
+            seq_drafts.append(n_draft)
+            if end == slot.n_known + n_draft:
+                row = len(out_tokens)
                 for drawer in (slot, *slot.followers) if slot.followers else (slot,):
                     draws.append((drawer, len(sample_pos)))
-                    for back in range(slot.n_draft, -1, -1):
-                        sample_outputs.append(len(out_tokens) + slot.n_draft - back)
-                        sample_slots.append(drawer.id)
-                        sample_pos.append(end - back)
-                out_tokens.extend(range(len(tokens) - 1 - slot.n_draft, len(tokens)))
+                    sample_outputs.extend(range(row, row + n_draft + 1))
+                    sample_slots.extend([drawer.id] * (n_draft + 1))
+                    sample_pos.extend(range(end - n_draft, end + 1))
+                out_tokens.extend(range(len(tokens) - 1 - n_draft, len(tokens)))
         n_tokens, n_seqs, n_outputs = len(tokens), len(seq_slots), len(out_tokens)
         n_samples = len(sample_pos)
         ub.n_tokens, ub.n_seqs, ub.n_outputs, ub.n_samples = n_tokens, n_seqs, n_outputs, n_samples

@@ -27,7 +27,8 @@ from runtime.ubatch import Ubatch
 LAST_REST, LAST_PROBE = 16, 16  # steps between decisions, decisions between tries
 HELD = 3  # further steps for which a decision to draft holds
 PLAIN_SEEN = 4  # of so many steps without drafts one is looked at
-GLOBAL_WEIGHT = 0.02  # of an observation in what new requests begin with
+# New requests begin with what was seen of all others: one in so many steps, with little weight.
+OVERALL_SEEN, GLOBAL_WEIGHT = 4, 0.05
 RARE = 0.2  # with more tokens than this outside the short vocabulary, drafts come from all of it
 RARE_WEIGHT = 0.02
 
@@ -204,8 +205,10 @@ class Speculator:
         """Drafts that stand in the slot's history, if they are enough."""
         spec, n = slot.spec, len(tokens)
         assert spec is not None
-        if n < max(1, spec.n_min) or not slot.seq.reserve(1 + n, n):
-            slot.seq.rollback()
+        seq = slot.seq
+        is_reserved = seq.n_reserved == 1 + n or (n > 0 and seq.reserve(1 + n, n))
+        if n < max(1, spec.n_min) or not is_reserved:
+            seq.rollback()
             return
         slot.drafts, slot.n_draft, spec.source = tokens, n, source
         self._n_drafts += n
@@ -219,7 +222,8 @@ class Speculator:
         spec.acceptance[spec.source].observe(n, n_accepted)
         if n_accepted:  # if that was a probe, look at once whether it was luck
             spec.probe_every, self._n_rest, self._n_resting = 1, 0, 0
-        self._overall[spec.source].observe(n, n_accepted, GLOBAL_WEIGHT)
+        if slot.n_known % OVERALL_SEEN == 0:
+            self._overall[spec.source].observe(n, n_accepted, GLOBAL_WEIGHT)
         if self._drafter is not None and self._drafter.has_short:
             is_rare = slot.history.item(slot.n_known - 1) >= self._drafter.short_vocab
             spec.rare += RARE_WEIGHT * (is_rare - spec.rare)

@@ -99,7 +99,7 @@ class Scripted:
         self.histories: dict[int, Any] = {}
 
     def run(self, wanted, *, is_short=False):
-        self.model.inner.run(wanted, is_short=is_short)  # its cells and histories get written
+        self.model.inner.run(wanted, is_short=is_short)  # its cells get written
         tokens = np.full((wanted[0][1], len(wanted)), -1, np.int32)
         for i, (slot, n, _, position) in enumerate(wanted):
             known = self.model.history_of(slot)[: position + 1].tolist()
@@ -108,6 +108,7 @@ class Scripted:
                 at = position + 1 + j
                 right = text[at] if at < len(text) else 0
                 tokens[j, i] = right if self.is_right(at) else (right + 1) % 300
+                self.model.history_of(slot)[at] = tokens[j, i]
         return tokens, np.zeros(tokens.shape, np.float32)
 
 
