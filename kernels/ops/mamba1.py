@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from kernels import simd
 from kernels.activations import BLOCK_BYTES, quantize_block
 from kernels.address import load_i64
-from kernels.claims import T_SCRATCH, claim
+from kernels.claims import T_N_THREADS, T_SCRATCH, claim
 from kernels.operands import STEP, words
 from kernels.ops.glu import silu
 from kernels.ops.ssm_scan import DT, SEGMENT, TOKEN_BYTES, U, Y, make_scan
@@ -33,6 +33,7 @@ MAMBA1 = words(
     "x x_stride dt dt_stride z z_stride b c bc_stride a d dt_bias n n_state out out_stride tiles "
     "rows row_stride pending",
 )
+GROUPS = 16
 # Scratch: the scan's tokens of two groups of 16 channels, then a copy of a group's state.
 SECOND, STATE_COPY = TOKEN_BYTES * SEGMENT, 2 * TOKEN_BYTES * SEGMENT
 
@@ -56,7 +57,7 @@ def packed_a(a: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def build_mamba1() -> Callable[..., None]:
-    """The kernel; a chunk is one sequence's tokens of 32 channels."""
+    """The kernel; a chunk is one sequence's tokens of 32 channels, or of GROUPS times as many."""
     scan = make_scan(decay_per_state=True)
 
     @njit
@@ -187,11 +188,16 @@ def build_mamba1() -> Callable[..., None]:
         # Columns first: threads then write different cache lines of the 8-bit tiles, in which all
         # rows of a tile share lines.
         n_seqs = load_i64(step + STEP.n_seqs)
-        n_chunks = n_seqs * n_groups
+        # Of many sequences more channels at a time: their states come from memory in longer runs.
+        per_chunk = np.int64(1)
+        if n_seqs * n_groups >= 16 * load_i64(thread + 8 * T_N_THREADS):
+            per_chunk = GROUPS
+        n_chunks = n_seqs * ((n_groups + per_chunk - 1) // per_chunk)
         chunk = claim(thread, n_chunks)
         while chunk >= 0:
-            scratch = load_i64(thread + 8 * T_SCRATCH)
-            scan_run(op, step, scratch, chunk % n_seqs, chunk // n_seqs * 32)
+            scratch, first = load_i64(thread + 8 * T_SCRATCH), chunk // n_seqs * per_chunk
+            for group in range(first, min(n_groups, first + per_chunk)):
+                scan_run(op, step, scratch, chunk % n_seqs, 32 * group)
             chunk = claim(thread, n_chunks)
 
     return mamba1
