@@ -86,6 +86,14 @@ class Experts(Panels):
         return self.n_expert * self.expert_bytes
 
 
+def _without_ones(shape: Sequence[int]) -> tuple[int, ...]:
+    """A shape without 1s at its end: files leave them out or not."""
+    kept = tuple(shape)
+    while len(kept) > 1 and kept[-1] == 1:
+        kept = kept[:-1]
+    return kept
+
+
 class Weights:
     """Places for the tensors of one file, given while the model is lowered; ``load`` fills them.
 
@@ -117,10 +125,7 @@ class Weights:
         tensor = self.file.tensors.get(name)
         if tensor is None:
             raise ModelFileError(name, None, "this tensor is missing")
-        found = tuple(tensor.shape)
-        while len(found) > len(shape) and found[-1] == 1:
-            found = found[:-1]
-        if found != shape:
+        if _without_ones(tensor.shape) != _without_ones(shape):
             raise ModelFileError(
                 name, tensor.offset, f"shape {list(tensor.shape)}, but {list(shape)} is needed"
             )
