@@ -70,18 +70,22 @@ class Acceptor:
         A draft is right when it equals the token drawn at its position: what follows was then
         computed and drawn as if it had been known. All that is taken is one Output.
         """
-        drafts = slot.drafts if slot.n_draft else ()
-        choice.n_draft += slot.n_draft
-        texts, logprobs, n_taken = [], [], 0
+        drafts = slot.drafts if slot.n_draft else []
+        choice.n_draft += len(drafts)
+        n_taken = self._take_plain(slot, choice, drafts, drawn, first, now)
+        if n_taken:
+            return n_taken
+        text, logprobs, token = "", [], drawn[first]
+        reason = stop = None
         for draft in (*drafts, -1):
             token = drawn[first + n_taken]
             if token < 0:
                 break
-            n_taken += 1
-            text, reason, stop = self._take(slot, choice, token)
-            texts.append(text)
+            piece, reason, stop = self._take(slot, choice, token)
+            text += piece
             if choice.sampling.n_logprobs >= 0:
-                logprobs.append(self._logprobs(choice, token, first + n_taken - 1))
+                logprobs.append(self._logprobs(choice, token, first + n_taken))
+            n_taken += 1
             choice.n_draft_accepted += token == draft
             if token != draft or reason is not None:
                 break
@@ -89,18 +93,48 @@ class Acceptor:
             self._time(choice, slot.n_known, n_taken, now)
             tokens = tuple(drawn[first : first + n_taken])
             if reason is not None:
-                choice.finish(
-                    reason, now, text="".join(texts), token_ids=tokens, logprobs=tuple(logprobs),
-                    stop=stop,
-                )  # fmt: skip
+                choice.finish(reason, now, text=text, token_ids=tokens,
+                              logprobs=tuple(logprobs), stop=stop)  # fmt: skip
                 return n_taken
-            choice.job.send(Output(choice.index, "".join(texts), tokens, tuple(logprobs)))
+            choice.job.send(Output(choice.index, text, tokens, tuple(logprobs)))
         if token < 0:
             log.error("request %d: the logits are not numbers", choice.job.request.id)
             choice.fail(
                 FinishReason.ERROR, now, "the model computed no valid logits", "server_error"
             )
         return n_taken
+
+    def _take_plain(
+        self,
+        slot: Slot,
+        choice: Choice,
+        drafts: list[int],
+        drawn: list[int],
+        first: int,
+        now: float,
+    ) -> int:
+        """The same in one go, where nothing can end the choice and only text is wanted; else 0."""
+        n = 0
+        while n < len(drafts) and drawn[first + n] == drafts[n]:
+            n += 1
+        tokens = tuple(drawn[first : first + n + 1])
+        n_known = slot.n_known + n + 1
+        emitter = choice.emitter
+        if (
+            emitter.has_stops
+            or choice.sampling.n_logprobs >= 0
+            or n_known >= choice.n_limit
+            or min(tokens) < 0
+            or not choice.end_ids.isdisjoint(tokens)
+        ):
+            return 0
+        slot.history[n_known - 1] = tokens[n]  # the others stand there, as drafts
+        slot.n_known = n_known
+        choice.n_generated += n + 1
+        choice.n_draft_accepted += n
+        self._time(choice, n_known, n + 1, now)
+        choice.job.send(Output(choice.index, emitter.push_all(tokens), tokens))
+        return n + 1
 
     def _settle(self, slot: Slot, choice: Choice, n_taken: int, n_accepted: int) -> None:
         """Commit a verified run: its first token and the drafts that others follow."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from runtime.protocols import DetokenizerLike
 
 
@@ -22,6 +24,15 @@ class Emitter:
         begins = {stop[:n] for stop in stops for n in range(1, len(stop))}
         self._begins = tuple(sorted(begins, key=len, reverse=True))
         self._held = ""
+
+    @property
+    def has_stops(self) -> bool:
+        """Whether there is any stop string."""
+        return bool(self._stops)
+
+    def push_all(self, token_ids: Iterable[int]) -> str:
+        """Add tokens where there is no stop string; returns the text to send."""
+        return "".join(map(self._detokenizer.push, token_ids))
 
     def push(self, token_id: int, *, may_stop: bool) -> tuple[str, str | None]:
         """Add a token; returns the text to send and the stop string that ends it, if one does.
