@@ -13,7 +13,7 @@ STALE = 0.1  # share of old steps that is kept when a way is tried again
 # Steps between tries of the way that is not preferred; twice as many while it is clearly worse.
 FIRST_EVERY, LAST_EVERY = 120, 960
 CLEARLY = 0.9
-GAIN = 1.03  # of drafting, below which it is none: steps between drafting ones are no quiet ones
+GAIN = 1.08  # of drafting, below which it is none: near that, trying both costs as much as it gives
 LARGEST_GAP = 4.0  # a cycle so many times longer than usual was disturbed: it says nothing
 
 
