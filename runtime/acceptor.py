@@ -56,11 +56,13 @@ class Acceptor:
                 log.exception("request %d: its output failed", choice.job.request.id)
                 if not choice.is_finished:
                     choice.fail(FinishReason.ERROR, now, INTERNAL, "server_error")
+            # What was taken, and the draw that ended it where that was no number.
+            seen = drawn[first : first + min(n_taken, slot.n_draft) + 1]
             if slot.n_draft:
                 n_accepted = choice.n_draft_accepted - n_before
                 self._settle(slot, choice, max(1, n_taken), n_accepted)
             if choice.is_finished and slot.choice is choice:
-                self._free(slot, min(drawn[first : first + max(1, n_taken)]) >= 0)
+                self._free(slot, min(seen) >= 0)
 
     def _take_run(
         self, slot: Slot, choice: Choice, drawn: list[int], first: int, now: float

@@ -275,6 +275,7 @@ def test_logits_that_are_no_numbers_end_the_request_within_a_draft():
     bench.run()
     assert receiver.last[0].finish_reason == FinishReason.ERROR
     assert receiver.tokens[0] == tokens[: tokens.index(bench.model.nan_token) + 1]
+    assert bench.core.memory.n_checkpoints == bench.core.memory.n_blocks_cached == 0
     bench.core.memory.drop_cache()
     bench.core.memory.check_integrity()
 
