@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from runtime.memory import Memory
 from runtime.protocols import Model
-from runtime.ubatch import BLOCK_CELLS
+from runtime.ubatch import BLOCK_CELLS, I32
 
 F32 = NDArray[np.float32]
 # One forward: how many next tokens of which prompt, [(index, n), ...].
@@ -77,10 +77,13 @@ class Driver:
         for (slot, tokens), (n_drafts, n_kept) in zip(runs, drafted, strict=True):
             self.memory.sequences[slot].commit(len(tokens) - n_drafts + n_kept)
 
-    def guess(self, wanted: Sequence[tuple[int, int, int]]) -> F32:
+    def guess(
+        self, wanted: Sequence[tuple[int, int, int]], *, is_short: bool = False
+    ) -> tuple[I32, F32]:
         """Have the model's own block guess for ``[(slot, n, next token), ...]``, longest first.
 
-        Returns the logits of the last pass, a copy; what is reserved for it is given back.
+        Returns tokens and logprobs [passes, sequences], copies; what is reserved for it is given
+        back. The logits of the last pass are the drafter's.
         """
         drafter = self._model.drafter
         assert drafter is not None
@@ -91,11 +94,10 @@ class Driver:
                 raise ValueError(f"{n} guesses have no room in slot {slot}")
             seq.history[seq.n_computed] = token
             full.append((slot, n, token, seq.n_computed))
-        tokens, _ = drafter.run(full)
-        logits: F32 = drafter.logits[: tokens.shape[1]].copy()
+        tokens, logprobs = drafter.run(full, is_short=is_short)
         for slot, _, _ in wanted:
             self.memory.sequences[slot].rollback()
-        return logits
+        return tokens.copy(), logprobs.copy()
 
     def _append_run(
         self, slot: int, tokens: Sequence[int], outputs: str, n_drafts: int = 0

@@ -53,7 +53,7 @@ class SamplingTable:
         self.rows: NDArray[Any] = np.zeros(n_slots, _DTYPE)
         # Arrays that a slot's row points at.
         self._kept: list[tuple[NDArray[Any], ...]] = [()] * n_slots
-        self._work: list[NDArray[np.uint8]] = []
+        self._work: NDArray[np.uint8] = aligned_zeros(0)
         self._no_history: I32 = np.zeros(n_ctx, np.int32)
         for slot in range(n_slots):
             self.clear(slot)
@@ -116,15 +116,17 @@ class SamplingTable:
         assert logits.shape[1] >= self.n_vocab
         assert logits.strides[1] == 4
         size = -(-work_bytes(self.n_vocab) // 4096) * 4096
-        work = aligned_zeros(n_threads * size, 4096)
-        self._work.append(work)
+        # A team runs one program at a time: all that draw may have the same working memory.
+        if self._work.nbytes < n_threads * size:
+            assert not self._work.size, "draws of one table with different numbers of threads"
+            self._work = aligned_zeros(n_threads * size, 4096)
         return fill(
             SAMPLE,
             logits=logits,
             stride=logits.strides[0],
             n_vocab=self.n_vocab,
             slots=self.rows,
-            work=work,
+            work=self._work,
             work_bytes=size,
             masks=0 if masks is None else masks,
             is_draft=int(is_draft),

@@ -80,7 +80,8 @@ def draft_ubatch(trunk: Ubatch) -> Ubatch:
 
 
 class DraftLowering:
-    """The ops of guessing: ``begin`` once, then for each token one of the two ``passes``."""
+    """The ops of guessing: the beginning once, then for each token the body and a tail, which
+    looks at all tokens or, where there are many, at the first ones only."""
 
     def __init__(
         self,
@@ -94,7 +95,6 @@ class DraftLowering:
     ) -> None:
         self._b, self.ubatch, self._sampling = b, ubatch, sampling
         self.max_drafts = max_drafts
-        self.n_vocab = head.n_out
         n_slots = ubatch.seq_slot.size
         self.tokens: I32 = np.zeros((max_drafts, n_slots), np.int32)
         self.logprobs: NDArray[np.float32] = np.zeros((max_drafts, n_slots), np.float32)
@@ -112,8 +112,9 @@ class DraftLowering:
             :, : head.n_out
         ]
         self.short_vocab = min(SHORT_VOCAB, head.n_out)
-        self._tails = [self._tail(hidden, head.outputs(0, self.short_vocab), rows)]
-        self._tails.append(self._tail(hidden, head, rows))
+        self._tails = {False: self._tail(hidden, head, rows)}  # by whether it is the short one
+        if self.short_vocab < head.n_out:
+            self._tails[True] = self._tail(hidden, head.outputs(0, self.short_vocab), rows)
 
     def _tail(self, hidden: Rows, head: Panels, logits: Rows) -> list[Op]:
         """Logits of a pass, its draws, and the way to the next one."""
@@ -149,10 +150,15 @@ class DraftLowering:
         """Working memory."""
         return self._b.buffers.n_bytes
 
+    @property
+    def has_short(self) -> bool:
+        """Whether looking among the first tokens only is anything else than among all."""
+        return True in self._tails
+
     def program(self, team: Team, n_passes: int, *, is_short: bool) -> Program:
         """A chain of ``n_passes``."""
-        tail = self._tails[0 if is_short else 1]
-        return self._b.program(team, [*self._begin, *(self._body + tail) * n_passes])
+        ops = self._body + self._tails[is_short]
+        return self._b.program(team, [*self._begin, *ops * n_passes])
 
 
 class Drafter:
@@ -161,9 +167,7 @@ class Drafter:
     def __init__(self, lowering: DraftLowering, step: NDArray[np.int64], team: Team) -> None:
         self._lowering, self._step, self._team = lowering, step, team
         self.max_drafts = lowering.max_drafts
-        self.short_vocab, self.n_vocab = lowering.short_vocab, lowering.n_vocab
-        # Whether looking among the first tokens only is anything else than among all.
-        self.has_short = self.short_vocab < self.n_vocab
+        self.short_vocab, self.has_short = lowering.short_vocab, lowering.has_short
         self._programs = {
             (is_short, n): lowering.program(team, n, is_short=is_short)
             for is_short in {self.has_short, False}

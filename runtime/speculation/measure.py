@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 
 from runtime.driver import Driver
-from runtime.protocols import Drafter, Model
+from runtime.protocols import Model
 from runtime.speculation.costs import Costs
 
 N_REPEATS = 3
@@ -33,7 +33,8 @@ def measure_costs(model: Model, max_drafts: int) -> Costs:
         }
         if drafter is not None:
             for is_short in {drafter.has_short, False}:
-                action = partial(_draft, drafter, driver, n_seqs, is_short)
+                wanted = [(slot, 1, TOKEN) for slot in range(n_seqs)]
+                action = partial(driver.guess, wanted, is_short=is_short)
                 passes[n_seqs, is_short] = _least(action, deadline)
         for slot in range(n_seqs):
             driver.close(slot)
@@ -47,7 +48,7 @@ def _counts(n_seqs: int, max_drafts: int) -> list[int]:
     return sorted({*several, *(n for n in (1, 2, 4) if n < several[-1])})
 
 
-def _least(action: Callable[[], None], deadline: float) -> float:
+def _least(action: Callable[[], object], deadline: float) -> float:
     """Seconds of the fastest of some tries: what else the machine does only adds to it."""
     best = float("inf")
     for _ in range(1 + N_REPEATS):  # the first one also warms caches
@@ -65,13 +66,3 @@ def _verify(driver: Driver, n_seqs: int, n_drafts: int) -> None:
     counts = [(n_drafts + i) // n_seqs for i in range(n_seqs)]
     runs = [(slot, [TOKEN] * (1 + n)) for slot, n in enumerate(counts)]
     driver.step(runs, drafts=[(n, 0) for n in counts])
-
-
-def _draft(drafter: Drafter, driver: Driver, n_seqs: int, is_short: bool) -> None:
-    sequences = driver.memory.sequences[:n_seqs]
-    for seq in sequences:
-        seq.reserve(1)
-    wanted = [(seq.slot, 1, TOKEN, seq.n_computed) for seq in sequences]
-    drafter.run(wanted, is_short=is_short)
-    for seq in sequences:
-        seq.rollback()

@@ -109,7 +109,8 @@ def _guesses(model: Model, tokens: list[int]) -> Iterator[NDArray[np.float32]]:
     driver = Driver(model, n_ctx=len(tokens))
     driver.open(0)
     for token in tokens:
-        yield driver.guess([(0, 1, token)])
+        driver.guess([(0, 1, token)])
+        yield model.drafter.logits[:1]
         driver.step([(0, [token])], outputs="none")
     driver.close(0)
 

@@ -67,12 +67,7 @@ def passes(model: Model, driver: Driver, n_seqs: int) -> dict[str, Action]:
         return {}
 
     def draft(n: int, is_short: bool) -> None:
-        sequences = driver.memory.sequences[:n_seqs]
-        for seq in sequences:
-            seq.reserve(n)
-        drafter.run([(s.slot, n, 1, s.n_computed) for s in sequences], is_short=is_short)
-        for seq in sequences:
-            seq.rollback()
+        driver.guess([(slot, n, 1) for slot in range(n_seqs)], is_short=is_short)
 
     return {
         f"{n_seqs} x draft of {n}{', first tokens' if is_short else ''}": partial(

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from runtime.driver import Driver
+from runtime.lowering import drafts
 from runtime.request import SamplingParams
 from tests.runtime.isolation import golden, loaded
 
@@ -17,21 +18,6 @@ def greedy(model, driver):
     """Every slot draws the most likely token."""
     for sequence in driver.memory.sequences:
         model.sampling.set(sequence.slot, GREEDY, sequence.history, frozenset(), 0)
-
-
-def guess(model, driver, wanted):
-    """Guesses for [(slot, n, token)], longest first: [n passes][sequence]."""
-    sequences = driver.memory.sequences
-    full = []
-    for slot, n, token in wanted:
-        seq = sequences[slot]
-        assert seq.reserve(n)
-        seq.history[seq.n_computed] = token
-        full.append((slot, n, token, seq.n_computed))
-    tokens, logprobs = model.drafter.run(full)
-    for slot, _, _ in wanted:
-        sequences[slot].rollback()
-    return tokens.copy(), logprobs.copy()
 
 
 @pytest.mark.parametrize("source", ["hf", "lcpp"])
@@ -46,7 +32,7 @@ def test_golden_guesses(name, source, kernel_cache_dir):
             driver.open(0)
             rows = []
             for token in prompt:
-                guess(model, driver, [(0, 1, token)])
+                driver.guess([(0, 1, token)])
                 rows.append(model.drafter.logits[0].copy())
                 driver.feed([(0, [token])])
             want = arrays[f"mtp_{source}{i}"]
@@ -54,7 +40,7 @@ def test_golden_guesses(name, source, kernel_cache_dir):
             assert np.abs(got - want).max() <= reference.tolerance
             ids = arrays[f"mtp_draft_ids{i}"].tolist()
             for n in range(1, 5):
-                tokens, _ = guess(model, driver, [(0, n, ids[0])])
+                tokens, _ = driver.guess([(0, n, ids[0])])
                 assert tokens[:, 0].tolist() == ids[1 : n + 1]
                 want = arrays[f"mtp_draft_{source}{i}"][n - 1]
                 assert np.abs(model.drafter.logits[0] - want).max() <= reference.tolerance
@@ -77,7 +63,7 @@ def test_same_guesses_in_any_company(name, n_threads, kernel_cache_dir):
         for prompt, n in zip(prompts, counts, strict=True):
             driver.open(0)
             driver.feed([(0, prompt[:-1])])
-            alone.append(guess(model, driver, [(0, n, prompt[-1])]))
+            alone.append(driver.guess([(0, n, prompt[-1])]))
             driver.close(0)
         slots = [6, 1, 4, 2]
         for slot in slots:
@@ -87,7 +73,7 @@ def test_same_guesses_in_any_company(name, n_threads, kernel_cache_dir):
             driver.feed(runs)
             left = {slot: rest[5:] for slot, rest in left.items()}
         wanted = [(s, n, p[-1]) for s, n, p in zip(slots, counts, prompts, strict=True)]
-        tokens, logprobs = guess(model, driver, wanted)
+        tokens, logprobs = driver.guess(wanted)
         for i, n in enumerate(counts):
             assert np.array_equal(tokens[:n, i], alone[i][0][:, 0])
             bits = logprobs[:n, i].view(np.int32)
@@ -104,14 +90,37 @@ def test_guesses_after_rejected_drafts(name, kernel_cache_dir):
         greedy(model, driver)
         driver.open(0)
         driver.feed([(0, prompt[:-1])])
-        want = guess(model, driver, [(0, 4, prompt[-1])])
+        want = driver.guess([(0, 4, prompt[-1])])
         driver.open(3)
         driver.feed([(3, prompt[:20])])
-        guess(model, driver, [(3, 4, 5)])
+        driver.guess([(3, 4, 5)])
         driver.feed([(3, [*prompt[20:22], 7, 8])], drafts=[(3, 1)])
-        guess(model, driver, [(3, 4, 6)])
+        driver.guess([(3, 4, 6)])
         driver.feed([(3, [*prompt[22:24], 9, 9])], drafts=[(2, 0)])
         driver.feed([(3, prompt[24:-1])], drafts=[(2, 2)])
-        got = guess(model, driver, [(3, 4, prompt[-1])])
+        got = driver.guess([(3, 4, prompt[-1])])
         assert np.array_equal(got[0], want[0])
         assert np.array_equal(got[1].view(np.int32), want[1].view(np.int32))
+
+
+def test_a_short_pass_looks_at_the_first_tokens_only(kernel_cache_dir, monkeypatch):
+    """And at all of them again afterwards, and back: nothing is left over from either."""
+    monkeypatch.setattr(drafts, "SHORT_VOCAB", 96)
+    reference = golden("qwen35")
+    with loaded(reference.path, kernel_cache_dir, max_drafts=3, use_mtp=True) as model:
+        assert model.drafter.has_short
+        driver = Driver(model, poison=True)
+        greedy(model, driver)
+        driver.open(0)
+        driver.feed([(0, reference.prompts[1])])
+        full, _ = driver.guess([(0, 1, 5)])
+        logits = model.drafter.logits[0].copy()
+        for _ in range(2):
+            short, _ = driver.guess([(0, 1, 5)], is_short=True)
+            assert short[0, 0] == logits[:96].argmax()
+            assert np.array_equal(model.drafter.logits[0, :96], logits[:96])
+            assert np.isneginf(model.drafter.logits[0, 96:]).all()
+            assert (driver.guess([(0, 3, 5)], is_short=True)[0] < 96).all()
+            again, _ = driver.guess([(0, 1, 5)])
+            assert again[0, 0] == full[0, 0] == logits.argmax()
+            assert np.array_equal(model.drafter.logits[0], logits)
