@@ -71,6 +71,20 @@ store_f16 = _storer(types.float32, lambda b, v: b.fptrunc(v, F16))
 
 
 @intrinsic
+def prefetch(ctx: Any, address: Any) -> Any:
+    """Ask for the cache line at an address, which need not be valid."""
+
+    def codegen(c: Any, b: Any, sig: Any, args: Any) -> Any:
+        signature = ir.FunctionType(ir.VoidType(), [PTR, I32, I32, I32])
+        fn = cgutils.get_or_insert_function(b.module, signature, "llvm.prefetch.p0")
+        flags = [ir.Constant(I32, 0), ir.Constant(I32, 3), ir.Constant(I32, 1)]  # read, near, data
+        b.call(fn, [b.inttoptr(args[0], PTR), *flags])
+        return c.get_dummy_value()
+
+    return types.void(types.int64), codegen
+
+
+@intrinsic
 def load_acquire(ctx: Any, address: Any) -> Any:
     """Read an int64 that another thread may write; later reads see what it had written before."""
 

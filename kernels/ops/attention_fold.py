@@ -8,13 +8,15 @@ import numpy as np
 from numba import njit
 
 from kernels import simd
-from kernels.activations import quantize_row
+from kernels.activations import BLOCK, TILE_ROWS, blocks_at
 from kernels.address import load_f32, load_i32, load_i64, store_f32
 from kernels.claims import T_SCRATCH, claim
 from kernels.operands import STEP, words
 from kernels.ops.attention_plan import first_pos, seq_of, seq_tokens
 from kernels.ops.attention_tiles import CHUNK
+from kernels.quantize import quantize_tile
 
+CHUNK_WIDTH = 256  # columns of a token that a chunk covers, about
 LOW = np.float32(-1e30)  # below every score; not infinite, so that differences stay finite
 # x: rows that attention wrote (or will be folded from partials); gate: rows whose sigmoid scales
 # the result (0: none), head h at gate + h * gate_head_stride; tiles: 8-bit activations (0: none).
@@ -63,15 +65,15 @@ def finish_row(state, state_ml, out, v_dim):
 
 
 @njit
-def _fold_token(op, step, scratch, seq, base, token, x):
-    """Fold the partial results of a token's heads, in ascending order of chunks, into x."""
+def _fold_heads(op, step, scratch, seq, base, token, heads, x):
+    """Fold the partial results of some heads of a token, in ascending order of chunks, into x."""
     n_head, v_dim = load_i64(op + FOLD.n_head), load_i64(op + FOLD.v_dim)
     width, max_chunks = (v_dim + 15) // 16 * 16, load_i64(op + FOLD.max_chunks)
     first, _ = seq_tokens(step, seq)
     positions = load_i64(step + STEP.positions)
     pos = load_i32(positions + 4 * token)
     from_chunk = first_pos(load_i32(positions + 4 * first), load_i64(op + FOLD.window)) // CHUNK
-    for head in range(n_head):
+    for head in range(heads[0], heads[1]):
         place = (base + token - first) * n_head + head
         start_state(scratch, scratch + 4 * width, width)
         for chunk in range(from_chunk, pos // CHUNK + 1):
@@ -92,28 +94,45 @@ def _gate_head(x, gate, n):
         simd.store(x + 4 * d, y)
 
 
+@njit
+def _finish_heads(op, step, scratch, token, heads):
+    """Fold and gate some heads of a token."""
+    v_dim = load_i64(op + FOLD.v_dim)
+    x = load_i64(op + FOLD.x) + token * load_i64(op + FOLD.x_stride)
+    seq = seq_of(step, token)
+    base = load_i32(load_i64(op + FOLD.split_base) + 4 * seq)
+    if base >= 0:
+        _fold_heads(op, step, scratch, seq, base, token, heads, x)
+    gate = load_i64(op + FOLD.gate)
+    if gate != 0:
+        gate += token * load_i64(op + FOLD.gate_stride)
+        for head in range(heads[0], heads[1]):
+            at = gate + head * load_i64(op + FOLD.gate_head_stride)
+            _gate_head(x + 4 * head * v_dim, at, v_dim)
+
+
 def build_attention_fold() -> Callable[..., None]:
-    """Complete what attention left in parts, apply the gate, quantise; a chunk is a token."""
+    """Complete what attention left in parts, apply the gate, quantise; a chunk is some heads of a
+    tile of tokens, so many that 8-bit blocks end with them."""
 
     def attention_fold(op, step, thread):  # type: ignore[no-untyped-def]
-        n_tokens = load_i64(step + STEP.n_tokens)
-        token = claim(thread, n_tokens)
-        while token >= 0:
-            n_head, v_dim = load_i64(op + FOLD.n_head), load_i64(op + FOLD.v_dim)
-            x = load_i64(op + FOLD.x) + token * load_i64(op + FOLD.x_stride)
-            seq = seq_of(step, token)
-            base = load_i32(load_i64(op + FOLD.split_base) + 4 * seq)
-            if base >= 0:
-                _fold_token(op, step, load_i64(thread + 8 * T_SCRATCH), seq, base, token, x)
-            gate = load_i64(op + FOLD.gate)
-            if gate != 0:
-                gate += token * load_i64(op + FOLD.gate_stride)
-                for head in range(n_head):
-                    at = gate + head * load_i64(op + FOLD.gate_head_stride)
-                    _gate_head(x + 4 * head * v_dim, at, v_dim)
-            tiles = load_i64(op + FOLD.tiles)
+        n_tokens, scratch = load_i64(step + STEP.n_tokens), load_i64(thread + 8 * T_SCRATCH)
+        n_head, v_dim = load_i64(op + FOLD.n_head), load_i64(op + FOLD.v_dim)
+        tiles, stride = load_i64(op + FOLD.tiles), load_i64(op + FOLD.x_stride)
+        whole = BLOCK // min(BLOCK, v_dim & -v_dim)  # heads after which a block ends
+        per_chunk = max(1, CHUNK_WIDTH // (whole * v_dim)) * whole
+        n_groups = (n_head + per_chunk - 1) // per_chunk
+        n_chunks = (n_tokens + TILE_ROWS - 1) // TILE_ROWS * n_groups
+        chunk = claim(thread, n_chunks)
+        while chunk >= 0:
+            token, first = chunk // n_groups * TILE_ROWS, chunk % n_groups * per_chunk
+            n_of_tile, end = min(TILE_ROWS, n_tokens - token), min(first + per_chunk, n_head)
+            for i in range(n_of_tile):
+                _finish_heads(op, step, scratch, token + i, (first, end))
             if tiles != 0:
-                quantize_row(x, n_head * v_dim, tiles, token)
-            token = claim(thread, n_tokens)
+                x = load_i64(op + FOLD.x) + token * stride + 4 * first * v_dim
+                blocks = blocks_at(tiles, n_head * v_dim, token, first * v_dim)
+                quantize_tile(x, stride, (end - first) * v_dim, n_of_tile, blocks)
+            chunk = claim(thread, n_chunks)
 
     return attention_fold

@@ -16,12 +16,13 @@ import numpy as np
 from numba import njit
 
 from kernels import simd
-from kernels.activations import BLOCK_BYTES, quantize_block
+from kernels.activations import BLOCK_BYTES
 from kernels.address import load_i64
 from kernels.claims import claim
 from kernels.operands import STEP, words
 from kernels.ops.glu import silu
 from kernels.ops.state import drafts_of_run, locate_run
+from kernels.quantize import quantize_block
 
 # x, factor (0: none), gate (0: none): float32 rows [n_tokens, n] of their strides, in bytes;
 # weight: float32 [K, n rounded up to 32], bias: float32 [n, padded] (0: none);
@@ -138,10 +139,13 @@ def build_conv(n_taps: int, has_silu: bool) -> Callable[..., None]:
 
     def conv(op, step, thread):  # type: ignore[no-untyped-def]
         n_groups = (load_i64(op + CONV.n) + CHANNELS - 1) // CHANNELS
-        n_chunks = load_i64(step + STEP.n_seqs) * n_groups
+        # Channels first: threads then write different cache lines of the 8-bit tiles, in which all
+        # rows of a tile share lines.
+        n_seqs = load_i64(step + STEP.n_seqs)
+        n_chunks = n_seqs * n_groups
         chunk = claim(thread, n_chunks)
         while chunk >= 0:
-            run, c_first = chunk // n_groups, chunk % n_groups * CHANNELS
+            run, c_first = chunk % n_seqs, chunk // n_seqs * CHANNELS
             c_end = min(c_first + CHANNELS, load_i64(op + CONV.n))
             first, n_tokens, state, is_fresh = locate_run(
                 load_i64(op + CONV.rows), load_i64(op + CONV.row_stride), step, run

@@ -12,10 +12,11 @@ import numpy as np
 from numba import njit
 
 from kernels import simd
-from kernels.activations import BLOCK_BYTES, quantize_block
+from kernels.activations import TILE_ROWS, blocks_at
 from kernels.address import load_f32, load_i64
-from kernels.claims import claim
+from kernels.claims import T_SCRATCH, claim
 from kernels.operands import words
+from kernels.quantize import quantize_tile
 
 # x, y, z: float32 rows of x_stride, y_stride, z_stride bytes (0: not used); v: float32 [n] (0: not
 # used); scalar: address of a float32 factor; n: width, buffers have room up to a multiple of 16;
@@ -122,7 +123,7 @@ FORMULAS = {
 
 
 def build_elementwise(formula: str) -> Callable[..., None]:
-    """The kernel for one of FORMULAS; a chunk is a segment of a row."""
+    """The kernel for one of FORMULAS; a chunk is a segment of a tile of rows."""
     compute = FORMULAS[formula]
 
     @njit(forceinline=True)
@@ -135,37 +136,36 @@ def build_elementwise(formula: str) -> Callable[..., None]:
     def row_of(base, stride, row):
         return base + row * stride if base != 0 else base
 
+    @njit
+    def segment_of_row(op, row, first, end, to):
+        x = row_of(load_i64(op + ELEMENTWISE.x), load_i64(op + ELEMENTWISE.x_stride), row)
+        y = row_of(load_i64(op + ELEMENTWISE.y), load_i64(op + ELEMENTWISE.y_stride), row)
+        z = row_of(load_i64(op + ELEMENTWISE.z), load_i64(op + ELEMENTWISE.z_stride), row)
+        v, c = load_i64(op + ELEMENTWISE.v), load_f32(load_i64(op + ELEMENTWISE.scalar))
+        for i in range(first, end, 16):
+            value = compute(
+                simd.load(x + 4 * i), vector(y, i), vector(z, i), vector(v, i), simd.splat(c)
+            )
+            simd.store(to + 4 * (i - first), value)
+
     def elementwise(op, step, thread):  # type: ignore[no-untyped-def]
         n_rows = load_i64(load_i64(op + ELEMENTWISE.n_rows))
-        n = load_i64(op + ELEMENTWISE.n)
+        n, scratch = load_i64(op + ELEMENTWISE.n), load_i64(thread + 8 * T_SCRATCH)
+        out, tiles = load_i64(op + ELEMENTWISE.out), load_i64(op + ELEMENTWISE.tiles)
         n_segments = (n + SEGMENT - 1) // SEGMENT
-        # Columns first: threads then write different cache lines of the 8-bit tiles, in which all
-        # rows of a tile share lines.
-        n_chunks = n_rows * n_segments
+        n_chunks = (n_rows + TILE_ROWS - 1) // TILE_ROWS * n_segments
         chunk = claim(thread, n_chunks)
         while chunk >= 0:
-            row, first = chunk % n_rows, chunk // n_rows * SEGMENT
-            x = row_of(load_i64(op + ELEMENTWISE.x), load_i64(op + ELEMENTWISE.x_stride), row)
-            y = row_of(load_i64(op + ELEMENTWISE.y), load_i64(op + ELEMENTWISE.y_stride), row)
-            z = row_of(load_i64(op + ELEMENTWISE.z), load_i64(op + ELEMENTWISE.z_stride), row)
-            out = row_of(load_i64(op + ELEMENTWISE.out), load_i64(op + ELEMENTWISE.out_stride), row)
-            v, tiles = load_i64(op + ELEMENTWISE.v), load_i64(op + ELEMENTWISE.tiles)
-            c = simd.splat(load_f32(load_i64(op + ELEMENTWISE.scalar)))
-            tile = tiles + row // 8 * (n // 32) * BLOCK_BYTES
-            for i in range(first, min(first + SEGMENT, n), 32):
-                low = compute(simd.load(x + 4 * i), vector(y, i), vector(z, i), vector(v, i), c)
-                high = low
-                if i + 16 < n:
-                    j = i + 16
-                    high = compute(
-                        simd.load(x + 4 * j), vector(y, j), vector(z, j), vector(v, j), c
-                    )
-                if out != 0:
-                    simd.store(out + 4 * i, low)
-                    if i + 16 < n:
-                        simd.store(out + 4 * i + 64, high)
-                if tiles != 0:
-                    quantize_block(low, high, tile + i // 32 * BLOCK_BYTES, row % 8)
+            row, first = chunk // n_segments * TILE_ROWS, chunk % n_segments * SEGMENT
+            n_of_tile, end = min(TILE_ROWS, n_rows - row), min(first + SEGMENT, n)
+            to, stride = scratch, 4 * SEGMENT
+            if out != 0:
+                stride = load_i64(op + ELEMENTWISE.out_stride)
+                to = out + row * stride + 4 * first
+            for i in range(n_of_tile):
+                segment_of_row(op, row + i, first, end, to + i * stride)
+            if tiles != 0:
+                quantize_tile(to, stride, end - first, n_of_tile, blocks_at(tiles, n, row, first))
             chunk = claim(thread, n_chunks)
 
     return elementwise

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from numba import njit
 
 from kernels import simd
-from kernels.activations import BLOCK_BYTES, quantize_block
+from kernels.activations import BLOCK_BYTES
 from kernels.address import load_i32, load_i64
 from kernels.claims import T_N_THREADS, T_SCRATCH, claim
 from kernels.cpu import Isa
@@ -26,6 +26,7 @@ from kernels.ops.linear import (
     token_block_bytes,
 )
 from kernels.ops.moe import G_EXPERT, G_FIRST, G_N_ROWS, GROUP_WORDS
+from kernels.quantize import quantize_block
 from kernels.tile import activation_bytes, can_pair
 
 # w: panels of the first expert, expert_bytes to the next one's; x: activation tiles (quantised)

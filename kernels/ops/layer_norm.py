@@ -1,4 +1,4 @@
-"""Layer norm of rows, with the result as float32, as 8-bit activations, or both.
+"""Layer norm of rows, with the result as float32, and as 8-bit activations where they are wanted.
 
 y = (x - mean(x)) / sqrt(mean((x - mean(x))^2) + eps) * w + b       (Ba, Kiros & Hinton 2016)
 """
@@ -11,16 +11,17 @@ import numpy as np
 from numba import njit
 
 from kernels import simd
-from kernels.activations import quantize_row
+from kernels.activations import TILE_ROWS, blocks_at
 from kernels.address import load_f32, load_i32, load_i64
-from kernels.claims import T_SCRATCH, claim
+from kernels.claims import claim
 from kernels.operands import words
 from kernels.ops.norm import load_row_vector
+from kernels.quantize import quantize_tile
 
 # x: float32 rows of x_stride bytes; index: int32 row numbers to take instead of 0, 1, ... (0:
 # none); n_rows: address of the number of rows; weight: float32 [n]; bias: float32 [n] (0: none);
-# eps: address of a float32; out: float32 rows of out_stride bytes (0: none); tiles: 8-bit
-# activations (0: none).
+# eps: address of a float32; out: float32 rows of out_stride bytes; tiles: 8-bit activations (0:
+# none).
 LAYER_NORM = words("LayerNorm", "x x_stride index n_rows n weight bias eps out out_stride tiles")
 
 
@@ -45,28 +46,32 @@ def layer_norm_row(x, n, weight, bias, eps, out):
         simd.store(out + 4 * i, v)
 
 
+@njit
+def _norm_row(op, row, to):
+    n, index = load_i64(op + LAYER_NORM.n), load_i64(op + LAYER_NORM.index)
+    source = load_i32(index + 4 * row) if index != 0 else row
+    x = load_i64(op + LAYER_NORM.x) + source * load_i64(op + LAYER_NORM.x_stride)
+    weight, bias = load_i64(op + LAYER_NORM.weight), load_i64(op + LAYER_NORM.bias)
+    layer_norm_row(x, n, weight, bias, load_f32(load_i64(op + LAYER_NORM.eps)), to)
+
+
 def build_layer_norm() -> Callable[..., None]:
-    """The kernel: a chunk is one row, or a tile of 8 when there are many."""
+    """The kernel: a chunk is a tile of 8 rows."""
 
     def layer_norm(op, step, thread):  # type: ignore[no-untyped-def]
-        n_rows = load_i64(load_i64(op + LAYER_NORM.n_rows))
-        per_chunk = 8 if n_rows > 32 else 1
-        n_chunks = (n_rows + per_chunk - 1) // per_chunk
+        n_rows, n = load_i64(load_i64(op + LAYER_NORM.n_rows)), load_i64(op + LAYER_NORM.n)
+        out, stride = load_i64(op + LAYER_NORM.out), load_i64(op + LAYER_NORM.out_stride)
+        tiles = load_i64(op + LAYER_NORM.tiles)
+        n_chunks = (n_rows + TILE_ROWS - 1) // TILE_ROWS
         chunk = claim(thread, n_chunks)
         while chunk >= 0:
-            n, index = load_i64(op + LAYER_NORM.n), load_i64(op + LAYER_NORM.index)
-            weight, bias = load_i64(op + LAYER_NORM.weight), load_i64(op + LAYER_NORM.bias)
-            eps = load_f32(load_i64(op + LAYER_NORM.eps))
-            out, tiles = load_i64(op + LAYER_NORM.out), load_i64(op + LAYER_NORM.tiles)
-            for row in range(chunk * per_chunk, min(n_rows, (chunk + 1) * per_chunk)):
-                source = load_i32(index + 4 * row) if index != 0 else row
-                x = load_i64(op + LAYER_NORM.x) + source * load_i64(op + LAYER_NORM.x_stride)
-                target = load_i64(thread + 8 * T_SCRATCH)
-                if out != 0:
-                    target = out + row * load_i64(op + LAYER_NORM.out_stride)
-                layer_norm_row(x, n, weight, bias, eps, target)
-                if tiles != 0:
-                    quantize_row(target, n, tiles, row)
+            first = chunk * TILE_ROWS
+            n_of_tile = min(TILE_ROWS, n_rows - first)
+            to = out + first * stride
+            for i in range(n_of_tile):
+                _norm_row(op, first + i, to + i * stride)
+            if tiles != 0:
+                quantize_tile(to, stride, n, n_of_tile, blocks_at(tiles, n, first, 0))
             chunk = claim(thread, n_chunks)
 
     return layer_norm

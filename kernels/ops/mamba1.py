@@ -14,13 +14,14 @@ from numba import njit
 from numpy.typing import NDArray
 
 from kernels import simd
-from kernels.activations import BLOCK_BYTES, quantize_block
+from kernels.activations import BLOCK_BYTES
 from kernels.address import load_i64
 from kernels.claims import T_N_THREADS, T_SCRATCH, claim
 from kernels.operands import STEP, words
 from kernels.ops.glu import silu
 from kernels.ops.ssm_scan import DT, SEGMENT, TOKEN_BYTES, U, Y, make_scan
 from kernels.ops.state import drafts_of_run, locate_run
+from kernels.quantize import quantize_block
 
 # x, dt, z: float32 rows [n_tokens, n] of their strides in bytes; b, c: float32 rows [n_tokens,
 # n_state] of bc_stride; a: float32 as packed_a makes it; d, dt_bias: float32 [n], padded;

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from numba import njit
 
 from kernels import simd
-from kernels.activations import quantize_row
 from kernels.address import load_f32, load_i64, store_f32
 from kernels.claims import T_SCRATCH, claim
 from kernels.operands import STEP, words
@@ -41,12 +40,10 @@ MAMBA2 = words(
 STATE_COPY = TOKEN_BYTES * SEGMENT  # in the scratch, behind the scan's tokens
 
 # y, z: float32 rows [n_rows, n] of their strides in bytes; weight: float32 [n], padded (0: no
-# norm, only the gate); eps: address of a float32; out: float32 rows of out_stride bytes (0:
-# none), tiles: 8-bit activations (0: none). Thread scratch: 2 * n floats.
-GATED_NORM = words(
-    "GatedNorm", "y y_stride z z_stride n_rows n n_group weight eps out out_stride tiles"
-)
-MAX_INNER = 65536  # of n in GATED_NORM: two rows fit in a thread's scratch of 1 MiB
+# norm, only the gate); eps: address of a float32; out: float32 rows of out_stride bytes. Thread
+# scratch: n floats.
+GATED_NORM = words("GatedNorm", "y y_stride z z_stride n_rows n n_group weight eps out out_stride")
+MAX_INNER = 131072  # of n in GATED_NORM: a row fits in a thread's scratch of 1 MiB
 
 
 def state_floats(n_head: int, head_dim: int, n_state: int) -> int:
@@ -206,7 +203,11 @@ def build_mamba2() -> Callable[..., None]:
 
 
 def build_gated_norm() -> Callable[..., None]:
-    """The kernel of the gate and the norm after it; a chunk is a row."""
+    """The kernel of the gate and the norm after it; a chunk is a row.
+
+    It does not quantise: rows of a tile share cache lines, and threads that take a row each would
+    fight over them.
+    """
 
     @njit
     def gated_norm_row(op, row, gated, target):
@@ -227,15 +228,8 @@ def build_gated_norm() -> Callable[..., None]:
         n_rows = load_i64(load_i64(op + GATED_NORM.n_rows))
         row = claim(thread, n_rows)
         while row >= 0:
-            n, out = load_i64(op + GATED_NORM.n), load_i64(op + GATED_NORM.out)
-            gated = load_i64(thread + 8 * T_SCRATCH)
-            target = gated + 4 * ((n + 31) // 16 * 16)
-            if out != 0:
-                target = out + row * load_i64(op + GATED_NORM.out_stride)
-            gated_norm_row(op, row, gated, target)
-            tiles = load_i64(op + GATED_NORM.tiles)
-            if tiles != 0:
-                quantize_row(target, n, tiles, row)
+            to = load_i64(op + GATED_NORM.out) + row * load_i64(op + GATED_NORM.out_stride)
+            gated_norm_row(op, row, load_i64(thread + 8 * T_SCRATCH), to)
             row = claim(thread, n_rows)
 
     return gated_norm

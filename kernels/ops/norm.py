@@ -11,17 +11,20 @@ import numpy as np
 from numba import njit
 
 from kernels import simd
-from kernels.activations import BLOCK, BLOCK_BYTES, TILE_ROWS, quantize_block
-from kernels.address import load_f32, load_i32, load_i64
-from kernels.claims import T_N_THREADS, claim
+from kernels.activations import TILE_ROWS, blocks_at
+from kernels.address import load_f32, load_i32, load_i64, store_f32
+from kernels.claims import T_N_THREADS, T_SCRATCH, claim
 from kernels.operands import words
+from kernels.quantize import quantize_tile
 
 # x: float32 rows of x_stride bytes; index: int32 row numbers to take instead of 0, 1, ... (0:
 # none); n_rows: address of the number of rows; weight: float32 [n] (0: none); eps: address of
 # a float32; out: float32 rows of out_stride bytes, not those of x (0: none); tiles: 8-bit
-# activations (0: none); add: 1 adds to out instead of overwriting it.
+# activations (0: none); add: 1 adds to out instead of overwriting it (then
+# tiles is 0).
 RMS_NORM = words("RmsNorm", "x x_stride index n_rows n weight eps out out_stride tiles add")
 MIN_COLUMNS = 128  # of a chunk
+SEGMENT = 512  # columns of a tile of rows that are normalised, then quantised
 
 
 @njit(forceinline=True)
@@ -56,30 +59,42 @@ def rms_norm_row(x, n, weight, eps, out):
 
 
 @njit(forceinline=True)
-def _scaled(x, weight, n, i, scale):
-    v = load_row_vector(x, i, n) * scale
-    return v * load_row_vector(weight, i, n) if weight != 0 else v
+def _source(op, row):
+    """Address of the input of a row."""
+    index = load_i64(op + RMS_NORM.index)
+    source = load_i32(index + 4 * row) if index != 0 else row
+    return load_i64(op + RMS_NORM.x) + source * load_i64(op + RMS_NORM.x_stride)
 
 
 @njit
-def _norm_columns(op, row, first, end):
-    """Columns ``first`` to ``end`` of a row: normalise, and store, add or quantise them."""
-    index, n = load_i64(op + RMS_NORM.index), load_i64(op + RMS_NORM.n)
-    source = load_i32(index + 4 * row) if index != 0 else row
-    x = load_i64(op + RMS_NORM.x) + source * load_i64(op + RMS_NORM.x_stride)
-    weight, adds = load_i64(op + RMS_NORM.weight), load_i64(op + RMS_NORM.add) != 0
+def _norm_columns(op, x, scale, first, end, to):
+    """Columns ``first`` to ``end`` of a row at x, normalised, to ``to`` or added to that."""
+    n, weight = load_i64(op + RMS_NORM.n), load_i64(op + RMS_NORM.weight)
+    adds, factor = load_i64(op + RMS_NORM.add) != 0, simd.splat(scale)
+    for i in range(first, end, 16):
+        v, at = load_row_vector(x, i, n) * factor, to + 4 * (i - first)
+        if weight != 0:
+            v = v * load_row_vector(weight, i, n)
+        simd.store(at, simd.load(at) + v if adds else v)
+
+
+@njit
+def _norm_tile(op, row, n_rows, first, end, scratch):
+    """Columns ``first`` to ``end`` of the rows of a tile."""
+    n, eps = load_i64(op + RMS_NORM.n), load_f32(load_i64(op + RMS_NORM.eps))
     out, tiles = load_i64(op + RMS_NORM.out), load_i64(op + RMS_NORM.tiles)
-    y = out + row * load_i64(op + RMS_NORM.out_stride)
-    tile = tiles + row // TILE_ROWS * (n // BLOCK) * BLOCK_BYTES
-    scale = simd.splat(inverse_rms(x, n, load_f32(load_i64(op + RMS_NORM.eps))))
-    if tiles != 0:
-        for i in range(first, end, BLOCK):
-            low, high = _scaled(x, weight, n, i, scale), _scaled(x, weight, n, i + 16, scale)
-            quantize_block(low, high, tile + i // BLOCK * BLOCK_BYTES, row % TILE_ROWS)
-    if out != 0:
-        for i in range(first, end, 16):
-            v = _scaled(x, weight, n, i, scale)
-            simd.store(y + 4 * i, simd.load(y + 4 * i) + v if adds else v)
+    for i in range(n_rows):
+        store_f32(scratch + 4 * i, inverse_rms(_source(op, row + i), n, eps))
+    for column in range(first, end, SEGMENT):
+        to, stride, width = scratch + 64, 4 * SEGMENT, min(SEGMENT, end - column)
+        if out != 0:
+            stride = load_i64(op + RMS_NORM.out_stride)
+            to = out + row * stride + 4 * column
+        for i in range(n_rows):
+            x, scale = _source(op, row + i), load_f32(scratch + 4 * i)
+            _norm_columns(op, x, scale, column, column + width, to + i * stride)
+        if tiles != 0:
+            quantize_tile(to, stride, width, n_rows, blocks_at(tiles, n, row, column))
 
 
 def build_rms_norm() -> Callable[..., None]:
@@ -91,7 +106,7 @@ def build_rms_norm() -> Callable[..., None]:
 
     def rms_norm(op, step, thread):  # type: ignore[no-untyped-def]
         n_rows, n = load_i64(load_i64(op + RMS_NORM.n_rows)), load_i64(op + RMS_NORM.n)
-        n_threads = load_i64(thread + 8 * T_N_THREADS)
+        n_threads, scratch = load_i64(thread + 8 * T_N_THREADS), load_i64(thread + 8 * T_SCRATCH)
         n_tiles = (n_rows + TILE_ROWS - 1) // TILE_ROWS
         width = n
         if n_rows > 1 and n_tiles < 2 * n_threads:
@@ -99,9 +114,8 @@ def build_rms_norm() -> Callable[..., None]:
         n_parts = (n + width - 1) // width
         chunk = claim(thread, n_tiles * n_parts)
         while chunk >= 0:
-            first_row, first = chunk // n_parts * TILE_ROWS, chunk % n_parts * width
-            for row in range(first_row, min(first_row + TILE_ROWS, n_rows)):
-                _norm_columns(op, row, first, min(first + width, n))
+            row, first = chunk // n_parts * TILE_ROWS, chunk % n_parts * width
+            _norm_tile(op, row, min(TILE_ROWS, n_rows - row), first, min(first + width, n), scratch)
             chunk = claim(thread, n_tiles * n_parts)
 
     return rms_norm

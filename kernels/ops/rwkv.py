@@ -5,8 +5,9 @@ from __future__ import annotations
 from numba import njit
 
 from kernels import simd
-from kernels.activations import BLOCK_BYTES, quantize_block
+from kernels.activations import BLOCK_BYTES
 from kernels.address import load_f32, store_f32
+from kernels.quantize import quantize_block
 
 
 def pending_floats(n_kept: int, n_heads: int, d: int) -> int:

@@ -36,7 +36,7 @@ def _append(
             "weight": b.weights.vector(f"{tensor}.weight", x.width),
             "bias": b.weights.vector(bias, x.width) if b.weights.has(bias) else 0,
             "eps": b.scalar(eps),
-            "out": 0,
+            "out": out.address,
             "out_stride": out.stride,
             "tiles": 0,
         },

@@ -173,7 +173,7 @@ def gated_norm(
     assert y.width % n_group == 0
     y, z = y.floats(), z.floats()
     out = b.buffers.rows("ssm_gated", y.width)
-    op = b.append(
+    b.append(
         "mamba2_gate",
         build_gated_norm,
         GATED_NORM,
@@ -187,11 +187,10 @@ def gated_norm(
             "n_group": n_group,
             "weight": 0 if weight is None else weight,
             "eps": b.scalar(eps),
-            "out": 0,
+            "out": out.address,
             "out_stride": out.stride,
-            "tiles": 0,
         },
         [y.span, z.span],
-        [out.span, out.tiles_span],
+        [out.span],
     )
-    return b.producer(out, op)
+    return out

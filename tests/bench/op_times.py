@@ -106,24 +106,44 @@ def _op_names(model: Model) -> tuple[list[str], list[int]]:
     return names, sizes
 
 
-def _seconds(model: Model, lanes: Lanes, n_parallel: int, n_tokens: int) -> NDArray[np.float64]:
-    """Seconds of every op, the median over steps of ``n_tokens`` for each sequence."""
+@njit
+def _clock():  # type: ignore[no-untyped-def]
+    return _ticks()
+
+
+def _tick_rate() -> float:
+    """Ticks a second."""
+    _clock()
+    seconds, ticks = time.perf_counter(), _clock()
+    time.sleep(0.1)
+    return float((_clock() - ticks) / (time.perf_counter() - seconds))
+
+
+def _seconds(
+    model: Model, lanes: Lanes, n_parallel: int, n_tokens: int, n_drafts: int = 0
+) -> NDArray[np.float64]:
+    """Seconds of every op, the median over steps of ``n_tokens`` for each sequence, of which the
+    last ``n_drafts`` are drafts that turn out to be right."""
     n_ops = model._program.n_ops
     stamps = np.zeros(n_ops + 1, np.int64)
     model.team._structs[0][T_STAMPS] = stamps.ctypes.data
     found = []
-    seconds, ticks = time.perf_counter(), 0
+    is_prompt = n_tokens > 1 + n_drafts
     for i in range(N_STEPS):
-        if n_tokens > 1 or i == 0:
+        if is_prompt or i == 0:
             lanes.begin(n_parallel)
+            if n_drafts:  # a sequence's first token cannot be one
+                lanes.driver.step([(lane, [1]) for lane in range(n_parallel)])
         tokens = [(i * n_tokens + j) * 7919 % model.n_vocab for j in range(n_tokens)]
-        lanes.driver.feed([(lane, tokens) for lane in range(n_parallel)], outputs="last")
-        if n_tokens > 1 or i == N_STEPS - 1:
+        lanes.driver.step(
+            [(lane, tokens) for lane in range(n_parallel)],
+            outputs="last" if is_prompt else "all",
+            drafts=[(n_drafts, n_drafts)] * n_parallel,
+        )
+        if is_prompt or i == N_STEPS - 1:
             lanes.end(n_parallel)
-        ticks = ticks or int(stamps[0])
         found.append(np.diff(stamps))
-    rate = (int(stamps[-1]) - ticks) / (time.perf_counter() - seconds)
-    return np.asarray(np.median(found[N_WARM:], axis=0) / rate)
+    return np.asarray(np.median(found[N_WARM:], axis=0) / _tick_rate())
 
 
 def _report(names: list[str], sizes: list[int], seconds: NDArray[np.float64]) -> None:
@@ -143,24 +163,29 @@ def main() -> int:
     parser.add_argument("model", type=Path)
     parser.add_argument("--parallel", default="1,8")
     parser.add_argument("--prompt", type=int, default=0, help="tokens of a prompt; 0: none")
+    parser.add_argument("--drafts", type=int, default=0, help="verified beside each token")
     parser.add_argument("--threads", type=int, default=0, help="0: one a physical core")
     options = parser.parse_args()
     parallels = [int(n) for n in options.parallel.split(",") if n]
     n_prompt = options.prompt
-    plan = Plan(n_prompt, N_STEPS, depths=[0], parallels=parallels or [1], n_repeats=1)
+    n_drafts = options.drafts
+    plan = Plan(
+        n_prompt, 1 + N_STEPS * (1 + n_drafts), depths=[0], parallels=parallels or [1], n_repeats=1
+    )
     model = load_for_sequences(
         options.model,
         plan.n_slots,
         plan.n_ctx,
         n_ubatch=max(64, n_prompt),
         n_threads=options.threads,
+        max_drafts=n_drafts,
     )
     model.team._lead = as_callable(model.team.kernels.address("bench.op_times", lambda: _lead), 3)
     names, sizes = _op_names(model)
     lanes = Lanes(model, plan)
     for n in parallels:
         print(f"{n} sequences: ", end="")
-        _report(names, sizes, _seconds(model, lanes, n, 1))
+        _report(names, sizes, _seconds(model, lanes, n, 1 + n_drafts, n_drafts))
     if n_prompt:
         print(f"prompt of {n_prompt}: ", end="")
         _report(names, sizes, _seconds(model, lanes, 1, n_prompt))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from kernels.activations import BLOCK, TILE_ROWS, tile_bytes
 from kernels.operands import STEP, fill
 from kernels.team import Program, aligned_zeros
 
@@ -20,12 +21,26 @@ def aligned(values) -> np.ndarray:
 
 
 def float_rows(values, padding: int = 16) -> tuple[np.ndarray, int]:
-    """Rows [n, width] padded with NaN to a stride; returns the array and the stride in bytes."""
+    """Rows [n, width] padded with NaN to a stride, and to whole tiles of 8 rows; returns the array
+    and the stride in bytes."""
     n, width = values.shape
     stride = -(-width // 16) * 16 + padding
-    rows = np.full((n, stride), np.nan, np.float32)
-    rows[:, :width] = values
+    rows = np.full((-(-n // 8) * 8, stride), np.nan, np.float32)
+    rows[:n, :width] = values
     return aligned(rows), 4 * stride
+
+
+def tile_rows(tiles: np.ndarray, n_inputs: int, n_rows: int) -> np.ndarray:
+    """uint8 [n_rows, blocks, words, 4] of activation tiles; what else is in them means nothing."""
+    n_tiles, n_blocks = -(-n_rows // TILE_ROWS), n_inputs // BLOCK
+    words = tiles[: n_tiles * tile_bytes(n_inputs)].reshape(n_tiles, n_blocks, -1, TILE_ROWS, 4)
+    by_row = words.transpose(0, 3, 1, 2, 4)
+    return by_row.reshape(n_tiles * TILE_ROWS, n_blocks, -1, 4)[:n_rows]
+
+
+def equal_tiles(tiles: np.ndarray, expected: np.ndarray, n_inputs: int, n_rows: int) -> bool:
+    """Whether two arrays of tiles hold the same rows."""
+    return np.array_equal(*(tile_rows(t, n_inputs, n_rows) for t in (tiles, expected)))
 
 
 class Bench:

@@ -74,7 +74,7 @@ def quantised_rows(x):
     """Codes int8 [t, k], scales, scale * sum, and -8 * sum [t, k / 32] of float32 rows."""
     blocks = x.reshape(len(x), -1, BLOCK)
     largest = np.abs(blocks).max(axis=-1)
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         inverse = np.where(largest > 1e-36, np.float32(127) / largest, np.float32(0))
     quants = np.rint(blocks * inverse[..., None].astype(np.float32))
     scales = largest * np.float32(1 / 127)
