@@ -163,6 +163,7 @@ def main() -> int:
     parser.add_argument("model", type=Path)
     parser.add_argument("--parallel", default="1,8")
     parser.add_argument("--prompt", type=int, default=0, help="tokens of a prompt; 0: none")
+    parser.add_argument("--depth", type=int, default=0, help="tokens before those measured")
     parser.add_argument("--drafts", type=int, default=0, help="verified beside each token")
     parser.add_argument("--threads", type=int, default=0, help="0: one a physical core")
     options = parser.parse_args()
@@ -170,19 +171,24 @@ def main() -> int:
     n_prompt = options.prompt
     n_drafts = options.drafts
     plan = Plan(
-        n_prompt, 1 + N_STEPS * (1 + n_drafts), depths=[0], parallels=parallels or [1], n_repeats=1
+        n_prompt,
+        1 + N_STEPS * (1 + n_drafts),
+        depths=[options.depth],
+        parallels=parallels or [1],
+        n_repeats=1,
     )
     model = load_for_sequences(
         options.model,
         plan.n_slots,
         plan.n_ctx,
-        n_ubatch=max(64, n_prompt),
+        n_ubatch=max(512 if options.depth else 64, n_prompt),
         n_threads=options.threads,
         max_drafts=n_drafts,
     )
+    lanes = Lanes(model, plan)
+    lanes.deepen(options.depth)
     model.team._lead = as_callable(model.team.kernels.address("bench.op_times", lambda: _lead), 3)
     names, sizes = _op_names(model)
-    lanes = Lanes(model, plan)
     for n in parallels:
         print(f"{n} sequences: ", end="")
         _report(names, sizes, _seconds(model, lanes, n, 1 + n_drafts, n_drafts))
