@@ -70,15 +70,21 @@ store_f64 = _storer(types.float64)
 store_f16 = _storer(types.float32, lambda b, v: b.fptrunc(v, F16))
 
 
+def prefetch_ir(b: Any, address: Any, level: int = 3) -> None:
+    """Ask for the cache line at an address, which need not be valid: level 3 into the first cache,
+    2 into the second."""
+    signature = ir.FunctionType(ir.VoidType(), [PTR, I32, I32, I32])
+    fn = cgutils.get_or_insert_function(b.module, signature, "llvm.prefetch.p0")
+    flags = [ir.Constant(I32, 0), ir.Constant(I32, level), ir.Constant(I32, 1)]  # read, data
+    b.call(fn, [b.inttoptr(address, PTR), *flags])
+
+
 @intrinsic
 def prefetch(ctx: Any, address: Any) -> Any:
-    """Ask for the cache line at an address, which need not be valid."""
+    """``prefetch_ir`` into the first cache."""
 
     def codegen(c: Any, b: Any, sig: Any, args: Any) -> Any:
-        signature = ir.FunctionType(ir.VoidType(), [PTR, I32, I32, I32])
-        fn = cgutils.get_or_insert_function(b.module, signature, "llvm.prefetch.p0")
-        flags = [ir.Constant(I32, 0), ir.Constant(I32, 3), ir.Constant(I32, 1)]  # read, near, data
-        b.call(fn, [b.inttoptr(args[0], PTR), *flags])
+        prefetch_ir(b, args[0])
         return c.get_dummy_value()
 
     return types.void(types.int64), codegen

@@ -30,7 +30,7 @@ from kernels.ops.attention_plan import (
     first_pos,
     seq_tokens,
 )
-from kernels.ops.attention_tiles import CHUNK, build_tiles
+from kernels.ops.attention_tiles import CHUNK, build_scores, build_values
 from kernels.ops.cells import CELLS, build_head_bytes
 
 CHUNK_BLOCKS = CHUNK // CELLS
@@ -42,12 +42,13 @@ ATTENTION = words(
     "max_chunks out out_stride",
 )
 # Places in a thread's scratch, in bytes.
-S_Q, S_SCORES, S_CHUNK, S_STATE, S_ML, S_BLOCKS = 0, 65536, 131072, 196608, 327680, 331776
+S_Q, S_SCORES, S_CHUNK, S_STATE, S_ML = 0, 65536, 131072, 196608, 327680
+S_KEYS, S_VALUES, S_LATER = 331776, 331904, 332032  # addresses of a chunk's blocks
 
 
 def _build_chunk(k_type: str, v_type: str) -> Any:
     """Scores, softmax terms and weighted values of one tile of rows over one chunk."""
-    scores_of, values_of = build_tiles(k_type, v_type)
+    scores_of, values_of = build_scores(k_type), build_values(v_type)
     k_bytes_of, v_bytes_of = build_head_bytes(k_type), build_head_bytes(v_type)
 
     @njit
@@ -81,30 +82,33 @@ def _build_chunk(k_type: str, v_type: str) -> Any:
         store_f32(ml + 4, simd.sum_lanes(total))
 
     @njit
-    def attend_chunk(op, scratch, tile, n_rows, table, head, chunk, last_pos, row_pos, out, ml):
+    def attend_chunk(
+        op, scratch, tile, n_rows, table, head, to_next, chunk, last_pos, row_pos, out, ml
+    ):
         """One tile over one chunk: values to out (rows of v_padded floats), (m, l) to ml.
 
         row_pos: int64 address of the rows' positions; last_pos: the sequence's last position
-        whose cell is written."""
+        whose cell is written; to_next: how many heads on the one is whose K is asked for ahead."""
         head_dim, v_dim = load_i64(op + ATTENTION.head_dim), load_i64(op + ATTENTION.v_dim)
         n_head_kv, v_padded = load_i64(op + ATTENTION.n_head_kv), (v_dim + 15) // 16 * 16
         first = chunk * CHUNK
         n_cells = min(np.int64(CHUNK), last_pos + 1 - first)
         n_blocks = (n_cells + CELLS - 1) // CELLS
         k_bytes, v_bytes = k_bytes_of(head_dim), v_bytes_of(v_padded)
-        scores, blocks = scratch + S_SCORES, scratch + S_BLOCKS
+        scores, keys = scratch + S_SCORES, scratch + S_KEYS
+        values, later = scratch + S_VALUES, scratch + S_LATER
         q = scratch + S_Q + tile * TILE * head_dim * 4
         for i in range(n_blocks):
-            block = load_i32(table + 4 * (chunk * CHUNK_BLOCKS + i))
-            k = load_i64(op + ATTENTION.k_cells) + (block * n_head_kv + head) * k_bytes
-            v = load_i64(op + ATTENTION.v_cells)
-            store_i64(blocks + 8 * i, v + block * n_head_kv * v_bytes)
-            scores_of(n_rows, q, head_dim * 4, head_dim, k, scores + 64 * i)
+            block = load_i32(table + 4 * (chunk * CHUNK_BLOCKS + i)) * n_head_kv + head
+            store_i64(keys + 8 * i, load_i64(op + ATTENTION.k_cells) + block * k_bytes)
+            store_i64(values + 8 * i, load_i64(op + ATTENTION.v_cells) + block * v_bytes)
+            store_i64(later + 8 * i, load_i64(keys + 8 * i) + to_next * k_bytes)
+        scores_of(n_rows, q, head_dim * 4, head_dim, keys, values, n_blocks, scores)
         window = load_i64(op + ATTENTION.window)
         for r in range(n_rows):
             pos = load_i64(row_pos + 8 * r)
             softmax_row(scores + 4 * CHUNK * r, first, n_blocks, pos, window, ml + 8 * r)
-        values_of(n_rows, scores, blocks, head * v_bytes, v_padded, n_cells, out)
+        values_of(n_rows, scores, values, later, v_padded, n_cells, out)
 
     return attend_chunk
 
@@ -120,7 +124,9 @@ def _gather_rows(op, step, scratch, first_token, first_row, n_rows, group, head)
         q = load_i64(op + ATTENTION.q) + token * stride
         q += (head * group + row % group) * head_dim * 4
         to = scratch + S_Q + r * head_dim * 4
-        for d in range(head_dim):
+        for d in range(0, head_dim - 15, 16):
+            simd.store(to + 4 * d, simd.load(q + 4 * d))
+        for d in range(head_dim // 16 * 16, head_dim):
             store_f32(to + 4 * d, load_f32(q + 4 * d))
         pos = load_i32(load_i64(step + STEP.positions) + 4 * token)
         store_i64(row_pos + 8 * r, pos)
@@ -149,7 +155,7 @@ def build_attention(k_type: str, v_type: str) -> Callable[..., None]:
             for t in range((n_rows + TILE - 1) // TILE):
                 height = min(np.int64(TILE), n_rows - t * TILE)
                 at, ml = row_pos + 8 * TILE * t, scratch + S_ML + 1024
-                attend_chunk(op, scratch, t, height, table, head, chunk, last, at,
+                attend_chunk(op, scratch, t, height, table, head, 0, chunk, last, at,
                              scratch + S_CHUNK, ml)  # fmt: skip
                 for r in range(height):
                     row = t * TILE + r
@@ -178,7 +184,7 @@ def build_attention(k_type: str, v_type: str) -> Callable[..., None]:
             return
         v_padded = (load_i64(op + ATTENTION.v_dim) + 15) // 16 * 16
         ml = scratch + S_ML + 1024
-        attend_chunk(op, scratch, 0, n_rows, block_table(step, seq), head, chunk, last, row_pos,
+        attend_chunk(op, scratch, 0, n_rows, block_table(step, seq), head, 1, chunk, last, row_pos,
                      scratch + S_CHUNK, ml)  # fmt: skip
         base = load_i32(load_i64(op + ATTENTION.split_base) + 4 * seq)
         for r in range(n_rows):

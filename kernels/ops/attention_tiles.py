@@ -5,6 +5,7 @@ A tile is a few query rows (a token's head each); widths and heights are fixed w
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from kernels.address import F16, F32, I8, I64, pointer
+from kernels.address import F16, F32, I8, I64, pointer, prefetch_ir
 from kernels.ops.cells import CELL_BYTES, CELLS, GROUP
 from kernels.simd import F32X16, I32X16, fma_ir, splat_ir
 
@@ -43,55 +44,82 @@ def _broadcast(b: Any, base: Any, offset: int) -> Any:
     return splat_ir(b, value, F32X16)
 
 
+def _addresses(b: Any, at: Any, n: int) -> list[Any]:
+    """The first ``n`` of a list of int64."""
+    return [b.load(pointer(b, at, 8 * i), typ=I64) for i in range(n)]
+
+
 def _score_loop(
-    b: Any, cell_type: str, q: Any, q_stride: Any, k: Any, first: Any, end: Any, accs: list[Any]
+    b: Any,
+    cell_type: str,
+    q: tuple[Any, Any],
+    keys: list[Any],
+    lines: list[Any],
+    ends: tuple[Any, Any],
+    accs: list[list[Any]],
 ) -> None:
-    """Add q[d] * k[d] for dimensions first .. end - 1 to accs, one vector of 16 cells a row."""
-    with cgutils.for_range_slice(b, first, end, ir.Constant(I64, 1), intp=I64) as (d, _):
-        at = pointer(b, k, b.mul(d, ir.Constant(I64, CELLS * CELL_BYTES[cell_type])))
-        keys = _load_cells(b, at, cell_type)
-        column = b.add(q, b.mul(d, ir.Constant(I64, 4)))
-        for m, acc in enumerate(accs):
-            row = b.add(column, b.mul(q_stride, ir.Constant(I64, m)))
-            b.store(fma_ir(b, keys, _broadcast(b, row, 0), b.load(acc)), acc)
+    """Add q[d] * k[d] for the dimensions between ``ends`` to accs: for each block of ``keys``, and
+    each row of q (address, stride), a vector of 16 cells. ``lines``: blocks to ask for meanwhile.
+    """
+    with cgutils.for_range_slice(b, *ends, ir.Constant(I64, 1), intp=I64) as (d, _):
+        at = b.mul(d, ir.Constant(I64, CELLS * CELL_BYTES[cell_type]))
+        for block in lines:
+            prefetch_ir(b, b.add(block, at), 2)
+        cells = [_load_cells(b, pointer(b, block, at), cell_type) for block in keys]
+        column = b.add(q[0], b.mul(d, ir.Constant(I64, 4)))
+        for m in range(len(accs[0])):
+            row = _broadcast(b, b.add(column, b.mul(q[1], ir.Constant(I64, m))), 0)
+            for block, acc in zip(cells, accs, strict=True):
+                b.store(fma_ir(b, block, row, b.load(acc[m])), acc[m])
 
 
-def make_score_tile(height: int, cell_type: str) -> Any:
-    """(q, q_stride, head_dim, k, out): dot products of ``height`` query rows with 16 cells.
-
-    q: float32 rows; k: a head's K in a block; out: float32 rows of CHUNK."""
-    zero = ir.Constant(F32X16, None)
-
-    def by_groups(b: Any, q: Any, q_stride: Any, head_dim: Any, k: Any, accs: list[Any]) -> None:
-        scales = b.add(k, b.mul(head_dim, ir.Constant(I64, CELLS)))
-        parts = [cgutils.alloca_once(b, F32X16) for _ in accs]
-        n_groups = b.udiv(head_dim, ir.Constant(I64, GROUP))
-        with cgutils.for_range(b, n_groups, intp=I64) as loop:
-            for part in parts:
-                b.store(zero, part)
-            first = b.mul(loop.index, ir.Constant(I64, GROUP))
-            end = b.add(first, ir.Constant(I64, GROUP))
-            _score_loop(b, cell_type, q, q_stride, k, first, end, parts)
-            at = pointer(b, scales, b.mul(loop.index, ir.Constant(I64, 2 * CELLS)))
-            scale = _load_cells(b, at, "f16")
-            for part, acc in zip(parts, accs, strict=True):
+def _score_groups(
+    b: Any, q: tuple[Any, Any], head_dim: Any, keys: list[Any], lines: list[Any], accs: Any
+) -> None:
+    """``_score_loop`` for q8_0: dimensions that share a scale are summed before it is applied."""
+    scales_at = b.mul(head_dim, ir.Constant(I64, CELLS))
+    parts = [[cgutils.alloca_once(b, F32X16) for _ in block] for block in accs]
+    with cgutils.for_range(b, b.udiv(head_dim, ir.Constant(I64, GROUP)), intp=I64) as loop:
+        for part in chain.from_iterable(parts):
+            b.store(ir.Constant(F32X16, None), part)
+        first = b.mul(loop.index, ir.Constant(I64, GROUP))
+        end = b.add(first, ir.Constant(I64, GROUP))
+        _score_loop(b, "q8_0", q, keys, lines, (first, end), parts)
+        offset = b.add(scales_at, b.mul(loop.index, ir.Constant(I64, 2 * CELLS)))
+        for key, block, sums in zip(keys, parts, accs, strict=True):
+            scale = _load_cells(b, pointer(b, key, offset), "f16")
+            for part, acc in zip(block, sums, strict=True):
                 b.store(fma_ir(b, b.load(part), scale, b.load(acc)), acc)
 
+
+def make_score_tile(height: int, n_blocks: int, cell_type: str) -> Any:
+    """(q, q_stride, head_dim, keys, values, out): dot products of ``height`` query rows with the
+    cells of ``n_blocks`` blocks.
+
+    q: float32 rows; keys, values: int64 addresses of a head's K and V in these blocks and some that
+    follow; out: float32 rows of CHUNK."""
+
     @intrinsic
-    def tile(ctx, q, q_stride, head_dim, k, out):  # type: ignore[no-untyped-def]
+    def tile(ctx, q, q_stride, head_dim, keys, values, out):  # type: ignore[no-untyped-def]
         def codegen(c: Any, b: Any, sig: Any, args: Any) -> Any:
-            q, q_stride, head_dim, k, out = args
-            accs = [cgutils.alloca_once_value(b, zero) for _ in range(height)]
+            q, q_stride, head_dim, keys, values, out = args
+            zero = ir.Constant(F32X16, None)
+            accs = [
+                [cgutils.alloca_once_value(b, zero) for _ in range(height)] for _ in range(n_blocks)
+            ]
+            blocks = _addresses(b, keys, n_blocks)
+            lines = _addresses(b, values, n_blocks)
             if cell_type == "q8_0":
-                by_groups(b, q, q_stride, head_dim, k, accs)
+                _score_groups(b, (q, q_stride), head_dim, blocks, lines, accs)
             else:
-                start = ir.Constant(I64, 0)
-                _score_loop(b, cell_type, q, q_stride, k, start, head_dim, accs)
-            for m, acc in enumerate(accs):
-                b.store(b.load(acc), pointer(b, out, 4 * CHUNK * m)).align = 4
+                ends = ir.Constant(I64, 0), head_dim
+                _score_loop(b, cell_type, (q, q_stride), blocks, lines, ends, accs)
+            for i, block in enumerate(accs):
+                for m, acc in enumerate(block):
+                    b.store(b.load(acc), pointer(b, out, 4 * (CHUNK * m + CELLS * i))).align = 4
             return c.get_dummy_value()
 
-        return types.void(*[types.int64] * 5), codegen
+        return types.void(*[types.int64] * 6), codegen
 
     return tile
 
@@ -114,25 +142,32 @@ def _cell_values(
 
 
 def make_value_tile(height: int, width: int, cell_type: str) -> Any:
-    """(p, blocks, offset, first, v_padded, n_cells, out, out_stride): sums of p * v over cells,
+    """(p, blocks, first, v_padded, n_cells, out, out_stride): sums of p * v over cells,
     for ``height`` rows and ``width`` vectors of 16 dimensions from ``first`` on.
 
-    p: float32 rows of CHUNK; blocks: int64 addresses of V blocks; offset: of the head in them."""
+    p: float32 rows of CHUNK; blocks: int64 addresses of a head's V; later: of as much
+    memory that is asked for meanwhile."""
 
     @intrinsic
-    def tile(ctx, p, blocks, offset, first, v_padded, n_cells, out, out_stride):  # type: ignore[no-untyped-def]
+    def tile(ctx, p, blocks, later, first, v_padded, n_cells, out, out_stride):  # type: ignore[no-untyped-def]
         def codegen(c: Any, b: Any, sig: Any, args: Any) -> Any:
-            p, blocks, offset, first, v_padded, n_cells, out, out_stride = args
+            p, blocks, later, first, v_padded, n_cells, out, out_stride = args
+            per_cell = 16 * width * CELL_BYTES[cell_type]
             zero = ir.Constant(F32X16, None)
             accs = [
                 [cgutils.alloca_once_value(b, zero) for _ in range(width)] for _ in range(height)
             ]
             with cgutils.for_range(b, n_cells, intp=I64) as loop:
                 index = b.lshr(loop.index, ir.Constant(I64, 4))
-                block = b.load(pointer(b, blocks, b.shl(index, ir.Constant(I64, 3))), typ=I64)
+                place = b.shl(index, ir.Constant(I64, 3))
+                block = b.load(pointer(b, blocks, place), typ=I64)
+                line = b.load(pointer(b, later, place), typ=I64)
                 cell = b.and_(loop.index, ir.Constant(I64, CELLS - 1))
-                head = b.add(block, offset)
-                values = _cell_values(b, cell_type, head, cell, first, v_padded, width)
+                values = _cell_values(b, cell_type, block, cell, first, v_padded, width)
+                line = b.add(line, b.mul(first, ir.Constant(I64, CELLS * CELL_BYTES[cell_type])))
+                line = b.add(line, b.mul(cell, ir.Constant(I64, per_cell)))
+                for i in range(0, per_cell, 64):
+                    prefetch_ir(b, b.add(line, ir.Constant(I64, i)), 2)
                 column = b.add(p, b.shl(loop.index, ir.Constant(I64, 2)))
                 for m in range(height):
                     weight = _broadcast(b, column, 4 * CHUNK * m)
@@ -150,47 +185,88 @@ def make_value_tile(height: int, width: int, cell_type: str) -> Any:
     return tile
 
 
-def build_tiles(k_type: str, v_type: str) -> tuple[Any, Any]:
-    """Functions for 1 to 8 rows: scores(n_rows, q, q_stride, head_dim, k, out) and
-    values(n_rows, p, blocks, offset, v_padded, n_cells, out)."""
-    s1, s2, s4, s8 = (make_score_tile(h, k_type) for h in (1, 2, 4, 8))
-    w1, w2, w4, w8 = (make_value_tile(h, 2, v_type) for h in (1, 2, 4, 8))
-    t1, t2, t4, t8 = (make_value_tile(h, 1, v_type) for h in (1, 2, 4, 8))
+def build_scores(cell_type: str) -> Any:
+    """A function for 1 to 8 rows: scores(n_rows, q, q_stride, head_dim, keys, values, n_blocks,
+    out). Several blocks at once: few rows would have too few sums that do not wait for each other,
+    and many take as many loads of q for one block as for two.
+    """
+    one1, one2, one4, one8 = (make_score_tile(h, 1, cell_type) for h in (1, 2, 4, 8))
+    some1, some2, some4, some8 = (
+        make_score_tile(h, n, cell_type) for h, n in ((1, 4), (2, 4), (4, 2), (8, 2))
+    )
 
     @njit
-    def scores_of(n_rows, q, q_stride, head_dim, k, out):
+    def some(n_rows, q, q_stride, head_dim, keys, values, out):
         if n_rows > 4:
-            s8(q, q_stride, head_dim, k, out)
+            some8(q, q_stride, head_dim, keys, values, out)
         elif n_rows > 2:
-            s4(q, q_stride, head_dim, k, out)
+            some4(q, q_stride, head_dim, keys, values, out)
         elif n_rows == 2:
-            s2(q, q_stride, head_dim, k, out)
+            some2(q, q_stride, head_dim, keys, values, out)
         else:
-            s1(q, q_stride, head_dim, k, out)
+            some1(q, q_stride, head_dim, keys, values, out)
 
     @njit
-    def values_of(n_rows, p, blocks, offset, v_padded, n_cells, out):
-        d, stride = np.int64(0), v_padded * 4
-        while d + 32 <= v_padded:
-            to = out + d * 4
-            if n_rows > 4:
-                w8(p, blocks, offset, d, v_padded, n_cells, to, stride)
-            elif n_rows > 2:
-                w4(p, blocks, offset, d, v_padded, n_cells, to, stride)
-            elif n_rows == 2:
-                w2(p, blocks, offset, d, v_padded, n_cells, to, stride)
-            else:
-                w1(p, blocks, offset, d, v_padded, n_cells, to, stride)
-            d += 32
-        if d < v_padded:
-            to = out + d * 4
-            if n_rows > 4:
-                t8(p, blocks, offset, d, v_padded, n_cells, to, stride)
-            elif n_rows > 2:
-                t4(p, blocks, offset, d, v_padded, n_cells, to, stride)
-            elif n_rows == 2:
-                t2(p, blocks, offset, d, v_padded, n_cells, to, stride)
-            else:
-                t1(p, blocks, offset, d, v_padded, n_cells, to, stride)
+    def one(n_rows, q, q_stride, head_dim, keys, values, out):
+        if n_rows > 4:
+            one8(q, q_stride, head_dim, keys, values, out)
+        elif n_rows > 2:
+            one4(q, q_stride, head_dim, keys, values, out)
+        elif n_rows == 2:
+            one2(q, q_stride, head_dim, keys, values, out)
+        else:
+            one1(q, q_stride, head_dim, keys, values, out)
 
-    return scores_of, values_of
+    @njit
+    def scores(n_rows, q, q_stride, head_dim, keys, values, n_blocks, out):
+        i, together = np.int64(0), 2 if n_rows > 2 else 4
+        while i < n_blocks:
+            is_whole = i + together <= n_blocks
+            at, v, to = keys + 8 * i, values + 8 * i, out + 64 * i
+            if is_whole:
+                some(n_rows, q, q_stride, head_dim, at, v, to)
+            else:
+                one(n_rows, q, q_stride, head_dim, at, v, to)
+            i += together if is_whole else 1
+
+    return scores
+
+
+def build_values(cell_type: str) -> Any:
+    """A function for 1 to 8 rows: values(n_rows, p, blocks, later, v_padded, n_cells, out)."""
+    w1, w2, w4, w8 = (make_value_tile(h, w, cell_type) for h, w in ((1, 4), (2, 4), (4, 4), (8, 2)))
+    t1, t2, t4, t8 = (make_value_tile(h, 1, cell_type) for h in (1, 2, 4, 8))
+
+    @njit
+    def wide(n_rows, p, blocks, later, d, v_padded, n_cells, to, stride):
+        if n_rows > 4:
+            w8(p, blocks, later, d, v_padded, n_cells, to, stride)
+        elif n_rows > 2:
+            w4(p, blocks, later, d, v_padded, n_cells, to, stride)
+        elif n_rows == 2:
+            w2(p, blocks, later, d, v_padded, n_cells, to, stride)
+        else:
+            w1(p, blocks, later, d, v_padded, n_cells, to, stride)
+
+    @njit
+    def thin(n_rows, p, blocks, later, d, v_padded, n_cells, to, stride):
+        if n_rows > 4:
+            t8(p, blocks, later, d, v_padded, n_cells, to, stride)
+        elif n_rows > 2:
+            t4(p, blocks, later, d, v_padded, n_cells, to, stride)
+        elif n_rows == 2:
+            t2(p, blocks, later, d, v_padded, n_cells, to, stride)
+        else:
+            t1(p, blocks, later, d, v_padded, n_cells, to, stride)
+
+    @njit
+    def values(n_rows, p, blocks, later, v_padded, n_cells, out):
+        d, stride, width = np.int64(0), v_padded * 4, 32 if n_rows > 4 else 64
+        while d + width <= v_padded:
+            wide(n_rows, p, blocks, later, d, v_padded, n_cells, out + d * 4, stride)
+            d += width
+        while d < v_padded:
+            thin(n_rows, p, blocks, later, d, v_padded, n_cells, out + d * 4, stride)
+            d += 16
+
+    return values
