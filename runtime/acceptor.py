@@ -195,9 +195,7 @@ class Acceptor:
     def _time(self, choice: Choice, n_known: int, n_taken: int, now: float) -> None:
         meter = self._meter
         if choice.t_first:
-            each = (now - choice.t_last) / n_taken
-            for _ in range(n_taken):
-                meter.itl.observe(each)
+            meter.itl.observe((now - choice.t_last) / n_taken, n_taken)
         else:
             choice.t_first = now
         choice.t_last = now

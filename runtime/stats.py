@@ -19,9 +19,10 @@ class Histogram:
         self.counts = [0] * (len(TIMES) + 1)
         self.sum_s = 0.0
 
-    def observe(self, seconds: float) -> None:
-        self.counts[bisect_left(TIMES, seconds)] += 1
-        self.sum_s += seconds
+    def observe(self, seconds: float, n: int = 1) -> None:
+        """``n`` observations of ``seconds`` each."""
+        self.counts[bisect_left(TIMES, seconds)] += n
+        self.sum_s += n * seconds
 
     def snapshot(self) -> HistogramStats:
         return HistogramStats(TIMES, tuple(self.counts), self.sum_s)

@@ -9,7 +9,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from itertools import takewhile
+
+import numpy as np
+from numpy.typing import NDArray
 
 from runtime.config import MTP, NGRAM, SpecConfig
 from runtime.protocols import Drafter
@@ -25,8 +27,8 @@ from runtime.ubatch import Ubatch
 # Where no draft pays, that is looked at again after some steps, then after twice as many: a
 # decision costs some microseconds, which small models notice. Now and then one draft is tried.
 LAST_REST, LAST_PROBE = 16, 16  # steps between decisions, decisions between tries
-HELD = 3  # further steps for which a decision to draft holds
-PLAIN_SEEN = 4  # of so many steps without drafts one is looked at
+HELD = 7  # further steps for which a decision to draft holds
+STEPS_SEEN = 4  # of so many steps one is looked at
 # New requests begin with what was seen of all others: one in so many steps, with little weight.
 OVERALL_SEEN, GLOBAL_WEIGHT = 4, 0.05
 RARE = 0.2  # with more tokens than this outside the short vocabulary, drafts come from all of it
@@ -191,15 +193,8 @@ class Speculator:
         )
         seconds = time.perf_counter() - begin
         self.costs.on_draft(len(slots), guessing[0][0], is_short, seconds)
-        for (n, slot), guessed, sure in zip(
-            guessing, tokens.T.tolist(), logprobs.T.tolist(), strict=True
-        ):
-            spec = slot.spec
-            assert spec is not None
-            least = math.log(spec.p_min) if spec.p_min > 0.0 else -math.inf
-            good = takewhile(lambda g, least=least: g[0] >= 0 and not g[1] < least,  # type: ignore[misc]
-                             zip(guessed[:n], sure, strict=False))  # fmt: skip
-            self._take(slot, MTP, [token for token, _ in good])
+        for i, (n, slot) in enumerate(guessing):
+            self._take(slot, MTP, _good(tokens[:n, i].tolist(), logprobs[:n, i], slot))
 
     def _take(self, slot: Slot, source: str, tokens: list[int]) -> None:
         """Drafts that stand in the slot's history, if they are enough."""
@@ -232,8 +227,7 @@ class Speculator:
         """The step's forward took so long."""
         ub = self._ubatch
         self._n_forwards += 1
-        is_wanted = self._n_drafts or not self._n_forwards % PLAIN_SEEN
-        if is_wanted and ub.n_tokens == ub.n_seqs + self._n_drafts:
+        if not self._n_forwards % STEPS_SEEN and ub.n_tokens == ub.n_seqs + self._n_drafts:
             self.costs.on_step(ub.n_seqs, ub.n_tokens, seconds)
 
     def on_end(self, now: float, n_taken: int, *, is_idle: bool) -> None:
@@ -242,6 +236,17 @@ class Speculator:
         if self._ended and ub.n_tokens == ub.n_seqs + self._n_drafts:
             self.costs.on_cycle(ub.n_seqs, self._n_drafts > 0, n_taken, now - self._ended)
         self._ended = 0.0 if is_idle else now
+
+
+def _good(tokens: list[int], logprobs: NDArray[np.float32], slot: Slot) -> list[int]:
+    """Guesses up to the first that could not be drawn, or is less likely than the request wants."""
+    spec = slot.spec
+    assert spec is not None
+    n = tokens.index(-1) if -1 in tokens else len(tokens)
+    if spec.p_min > 0.0:
+        unsure = logprobs[:n] < math.log(spec.p_min)
+        n = int(unsure.argmax()) if unsure.any() else n
+    return tokens[:n]
 
 
 def _room(slot: Slot) -> int:
