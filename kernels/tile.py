@@ -16,7 +16,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from kernels import activations as act
-from kernels.address import F32, I32, I64, PTR, pointer
+from kernels.address import F32, I32, I64, PTR, hidden, pointer
 from kernels.cpu import Isa
 from kernels.dot import I8X64, dot4
 from kernels.formats import Format, SubBlock, float_vector
@@ -50,7 +50,7 @@ def can_pair(isa: Isa, f: Format) -> bool:
     One Zen 5 core, 8 rows, one -> two panels, GOP/s: Q4_0 730 -> 777, Q8_0 636 -> 745, Q4_K 651 ->
     701, IQ4_XS 650 -> 741; but Q5_K 680 -> 566, Q6_K 665 -> 609: see ``must_unpack``.
     """
-    return isa is Isa.AVX512_VNNI and f.is_quantised
+    return isa.is_avx512 and f.is_quantised
 
 
 def must_unpack(f: Format) -> bool:
@@ -156,12 +156,6 @@ def _add_halves(b: Any, t: Tile, subs: list[SubBlock], x: Any, accs: Accs, rows:
             b.store(fma_ir(b, values[i], row_scale, b.load(accs[p][m])), accs[p][m])
 
 
-def _hidden(b: Any, address: Any) -> Any:
-    """The same address, but LLVM does not know that."""
-    kind = ir.FunctionType(I64, [I64])
-    return b.call(ir.InlineAsm(kind, "", "=r,0", side_effect=True), [address])
-
-
 def _sub_block(
     b: Any, t: Tile, blocks: Sequence[Any], heads: list[Any], index: Any, x: Any, accs: Accs
 ) -> None:
@@ -171,7 +165,7 @@ def _sub_block(
     add = _add_whole if t.format.n_parts == 1 else _add_halves
     for n, rows in enumerate(t.groups):
         # The next group decodes anew: codes that were kept for it would not fit into registers.
-        at = [_hidden(b, block) for block in blocks] if n else blocks
+        at = [hidden(b, block) for block in blocks] if n else blocks
         subs = [
             decoder.sub_block(b, t.isa, block, head, index)
             for block, head in zip(at, heads, strict=True)
