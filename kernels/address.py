@@ -21,6 +21,12 @@ SYS_FUTEX_X86_64, SYS_FUTEX_ARM64 = 202, 98
 FUTEX_WAIT_PRIVATE, FUTEX_WAKE_PRIVATE = 128, 129
 
 
+def hidden(b: Any, address: Any) -> Any:
+    """The same address, but LLVM does not know that: what is read there is read anew."""
+    kind = ir.FunctionType(I64, [I64])
+    return b.call(ir.InlineAsm(kind, "", "=r,0", side_effect=True), [address])
+
+
 def pointer(b: Any, address: Any, offset: int | Any = 0) -> Any:
     """LLVM pointer to ``address + offset`` bytes."""
     if isinstance(offset, int):

@@ -11,6 +11,7 @@ import contextlib
 import ctypes
 import hashlib
 import os
+import re
 import stat
 import sys
 import tempfile
@@ -86,6 +87,14 @@ define void @{_ENTRY}({parameters}) {{
   ret void
 }}
 """
+
+
+def _with_frame_pointers(text: str) -> str:
+    """LLVM source whose functions keep a frame pointer: without one LLVM cannot align the stack,
+    and vectors that find no register cross cache lines there. One Zen 5 core, 8 rows of IQ1_M:
+    3.7 -> 4.4 GB/s, IQ2_S 6.6 -> 7.5."""
+    group = re.compile(r"^(attributes #\d+ = \{)", re.MULTILINE)
+    return group.sub(r'\1 "frame-pointer"="all"', text)
 
 
 class KernelCache:
@@ -180,7 +189,7 @@ class KernelCache:
         with global_compiler_lock:
             result = _kernel_compiler(source).compile([int64] * n_arguments, void)
             result.library.finalize()  # link the callees in and optimise across them
-        module = llvm.parse_assembly(result.library.get_llvm_str())
+        module = llvm.parse_assembly(_with_frame_pointers(result.library.get_llvm_str()))
         module.link_in(llvm.parse_assembly(_plain_entry(result.fndesc, n_arguments)))
         module.verify()
         return _ENTRY, module

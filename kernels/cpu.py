@@ -11,10 +11,21 @@ from llvmlite import binding as llvm
 class Isa(StrEnum):
     """How 8-bit dot products are computed; everything else is generic vector code."""
 
+    AVX512_VBMI = "avx512vbmi"  # vpdpbusd on 512-bit registers, and tables within registers
     AVX512_VNNI = "avx512vnni"  # vpdpbusd on 512-bit registers
     AVX_VNNI = "avxvnni"  # vpdpbusd on 256-bit registers
     AVX2 = "avx2"  # vpmaddubsw + vpmaddwd
     PORTABLE = "portable"  # no CPU-specific intrinsic
+
+    @property
+    def is_avx512(self) -> bool:
+        """Whether vectors are registers of 512 bits."""
+        return self in (Isa.AVX512_VBMI, Isa.AVX512_VNNI)
+
+    @property
+    def has_vbmi(self) -> bool:
+        """Whether bytes are permuted across whole registers."""
+        return self is Isa.AVX512_VBMI
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +38,7 @@ class Cpu:
 
 
 _NEEDED = {
+    Isa.AVX512_VBMI: ("avx512f", "avx512bw", "avx512vl", "avx512vnni", "avx512vbmi"),
     Isa.AVX512_VNNI: ("avx512f", "avx512bw", "avx512vl", "avx512vnni"),
     Isa.AVX_VNNI: ("avx2", "fma", "f16c"),
     Isa.AVX2: ("avx2", "fma", "f16c"),
@@ -60,6 +72,8 @@ def detect_cpu(isa: str = "auto") -> Cpu:
             raise ValueError(f"isa: this CPU lacks what {isa!r} needs ({_NEEDED[chosen]})")
     else:
         raise ValueError(f"isa: {isa!r} is none of auto, {', '.join(Isa)}")
+    if chosen is Isa.AVX512_VNNI:
+        features["avx512vbmi"] = False
     has_vex_vnni = features.get("avxvnni", False)
     if chosen is Isa.AVX2 or (chosen is Isa.AVX_VNNI and has_vex_vnni):
         for name in features:

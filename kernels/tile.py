@@ -16,13 +16,14 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from kernels import activations as act
-from kernels.address import F32, I32, I64, PTR, pointer
+from kernels.address import F32, I32, I64, PTR, hidden, pointer
 from kernels.cpu import Isa
 from kernels.dot import I8X64, dot4
 from kernels.formats import Format, SubBlock, float_vector
 from kernels.simd import F32X16, I32X16, const_ir, fma_ir, splat_ir
 
 PREFETCH_BYTES = 8192  # how far ahead of the product weights are asked for
+ROW_PREFETCH_BYTES = 4096  # the same for a single row
 PAIR_AHEAD = 256  # bytes that a tile of two panels asks for every 32 inputs
 
 
@@ -49,7 +50,7 @@ def can_pair(isa: Isa, f: Format) -> bool:
     One Zen 5 core, 8 rows, one -> two panels, GOP/s: Q4_0 730 -> 777, Q8_0 636 -> 745, Q4_K 651 ->
     701, IQ4_XS 650 -> 741; but Q5_K 680 -> 566, Q6_K 665 -> 609: see ``must_unpack``.
     """
-    return isa is Isa.AVX512_VNNI and f.is_quantised
+    return isa.is_avx512 and f.is_quantised
 
 
 def must_unpack(f: Format) -> bool:
@@ -155,12 +156,6 @@ def _add_halves(b: Any, t: Tile, subs: list[SubBlock], x: Any, accs: Accs, rows:
             b.store(fma_ir(b, values[i], row_scale, b.load(accs[p][m])), accs[p][m])
 
 
-def _hidden(b: Any, address: Any) -> Any:
-    """The same address, but LLVM does not know that."""
-    kind = ir.FunctionType(I64, [I64])
-    return b.call(ir.InlineAsm(kind, "", "=r,0", side_effect=True), [address])
-
-
 def _sub_block(
     b: Any, t: Tile, blocks: Sequence[Any], heads: list[Any], index: Any, x: Any, accs: Accs
 ) -> None:
@@ -170,7 +165,7 @@ def _sub_block(
     add = _add_whole if t.format.n_parts == 1 else _add_halves
     for n, rows in enumerate(t.groups):
         # The next group decodes anew: codes that were kept for it would not fit into registers.
-        at = [_hidden(b, block) for block in blocks] if n else blocks
+        at = [hidden(b, block) for block in blocks] if n else blocks
         subs = [
             decoder.sub_block(b, t.isa, block, head, index)
             for block, head in zip(at, heads, strict=True)
@@ -205,15 +200,20 @@ def _prefetch_lines(b: Any, at: Any, n_bytes: int, level: int) -> None:
 
 
 def _prefetch(b: Any, t: Tile, at: Any, n_bytes: int) -> None:
-    """Ask for the weights that come ``PREFETCH_BYTES`` after those at ``at``.
+    """Ask for the weights that come a fixed number of bytes after those at ``at``.
 
-    Only with several rows, where the core is too busy to run far enough ahead by itself. 8 rows of
-    Q8_0 from memory on one Zen 5 core: 390 GOP/s with 2 KiB, 465 with 4, 513 with 8, 522 with 16.
-    One row does better without: 10 % on whole models of a Zen 4, although a single large matrix
-    streams faster with it.
+    Several rows keep the core too busy to run far enough ahead by itself. 8 rows of Q8_0 from
+    memory on one Zen 5 core: 390 GOP/s with 2 KiB, 465 with 4, 513 with 8, 522 with 16.
+
+    One row needs it for blocks of many sub-blocks alone. Two Zen 5 cores from memory, without, 2,
+    4 and 8 KiB ahead: Q4_K 35, 39, 39, 38 GB/s (beside other memory traffic 28, 30, 34, 34), as
+    fast as mere reads; Q8_0 gains nothing, Q4_0 5 %, and whole models of these lost 10 % with
+    8 KiB on a Zen 4.
     """
-    if t.height > 1 and t.n_panels == 1:
-        _prefetch_lines(b, b.add(at, _const(PREFETCH_BYTES)), n_bytes, 3)
+    if t.n_panels > 1 or (t.height == 1 and t.format.n_sub_blocks == 1):
+        return
+    ahead = PREFETCH_BYTES if t.height > 1 else ROW_PREFETCH_BYTES
+    _prefetch_lines(b, b.add(at, _const(ahead)), n_bytes, 3)
 
 
 def _float_block(b: Any, t: Tile, blocks: list[Any], x: Any, x_stride: Any, accs: Accs) -> None:

@@ -1,9 +1,11 @@
 """IQ1, IQ2 and IQ3: codes are indices into grids of 8 (IQ3: 4) small values, with signs.
 
 The panel has the file's own bits: the words of each 32 inputs stand side by side for the 16 rows.
-Products of few rows gather from the grid for each tile, so they are slower than other formats'
-(one Zen 5 core: 33 to 57 GOP/s with one row, 180 to 265 with eight; Q4_0 341 and 763). For many
-rows the codes are unpacked first (kernels/formats/unpacked.py): 700 to 745 GOP/s.
+Entries are gathered from the grid for each tile, or permuted out of registers where the CPU can
+(kernels/formats/permute.py). One Zen 5 core, one row, GOP/s, gathered -> permuted: IQ2_XXS 52 ->
+175, IQ3_XXS 35 -> 125, IQ2_XS 53 -> 106, IQ2_S 54 -> 106, IQ3_S 33 -> 87, IQ1_S 55 -> 80, IQ1_M
+54 -> 76 (Q4_0 240). For many rows the codes are unpacked first (kernels/formats/unpacked.py): 700
+to 745 GOP/s.
 Grid values come out as unsigned bytes, moved up by the format's offset.
 """
 
@@ -31,6 +33,7 @@ from kernels.formats.base import (
     load_vector,
 )
 from kernels.formats.gather import gather, gather_pairs
+from kernels.formats.permute import coded_grid, fields, look_up_128, table_address
 from kernels.simd import F32X16, I32X16, const_ir
 
 N_SUBS = 8
@@ -76,8 +79,17 @@ def words16(b: Any, sub: Any, at: int) -> Any:
     return b.zext(load_vector(b, sub, at, I16X16), I32X16)
 
 
-def spread_signs(b: Any, packed: Any) -> Any:
-    """4 x 7 bits of signs as 4 bytes; the 8th bit of each makes the number of ones even."""
+def _signs(i: int) -> int:
+    """7 bits of signs and the 8th that makes the number of ones even."""
+    return i | i.bit_count() % 2 << 7
+
+
+def _spread(b: Any, isa: Isa, packed: Any) -> Any:
+    """4 x 7 bits of signs as 4 bytes with their 8th bits."""
+    if isa.has_vbmi:
+        sevens = fields(b, b.bitcast(packed, I8X64), [0, 7, 14, 21])
+        table = table_address(b, "signs", [_signs(i) for i in range(128)])
+        return b.bitcast(look_up_128(b, table, 0, sevens), I32X16)
     pairs = b.xor(packed, b.lshr(packed, const(1)))
     fours = b.xor(pairs, b.lshr(pairs, const(2)))
     parity = b.xor(b.xor(fours, b.lshr(pairs, const(4))), b.lshr(packed, const(6)))
@@ -89,40 +101,41 @@ def spread_signs(b: Any, packed: Any) -> Any:
     return out
 
 
-def _negate(b: Any, codes: Any, signs: Any, group: int, offset: int) -> Any:
-    """2 * offset - code where the sign bit of the input is set; byte i of ``signs`` has the bits
-    of inputs 8 i to 8 i + 7."""
+def _is_flipped(b: Any, flips: Any, group: int) -> Any:
+    """Of 16 rows x 4 inputs, whether their bits are set; byte i of ``flips`` has the bits of inputs
+    8 i to 8 i + 7."""
     undefined = ir.Constant(I8X64, ir.Undefined)
     picks = [4 * (lane // 4) + group // 2 for lane in range(64)]
     index = ir.Constant(ir.VectorType(ir.IntType(32), 64), picks)
-    signs = b.shuffle_vector(b.bitcast(signs, I8X64), undefined, index)
+    flips = b.shuffle_vector(b.bitcast(flips, I8X64), undefined, index)
     masks = ir.Constant(I8X64, [1 << (lane % 4 + group % 2 * 4) for lane in range(64)])
-    is_set = b.icmp_unsigned("!=", b.and_(signs, masks), ir.Constant(I8X64, None))
-    return b.select(is_set, b.sub(const(2 * offset, I8X64), codes), codes)
+    return b.icmp_unsigned("!=", b.and_(flips, masks), ir.Constant(I8X64, None))
 
 
 @dataclass(slots=True)
 class GridWords:
     """What a sub-block's words say: ``index(i)``: number of its i-th grid entry; the scales of its
-    parts; ``signs``: a bit an input, or ``shift(i)``: bytes to add to the i-th entry's."""
+    parts; ``flips``: a bit an input, or 4 x 7 bits of them, ``sevens``."""
 
     index: Callable[[int], Any]
     scales: Callable[[], list[Any]]
-    signs: Any = None
-    shift: Callable[[int], Any] | None = None
+    flips: Any = None
+    sevens: Any = None
 
 
 @dataclass(frozen=True, slots=True)
 class GridDecoder(Decoder):
     """``read(b, d, sub)`` finds the words of a sub-block of ``sub_bytes``; the float16 scales
-    stand behind the 8 sub-blocks."""
+    stand behind the 8 sub-blocks. A flip bit takes a value to its negative; with a ``delta`` that
+    is added to it, the bit has it subtracted."""
 
     name: str
     sub_bytes: int
     offset: int
     grid: tuple[int, ...]
     read: Callable[[Any, Any, Any], GridWords]
-    is_paired: bool = True  # entries of 8 values, otherwise of 4
+    n_words: int = 2  # of 4 values in an entry
+    delta: int = 0
 
     def head(self, b: Any, block: Any) -> Any:
         """The scale."""
@@ -132,25 +145,48 @@ class GridDecoder(Decoder):
         """See Decoder."""
         sub = b.add(block, b.mul(index, ir.Constant(I64, self.sub_bytes)))
         found = self.read(b, head, sub)
+        flips = found.flips if found.sevens is None else _spread(b, isa, found.sevens)
+        make = self._permuted if isa.has_vbmi else self._gathered
+        return SubBlock(make(b, isa, found, flips), lambda: (found.scales(), []))
 
-        def entry(i: int) -> tuple[Any, ...]:
-            if self.is_paired:
-                return gather_pairs(b, isa, self.name, self.grid, found.index(i))
-            return (gather(b, isa, self.name, self.grid, found.index(i)),)
+    def _gathered(self, b: Any, isa: Isa, found: GridWords, flips: Any) -> Iterator[Any]:
+        gathers = gather if self.n_words == 1 else gather_pairs
+        delta, twice = const(self.delta, I8X64), const(2 * self.offset, I8X64)
+        for group in range(8):
+            if group % self.n_words == 0:
+                i = group // self.n_words
+                words = gathers(b, isa, self.name, self.grid, found.index(i))
+            word = words if self.n_words == 1 else words[group % 2]
+            code = b.bitcast(word, I8X64)
+            plain = b.add(code, delta) if self.delta else code
+            flipped = b.sub(code, delta) if self.delta else b.sub(twice, code)
+            yield b.select(_is_flipped(b, flips, group), flipped, plain)
 
-        def codes() -> Iterator[Any]:
-            group = 0
-            for i in range(4 if self.is_paired else 8):
-                for code in entry(i):
-                    code = b.bitcast(code, I8X64)
-                    if found.signs is not None:
-                        code = _negate(b, code, found.signs, group, self.offset)
-                    if found.shift is not None:
-                        code = b.add(code, found.shift(i))
-                    yield code
-                    group += 1
+    def _permuted(self, b: Any, isa: Isa, found: GridWords, flips: Any) -> Iterator[Any]:
+        grid = coded_grid(self.name, self.grid, self.n_words, self._flipped())
+        flips = b.bitcast(flips, I8X64)
+        for group in range(8):
+            entry = group // self.n_words
+            if group % (4 * self.n_words) == 0:
+                low, high = self._indices(b, found, entry)
+                planes = grid.look_up(b, low, high)
+            yield grid.codes(b, planes[group % self.n_words], entry % 4, flips, 4 * group)
 
-        return SubBlock(codes(), lambda: (found.scales(), []))
+    def _indices(self, b: Any, found: GridWords, first: int) -> tuple[Any, Any]:
+        """Low and high bytes of the numbers of 4 entries, those of a row in its lane."""
+        low, high = const(0), const(0)
+        for i in range(4):
+            index = found.index(first + i)
+            low = join(b, low, b.and_(index, const(255)), 8 * i)
+            high = join(b, high, b.lshr(index, const(8)), 8 * i)
+        return b.bitcast(low, I8X64), b.bitcast(high, I8X64)
+
+    def _flipped(self) -> tuple[tuple[int, int, int], ...]:
+        """Every value of the grid, what it stands for, and what with its flip bit."""
+        values = sorted({word >> shift & 255 for word in self.grid for shift in (0, 8, 16, 24)})
+        if self.delta:
+            return tuple((value, value + self.delta, value - self.delta) for value in values)
+        return tuple((value, value, 2 * self.offset - value) for value in values)
 
 
 def _packer(runs: tuple[tuple[int, int, int], ...], half: int, sub_bytes: int) -> Any:

@@ -7,7 +7,6 @@ from typing import Any
 from numba import njit
 
 from kernels.address import load_u8, load_u16, store_i8, store_i16
-from kernels.dot import I8X64
 from kernels.formats.base import const, unsigned_bytes
 from kernels.formats.grids import (
     N_SUBS,
@@ -18,7 +17,6 @@ from kernels.formats.grids import (
     grid_words,
     join,
     odd_scale,
-    spread_signs,
     words16,
     words32,
 )
@@ -34,7 +32,7 @@ def _iq2_xxs(b: Any, d: Any, sub: Any) -> GridWords:
     return GridWords(
         lambda i: bits(b, indices, 8 * i, 8),
         lambda: [odd_scale(b, d, bits(b, rest, 28, 4), 0.125)],
-        spread_signs(b, rest),
+        sevens=rest,
     )
 
 
@@ -48,7 +46,7 @@ def _iq2_xs(b: Any, d: Any, sub: Any) -> GridWords:
     return GridWords(
         lambda i: bits(b, pairs[i // 2], i % 2 * 16, 9),
         lambda: _nibble_scales(b, d, unsigned_bytes(b, sub, 128)),
-        spread_signs(b, signs),
+        sevens=signs,
     )
 
 
@@ -72,7 +70,7 @@ def _iq3_xxs(b: Any, d: Any, sub: Any) -> GridWords:
     return GridWords(
         lambda i: bits(b, indices[i // 4], i % 4 * 8, 8),
         lambda: [odd_scale(b, d, bits(b, rest, 28, 4), 0.25)],
-        spread_signs(b, rest),
+        sevens=rest,
     )
 
 
@@ -90,29 +88,33 @@ def _iq3_s(b: Any, d: Any, sub: Any) -> GridWords:
     )
 
 
-def _delta(b: Any, bit: Any) -> Any:
-    """Bytes +1, or -1 where the lane's bit is set: an eighth of the grid's unit, in eighths."""
-    is_set = b.icmp_unsigned("!=", bit, const(0))
-    return b.bitcast(b.select(is_set, const(0xFFFFFFFF), const(0x01010101)), I8X64)
+def _byte_of_bit(b: Any, word: Any, bit: int, n_bytes: int, first: int) -> Any:
+    """``n_bytes`` bytes of ones from byte ``first`` on where the lane's bit is set."""
+    ones = ((1 << 8 * n_bytes) - 1) << 8 * first
+    is_set = b.icmp_unsigned("!=", bits(b, word, bit, 1), const(0))
+    return b.select(is_set, const(ones), const(0))
 
 
 def _iq1_s(b: Any, d: Any, sub: Any) -> GridWords:
     """4 indices of 8 bits; a word of 4 x 3 upper bits, 3 bits of scale and the delta's sign."""
     low, rest = words32(b, sub, 0), words16(b, sub, 64)
-    delta = _delta(b, bits(b, rest, 15, 1))
 
     def index(i: int) -> Any:
         return join(b, bits(b, low, 8 * i, 8), bits(b, rest, 3 * i, 3), 8)
 
     return GridWords(
-        index, lambda: [odd_scale(b, d, bits(b, rest, 12, 3), 0.125)], shift=lambda i: delta
+        index,
+        lambda: [odd_scale(b, d, bits(b, rest, 12, 3), 0.125)],
+        _byte_of_bit(b, rest, 15, 4, 0),
     )
 
 
 def _iq1_m(b: Any, d: Any, sub: Any) -> GridWords:
     """4 indices of 8 bits; 4 x (3 upper bits, the delta's sign); a byte of two scales."""
     low, rest = words32(b, sub, 0), words16(b, sub, 64)
-    deltas = [_delta(b, bits(b, rest, 4 * i + 3, 1)) for i in range(4)]
+    flips = const(0)
+    for i in range(4):
+        flips = b.or_(flips, _byte_of_bit(b, rest, 4 * i + 3, 1, i))
 
     def index(i: int) -> Any:
         return join(b, bits(b, low, 8 * i, 8), bits(b, rest, 4 * i, 3), 8)
@@ -121,7 +123,7 @@ def _iq1_m(b: Any, d: Any, sub: Any) -> GridWords:
         both = unsigned_bytes(b, sub, 96)
         return [odd_scale(b, d, bits(b, both, 3 * part, 3), 0.125) for part in (0, 1)]
 
-    return GridWords(index, scales, shift=lambda i: deltas[i])
+    return GridWords(index, scales, flips)
 
 
 @njit
@@ -159,9 +161,11 @@ def _pack_iq1_m(source, block, row):
 
 
 def _decoder(name: str, sub_bytes: int, offset: int, read: Any, grid: str = "") -> GridDecoder:
-    grid, factor = grid or name, 8 if name.startswith("iq1") else 1
-    words = grid_words(grid.upper(), offset, factor)
-    return GridDecoder(grid, sub_bytes, offset, words, read, not name.startswith("iq3"))
+    grid, is_ternary = grid or name, name.startswith("iq1")
+    # A ternary delta is an eighth of the grid's unit.
+    words = grid_words(grid.upper(), offset, 8 if is_ternary else 1)
+    n_words = 1 if name.startswith("iq3") else 2
+    return GridDecoder(grid, sub_bytes, offset, words, read, n_words, int(is_ternary))
 
 
 FORMATS = (

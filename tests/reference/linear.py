@@ -60,13 +60,14 @@ def packed(name, raw):
     groups = groups.reshape(groups.shape[0], k // BLOCK, 8, 64)
     if name != "q8_0":
         groups = groups[:, :, 0::2] | groups[:, :, 1::2] << 4
-    parts = [groups.reshape(*groups.shape[:2], -1)]
+    parts = []
     for row_values in (scales, minima):
         if row_values is not None:
             whole = np.zeros((n_padded, k // BLOCK), np.float16)
             whole[:n] = row_values
             by_block = whole.reshape(-1, PANEL_ROWS, k // BLOCK).transpose(0, 2, 1)
             parts.append(np.ascontiguousarray(by_block).view(np.uint8))
+    parts.append(groups.reshape(*groups.shape[:2], -1))
     return np.concatenate(parts, axis=-1).tobytes()
 
 
