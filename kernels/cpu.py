@@ -9,12 +9,18 @@ from llvmlite import binding as llvm
 
 
 class Isa(StrEnum):
-    """How 8-bit dot products are computed; everything else is generic vector code."""
+    """How dot products are computed; everything else is generic vector code."""
 
+    AVX512_BF16 = "avx512bf16"  # and vdpbf16ps: BF16 weights times activations rounded to BF16
     AVX512_VNNI = "avx512vnni"  # vpdpbusd on 512-bit registers
     AVX_VNNI = "avxvnni"  # vpdpbusd on 256-bit registers
     AVX2 = "avx2"  # vpmaddubsw + vpmaddwd
     PORTABLE = "portable"  # no CPU-specific intrinsic
+
+    @property
+    def is_avx512(self) -> bool:
+        """Whether vectors are registers of 512 bits."""
+        return self in (Isa.AVX512_BF16, Isa.AVX512_VNNI)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +33,7 @@ class Cpu:
 
 
 _NEEDED = {
+    Isa.AVX512_BF16: ("avx512f", "avx512bw", "avx512vl", "avx512vnni", "avx512bf16"),
     Isa.AVX512_VNNI: ("avx512f", "avx512bw", "avx512vl", "avx512vnni"),
     Isa.AVX_VNNI: ("avx2", "fma", "f16c"),
     Isa.AVX2: ("avx2", "fma", "f16c"),

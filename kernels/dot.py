@@ -89,7 +89,7 @@ def _portable(b: Any, acc: Any, codes: Any, acts: Any) -> Any:
 
 def dot4(b: Any, isa: Isa, acc: Any, codes: Any, acts: Any, *, small: bool) -> Any:
     """acc + sum of 4 products per lane; ``small`` promises codes below 128."""
-    if isa is Isa.AVX512_VNNI:
+    if isa.is_avx512:
         return _avx512vnni(b, acc, codes, acts)
     if isa is Isa.AVX_VNNI:
         return by_halves(_avxvnni_half)(b, acc, codes, acts)

@@ -50,7 +50,7 @@ def _pick(b: Any, x: Any, y: Any, lanes: Any) -> Any:
 def gather(b: Any, isa: Isa, name: str, words: tuple[int, ...], index: Any) -> Any:
     """words[index] for 16 lanes."""
     table = _table(b, name, words)
-    if isa is Isa.AVX512_VNNI:
+    if isa.is_avx512:
         return _avx512(b, "dpi.512", table, index, I32X16)
     return _by_lane(b, table, index, ir.Constant(I32X16, ir.Undefined))
 
@@ -63,7 +63,7 @@ def gather_pairs(
     halves = []
     for half in range(2):
         part = _pick(b, index, index, range(8 * half, 8 * half + 8))
-        if isa is Isa.AVX512_VNNI:
+        if isa.is_avx512:
             both = _avx512(b, "dpq.512", table, part, I64X8)
         else:
             both = _by_lane(b, table, part, ir.Constant(I64X8, ir.Undefined))

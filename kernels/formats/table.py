@@ -35,7 +35,7 @@ def _select(b: Any, table: tuple[int, ...], codes: Any) -> Any:
 
 def look_up(b: Any, isa: Isa, table: tuple[int, ...], codes: Any) -> Any:
     """table[code] for 64 codes below 16; the table's values are 0..255."""
-    if isa is Isa.AVX512_VNNI:
+    if isa.is_avx512:
         return _shuffle("llvm.x86.avx512.pshuf.b.512", I8X64, table)(b, codes)
     if isa in (Isa.AVX_VNNI, Isa.AVX2):
         return by_halves(_shuffle("llvm.x86.avx2.pshuf.b", I8X32, table))(b, codes)

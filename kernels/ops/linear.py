@@ -14,6 +14,8 @@ from kernels.activations import compact_tile
 from kernels.address import load_i64
 from kernels.claims import T_N_THREADS, T_SCRATCH, claim
 from kernels.cpu import Isa
+from kernels.float_tile import PAIR_AHEAD as FLOAT_AHEAD
+from kernels.float_tile import make_float_pair, make_float_tile
 from kernels.formats import FORMATS, Format
 from kernels.formats.unpacked import make_unpack, unpacked
 from kernels.operands import words
@@ -26,9 +28,9 @@ from kernels.tile import (
     must_unpack,
 )
 
-# w: panels; x: activation tiles (quantised) or float32 rows of x_stride bytes; out: float32 rows
-# of out_stride bytes, as many as tokens rounded up to a tile. n_rows: address of the number of
-# tokens (a word of the step). accumulate: 1 adds to out.
+# w: panels; x: activation tiles (quantised) or rows of x_stride bytes, float32 or BF16 (see
+# ``takes_bf16``); out: float32 rows of out_stride bytes, as many as tokens rounded up to a tile.
+# n_rows: address of the number of tokens (a word of the step). accumulate: 1 adds to out.
 LINEAR = words("Linear", "w x out n_rows n_panels n_blocks x_stride out_stride accumulate")
 TILE_HEIGHTS = (1, 2, 4, 8)
 CHUNK_BYTES = 49152  # weights that a thread takes at a time when there are few tokens
@@ -52,17 +54,35 @@ def tile_height(n_rows):
 
 def token_block_bytes(isa: Isa, f: Format) -> int:
     """How many bytes of activations a chunk goes through."""
-    unpacks = can_pair(isa, f) and must_unpack(f)
+    unpacks = can_pair(isa) and must_unpack(f)
     return UNPACKING_BLOCK_BYTES if unpacks else TOKEN_BLOCK_BYTES
 
 
 @njit
-def no_panels(w, x, n_tiles, n_blocks, out, out_stride, accumulate, scratch):
+def no_panels(w, x, n_tiles, n_blocks, x_stride, out, out_stride, accumulate, scratch):
     """In the place of ``build_two_panels``, where it is never called."""
+
+
+def build_two_float_panels(isa: Isa, f: Format) -> Callable[..., None]:
+    """The same as ``build_two_panels`` for floats."""
+    pair8, block_bytes = make_float_pair(isa, f, 8), f.block_bytes
+
+    @njit
+    def two_panels(w, x, n_tiles, n_blocks, x_stride, out, out_stride, accumulate, scratch):
+        next_pair = w + 2 * n_blocks * block_bytes
+        end = next_pair + 2 * n_blocks * block_bytes - 64
+        for t in range(n_tiles):
+            x_t, to = x + 8 * t * x_stride, out + 8 * t * out_stride
+            ahead = next_pair + t * n_blocks * FLOAT_AHEAD
+            pair8(w, x_t, n_blocks, x_stride, to, out_stride, accumulate, ahead, end)
+
+    return two_panels
 
 
 def build_two_panels(isa: Isa, f: Format) -> Callable[..., None]:
     """A Numba function: two panels times ``n_tiles`` tiles of 8 rows."""
+    if not f.is_quantised:
+        return build_two_float_panels(isa, f)
     unpacks = must_unpack(f)
     pair = unpacked(f) if unpacks else f
     unpack, pair8 = make_unpack(isa, f), make_pair_tile(isa, pair)
@@ -70,7 +90,7 @@ def build_two_panels(isa: Isa, f: Format) -> Callable[..., None]:
     block_bytes, x_bytes, n_ahead = f.block_bytes, activation_bytes(f), PAIR_AHEAD * f.n_sub_blocks
 
     @njit
-    def two_panels(w, x, n_tiles, n_blocks, out, out_stride, accumulate, scratch):
+    def two_panels(w, x, n_tiles, n_blocks, x_stride, out, out_stride, accumulate, scratch):
         next_pair = w + 2 * n_blocks * block_bytes
         end = next_pair + 2 * n_blocks * block_bytes - n_ahead
         source = w
@@ -92,11 +112,14 @@ def build_panels_times_rows(isa: Isa, format_name: str, *, compact: bool) -> Cal
     UNPACKED_BYTES of working memory.
     """
     f = FORMATS[format_name]
-    pairs = can_pair(isa, f)
-    layouts = TILE_HEIGHTS if compact else (8, 8, 8, 8)
-    tiles = [make_tile(isa, f, *size) for size in zip(TILE_HEIGHTS, layouts, strict=True)]
+    pairs = can_pair(isa)
+    if f.is_quantised:
+        layouts = TILE_HEIGHTS if compact else (8, 8, 8, 8)
+        tiles = [make_tile(isa, f, *size) for size in zip(TILE_HEIGHTS, layouts, strict=True)]
+    else:
+        tiles = [make_float_tile(isa, f, height) for height in TILE_HEIGHTS]
     tile1, tile2, tile4, tile8 = tiles
-    pair1 = tile1 if f.is_quantised else make_tile(isa, f, 1, n_panels=2)
+    pair1 = tile1 if f.is_quantised else make_float_tile(isa, f, 1, n_panels=2)
     block_bytes, quantised, x_bytes = f.block_bytes, f.is_quantised, activation_bytes(f)
     two_panels = build_two_panels(isa, f) if pairs else no_panels
     working_bytes = 2 * unpacked(f).block_bytes * f.n_sub_blocks if must_unpack(f) else 0
@@ -124,7 +147,7 @@ def build_panels_times_rows(isa: Isa, format_name: str, *, compact: bool) -> Cal
             n, first = 1, 0
             if by_pairs and panel + 1 < n_panels:
                 at, to = w + panel * n_blocks * block_bytes, out + 64 * panel
-                two_panels(at, x, n_whole, n_blocks, to, out_stride, accumulate, scratch)
+                two_panels(at, x, n_whole, n_blocks, x_stride, to, out_stride, accumulate, scratch)
                 n, first = 2, n_whole
             elif not quantised and n_rows == 1 and panel + 1 < n_panels:
                 # One sum of floats waits for itself: two keep up with memory.
@@ -147,7 +170,7 @@ def build_linear(isa: Isa, format_name: str) -> Callable[..., None]:
     f = FORMATS[format_name]
     panels_times_rows = build_panels_times_rows(isa, format_name, compact=True)
     token_block = token_block_bytes(isa, f)
-    block_bytes, pairs = f.block_bytes, can_pair(isa, f)
+    block_bytes, pairs = f.block_bytes, can_pair(isa)
     # Bytes between tiles of 8 rows: activation tiles, or 8 float rows (x_stride each).
     quantised, x_bytes, n_sub_blocks = f.is_quantised, activation_bytes(f), f.n_sub_blocks
 

@@ -29,7 +29,7 @@ INT8_OPS, F32_OPS = 128, 32  # of one vector instruction: 64 and 16 multiply-add
 
 def n_accumulators(isa: Isa) -> int:
     """Enough sums at once to hide an instruction's latency, few enough to stay in registers."""
-    return 12 if isa is Isa.AVX512_VNNI else 5
+    return 12 if isa.is_avx512 else 5
 
 
 def _loop(b: Any, n: Any, zero: Any, n_sums: int, step: Callable[[Any], Any]) -> list[Any]:
