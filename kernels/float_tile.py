@@ -19,7 +19,7 @@ from kernels.cpu import Isa
 from kernels.formats import Format, float_vectors
 from kernels.formats.base import load_vector
 from kernels.simd import F32X16, I32X16, fma_ir
-from kernels.tile import Accs, const, finish, prefetch_lines, splat_load, zeros
+from kernels.tile import Accs, const, finish, prefetch_lines, prefetch_outputs, splat_load, zeros
 
 AHEAD = 8192  # bytes
 PAIR_AHEAD = 32  # bytes that a tile of two panels asks for every block
@@ -109,6 +109,7 @@ def make_float_pair(isa: Isa, f: Format, height: int) -> Any:
                 line = b.select(b.icmp_signed("<", line, end), line, end)
                 prefetch_lines(b, line, 1, 2)
 
+            prefetch_outputs(b, args[4], args[5], 2, height)
             _emit(b, isa, f, height, 2, args[:7], ask)
             return c.get_dummy_value()
 

@@ -48,14 +48,20 @@ def can_pair(isa: Isa) -> bool:
 
     Both take an activation from the same register, where one panel loads it for every product.
     There are registers for two panels and four rows, so eight rows decode their weights twice.
-    One Zen 5 core, 8 rows, one -> two panels, GOP/s: Q4_0 730 -> 777, Q8_0 636 -> 745, Q4_K 651 ->
-    701, IQ4_XS 650 -> 741; but Q5_K 680 -> 566, Q6_K 665 -> 609: see ``must_unpack``.
+    One Zen 5 core, 8 rows, one -> two panels, GOP/s: Q4_0 730 -> 777, Q8_0 636 -> 745, but Q5_K
+    680 -> 566: see ``must_unpack``. Its limit is 830: per row, panel and sub-block 8 vpdpbusd, a
+    multiplication and an FMA on two pipes (all else runs on others), one more for a minimum or a
+    second scale. Eight rows at once, with sums in memory, were slower (606).
     """
     return isa.is_avx512
 
 
 def must_unpack(f: Format) -> bool:
-    """Whether decoding takes so long that panels are decoded first to be multiplied in pairs."""
+    """Whether decoding takes so long that panels are decoded first to be multiplied in pairs.
+
+    Two Zen 5 cores, 512 rows, 3584 inputs, decoded twice a tile -> first, GOP/s: Q4_K 1168 -> 1296,
+    IQ4_XS 1174 -> 1419; but with 1024 inputs Q4_0 1410 -> 1392, Q4_1 1294 -> 1237.
+    """
     return f.is_quantised and not f.is_light
 
 
@@ -180,6 +186,12 @@ def _sub_block(
         add(b, t, subs, x, accs, rows)
 
 
+def prefetch_outputs(b: Any, out: Any, out_stride: Any, n_panels: int, height: int) -> None:
+    """Ask for the lines that ``finish`` will write."""
+    for m in range(height):
+        prefetch_lines(b, b.add(out, b.mul(out_stride, const(m))), 64 * n_panels, 3, to_write=1)
+
+
 def _quantised_block(b: Any, t: Tile, blocks: list[Any], x: Any, accs: Accs) -> None:
     """Add a block of each panel, sub-block after sub-block."""
     f = t.format
@@ -196,12 +208,12 @@ def _quantised_block(b: Any, t: Tile, blocks: list[Any], x: Any, accs: Accs) -> 
         _sub_block(b, t, blocks, heads, loop.index, at, accs)
 
 
-def prefetch_lines(b: Any, at: Any, n_bytes: int, level: int) -> None:
+def prefetch_lines(b: Any, at: Any, n_bytes: int, level: int, to_write: int = 0) -> None:
     """Ask for the lines from ``at`` on: level 3 into the first cache, 2 into the second."""
     i32 = ir.IntType(32)
     signature = ir.FunctionType(ir.VoidType(), [PTR, i32, i32, i32])
     fn = cgutils.get_or_insert_function(b.module, signature, "llvm.prefetch.p0")
-    flags = [ir.Constant(i32, flag) for flag in (0, level, 1)]  # read, data
+    flags = [ir.Constant(i32, flag) for flag in (to_write, level, 1)]  # 1: data
     for line in range(0, n_bytes, 64):
         b.call(fn, [pointer(b, at, line), *flags])
 
@@ -242,7 +254,13 @@ def make_tile(isa: Isa, f: Format, height: int, layout: int = act.TILE_ROWS) -> 
 
 def make_pair_tile(isa: Isa, f: Format) -> Any:
     """An intrinsic: two panels times 8 rows, (w, x, n_blocks, ahead, end, out, out_stride,
-    accumulate). Meanwhile weights from ``ahead`` on, to a little behind ``end``, are asked for."""
+    accumulate).
+
+    Meanwhile it asks for weights from ``ahead`` on, to a little behind ``end``, for its outputs'
+    lines and for the next 8 rows, which come from the third cache the first time. Two Zen 5 cores,
+    512 rows of Q4_0, without the last two -> with them, GOP/s: 4608 to 1024 1318 -> 1399, 1024 to
+    9216 1299 -> 1375, 1024 to 1024 1207 -> 1324.
+    """
     t = Tile(isa, f, act.TILE_ROWS, act.TILE_ROWS, 2)
 
     @intrinsic
@@ -251,13 +269,16 @@ def make_pair_tile(isa: Isa, f: Format) -> Any:
             w, x, n_blocks, ahead, end, out, out_stride, accumulate = args
             accs = zeros(b, t.n_panels, t.height)
             panel_bytes = b.mul(n_blocks, const(f.block_bytes))
+            x_bytes = activation_bytes(f)
+            prefetch_outputs(b, out, out_stride, t.n_panels, t.height)
             with cgutils.for_range(b, n_blocks, intp=I64) as loop:
                 first = b.add(w, b.mul(loop.index, const(f.block_bytes)))
                 n_ahead = PAIR_AHEAD * f.n_sub_blocks
                 line = b.add(ahead, b.mul(loop.index, const(n_ahead)))
                 line = b.select(b.icmp_signed("<", line, end), line, end)
                 prefetch_lines(b, line, n_ahead, 2)
-                at = b.add(x, b.mul(loop.index, const(activation_bytes(f))))
+                at = b.add(x, b.mul(loop.index, const(x_bytes)))
+                prefetch_lines(b, b.add(at, b.mul(n_blocks, const(x_bytes))), x_bytes, 2)
                 _quantised_block(b, t, [first, b.add(first, panel_bytes)], at, accs)
             finish(b, accs, out, out_stride, accumulate)
             return c.get_dummy_value()
