@@ -9,8 +9,9 @@ from llvmlite import binding as llvm
 
 
 class Isa(StrEnum):
-    """How 8-bit dot products are computed; everything else is generic vector code."""
+    """How dot products are computed; everything else is generic vector code."""
 
+    AVX512_BF16 = "avx512bf16"  # and vdpbf16ps: BF16 weights times activations rounded to BF16
     AVX512_VBMI = "avx512vbmi"  # vpdpbusd on 512-bit registers, and tables within registers
     AVX512_VNNI = "avx512vnni"  # vpdpbusd on 512-bit registers
     AVX_VNNI = "avxvnni"  # vpdpbusd on 256-bit registers
@@ -20,12 +21,12 @@ class Isa(StrEnum):
     @property
     def is_avx512(self) -> bool:
         """Whether vectors are registers of 512 bits."""
-        return self in (Isa.AVX512_VBMI, Isa.AVX512_VNNI)
+        return self in (Isa.AVX512_BF16, Isa.AVX512_VBMI, Isa.AVX512_VNNI)
 
     @property
     def has_vbmi(self) -> bool:
         """Whether bytes are permuted across whole registers."""
-        return self is Isa.AVX512_VBMI
+        return self in (Isa.AVX512_BF16, Isa.AVX512_VBMI)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +38,11 @@ class Cpu:
     isa: Isa
 
 
+_VNNI = ("avx512f", "avx512bw", "avx512vl", "avx512vnni")
 _NEEDED = {
-    Isa.AVX512_VBMI: ("avx512f", "avx512bw", "avx512vl", "avx512vnni", "avx512vbmi"),
-    Isa.AVX512_VNNI: ("avx512f", "avx512bw", "avx512vl", "avx512vnni"),
+    Isa.AVX512_BF16: (*_VNNI, "avx512vbmi", "avx512bf16"),
+    Isa.AVX512_VBMI: (*_VNNI, "avx512vbmi"),
+    Isa.AVX512_VNNI: _VNNI,
     Isa.AVX_VNNI: ("avx2", "fma", "f16c"),
     Isa.AVX2: ("avx2", "fma", "f16c"),
     Isa.PORTABLE: (),
@@ -72,6 +75,8 @@ def detect_cpu(isa: str = "auto") -> Cpu:
             raise ValueError(f"isa: this CPU lacks what {isa!r} needs ({_NEEDED[chosen]})")
     else:
         raise ValueError(f"isa: {isa!r} is none of auto, {', '.join(Isa)}")
+    if chosen in (Isa.AVX512_VBMI, Isa.AVX512_VNNI):
+        features["avx512bf16"] = False
     if chosen is Isa.AVX512_VNNI:
         features["avx512vbmi"] = False
     has_vex_vnni = features.get("avxvnni", False)

@@ -1,7 +1,7 @@
-"""One panel, or two side by side, times a few rows of activations: the inside of every product.
+"""One quantised panel, or two side by side, times a few rows of 8-bit activations.
 
-Each output is summed over the inputs in ascending order (blocks of 32 for quantised formats) in
-one accumulator, whatever the number of rows or panels computed together.
+Each output is summed over the inputs in ascending order (blocks of 32) in one accumulator,
+whatever the number of rows or panels computed together.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from kernels import activations as act
 from kernels.address import F32, I32, I64, PTR, hidden, pointer
 from kernels.cpu import Isa
 from kernels.dot import I8X64, dot4
-from kernels.formats import Format, SubBlock, float_vector
+from kernels.formats import Format, SubBlock
 from kernels.simd import F32X16, I32X16, const_ir, fma_ir, splat_ir
 
 PREFETCH_BYTES = 8192  # how far ahead of the product weights are asked for
@@ -27,11 +27,13 @@ ROW_PREFETCH_BYTES = 4096  # the same for a single row
 PAIR_AHEAD = 256  # bytes that a tile of two panels asks for every 32 inputs
 
 
-def _const(value: int) -> Any:
+def const(value: int) -> Any:
+    """An int64."""
     return ir.Constant(I64, value)
 
 
-def _splat_load(b: Any, base: Any, offset: int, scalar: Any, vector: Any) -> Any:
+def splat_load(b: Any, base: Any, offset: int, scalar: Any, vector: Any) -> Any:
+    """A value of memory in all lanes."""
     value = b.load(pointer(b, base, offset), typ=scalar)
     value.align = 4
     return splat_ir(b, value, vector)
@@ -42,19 +44,25 @@ def activation_bytes(f: Format, rows: int = act.TILE_ROWS) -> int:
     return f.n_sub_blocks * 4 * act.N_WORDS * rows
 
 
-def can_pair(isa: Isa, f: Format) -> bool:
+def can_pair(isa: Isa) -> bool:
     """Whether many rows are multiplied with two panels at a time.
 
     Both take an activation from the same register, where one panel loads it for every product.
     There are registers for two panels and four rows, so eight rows decode their weights twice.
-    One Zen 5 core, 8 rows, one -> two panels, GOP/s: Q4_0 730 -> 777, Q8_0 636 -> 745, Q4_K 651 ->
-    701, IQ4_XS 650 -> 741; but Q5_K 680 -> 566, Q6_K 665 -> 609: see ``must_unpack``.
+    One Zen 5 core, 8 rows, one -> two panels, GOP/s: Q4_0 730 -> 777, Q8_0 636 -> 745, but Q5_K
+    680 -> 566: see ``must_unpack``. Its limit is 830: per row, panel and sub-block 8 vpdpbusd, a
+    multiplication and an FMA on two pipes (all else runs on others), one more for a minimum or a
+    second scale. Eight rows at once, with sums in memory, were slower (606).
     """
-    return isa.is_avx512 and f.is_quantised
+    return isa.is_avx512
 
 
 def must_unpack(f: Format) -> bool:
-    """Whether decoding takes so long that panels are decoded first to be multiplied in pairs."""
+    """Whether decoding takes so long that panels are decoded first to be multiplied in pairs.
+
+    Two Zen 5 cores, 512 rows, 3584 inputs, decoded twice a tile -> first, GOP/s: Q4_K 1168 -> 1296,
+    IQ4_XS 1174 -> 1419; but with 1024 inputs Q4_0 1410 -> 1392, Q4_1 1294 -> 1237.
+    """
     return f.is_quantised and not f.is_light
 
 
@@ -78,24 +86,24 @@ class Tile:
 
     def word(self, b: Any, x: Any, word: int, row: int, scalar: Any, vector: Any) -> Any:
         """A word of a row's activations in all lanes."""
-        return _splat_load(b, x, 4 * (self.layout * word + row), scalar, vector)
+        return splat_load(b, x, 4 * (self.layout * word + row), scalar, vector)
 
 
 Accs = list[list[Any]]  # of each panel, for each row: where 16 outputs are summed up
 
 
-def _zeros(b: Any, t: Tile) -> Accs:
+def zeros(b: Any, n_panels: int, height: int) -> Accs:
+    """Sums that are yet to be made."""
     zero = ir.Constant(F32X16, None)
-    return [
-        [cgutils.alloca_once_value(b, zero) for _ in range(t.height)] for _ in range(t.n_panels)
-    ]
+    return [[cgutils.alloca_once_value(b, zero) for _ in range(height)] for _ in range(n_panels)]
 
 
-def _finish(b: Any, accs: Accs, out: Any, out_stride: Any, accumulate: Any) -> None:
-    adds = b.icmp_signed("!=", accumulate, _const(0))
+def finish(b: Any, accs: Accs, out: Any, out_stride: Any, accumulate: Any) -> None:
+    """Write the sums, or add them to what is there."""
+    adds = b.icmp_signed("!=", accumulate, const(0))
     for p, panel in enumerate(accs):
         for m, acc in enumerate(panel):
-            target = pointer(b, b.add(out, b.mul(out_stride, _const(m))), 64 * p)
+            target = pointer(b, b.add(out, b.mul(out_stride, const(m))), 64 * p)
             with b.if_else(adds) as (then, otherwise):
                 with then:
                     old = b.load(target, typ=F32X16)
@@ -173,6 +181,12 @@ def _sub_block(
         add(b, t, subs, x, accs, rows)
 
 
+def prefetch_outputs(b: Any, out: Any, out_stride: Any, n_panels: int, height: int) -> None:
+    """Ask for the lines that ``finish`` will write."""
+    for m in range(height):
+        prefetch_lines(b, b.add(out, b.mul(out_stride, const(m))), 64 * n_panels, 3, to_write=1)
+
+
 def _quantised_block(b: Any, t: Tile, blocks: list[Any], x: Any, accs: Accs) -> None:
     """Add a block of each panel, sub-block after sub-block."""
     f = t.format
@@ -180,21 +194,21 @@ def _quantised_block(b: Any, t: Tile, blocks: list[Any], x: Any, accs: Accs) -> 
     heads = [f.decoder.head(b, block) for block in blocks]
     if f.n_sub_blocks == 1:
         _prefetch(b, t, blocks[0], f.block_bytes)
-        _sub_block(b, t, blocks, heads, _const(0), x, accs)
+        _sub_block(b, t, blocks, heads, const(0), x, accs)
         return
     share = -(-f.block_bytes // f.n_sub_blocks)
-    with cgutils.for_range(b, _const(f.n_sub_blocks), intp=I64) as loop:
-        _prefetch(b, t, b.add(blocks[0], b.mul(loop.index, _const(share))), share)
-        at = b.add(x, b.mul(loop.index, _const(4 * act.N_WORDS * t.layout)))
+    with cgutils.for_range(b, const(f.n_sub_blocks), intp=I64) as loop:
+        _prefetch(b, t, b.add(blocks[0], b.mul(loop.index, const(share))), share)
+        at = b.add(x, b.mul(loop.index, const(4 * act.N_WORDS * t.layout)))
         _sub_block(b, t, blocks, heads, loop.index, at, accs)
 
 
-def _prefetch_lines(b: Any, at: Any, n_bytes: int, level: int) -> None:
+def prefetch_lines(b: Any, at: Any, n_bytes: int, level: int, to_write: int = 0) -> None:
     """Ask for the lines from ``at`` on: level 3 into the first cache, 2 into the second."""
     i32 = ir.IntType(32)
     signature = ir.FunctionType(ir.VoidType(), [PTR, i32, i32, i32])
     fn = cgutils.get_or_insert_function(b.module, signature, "llvm.prefetch.p0")
-    flags = [ir.Constant(i32, 0), ir.Constant(i32, level), ir.Constant(i32, 1)]  # read, data
+    flags = [ir.Constant(i32, flag) for flag in (to_write, level, 1)]  # 1: data
     for line in range(0, n_bytes, 64):
         b.call(fn, [pointer(b, at, line), *flags])
 
@@ -213,44 +227,24 @@ def _prefetch(b: Any, t: Tile, at: Any, n_bytes: int) -> None:
     if t.n_panels > 1 or (t.height == 1 and t.format.n_sub_blocks == 1):
         return
     ahead = PREFETCH_BYTES if t.height > 1 else ROW_PREFETCH_BYTES
-    _prefetch_lines(b, b.add(at, _const(ahead)), n_bytes, 3)
+    prefetch_lines(b, b.add(at, const(ahead)), n_bytes, 3)
 
 
-def _float_block(b: Any, t: Tile, blocks: list[Any], x: Any, x_stride: Any, accs: Accs) -> None:
-    """Add one input of each float panel, and ask for weights ahead: BF16 from memory on one Zen 5
-    core, one row 31 -> 35 GB/s, 8 rows 8 -> 25."""
-    for block in blocks:
-        _prefetch_lines(b, b.add(block, _const(PREFETCH_BYTES // len(blocks))), 1, 3)
-    weights = [float_vector(b, t.format, block) for block in blocks]
-    for m in range(t.height):
-        value = _splat_load(b, b.add(x, b.mul(x_stride, _const(m))), 0, F32, F32X16)
-        for p, vector in enumerate(weights):
-            b.store(fma_ir(b, vector, value, b.load(accs[p][m])), accs[p][m])
-
-
-def make_tile(
-    isa: Isa, f: Format, height: int, layout: int = act.TILE_ROWS, n_panels: int = 1
-) -> Any:
-    """An intrinsic: a panel (floats: ``n_panels``) times ``height`` rows, (w, x, n_blocks,
-    x_stride, out, out_stride, accumulate). Quantised: x is a tile of ``layout`` rows."""
-    t = Tile(isa, f, height, layout, n_panels)
+def make_tile(isa: Isa, f: Format, height: int, layout: int = act.TILE_ROWS) -> Any:
+    """An intrinsic: a panel times ``height`` rows of a tile of ``layout`` rows, (w, x, n_blocks,
+    x_stride, out, out_stride, accumulate)."""
+    t = Tile(isa, f, height, layout)
 
     @intrinsic
     def tile(ctx, w, x, n_blocks, x_stride, out, out_stride, accumulate):  # type: ignore[no-untyped-def]
         def codegen(c: Any, b: Any, sig: Any, args: Any) -> Any:
-            w, x, n_blocks, x_stride, out, out_stride, accumulate = args
-            accs = _zeros(b, t)
-            panel_bytes = b.mul(n_blocks, _const(f.block_bytes))
+            w, x, n_blocks, _, out, out_stride, accumulate = args
+            accs = zeros(b, t.n_panels, t.height)
             with cgutils.for_range(b, n_blocks, intp=I64) as loop:
-                block = b.add(w, b.mul(loop.index, _const(f.block_bytes)))
-                if f.is_quantised:
-                    at = b.add(x, b.mul(loop.index, _const(activation_bytes(f, layout))))
-                    _quantised_block(b, t, [block], at, accs)
-                else:
-                    at = b.add(x, b.mul(loop.index, _const(4)))
-                    blocks = [b.add(block, b.mul(panel_bytes, _const(p))) for p in range(n_panels)]
-                    _float_block(b, t, blocks, at, x_stride, accs)
-            _finish(b, accs, out, out_stride, accumulate)
+                block = b.add(w, b.mul(loop.index, const(f.block_bytes)))
+                at = b.add(x, b.mul(loop.index, const(activation_bytes(f, layout))))
+                _quantised_block(b, t, [block], at, accs)
+            finish(b, accs, out, out_stride, accumulate)
             return c.get_dummy_value()
 
         return types.void(*[types.int64] * 7), codegen
@@ -260,24 +254,33 @@ def make_tile(
 
 def make_pair_tile(isa: Isa, f: Format) -> Any:
     """An intrinsic: two panels times 8 rows, (w, x, n_blocks, ahead, end, out, out_stride,
-    accumulate). Meanwhile weights from ``ahead`` on, to a little behind ``end``, are asked for."""
+    accumulate).
+
+    Meanwhile it asks for weights from ``ahead`` on, to a little behind ``end``, for its outputs'
+    lines and for the next 8 rows, which come from the third cache the first time. Two Zen 5 cores,
+    512 rows of Q4_0, without the last two -> with them, GOP/s: 4608 to 1024 1318 -> 1399, 1024 to
+    9216 1299 -> 1375, 1024 to 1024 1207 -> 1324.
+    """
     t = Tile(isa, f, act.TILE_ROWS, act.TILE_ROWS, 2)
 
     @intrinsic
     def tile(ctx, w, x, n_blocks, ahead, end, out, out_stride, accumulate):  # type: ignore[no-untyped-def]
         def codegen(c: Any, b: Any, sig: Any, args: Any) -> Any:
             w, x, n_blocks, ahead, end, out, out_stride, accumulate = args
-            accs = _zeros(b, t)
-            panel_bytes = b.mul(n_blocks, _const(f.block_bytes))
+            accs = zeros(b, t.n_panels, t.height)
+            panel_bytes = b.mul(n_blocks, const(f.block_bytes))
+            x_bytes = activation_bytes(f)
+            prefetch_outputs(b, out, out_stride, t.n_panels, t.height)
             with cgutils.for_range(b, n_blocks, intp=I64) as loop:
-                first = b.add(w, b.mul(loop.index, _const(f.block_bytes)))
+                first = b.add(w, b.mul(loop.index, const(f.block_bytes)))
                 n_ahead = PAIR_AHEAD * f.n_sub_blocks
-                line = b.add(ahead, b.mul(loop.index, _const(n_ahead)))
+                line = b.add(ahead, b.mul(loop.index, const(n_ahead)))
                 line = b.select(b.icmp_signed("<", line, end), line, end)
-                _prefetch_lines(b, line, n_ahead, 2)
-                at = b.add(x, b.mul(loop.index, _const(activation_bytes(f))))
+                prefetch_lines(b, line, n_ahead, 2)
+                at = b.add(x, b.mul(loop.index, const(x_bytes)))
+                prefetch_lines(b, b.add(at, b.mul(n_blocks, const(x_bytes))), x_bytes, 2)
                 _quantised_block(b, t, [first, b.add(first, panel_bytes)], at, accs)
-            _finish(b, accs, out, out_stride, accumulate)
+            finish(b, accs, out, out_stride, accumulate)
             return c.get_dummy_value()
 
         return types.void(*[types.int64] * 8), codegen

@@ -50,7 +50,9 @@ class Settings(BaseSettings):
     ubatch_size: int = Field(512, ge=1, le=65_536)
     threads: int = Field(0, ge=0, le=1024)  # 0 = the cores this process may use
     pin_threads: bool = False  # each kernel thread but the leading one stays on a CPU of its own
-    isa: Literal["auto", "avx512vbmi", "avx512vnni", "avxvnni", "avx2", "portable"] = "auto"
+    isa: Literal[
+        "auto", "avx512bf16", "avx512vbmi", "avx512vnni", "avxvnni", "avx2", "portable"
+    ] = "auto"
     cache_type_k: CacheType = "f16"
     cache_type_v: CacheType = "f16"
     panel_cache: bool = False  # keep repacked weights on disk, for the next start

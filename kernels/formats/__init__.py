@@ -3,10 +3,10 @@ changes their places only."""
 
 from kernels.formats import floats, iq, k_quants, legacy, tables, ternary
 from kernels.formats.base import PANEL_ROWS, QUANT_BLOCK, Format, SubBlock
-from kernels.formats.floats import float_vector
+from kernels.formats.floats import float_vectors
 
 FORMATS = {
     f.name: f for group in (legacy, k_quants, tables, ternary, iq, floats) for f in group.FORMATS
 }
 
-__all__ = ["FORMATS", "PANEL_ROWS", "QUANT_BLOCK", "Format", "SubBlock", "float_vector"]
+__all__ = ["FORMATS", "PANEL_ROWS", "QUANT_BLOCK", "Format", "SubBlock", "float_vectors"]

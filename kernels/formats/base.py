@@ -61,7 +61,7 @@ class Format:
     has_minimum: bool = False
     n_parts: int = 1  # scales in a sub-block
     max_code: int = 255
-    is_light: bool = False  # decoding takes few instructions: it may be done twice
+    is_light: bool = False  # decoding takes few instructions: it may be done for every 4 rows
     decoder: Decoder | None = None
     # Numba function (source block of the file, zeroed block of the panel, row) that fills in a row
     pack: Any = None

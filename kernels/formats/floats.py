@@ -7,18 +7,19 @@ from typing import Any
 from numba import njit
 
 from kernels.address import load_i32, load_u16, store_i16, store_i32
-from kernels.formats.base import I16X16, Format, const, half_vector, load_vector
+from kernels.formats.base import Format, const, half_vector, load_vector
 from kernels.simd import F32X16, I32X16
 
 
-def float_vector(b: Any, f: Format, at: Any) -> Any:
-    """The 16 weights of one input of a float panel, as float32."""
+def float_vectors(b: Any, f: Format, at: Any) -> list[Any]:
+    """The 16 weights of each input of a float panel's block, as float32."""
     if f.name == "f32":
-        return load_vector(b, at, 0, F32X16)
+        return [load_vector(b, at, 0, F32X16)]
     if f.name == "f16":
-        return half_vector(b, at, 0)
-    bits = b.zext(load_vector(b, at, 0, I16X16), I32X16)
-    return b.bitcast(b.shl(bits, const(16)), F32X16)
+        return [half_vector(b, at, 0)]
+    both = load_vector(b, at, 0, I32X16)
+    halves = [b.shl(both, const(16)), b.and_(both, const(-65536))]
+    return [b.bitcast(half, F32X16) for half in halves]
 
 
 @njit
@@ -31,8 +32,10 @@ def _pack_16(source, block, row):
     store_i16(block + 2 * row, load_u16(source))
 
 
+# BF16 has two inputs a block: 16 words of both, the earlier one in the low half, as vdpbf16ps
+# takes them. Other paths get at each with one instruction, as they do with one input a block.
 FORMATS = (
     Format("f32", 1, 4, 1, 64, bits=0, pack=_pack_32),
     Format("f16", 1, 2, 1, 32, bits=0, pack=_pack_16),
-    Format("bf16", 1, 2, 1, 32, bits=0, pack=_pack_16),
+    Format("bf16", 1, 2, 2, 64, bits=0, pack=_pack_32),
 )

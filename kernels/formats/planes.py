@@ -194,7 +194,7 @@ def plane_format(
         has_minimum,
         n_parts,
         max(decoder.table) if decoder.table else (1 << bits) - 1,
-        len(decoder.planes) == 1 and n_parts == 1,
+        len(decoder.planes) == 1 and file_block == QUANT_BLOCK and decoder.table is None,
         decoder,
         pack,
     )

@@ -43,9 +43,11 @@ EXPERT_GLU = words("ExpertGlu", "place n_used gate up stride n out out_stride ti
 def build_experts(isa: Isa, format_name: str) -> Callable[..., None]:
     """Every expert's panels times its rows; a chunk is some panels of one expert."""
     f = FORMATS[format_name]
+    if isa is Isa.AVX512_BF16:
+        isa = Isa.AVX512_VBMI  # activations of BF16 experts stay float32
     panels_times_rows = build_panels_times_rows(isa, format_name, compact=False)
     block_bytes, quantised, x_bytes = f.block_bytes, f.is_quantised, activation_bytes(f)
-    pairs, token_block = can_pair(isa, f), token_block_bytes(isa, f)
+    pairs, token_block = can_pair(isa), token_block_bytes(isa, f)
 
     @njit
     def rows_of_expert(op, expert, first_row, n_rows, first_panel, n_panels, scratch):

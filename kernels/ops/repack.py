@@ -24,7 +24,7 @@ from kernels.address import (
 )
 from kernels.claims import T_SCRATCH, claim
 from kernels.cpu import Isa
-from kernels.formats import FORMATS, PANEL_ROWS, QUANT_BLOCK, Format, float_vector
+from kernels.formats import FORMATS, PANEL_ROWS, QUANT_BLOCK, Format, float_vectors
 from kernels.operands import STEP, words
 from kernels.simd import const_ir
 
@@ -41,7 +41,8 @@ _SCALES, _MINIMA = 512, 512 + 128
 def build_repack(format_name: str) -> Callable[..., None]:
     """The kernel for one format; a chunk is a panel."""
     f = FORMATS[format_name]
-    pack, block_bytes, file_bytes = f.pack, f.block_bytes, f.file_block_bytes
+    pack, block_bytes = f.pack, f.block_bytes
+    file_bytes = f.file_block_bytes * (f.block_inputs // f.file_block)  # of a panel's block
 
     def repack(op, step, thread):  # type: ignore[no-untyped-def]
         n_panels = load_i64(op + REPACK.n_panels)
@@ -105,21 +106,24 @@ def _quantised_reader(f: Format) -> Any:
 
 
 def _float_reader(f: Format) -> Any:
-    block_bytes = f.block_bytes
+    block_bytes, block_inputs = f.block_bytes, f.block_inputs
 
     @intrinsic
     def unpack(ctx, at, scratch):  # type: ignore[no-untyped-def]
         def codegen(c: Any, b: Any, sig: Any, args: Any) -> Any:
-            b.store(float_vector(b, f, args[0]), pointer(b, args[1])).align = 4
+            for i, vector in enumerate(float_vectors(b, f, args[0])):
+                b.store(vector, pointer(b, args[1], 64 * i)).align = 4
             return c.get_dummy_value()
 
         return types.void(types.int64, types.int64), codegen
 
     @njit
     def read_row(panel, row, n_inputs, scale, out, scratch):
-        for k in range(n_inputs):
+        for k in range(n_inputs // block_inputs):
             unpack(panel + k * block_bytes, scratch)
-            store_f32(out + 4 * k, load_f32(scratch + 4 * row) * scale)
+            for i in range(block_inputs):
+                value = load_f32(scratch + 64 * i + 4 * row) * scale
+                store_f32(out + 4 * (k * block_inputs + i), value)
 
     return read_row
 

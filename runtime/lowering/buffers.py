@@ -45,6 +45,7 @@ class Rows:
     want_tiles: Callable[[], int] | None = None
     want_floats: Callable[[], None] | None = None
     _tiles: int = field(default=0)
+    _bf16: Rows | None = field(default=None)
 
     @property
     def span(self) -> Span:

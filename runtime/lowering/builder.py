@@ -14,15 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernels.compiler import KernelCache
+from kernels.float_tile import takes_bf16
+from kernels.formats import Format
 from kernels.operands import STEP, fill
 from kernels.ops.bias import ADD_BIAS, build_add_bias
 from kernels.ops.glu import GLU, build_glu
 from kernels.ops.linear import LINEAR, build_linear
+from kernels.ops.narrow import NARROW, build_narrow
 from kernels.ops.norm import RMS_NORM, build_rms_norm
 from kernels.ops.quantize import QUANTIZE, build_quantize
 from kernels.ops.repack import EMBED, build_embed
 from kernels.team import Program, Team
-from runtime.lowering.buffers import Buffers, Rows, Span
+from runtime.lowering.buffers import Buffers, Rows, Span, round_up
 from runtime.lowering.cells import KVCells
 from runtime.lowering.rows import StateRows
 from runtime.lowering.weights import Panels, Weights
@@ -253,6 +256,40 @@ class Builder:
         x._tiles = tiles
         return tiles
 
+    def narrow(self, x: Rows, n_rows: str = "n_tokens", capacity: int = 0) -> Rows:
+        """x as BF16, two columns a float's place: an op of its own makes it."""
+        if x._bf16 is None:
+            name = f"{x.buffer}@{x.start}:bf16"
+            x._bf16 = out = self.buffers.rows(name, round_up(x.width, 32) // 2, capacity)
+            self.append(
+                "narrow",
+                build_narrow,
+                NARROW,
+                {
+                    "x": x.floats().address,
+                    "stride": x.stride,
+                    "n": x.width,
+                    "n_rows": self.count(n_rows),
+                    "out": out.address,
+                    "out_stride": out.stride,
+                },
+                [x.span],
+                [out.span],
+            )
+        return x._bf16
+
+    def activations(
+        self, x: Rows, f: Format, n_rows: str = "n_tokens", capacity: int = 0
+    ) -> tuple[int, int, Span]:
+        """x as products with a weight of this format take it: address, bytes from a row to the
+        next (of rows, not of tiles), and what is read."""
+        if f.is_quantised:
+            return self.quantize(x), x.stride, x.tiles_span
+        rows = x.floats()
+        if takes_bf16(self.kernels.cpu.isa, f):
+            rows = self.narrow(x, n_rows, capacity)
+        return rows.address, rows.stride, rows.span
+
     def linear(
         self,
         x: Rows,
@@ -266,12 +303,8 @@ class Builder:
         assert x.width == weight.n_in, f"{x.width} inputs, weight takes {weight.n_in}"
         if isinstance(out, str):
             out = self.buffers.rows(out, weight.n_out, capacity)
-        f = weight.format
-        if f.is_quantised:
-            source, reads = self.quantize(x), [x.tiles_span]
-        else:
-            source, reads = x.floats().address, [x.span]
-        isa = self.kernels.cpu.isa
+        f, isa = weight.format, self.kernels.cpu.isa
+        source, x_stride, read = self.activations(x, f, n_rows, capacity)
         self.append(
             f"linear.{f.name}",
             lambda: build_linear(isa, f.name),
@@ -283,11 +316,11 @@ class Builder:
                 "n_rows": self.count(n_rows),
                 "n_panels": weight.n_panels,
                 "n_blocks": weight.n_blocks,
-                "x_stride": x.stride,
+                "x_stride": x_stride,
                 "out_stride": out.stride,
                 "accumulate": int(add),
             },
-            [*reads, *([out.span] if add else [])],
+            [read, *([out.span] if add else [])],
             [out.span],
         )
         return out

@@ -102,8 +102,7 @@ class DraftLowering:
         self.n_passes = np.zeros(1, np.int64)
         self._begin = list(b.ops)
         guess()
-        if head.format.is_quantised:
-            b.quantize(hidden)  # here, not in each of the tails
+        b.activations(hidden, head.format)  # made here, not in each of the tails
         self._body = b.ops[len(self._begin) :]
         rows = b.buffers.rows("draft_logits", head.n_out)
         memory = b.buffers.array(rows.buffer).view(np.float32)

@@ -252,6 +252,9 @@ class Weights:
             raise ModelFileError(
                 tensor.name, tensor.offset, f"tensor type {tensor.type.name} is not supported"
             )
+        if tensor.shape[0] % f.block_inputs:
+            reason = f"{tensor.shape[0]} inputs, {tensor.type.name} needs pairs of them"
+            raise ModelFileError(tensor.name, tensor.offset, reason)
         return f
 
     def _repack(

@@ -45,8 +45,8 @@ IsaOpt = Annotated[
     str,
     option(
         "--isa",
-        help="Instruction set of the kernels: auto, avx512vbmi, avx512vnni, avxvnni, avx2 or "
-        "portable.",
+        help="Instruction set of the kernels: auto, avx512bf16, avx512vbmi, avx512vnni, avxvnni, "
+        "avx2 or portable.",
     ),
 ]
 CacheTypeKOpt = Annotated[str, option("--cache-type-k", help="Type of K cells: f16, f32 or q8_0.")]

@@ -6,12 +6,14 @@ import numpy as np
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
 from kernels import activations as act
+from kernels.float_tile import takes_bf16
 from kernels.formats import FORMATS
 from kernels.operands import STEP, fill
 from kernels.ops.linear import LINEAR, build_linear
 from kernels.ops.quantize import QUANTIZE, build_quantize
 from kernels.ops.repack import EMBED, REPACK, build_embed, build_repack
 from kernels.team import Program, aligned_zeros
+from tests.reference.linear import bf16_rows
 
 # Where a type's blocks have float16: random bits would be Inf or NaN there too often.
 HALVES = {
@@ -108,14 +110,17 @@ def product(team, name: str, panels: np.ndarray, x: np.ndarray, n_out: int) -> n
     n_panels, padded = -(-n_out // 16), -(-n_rows // 8) * 8
     rows = np.zeros((padded, n_in), np.float32)
     rows[:n_rows] = x
-    source = quantise(team, np.ascontiguousarray(x)) if f.is_quantised else rows
+    isa, source, x_stride = team.kernels.cpu.isa, rows, 4 * n_in
+    if f.is_quantised:
+        source = quantise(team, np.ascontiguousarray(x))
+    elif takes_bf16(isa, f):
+        source, x_stride = bf16_rows(rows), 2 * n_in
     out, count = np.zeros((padded, 16 * n_panels), np.float32), np.array([n_rows])
     operands = fill(
         LINEAR, w=panels, x=source, out=out, n_rows=count, n_panels=n_panels,
-        n_blocks=n_in // f.block_inputs, x_stride=4 * n_in, out_stride=64 * n_panels,
+        n_blocks=n_in // f.block_inputs, x_stride=x_stride, out_stride=64 * n_panels,
         accumulate=0,
     )  # fmt: skip
-    isa = team.kernels.cpu.isa
     ops = [(f"linear.{name}", lambda: build_linear(isa, name), operands)]
     run(team, ops, panels, source, out, count)
     return out[:n_rows, :n_out]

@@ -11,7 +11,7 @@ AVX2 = {"avx2", "fma", "f16c", "sse4.2"}
 ALDER_LAKE = AVX2 | {"avxvnni"}
 SKYLAKE_X = AVX2 | {"avx512f", "avx512bw", "avx512vl", "avx512dq"}
 ICE_LAKE = SKYLAKE_X | {"avx512vnni", "avx512vbmi"}
-SAPPHIRE_RAPIDS = ICE_LAKE | {"avxvnni"}
+SAPPHIRE_RAPIDS = ICE_LAKE | {"avxvnni", "avx512bf16"}
 NEHALEM = {"sse4.2"}
 EVERY = SAPPHIRE_RAPIDS
 
@@ -43,7 +43,10 @@ def enabled(cpu):
         (ICE_LAKE - {"avx512vbmi"}, Isa.AVX512_VNNI),
         (ICE_LAKE, Isa.AVX512_VBMI),
         (ICE_LAKE - {"avx512vl"}, Isa.AVX2),
-        (SAPPHIRE_RAPIDS, Isa.AVX512_VBMI),
+        (SAPPHIRE_RAPIDS, Isa.AVX512_BF16),
+        (SAPPHIRE_RAPIDS - {"avx512bf16"}, Isa.AVX512_VBMI),
+        (SAPPHIRE_RAPIDS - {"avx512vbmi"}, Isa.AVX512_VNNI),
+        (SAPPHIRE_RAPIDS - {"avx512vnni"}, Isa.AVX_VNNI),
     ],
 )
 def test_auto_takes_the_fastest_path_there_is(on_cpu, features, expected):
@@ -72,6 +75,7 @@ def test_avxvnni_is_never_claimed_for_a_cpu_without_it(on_cpu):
         (AVX2, "avx512vnni"),
         (AVX2, "avxvnni"),
         (SKYLAKE_X, "avx512vnni"),
+        (ICE_LAKE, "avx512bf16"),
         (NEHALEM, "avx2"),
         (EVERY, "neon"),
         (EVERY, "AVX2"),

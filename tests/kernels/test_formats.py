@@ -5,9 +5,11 @@ import pytest
 from gguf import GGML_QUANT_SIZES
 from gguf.quants import dequantize
 
+from kernels.float_tile import takes_bf16
 from kernels.formats import FORMATS
 from tests.kernels.conftest import usable_isas
 from tests.kernels.panels import QUANTISED, ggml_type, pack, product, random_file, read_rows
+from tests.reference.linear import bf16_rows
 
 NAMES = list(FORMATS)
 
@@ -64,7 +66,11 @@ def test_products_are_right(team, name):
     x = rng.normal(size=(5, n_in)).astype(np.float32)
     x[:, 1::32] *= 20  # outliers: blocks differ in scale
     got = product(team, name, pack(team, name, rows, n_in), x, n_out)
-    taken = rounded(x) if FORMATS[name].is_quantised else x.astype(np.float64)
+    taken = x.astype(np.float64)
+    if FORMATS[name].is_quantised:
+        taken = rounded(x)
+    elif takes_bf16(team.kernels.cpu.isa, FORMATS[name]):
+        taken = (bf16_rows(x).astype(np.uint32) << 16).view(np.float32).astype(np.float64)
     size = np.abs(taken) @ np.abs(weight).T
     assert (np.abs(got - taken @ weight.T) <= 3e-6 * size).all()
     if FORMATS[name].is_quantised:  # and near the exact product: half a step of 127 a value

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from kernels.activations import tile_bytes
+from kernels.float_tile import takes_bf16
 from kernels.formats import FORMATS
 from kernels.operands import fill
 from kernels.ops.linear import LINEAR, build_linear
+from kernels.ops.narrow import NARROW, build_narrow
 from kernels.ops.quantize import QUANTIZE, build_quantize
 from kernels.ops.repack import REPACK, build_repack
 from kernels.team import Program, aligned_zeros
@@ -36,6 +38,23 @@ def quantised(team, x):
     return out
 
 
+def narrowed(team, rows):
+    """BF16 rows made by the kernel from float32 rows of a multiple of 16."""
+    out = aligned_zeros(2 * rows.size).view(np.uint16).reshape(rows.shape)
+    n_rows = np.array([len(rows)], np.int64)
+    operands = fill(
+        NARROW,
+        x=rows,
+        stride=rows.strides[0],
+        n=rows.shape[1],
+        n_rows=n_rows,
+        out=out,
+        out_stride=out.strides[0],
+    )
+    run(team, "narrow", build_narrow, operands)
+    return out
+
+
 class Linear:
     """One weight in panels, multiplied by any number of rows."""
 
@@ -53,9 +72,13 @@ class Linear:
         target = np.full((n_padded + 1, 16 * self.n_panels + 16), 7.0, np.float32)
         if out is not None:
             target[:n_rows, : self.n] = out
-        rows = np.zeros((n_padded, self.k + 5), np.float32)
+        rows = np.zeros((n_padded, -(-self.k // 16) * 16 + 16), np.float32)
         rows[:n_rows, : self.k] = x
-        source = quantised(self.team, x) if self.format.is_quantised else rows
+        isa, source = self.team.kernels.cpu.isa, rows
+        if self.format.is_quantised:
+            source = quantised(self.team, x)
+        elif takes_bf16(isa, self.format):
+            source = narrowed(self.team, rows)
         count = np.array([n_rows], np.int64)
         operands = fill(
             LINEAR,
@@ -65,11 +88,10 @@ class Linear:
             n_rows=count,
             n_panels=self.n_panels,
             n_blocks=self.k // self.format.block_inputs,
-            x_stride=rows.strides[0],
+            x_stride=source.strides[0],
             out_stride=target.strides[0],
             accumulate=int(out is not None),
         )
-        isa = self.team.kernels.cpu.isa
         run(
             self.team,
             f"linear.{self.name}",
@@ -91,12 +113,12 @@ def make(team, name, n, k, seed=0):
 @pytest.mark.parametrize("isa", usable_isas())
 @pytest.mark.parametrize("name", NAMES)
 def test_products_match_the_twin(team_of, isa, name):
-    ks = (32, 96, 160) if name in QUANTISED else (1, 33, 96)
+    ks = (32, 96, 160) if name in QUANTISED else (2, 34, 96) if name == "bf16" else (1, 33, 96)
     for n, k in zip((1, 40, 49), ks, strict=True):
         raw, linear, rng = make(team_of(isa), name, n, k)
-        for n_rows in (1, 2, 3, 8, 11):
+        for n_rows in (1, 2, 3, 8, 11, 43):
             x = rng.normal(size=(n_rows, k)).astype(np.float32)
-            expected = twin.product(name, raw, x)
+            expected = twin.product(name, raw, x, isa)
             error = np.abs(linear(x) - expected) / (twin.magnitude(name, raw, x) + 1e-30)
             assert error.max() < 1e-6, (n, k, n_rows)
 
@@ -118,7 +140,9 @@ def test_a_row_has_the_same_bits_in_any_company_and_with_any_threads(team_of, na
 def test_all_paths_give_the_same_bits(team_of, name):
     raw, _, rng = make(team_of(), name, 48, 128)
     x = rng.normal(size=(33, 128)).astype(np.float32)
-    results = {isa: Linear(team_of(isa), name, raw)(x).tobytes() for isa in usable_isas()}
+    # The path with BF16 products rounds activations to BF16.
+    isas = [isa for isa in usable_isas() if (name, isa) != ("bf16", "avx512bf16")]
+    results = {isa: Linear(team_of(isa), name, raw)(x).tobytes() for isa in isas}
     assert len(set(results.values())) == 1, sorted(results)
 
 
@@ -183,6 +207,18 @@ def test_blocks_too_small_to_scale_are_zeros(team_of):
     for tiny in (1e-45, 3e-39, 1e-37):
         x[1, 3:20] = tiny
         assert linear(x).tobytes() == expected.tobytes(), tiny
+
+
+@pytest.mark.skipif("avx512bf16" not in usable_isas(), reason="this CPU has no vdpbf16ps")
+def test_activations_are_rounded_to_bf16_as_the_twin_does(team_of):
+    rng = np.random.default_rng(4)
+    for n_rows, k in ((1, 16), (7, 96)):
+        x = rng.normal(size=(n_rows, k)) * np.exp2(rng.integers(-100, 100, (n_rows, k)))
+        x = x.astype(np.float32)
+        x[0, :4] = 0, np.inf, -np.inf, 1 + 2**-8  # the last one half way
+        assert narrowed(team_of("avx512bf16"), x).tobytes() == twin.bf16_rows(x).tobytes()
+    x[:] = np.nan
+    assert np.isnan((narrowed(team_of(), x).astype(np.uint32) << 16).view(np.float32)).all()
 
 
 @pytest.mark.parametrize("n_threads", [1, 3])

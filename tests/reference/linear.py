@@ -42,6 +42,12 @@ def codes(name, raw):
     return both.reshape(n, -1), scales, minima
 
 
+def bf16_rows(x):
+    """float32 rounded to BF16, ties to even: the upper halves of its bits."""
+    bits = np.ascontiguousarray(x, np.float32).view(np.uint32)
+    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
+
+
 def packed(name, raw):
     """The bytes of all panels; rows past the last are zero weights."""
     n = len(raw)
@@ -50,7 +56,9 @@ def packed(name, raw):
         values = raw.view(np.uint32 if name == "f32" else np.uint16)
         padded = np.zeros((n_padded, values.shape[1]), values.dtype)
         padded[:n] = values
-        return padded.reshape(-1, PANEL_ROWS, values.shape[1]).transpose(0, 2, 1).tobytes()
+        n_inputs = 2 if name == "bf16" else 1  # of a block
+        blocks = padded.reshape(-1, PANEL_ROWS, values.shape[1] // n_inputs, n_inputs)
+        return blocks.transpose(0, 2, 1, 3).tobytes()
     quants, scales, minima = codes(name, raw)
     k = quants.shape[1]
     padded = np.zeros((n_padded, k), np.uint8)  # their scales are zero
@@ -106,9 +114,11 @@ def tiles(x):
     return out
 
 
-def product(name, raw, x):
+def product(name, raw, x, isa=""):
     """x [t, k] times the weight [n, k] with the kernel's rounding of x, in float64: [t, n]."""
     weight = dequantised(name, raw).astype(np.float64)
+    if name == "bf16" and isa == "avx512bf16":
+        x = (bf16_rows(x).astype(np.uint32) << 16).view(np.float32)
     if name in OFFSETS:
         quants, scales, _, _ = quantised_rows(x)
         x = (quants.reshape(len(x), -1, BLOCK) * scales[..., None].astype(np.float64)).reshape(
