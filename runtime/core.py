@@ -150,18 +150,19 @@ class Core:
         if self._speculator is not None:
             self._speculator.draft(self.scheduler.active)
         n_before = self.meter.counters.n_generated_tokens
+        forward_s = 0.0
         if self.scheduler.plan():
             begin = time.monotonic()
             self._model.forward()
             done = time.monotonic()
-            if self._speculator is not None:
-                self._speculator.on_step(done - begin)
+            forward_s = done - begin
             self._acceptor.accept(done)
             self.meter.on_step(self._model.ubatch.n_seqs, done - now)
         self.emit()
-        if self._speculator is not None:
+        if self._speculator is not None and forward_s:
             n_taken = self.meter.counters.n_generated_tokens - n_before
-            self._speculator.on_end(time.monotonic(), n_taken, is_idle=not self._jobs)
+            now, is_idle = time.monotonic(), not self._jobs
+            self._speculator.on_end(forward_s, now, n_taken, is_idle=is_idle)
 
     def _on_verified(self, slot: Slot, n_accepted: int) -> None:
         assert self._speculator is not None

@@ -8,7 +8,7 @@ from runtime.speculation.trials import Trials
 
 # What is assumed of what was never measured: each further row and pass, of a step's own time.
 ROW_SHARE, PASS_SHARE = 0.08, 0.15
-PULL, OWN_PULL = 0.05, 0.1  # how far one observation moves all estimates, and its own
+PULL, OWN_PULL = 0.05, 0.02  # how far one observation moves all estimates, and its own
 LARGEST_STEP = 1.5  # one observation is believed up to this factor
 
 
@@ -66,6 +66,10 @@ class Costs:
         """Whether so many sequences should get drafts in the next step, as far as the clock
         tells."""
         return self.trials.of(n_seqs).may_draft()
+
+    def is_trying(self, n_seqs: int) -> bool:
+        """Whether every step of so many sequences should be looked at."""
+        return self.trials.of(n_seqs).is_trying
 
     def on_cycle(self, n_seqs: int, with_drafts: bool, n_tokens: int, seconds: float) -> None:
         """From the end of one step to the end of the next, which gave ``n_tokens``."""

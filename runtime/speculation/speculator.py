@@ -28,7 +28,8 @@ from runtime.ubatch import Ubatch
 # decision costs some microseconds, which small models notice. Now and then one draft is tried.
 LAST_REST, LAST_PROBE = 16, 16  # steps between decisions, decisions between tries
 HELD = 7  # further steps for which a decision to draft holds
-STEPS_SEEN = 4  # of so many steps one is looked at
+# One in so many steps is looked at where nothing is tried: it costs 1 % of a small model's step.
+DRAFTS_SEEN, PLAIN_SEEN = 2, 5
 # New requests begin with what was seen of all others: one in so many steps, with little weight.
 OVERALL_SEEN, GLOBAL_WEIGHT = 4, 0.05
 RARE = 0.2  # with more tokens than this outside the short vocabulary, drafts come from all of it
@@ -223,18 +224,18 @@ class Speculator:
             is_rare = slot.history.item(slot.n_known - 1) >= self._drafter.short_vocab
             spec.rare += RARE_WEIGHT * (is_rare - spec.rare)
 
-    def on_step(self, seconds: float) -> None:
-        """The step's forward took so long."""
-        ub = self._ubatch
+    def on_end(self, forward_s: float, now: float, n_taken: int, *, is_idle: bool) -> None:
+        """The step is over: its forward took ``forward_s``, its ``n_taken`` tokens are handed out.
+        ``is_idle``: no step follows."""
         self._n_forwards += 1
-        if not self._n_forwards % STEPS_SEEN and ub.n_tokens == ub.n_seqs + self._n_drafts:
-            self.costs.on_step(ub.n_seqs, ub.n_tokens, seconds)
-
-    def on_end(self, now: float, n_taken: int, *, is_idle: bool) -> None:
-        """The step is over, its ``n_taken`` tokens are handed out; ``is_idle``: no step follows."""
         ub = self._ubatch
-        if self._ended and ub.n_tokens == ub.n_seqs + self._n_drafts:
-            self.costs.on_cycle(ub.n_seqs, self._n_drafts > 0, n_taken, now - self._ended)
+        every = 1
+        if not self.costs.is_trying(ub.n_seqs):
+            every = DRAFTS_SEEN if self._n_drafts else PLAIN_SEEN
+        if not self._n_forwards % every and ub.n_tokens == ub.n_seqs + self._n_drafts:
+            self.costs.on_step(ub.n_seqs, ub.n_tokens, forward_s)
+            if self._ended:
+                self.costs.on_cycle(ub.n_seqs, self._n_drafts > 0, n_taken, now - self._ended)
         self._ended = 0.0 if is_idle else now
 
 

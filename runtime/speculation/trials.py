@@ -45,6 +45,11 @@ class Trial:
         a, b = (t / s if s else 0.0 for t, s in zip(self._tokens, self._seconds, strict=True))
         return a, b
 
+    @property
+    def is_trying(self) -> bool:
+        """Whether steps now tell which way is better, and do not only follow from that."""
+        return self._way != self._best or min(self._n) < N_FIRST
+
     def may_draft(self) -> bool:
         """Which way the next step is to take."""
         if not self._left:
