@@ -252,7 +252,7 @@ def make_tile(isa: Isa, f: Format, height: int, layout: int = act.TILE_ROWS) -> 
     return tile
 
 
-def make_pair_tile(isa: Isa, f: Format) -> Any:
+def make_pair_tile(isa: Isa, f: Format, n_ahead: int) -> Any:
     """An intrinsic: two panels times 8 rows, (w, x, n_blocks, ahead, end, out, out_stride,
     accumulate).
 
@@ -273,7 +273,6 @@ def make_pair_tile(isa: Isa, f: Format) -> Any:
             prefetch_outputs(b, out, out_stride, t.n_panels, t.height)
             with cgutils.for_range(b, n_blocks, intp=I64) as loop:
                 first = b.add(w, b.mul(loop.index, const(f.block_bytes)))
-                n_ahead = PAIR_AHEAD * f.n_sub_blocks
                 line = b.add(ahead, b.mul(loop.index, const(n_ahead)))
                 line = b.select(b.icmp_signed("<", line, end), line, end)
                 prefetch_lines(b, line, n_ahead, 2)

@@ -38,7 +38,7 @@ CHUNK_BYTES = 49152  # weights that a thread takes at a time when there are few 
 TOKEN_BLOCK_BYTES, UNPACKING_BLOCK_BYTES = 393216, 786432
 # From so many tiles on two panels are computed together. With fewer, weights come from memory
 # often enough for its speed to count, and one stream of them is faster than two.
-PAIR_TILES = 4
+PAIR_TILES, FEW_TILES = 4, 2
 # Tiles of a chunk however many inputs there are: less would read weights too often. 8192 inputs,
 # 512 rows, two Zen 5 cores, 1 -> 16, GOP/s: Q8_0 1123 -> 1330, BF16 617 -> 960, Q4_K 1199 -> 1248.
 LEAST_TILES = 16
@@ -59,6 +59,11 @@ def token_block_bytes(isa: Isa, f: Format) -> int:
     """How many bytes of activations a chunk goes through."""
     unpacks = can_pair(isa) and must_unpack(f)
     return UNPACKING_BLOCK_BYTES if unpacks else TOKEN_BLOCK_BYTES
+
+
+def least_pair_tiles(f: Format) -> int:
+    """From how many tiles of rows on two panels are computed together."""
+    return PAIR_TILES if must_unpack(f) or not f.is_quantised else FEW_TILES
 
 
 @njit
@@ -88,22 +93,31 @@ def build_two_panels(isa: Isa, f: Format) -> Callable[..., None]:
         return build_two_float_panels(isa, f)
     unpacks = must_unpack(f)
     pair = unpacked(f) if unpacks else f
-    unpack, pair8 = make_unpack(isa, f), make_pair_tile(isa, pair)
+    unpack, n_ahead = make_unpack(isa, f), PAIR_AHEAD * f.n_sub_blocks
+    pair8 = make_pair_tile(isa, pair, PAIR_AHEAD * pair.n_sub_blocks)
+    # Few tiles have to ask for more, each its share of two panels.
+    few_ahead = n_ahead if unpacks else (f.block_bytes + 63) // 64 * 64
+    few8 = pair8 if unpacks else make_pair_tile(isa, pair, few_ahead)
     n_units = f.block_inputs // pair.block_inputs  # blocks of ``pair`` in a block of ``f``
-    block_bytes, x_bytes, n_ahead = f.block_bytes, activation_bytes(f), PAIR_AHEAD * f.n_sub_blocks
+    block_bytes, x_bytes = f.block_bytes, activation_bytes(f)
 
     @njit
     def two_panels(w, x, n_tiles, n_blocks, x_stride, out, out_stride, accumulate, scratch):
         next_pair = w + 2 * n_blocks * block_bytes
-        end = next_pair + 2 * n_blocks * block_bytes - n_ahead
+        is_few = n_tiles < PAIR_TILES
+        n_asked = few_ahead if is_few else n_ahead
+        end = next_pair + 2 * n_blocks * block_bytes - n_asked
         source = w
         if unpacks:
             unpack(w, 2 * n_blocks, scratch)
             source = scratch
         for t in range(n_tiles):
             x_t, to = x + t * n_blocks * x_bytes, out + 8 * t * out_stride
-            ahead = next_pair + t * n_blocks * n_ahead
-            pair8(source, x_t, n_blocks * n_units, ahead, end, to, out_stride, accumulate)
+            ahead = next_pair + t * n_blocks * n_asked
+            if is_few:
+                few8(source, x_t, n_blocks * n_units, ahead, end, to, out_stride, accumulate)
+            else:
+                pair8(source, x_t, n_blocks * n_units, ahead, end, to, out_stride, accumulate)
 
     return two_panels
 
@@ -125,6 +139,7 @@ def build_panels_times_rows(isa: Isa, format_name: str, *, compact: bool) -> Cal
     pair1 = tile1 if f.is_quantised else make_float_tile(isa, f, 1, n_panels=2)
     block_bytes, quantised, x_bytes = f.block_bytes, f.is_quantised, activation_bytes(f)
     two_panels = build_two_panels(isa, f) if pairs else no_panels
+    pair_tiles = least_pair_tiles(f)
     working_bytes = 2 * unpacked(f).block_bytes * f.n_sub_blocks if must_unpack(f) else 0
 
     @njit
@@ -144,7 +159,7 @@ def build_panels_times_rows(isa: Isa, format_name: str, *, compact: bool) -> Cal
     ):
         tile_stride = n_blocks * x_bytes if quantised else 8 * x_stride
         n_tiles, n_whole = (n_rows + 7) // 8, (n_rows + 3) // 8  # 5 rows and more are a whole tile
-        by_pairs = pairs and n_whole >= PAIR_TILES and n_blocks * working_bytes <= UNPACKED_BYTES
+        by_pairs = pairs and n_whole >= pair_tiles and n_blocks * working_bytes <= UNPACKED_BYTES
         panel = 0
         while panel < n_panels:
             n, first = 1, 0
@@ -173,7 +188,7 @@ def build_linear(isa: Isa, format_name: str) -> Callable[..., None]:
     f = FORMATS[format_name]
     panels_times_rows = build_panels_times_rows(isa, format_name, compact=True)
     token_block = token_block_bytes(isa, f)
-    block_bytes, pairs = f.block_bytes, can_pair(isa)
+    block_bytes, pairs, pair_tiles = f.block_bytes, can_pair(isa), least_pair_tiles(f)
     least_tiles = LEAST_TILES if pairs else 1
     # Bytes between tiles of 8 rows: activation tiles, or 8 float rows (x_stride each).
     quantised, x_bytes, n_sub_blocks = f.is_quantised, activation_bytes(f), f.n_sub_blocks
@@ -189,7 +204,7 @@ def build_linear(isa: Isa, format_name: str) -> Callable[..., None]:
         n_token_blocks = (n_tiles + most - 1) // most
         block_tiles = (n_tiles + n_token_blocks - 1) // max(1, n_token_blocks)
         # Whole pairs where there are any; else less, so that threads end together.
-        least = 2 if (n_tiles >= PAIR_TILES if pairs else n_rows == 1 and not quantised) else 1
+        least = 2 if (n_tiles >= pair_tiles if pairs else n_rows == 1 and not quantised) else 1
         per_chunk = max(least, CHUNK_BYTES // (panel_stride * max(1, block_tiles // 2)))
         per_chunk = min(per_chunk, 1 + n_panels // (4 * load_i64(thread + 8 * T_N_THREADS)))
         per_chunk = max(1, per_chunk // least * least)
