@@ -36,8 +36,10 @@ TILE_HEIGHTS = (1, 2, 4, 8)
 CHUNK_BYTES = 49152  # weights that a thread takes at a time when there are few tokens
 # Activations that stay in a core's own cache; more of them where panels are unpacked for each.
 TOKEN_BLOCK_BYTES, UNPACKING_BLOCK_BYTES = 393216, 786432
-# From so many tiles on two panels are computed together. With fewer, weights come from memory
-# often enough for its speed to count, and one stream of them is faster than two.
+# From FEW_TILES on two panels are computed together (PAIR_TILES: where they are decoded first). A
+# single tile is bound by memory, and one stream of weights is faster than two. One panel -> two,
+# two Zen 5 cores, 16 and 24 rows: Q8_0 from memory 15 and 18 % faster, from the third cache 13 to
+# 24 %, Q4_0 7 and 11 to 20 %; 8 rows from memory 4 to 24 % slower.
 PAIR_TILES, FEW_TILES = 4, 2
 # Tiles of a chunk however many inputs there are: less would read weights too often. 8192 inputs,
 # 512 rows, two Zen 5 cores, 1 -> 16, GOP/s: Q8_0 1123 -> 1330, BF16 617 -> 960, Q4_K 1199 -> 1248.

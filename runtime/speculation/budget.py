@@ -29,7 +29,9 @@ def choose(
     n_paid = sum(not free for free in is_free)
     pass_s = costs.draft(n_paid, is_short) if n_paid else 0.0
     depth = max((len(chain) for chain in chains), default=0)
-    best, best_rate = [0] * len(chains), MARGIN * n_seqs / seconds[n_seqs]
+    plain_s = seconds[n_seqs] + costs.overhead(n_seqs, False)
+    best, best_rate = [0] * len(chains), MARGIN * n_seqs / plain_s
+    rest_s = costs.overhead(n_seqs, True)
     for k in range(depth + 1 if n_paid else 1):
         offers = sorted(
             (
@@ -39,7 +41,9 @@ def choose(
             ),
             reverse=True,
         )
-        counts, rate = _fill(offers[: max_rows - n_seqs], is_free, n_seqs, seconds, pass_s)
+        counts, rate = _fill(
+            offers[: max_rows - n_seqs], is_free, n_seqs, seconds, (rest_s, pass_s)
+        )
         if rate > best_rate:
             best, best_rate = counts, rate
     return best
@@ -50,19 +54,22 @@ def _fill(
     is_free: Sequence[bool],
     n_seqs: int,
     seconds: Sequence[float],
-    pass_s: float,
+    other_s: tuple[float, float],
 ) -> tuple[list[int], float]:
-    """The best of: the first of ``offers`` (likelihood, sequence), the first two, and so on."""
+    """The best of: the first of ``offers`` (likelihood, sequence), the first two, and so on.
+
+    ``other_s``: seconds beside those of rows, of a step and of each pass."""
     counts, n_passes = [0] * len(is_free), 0
-    n_tokens, n_rows, spent = float(n_seqs), n_seqs, 0.0
-    n_best, best_rate = 0, n_tokens / seconds[n_seqs]
+    rest_s, pass_s = other_s
+    n_tokens, n_rows, spent = float(n_seqs), n_seqs, rest_s
+    n_best, best_rate = 0, n_tokens / (seconds[n_seqs] + spent)
     for p, i in offers:
         counts[i] += 1
         n_tokens += p
         n_rows += 1
         if not is_free[i] and counts[i] > n_passes:
             n_passes = counts[i]
-            spent = n_passes * pass_s
+            spent = rest_s + n_passes * pass_s
         rate = n_tokens / (seconds[n_rows] + spent)
         if rate > best_rate:
             n_best, best_rate = n_rows - n_seqs, rate

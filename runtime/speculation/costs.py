@@ -10,6 +10,7 @@ from runtime.speculation.trials import Trials
 ROW_SHARE, PASS_SHARE = 0.08, 0.15
 PULL, OWN_PULL = 0.05, 0.02  # how far one observation moves all estimates, and its own
 LARGEST_STEP = 1.5  # one observation is believed up to this factor
+LARGEST_REST = 3.0  # the same of what a step takes outside of its forward
 
 
 class Costs:
@@ -30,6 +31,7 @@ class Costs:
         self._shapes: dict[int, list[float]] = {}  # by n_seqs: seconds by rows, before the scale
         self._drafts: dict[tuple[int, bool], float] = {}  # seconds of a pass, before the scale
         self._pass_scale = 1.0
+        self._overheads: dict[tuple[int, bool], float] = {}  # by n_seqs, with drafts
         self.trials = Trials()
 
     def steps(self, n_seqs: int, max_rows: int) -> list[float]:
@@ -71,9 +73,20 @@ class Costs:
         """Whether every step of so many sequences should be looked at."""
         return self.trials.of(n_seqs).is_trying
 
-    def on_cycle(self, n_seqs: int, with_drafts: bool, n_tokens: int, seconds: float) -> None:
-        """From the end of one step to the end of the next, which gave ``n_tokens``."""
+    def overhead(self, n_seqs: int, with_drafts: bool) -> float:
+        """Seconds of a step outside of its forward and passes: what Python does."""
+        known = self._overheads.get((n_seqs, with_drafts))
+        return self._overheads.get((n_seqs, False), 0.0) if known is None else known
+
+    def on_cycle(
+        self, n_seqs: int, with_drafts: bool, n_tokens: int, seconds: float, computing: float
+    ) -> None:
+        """From the end of one step to the end of the next, which gave ``n_tokens``; of that a
+        forward and passes took ``computing``."""
         self.trials.of(n_seqs).observe(with_drafts, n_tokens, seconds)
+        key, rest = (n_seqs, with_drafts), max(0.0, seconds - computing)
+        known = self._overheads.setdefault(key, rest)
+        self._overheads[key] = known + PULL * (min(rest, LARGEST_REST * known) - known)
 
     def on_step(self, n_seqs: int, n_rows: int, seconds: float) -> None:
         """A step without prompt tokens took so long."""

@@ -55,6 +55,7 @@ class Speculator:
         self.costs = costs or Costs()
         self._n_rest = self._n_resting = 0
         self._n_drafts = 0  # of the step under way
+        self._guess_s = 0.0  # what the passes for them took
         self._n_forwards = 0
         self._ended = 0.0  # when the step before was over; 0: there was none just before
         self._held: list[int] = []  # the last decision, for whom, and for how many steps more
@@ -80,7 +81,7 @@ class Speculator:
 
     def draft(self, active: Sequence[Slot]) -> None:
         """Put drafts behind the known tokens of slots that generate; sets their ``drafts``."""
-        self._n_drafts = 0
+        self._n_drafts, self._guess_s = 0, 0.0
         if self._n_resting:
             self._n_resting -= 1
             return
@@ -192,8 +193,8 @@ class Speculator:
             ],
             is_short=is_short,
         )
-        seconds = time.perf_counter() - begin
-        self.costs.on_draft(len(slots), guessing[0][0], is_short, seconds)
+        self._guess_s = time.perf_counter() - begin
+        self.costs.on_draft(len(slots), guessing[0][0], is_short, self._guess_s)
         for i, (n, slot) in enumerate(guessing):
             self._take(slot, MTP, _good(tokens[:n, i].tolist(), logprobs[:n, i], slot))
 
@@ -235,7 +236,13 @@ class Speculator:
         if not self._n_forwards % every and ub.n_tokens == ub.n_seqs + self._n_drafts:
             self.costs.on_step(ub.n_seqs, ub.n_tokens, forward_s)
             if self._ended:
-                self.costs.on_cycle(ub.n_seqs, self._n_drafts > 0, n_taken, now - self._ended)
+                self.costs.on_cycle(
+                    ub.n_seqs,
+                    self._n_drafts > 0,
+                    n_taken,
+                    now - self._ended,
+                    forward_s + self._guess_s,
+                )
         self._ended = 0.0 if is_idle else now
 
 
