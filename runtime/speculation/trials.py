@@ -11,7 +11,7 @@ N_FIRST = 16  # steps of each way before any is preferred
 BLOCK = 6  # steps of one way at a time; the first is not counted
 STALE = 0.1  # share of old steps that is kept when a way is tried again
 # Steps between tries of the way that is not preferred; twice as many while it is clearly worse.
-FIRST_EVERY, LAST_EVERY = 120, 960
+FIRST_EVERY, LAST_EVERY = 240, 960
 CLEARLY = 0.9
 GAIN = 1.08  # of drafting, below which it is none: near that, trying both costs as much as it gives
 LARGEST_GAP = 4.0  # a cycle so many times longer than usual was disturbed: it says nothing
