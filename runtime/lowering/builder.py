@@ -7,7 +7,6 @@ puts a wait. Attribute-like names of blocks follow the model card: rms_norm, lin
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,22 +26,9 @@ from kernels.ops.repack import EMBED, build_embed
 from kernels.team import Program, Team
 from runtime.lowering.buffers import Buffers, Rows, Span, round_up
 from runtime.lowering.cells import KVCells
+from runtime.lowering.ops import Op, derive_waits
 from runtime.lowering.rows import StateRows
 from runtime.lowering.weights import Panels, Weights
-
-
-@dataclass(slots=True)
-class Op:
-    """A kernel with operands that may still be completed, and what it reads and writes."""
-
-    kernel: str
-    build: Callable[[], Callable[..., None]]
-    layout: Any
-    operands: dict[str, int | NDArray[Any]]
-    reads: list[Span]
-    writes: list[Span]
-    has_state: bool = False  # operands "rows" and "row_stride" are completed by the builder
-    changes_step: bool = False  # all ops before it must be finished, and none after it begun
 
 
 class Builder:
@@ -380,28 +366,3 @@ class Builder:
                 for op, wait in zip(ops, derive_waits(ops), strict=True)
             ],
         )
-
-
-def derive_waits(ops: Sequence[Op]) -> list[int]:
-    """For each op, the first op that must be finished before it (with all that follow), or -1.
-
-    An op waits when it reads what an unfinished op writes, or writes what one reads or writes.
-    """
-    waits, pending = [], 0
-    for i, op in enumerate(ops):
-        conflict = any(
-            earlier.changes_step
-            or op.changes_step
-            or any(
-                a.overlaps(b)
-                for a, b in (
-                    *((w, r) for w in earlier.writes for r in (*op.reads, *op.writes)),
-                    *((r, w) for r in earlier.reads for w in op.writes),
-                )
-            )
-            for earlier in ops[pending:i]
-        )
-        waits.append(pending if conflict else -1)
-        if conflict:
-            pending = i
-    return waits

@@ -18,8 +18,9 @@ from kernels.ops.advance import ADVANCE, build_advance
 from kernels.ops.token_shift import LAST_TOKEN, build_last_token
 from kernels.team import Program, Team
 from runtime.lowering.buffers import Rows, Span
-from runtime.lowering.builder import Builder, Op
+from runtime.lowering.builder import Builder
 from runtime.lowering.draws import append_draws
+from runtime.lowering.ops import Op
 from runtime.lowering.weights import Panels
 from runtime.sampling import SamplingTable
 from runtime.ubatch import I32, Ubatch

@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 from kernels.ops.elementwise import ELEMENTWISE, build_elementwise
 from runtime.lowering.buffers import Rows
-from runtime.lowering.builder import Builder, Op
+from runtime.lowering.builder import Builder
+from runtime.lowering.ops import Op
 
 
 def elementwise(
