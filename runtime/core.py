@@ -149,7 +149,6 @@ class Core:
             self._admit(now)
         if self._speculator is not None:
             self._speculator.draft(self.scheduler.active)
-        n_before = self.meter.counters.n_generated_tokens
         forward_s = 0.0
         if self.scheduler.plan():
             begin = time.monotonic()
@@ -160,9 +159,8 @@ class Core:
             self.meter.on_step(self._model.ubatch.n_seqs, done - now)
         self.emit()
         if self._speculator is not None and forward_s:
-            n_taken = self.meter.counters.n_generated_tokens - n_before
-            now, is_idle = time.monotonic(), not self._jobs
-            self._speculator.on_end(forward_s, now, n_taken, is_idle=is_idle)
+            n_generated = self.meter.counters.n_generated_tokens
+            self._speculator.on_end(forward_s, n_generated, is_idle=not self._jobs)
 
     def _on_verified(self, slot: Slot, n_accepted: int) -> None:
         assert self._speculator is not None

@@ -28,8 +28,9 @@ from runtime.ubatch import Ubatch
 # decision costs some microseconds, which small models notice. Now and then one draft is tried.
 LAST_REST, LAST_PROBE = 16, 16  # steps between decisions, decisions between tries
 HELD = 7  # further steps for which a decision to draft holds
-# One in so many steps is looked at where nothing is tried: it costs 1 % of a small model's step.
-DRAFTS_SEEN, PLAIN_SEEN = 2, 5
+# Where nothing is tried one in so many steps without drafts is looked at: Python's part of a small
+# model's step is 10 %.
+PLAIN_SEEN = 16
 # New requests begin with what was seen of all others: one in so many steps, with little weight.
 OVERALL_SEEN, GLOBAL_WEIGHT = 4, 0.05
 RARE = 0.2  # with more tokens than this outside the short vocabulary, drafts come from all of it
@@ -56,7 +57,8 @@ class Speculator:
         self._n_rest = self._n_resting = 0
         self._n_drafts = 0  # of the step under way
         self._guess_s = 0.0  # what the passes for them took
-        self._n_forwards = 0
+        self._n_unseen = 1  # steps until one is looked at
+        self._n_generated = 0  # tokens since the start, when the step before was over
         self._ended = 0.0  # when the step before was over; 0: there was none just before
         self._held: list[int] = []  # the last decision, for whom, and for how many steps more
         self._held_slots: list[Slot] = []
@@ -225,25 +227,29 @@ class Speculator:
             is_rare = slot.history.item(slot.n_known - 1) >= self._drafter.short_vocab
             spec.rare += RARE_WEIGHT * (is_rare - spec.rare)
 
-    def on_end(self, forward_s: float, now: float, n_taken: int, *, is_idle: bool) -> None:
-        """The step is over: its forward took ``forward_s``, its ``n_taken`` tokens are handed out.
-        ``is_idle``: no step follows."""
-        self._n_forwards += 1
-        ub = self._ubatch
-        every = 1
-        if not self.costs.is_trying(ub.n_seqs):
-            every = DRAFTS_SEEN if self._n_drafts else PLAIN_SEEN
-        if not self._n_forwards % every and ub.n_tokens == ub.n_seqs + self._n_drafts:
-            self.costs.on_step(ub.n_seqs, ub.n_tokens, forward_s)
-            if self._ended:
-                self.costs.on_cycle(
-                    ub.n_seqs,
-                    self._n_drafts > 0,
-                    n_taken,
-                    now - self._ended,
-                    forward_s + self._guess_s,
-                )
+    def on_end(self, forward_s: float, n_generated: int, *, is_idle: bool) -> None:
+        """The step is over: its forward took ``forward_s``, its tokens are handed out, with which
+        there were ``n_generated`` since the start. ``is_idle``: no step follows."""
+        n_unseen = self._n_unseen = self._n_unseen - 1
+        if n_unseen > 1 and not self._n_drafts:
+            self._ended = 0.0  # nobody looked at the clock
+            return
+        now = time.monotonic()
+        if n_unseen <= 0 or self._n_drafts:
+            self._look(forward_s, n_generated - self._n_generated, now)
         self._ended = 0.0 if is_idle else now
+        self._n_generated = n_generated
+
+    def _look(self, forward_s: float, n_taken: int, now: float) -> None:
+        """Learn from the step that has ended ``now``, unless there were prompts in it."""
+        ub, costs = self._ubatch, self.costs
+        self._n_unseen = 1 if costs.is_trying(ub.n_seqs) else PLAIN_SEEN
+        if ub.n_tokens != ub.n_seqs + self._n_drafts:
+            return
+        costs.on_step(ub.n_seqs, ub.n_tokens, forward_s)
+        if self._ended:
+            computing, has_drafts = forward_s + self._guess_s, self._n_drafts > 0
+            costs.on_cycle(ub.n_seqs, has_drafts, n_taken, now - self._ended, computing)
 
 
 def _good(tokens: list[int], logprobs: NDArray[np.float32], slot: Slot) -> list[int]:
