@@ -35,6 +35,21 @@ def blocks_at(tiles, n_inputs, row, column):
     return tiles + (row // TILE_ROWS * (n_inputs // BLOCK) + column // BLOCK) * BLOCK_BYTES
 
 
+@njit(forceinline=True)
+def n_tile_parts(n_rows, n, width):
+    """Into how many parts ``tile_part`` cuts n_rows of n columns."""
+    return (n_rows + TILE_ROWS - 1) // TILE_ROWS * ((n + width - 1) // width)
+
+
+@njit(forceinline=True)
+def tile_part(part, n_rows, n, width):
+    """Of a part, which is ``width`` columns of a tile of rows: first row, number of rows, first
+    column, end."""
+    n_parts = (n + width - 1) // width
+    row, first = part // n_parts * TILE_ROWS, part % n_parts * width
+    return row, min(TILE_ROWS, n_rows - row), first, min(first + width, n)
+
+
 @njit
 def copy_row(source, row, target, to_row, n_inputs):
     """Copy one row of tiles to row ``to_row`` of other tiles."""

@@ -76,12 +76,12 @@ store_f64 = _storer(types.float64)
 store_f16 = _storer(types.float32, lambda b, v: b.fptrunc(v, F16))
 
 
-def prefetch_ir(b: Any, address: Any, level: int = 3) -> None:
+def prefetch_ir(b: Any, address: Any, level: int = 3, to_write: int = 0) -> None:
     """Ask for the cache line at an address, which need not be valid: level 3 into the first cache,
-    2 into the second."""
+    2 into the second; ``to_write`` 1: to be written."""
     signature = ir.FunctionType(ir.VoidType(), [PTR, I32, I32, I32])
     fn = cgutils.get_or_insert_function(b.module, signature, "llvm.prefetch.p0")
-    flags = [ir.Constant(I32, 0), ir.Constant(I32, level), ir.Constant(I32, 1)]  # read, data
+    flags = [ir.Constant(I32, flag) for flag in (to_write, level, 1)]  # 1: data
     b.call(fn, [b.inttoptr(address, PTR), *flags])
 
 

@@ -16,7 +16,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from kernels import activations as act
-from kernels.address import F32, I32, I64, PTR, hidden, pointer
+from kernels.address import F32, I32, I64, hidden, pointer, prefetch_ir
 from kernels.cpu import Isa
 from kernels.dot import I8X64, dot4
 from kernels.formats import Format, SubBlock
@@ -204,13 +204,9 @@ def _quantised_block(b: Any, t: Tile, blocks: list[Any], x: Any, accs: Accs) -> 
 
 
 def prefetch_lines(b: Any, at: Any, n_bytes: int, level: int, to_write: int = 0) -> None:
-    """Ask for the lines from ``at`` on: level 3 into the first cache, 2 into the second."""
-    i32 = ir.IntType(32)
-    signature = ir.FunctionType(ir.VoidType(), [PTR, i32, i32, i32])
-    fn = cgutils.get_or_insert_function(b.module, signature, "llvm.prefetch.p0")
-    flags = [ir.Constant(i32, flag) for flag in (to_write, level, 1)]  # 1: data
+    """``prefetch_ir`` of the lines from ``at`` on."""
     for line in range(0, n_bytes, 64):
-        b.call(fn, [pointer(b, at, line), *flags])
+        prefetch_ir(b, b.add(at, const(line)), level, to_write)
 
 
 def _prefetch(b: Any, t: Tile, at: Any, n_bytes: int) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit
 
 from kernels import simd
-from kernels.activations import BLOCK, TILE_ROWS, blocks_at
+from kernels.activations import BLOCK, blocks_at, n_tile_parts, tile_part
 from kernels.address import load_f32, load_i32, load_i64, store_f32
 from kernels.claims import T_SCRATCH, claim
 from kernels.operands import STEP, words
@@ -121,12 +121,10 @@ def build_attention_fold() -> Callable[..., None]:
         tiles, stride = load_i64(op + FOLD.tiles), load_i64(op + FOLD.x_stride)
         whole = BLOCK // min(BLOCK, v_dim & -v_dim)  # heads after which a block ends
         per_chunk = max(1, CHUNK_WIDTH // (whole * v_dim)) * whole
-        n_groups = (n_head + per_chunk - 1) // per_chunk
-        n_chunks = (n_tokens + TILE_ROWS - 1) // TILE_ROWS * n_groups
+        n_chunks = n_tile_parts(n_tokens, n_head, per_chunk)
         chunk = claim(thread, n_chunks)
         while chunk >= 0:
-            token, first = chunk // n_groups * TILE_ROWS, chunk % n_groups * per_chunk
-            n_of_tile, end = min(TILE_ROWS, n_tokens - token), min(first + per_chunk, n_head)
+            token, n_of_tile, first, end = tile_part(chunk, n_tokens, n_head, per_chunk)
             for i in range(n_of_tile):
                 _finish_heads(op, step, scratch, token + i, (first, end))
             if tiles != 0:

@@ -15,6 +15,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from kernels.address import F16, F32, I8, I64, pointer, prefetch_ir
+from kernels.heights import HEIGHTS, by_height
 from kernels.ops.cells import CELL_BYTES, CELLS, GROUP
 from kernels.simd import F32X16, I32X16, fma_ir, splat_ir
 
@@ -190,83 +191,41 @@ def build_scores(cell_type: str) -> Any:
     out). Several blocks at once: few rows would have too few sums that do not wait for each other,
     and many take as many loads of q for one block as for two.
     """
-    one1, one2, one4, one8 = (make_score_tile(h, 1, cell_type) for h in (1, 2, 4, 8))
-    some1, some2, some4, some8 = (
-        make_score_tile(h, n, cell_type) for h, n in ((1, 4), (2, 4), (4, 2), (8, 2))
-    )
-
-    @njit
-    def some(n_rows, q, q_stride, head_dim, keys, values, out):
-        if n_rows > 4:
-            some8(q, q_stride, head_dim, keys, values, out)
-        elif n_rows > 2:
-            some4(q, q_stride, head_dim, keys, values, out)
-        elif n_rows == 2:
-            some2(q, q_stride, head_dim, keys, values, out)
-        else:
-            some1(q, q_stride, head_dim, keys, values, out)
-
-    @njit
-    def one(n_rows, q, q_stride, head_dim, keys, values, out):
-        if n_rows > 4:
-            one8(q, q_stride, head_dim, keys, values, out)
-        elif n_rows > 2:
-            one4(q, q_stride, head_dim, keys, values, out)
-        elif n_rows == 2:
-            one2(q, q_stride, head_dim, keys, values, out)
-        else:
-            one1(q, q_stride, head_dim, keys, values, out)
+    one = by_height([make_score_tile(h, 1, cell_type) for h in HEIGHTS])
+    n_blocks_of = zip(HEIGHTS, (4, 4, 2, 2), strict=True)
+    some = by_height([make_score_tile(h, n, cell_type) for h, n in n_blocks_of])
 
     @njit
     def scores(n_rows, q, q_stride, head_dim, keys, values, n_blocks, out):
         i, together = np.int64(0), 2 if n_rows > 2 else 4
         while i < n_blocks:
-            is_whole = i + together <= n_blocks
             at, v, to = keys + 8 * i, values + 8 * i, out + 64 * i
-            if is_whole:
-                some(n_rows, q, q_stride, head_dim, at, v, to)
+            if i + together <= n_blocks:
+                some(n_rows, (q, q_stride, head_dim, at, v, to))
+                i += together
             else:
-                one(n_rows, q, q_stride, head_dim, at, v, to)
-            i += together if is_whole else 1
+                one(n_rows, (q, q_stride, head_dim, at, v, to))
+                i += 1
 
     return scores
 
 
 def build_values(cell_type: str) -> Any:
     """A function for 1 to 8 rows: values(n_rows, p, blocks, later, v_padded, n_cells, out)."""
-    w1, w2, w4, w8 = (make_value_tile(h, w, cell_type) for h, w in ((1, 4), (2, 4), (4, 4), (8, 2)))
-    t1, t2, t4, t8 = (make_value_tile(h, 1, cell_type) for h in (1, 2, 4, 8))
-
-    @njit
-    def wide(n_rows, p, blocks, later, d, v_padded, n_cells, to, stride):
-        if n_rows > 4:
-            w8(p, blocks, later, d, v_padded, n_cells, to, stride)
-        elif n_rows > 2:
-            w4(p, blocks, later, d, v_padded, n_cells, to, stride)
-        elif n_rows == 2:
-            w2(p, blocks, later, d, v_padded, n_cells, to, stride)
-        else:
-            w1(p, blocks, later, d, v_padded, n_cells, to, stride)
-
-    @njit
-    def thin(n_rows, p, blocks, later, d, v_padded, n_cells, to, stride):
-        if n_rows > 4:
-            t8(p, blocks, later, d, v_padded, n_cells, to, stride)
-        elif n_rows > 2:
-            t4(p, blocks, later, d, v_padded, n_cells, to, stride)
-        elif n_rows == 2:
-            t2(p, blocks, later, d, v_padded, n_cells, to, stride)
-        else:
-            t1(p, blocks, later, d, v_padded, n_cells, to, stride)
+    width_of = zip(HEIGHTS, (4, 4, 4, 2), strict=True)
+    wide = by_height([make_value_tile(h, w, cell_type) for h, w in width_of])
+    thin = by_height([make_value_tile(h, 1, cell_type) for h in HEIGHTS])
 
     @njit
     def values(n_rows, p, blocks, later, v_padded, n_cells, out):
         d, stride, width = np.int64(0), v_padded * 4, 32 if n_rows > 4 else 64
-        while d + width <= v_padded:
-            wide(n_rows, p, blocks, later, d, v_padded, n_cells, out + d * 4, stride)
-            d += width
         while d < v_padded:
-            thin(n_rows, p, blocks, later, d, v_padded, n_cells, out + d * 4, stride)
-            d += 16
+            arguments = p, blocks, later, d, v_padded, n_cells, out + d * 4, stride
+            if d + width <= v_padded:
+                wide(n_rows, arguments)
+                d += width
+            else:
+                thin(n_rows, arguments)
+                d += 16
 
     return values

@@ -16,7 +16,7 @@ import numpy as np
 from numba import njit
 
 from kernels import simd
-from kernels.activations import BLOCK_BYTES
+from kernels.activations import TILE_ROWS, blocks_at
 from kernels.address import load_i64
 from kernels.claims import claim
 from kernels.operands import STEP, words
@@ -110,7 +110,6 @@ def build_conv(n_taps: int, has_silu: bool) -> Callable[..., None]:
         for t in range(n_tokens):
             row = first + t
             y = out + row * load_i64(op + CONV.out_stride)
-            tile = tiles + row // 8 * (n // 32) * BLOCK_BYTES
             for c in range(c_first, c_end, 32):
                 low = output(op, state, fresh, n_pending, first, t, c, width)
                 high = low
@@ -121,7 +120,7 @@ def build_conv(n_taps: int, has_silu: bool) -> Callable[..., None]:
                     if c + 16 < n:
                         simd.store(y + 4 * c + 64, high)
                 if tiles != 0:
-                    quantize_block(low, high, tile + c // 32 * BLOCK_BYTES, row % 8)
+                    quantize_block(low, high, blocks_at(tiles, n, row, c), row % TILE_ROWS)
 
     @njit
     def keep_window(op, state, fresh, n_pending, first, n_tokens, n_drafts, c_first, c_end):

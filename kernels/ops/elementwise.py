@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit
 
 from kernels import simd
-from kernels.activations import TILE_ROWS, blocks_at
+from kernels.activations import blocks_at, n_tile_parts, tile_part
 from kernels.address import load_f32, load_i64
 from kernels.claims import T_SCRATCH, claim
 from kernels.operands import words
@@ -152,12 +152,10 @@ def build_elementwise(formula: str) -> Callable[..., None]:
         n_rows = load_i64(load_i64(op + ELEMENTWISE.n_rows))
         n, scratch = load_i64(op + ELEMENTWISE.n), load_i64(thread + 8 * T_SCRATCH)
         out, tiles = load_i64(op + ELEMENTWISE.out), load_i64(op + ELEMENTWISE.tiles)
-        n_segments = (n + SEGMENT - 1) // SEGMENT
-        n_chunks = (n_rows + TILE_ROWS - 1) // TILE_ROWS * n_segments
+        n_chunks = n_tile_parts(n_rows, n, SEGMENT)
         chunk = claim(thread, n_chunks)
         while chunk >= 0:
-            row, first = chunk // n_segments * TILE_ROWS, chunk % n_segments * SEGMENT
-            n_of_tile, end = min(TILE_ROWS, n_rows - row), min(first + SEGMENT, n)
+            row, n_of_tile, first, end = tile_part(chunk, n_rows, n, SEGMENT)
             to, stride = scratch, 4 * SEGMENT
             if out != 0:
                 stride = load_i64(op + ELEMENTWISE.out_stride)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from numba import njit
 
 from kernels import simd
-from kernels.activations import BLOCK_BYTES
+from kernels.activations import TILE_ROWS, blocks_at
 from kernels.address import load_i32, load_i64
 from kernels.claims import T_N_THREADS, T_SCRATCH, claim
 from kernels.cpu import Isa
@@ -113,7 +113,6 @@ def build_expert_glu(activation: str) -> Callable[..., None]:
         if gate != 0:
             gate += offset
         out_row = out + row * load_i64(op + EXPERT_GLU.out_stride)
-        tile = tiles + row // 8 * (n // 32) * BLOCK_BYTES
         for i in range(first, end, 32):
             low = combine(gate, up, 4 * i)
             high = low
@@ -124,7 +123,7 @@ def build_expert_glu(activation: str) -> Callable[..., None]:
                 if i + 16 < n:
                     simd.store(out_row + 4 * i + 64, high)
             if tiles != 0:
-                quantize_block(low, high, tile + i // 32 * BLOCK_BYTES, row % 8)
+                quantize_block(low, high, blocks_at(tiles, n, row, i), row % TILE_ROWS)
 
     def expert_glu(op, step, thread):  # type: ignore[no-untyped-def]
         n = load_i64(op + EXPERT_GLU.n)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from numba import njit
 
 from kernels import simd
-from kernels.activations import TILE_ROWS, blocks_at
+from kernels.activations import blocks_at, n_tile_parts, tile_part
 from kernels.address import load_f32, load_i64
 from kernels.claims import T_SCRATCH, claim
 from kernels.operands import STEP, words
@@ -49,12 +49,10 @@ def build_gated_norm() -> Callable[..., None]:
         out, tiles = load_i64(op + GATED_NORM.out), load_i64(op + GATED_NORM.tiles)
         n_tokens, scratch = load_i64(step + STEP.n_tokens), load_i64(thread + 8 * T_SCRATCH)
         per_chunk = max(2, CHUNK_WIDTH // d // 2 * 2)
-        n_groups = (n_heads + per_chunk - 1) // per_chunk
-        n_chunks = (n_tokens + TILE_ROWS - 1) // TILE_ROWS * n_groups
+        n_chunks = n_tile_parts(n_tokens, n_heads, per_chunk)
         chunk = claim(thread, n_chunks)
         while chunk >= 0:
-            token, first = chunk // n_groups * TILE_ROWS, chunk % n_groups * per_chunk
-            n_of_tile, end = min(TILE_ROWS, n_tokens - token), min(first + per_chunk, n_heads)
+            token, n_of_tile, first, end = tile_part(chunk, n_tokens, n_heads, per_chunk)
             to, stride = scratch, 4 * per_chunk * d
             if out != 0:
                 stride = load_i64(op + GATED_NORM.out_stride)

@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit
 
 from kernels import simd
-from kernels.activations import TILE_ROWS, blocks_at
+from kernels.activations import TILE_ROWS, blocks_at, n_tile_parts, tile_part
 from kernels.address import load_i64, prefetch
 from kernels.claims import T_SCRATCH, claim
 from kernels.operands import words
@@ -94,13 +94,11 @@ def build_glu(activation: str) -> Callable[..., None]:
         n_rows = load_i64(load_i64(op + GLU.n_rows))
         n, scratch = load_i64(op + GLU.n), load_i64(thread + 8 * T_SCRATCH)
         width = SEGMENT if n_rows <= TILE_ROWS else MANY_ROWS_SEGMENT
-        n_segments = (n + width - 1) // width
-        n_chunks = (n_rows + TILE_ROWS - 1) // TILE_ROWS * n_segments
+        n_chunks = n_tile_parts(n_rows, n, width)
         chunk = claim(thread, n_chunks)
         while chunk >= 0:
-            row, first = chunk // n_segments * TILE_ROWS, chunk % n_segments * width
-            n_of_tile = min(TILE_ROWS, n_rows - row)
-            segment_of_tile(op, row, n_of_tile, first, min(first + width, n), scratch)
+            row, n_of_tile, first, end = tile_part(chunk, n_rows, n, width)
+            segment_of_tile(op, row, n_of_tile, first, end, scratch)
             chunk = claim(thread, n_chunks)
 
     return glu

@@ -18,6 +18,7 @@ from kernels.float_tile import PAIR_AHEAD as FLOAT_AHEAD
 from kernels.float_tile import make_float_pair, make_float_tile
 from kernels.formats import FORMATS, Format
 from kernels.formats.unpacked import make_unpack, unpacked
+from kernels.heights import HEIGHTS, by_height, tile_height
 from kernels.operands import words
 from kernels.tile import (
     PAIR_AHEAD,
@@ -32,7 +33,6 @@ from kernels.tile import (
 # ``takes_bf16``); out: float32 rows of out_stride bytes, as many as tokens rounded up to a tile.
 # n_rows: address of the number of tokens (a word of the step). accumulate: 1 adds to out.
 LINEAR = words("Linear", "w x out n_rows n_panels n_blocks x_stride out_stride accumulate")
-TILE_HEIGHTS = (1, 2, 4, 8)
 CHUNK_BYTES = 49152  # weights that a thread takes at a time when there are few tokens
 # Activations that stay in a core's own cache; more of them where panels are unpacked for each.
 TOKEN_BLOCK_BYTES, UNPACKING_BLOCK_BYTES = 393216, 786432
@@ -46,15 +46,6 @@ PAIR_TILES, FEW_TILES = 4, 2
 LEAST_TILES = 16
 # A thread's scratch: a last tile of few rows, then two panels of a format that must be unpacked.
 UNPACKED_AT, UNPACKED_BYTES = 262144, 786432
-
-
-@njit
-def tile_height(n_rows):
-    """Rows computed together: a power of two up to 8; rows behind the last are computed and
-    never read (buffers have room for whole tiles)."""
-    if n_rows > 4:
-        return 8
-    return 4 if n_rows > 2 else n_rows
 
 
 def token_block_bytes(isa: Isa, f: Format) -> int:
@@ -133,27 +124,16 @@ def build_panels_times_rows(isa: Isa, format_name: str, *, compact: bool) -> Cal
     f = FORMATS[format_name]
     pairs = can_pair(isa)
     if f.is_quantised:
-        layouts = TILE_HEIGHTS if compact else (8, 8, 8, 8)
-        tiles = [make_tile(isa, f, *size) for size in zip(TILE_HEIGHTS, layouts, strict=True)]
+        layouts = HEIGHTS if compact else (8, 8, 8, 8)
+        tiles = [make_tile(isa, f, *size) for size in zip(HEIGHTS, layouts, strict=True)]
     else:
-        tiles = [make_float_tile(isa, f, height) for height in TILE_HEIGHTS]
-    tile1, tile2, tile4, tile8 = tiles
-    pair1 = tile1 if f.is_quantised else make_float_tile(isa, f, 1, n_panels=2)
+        tiles = [make_float_tile(isa, f, height) for height in HEIGHTS]
+    one_panel = by_height(tiles)
+    pair1 = tiles[0] if f.is_quantised else make_float_tile(isa, f, 1, n_panels=2)
     block_bytes, quantised, x_bytes = f.block_bytes, f.is_quantised, activation_bytes(f)
     two_panels = build_two_panels(isa, f) if pairs else no_panels
     pair_tiles = least_pair_tiles(f)
     working_bytes = 2 * unpacked(f).block_bytes * f.n_sub_blocks if must_unpack(f) else 0
-
-    @njit
-    def one_panel(height, w, x, n_blocks, x_stride, out, out_stride, accumulate):
-        if height == 8:
-            tile8(w, x, n_blocks, x_stride, out, out_stride, accumulate)
-        elif height == 4:
-            tile4(w, x, n_blocks, x_stride, out, out_stride, accumulate)
-        elif height == 2:
-            tile2(w, x, n_blocks, x_stride, out, out_stride, accumulate)
-        else:
-            tile1(w, x, n_blocks, x_stride, out, out_stride, accumulate)
 
     @njit
     def panels_times_rows(
@@ -179,7 +159,7 @@ def build_panels_times_rows(isa: Isa, format_name: str, *, compact: bool) -> Cal
                 for t in range(first, n_tiles):
                     height, to = tile_height(n_rows - 8 * t), out + 64 * p + 8 * t * out_stride
                     x_t = last if t == n_tiles - 1 else x + t * tile_stride
-                    one_panel(height, at, x_t, n_blocks, x_stride, to, out_stride, accumulate)
+                    one_panel(height, (at, x_t, n_blocks, x_stride, to, out_stride, accumulate))
             panel += n
 
     return panels_times_rows

@@ -14,7 +14,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from kernels import simd
-from kernels.activations import BLOCK_BYTES
+from kernels.activations import TILE_ROWS, blocks_at
 from kernels.address import load_i64
 from kernels.claims import T_N_THREADS, T_SCRATCH, claim
 from kernels.operands import STEP, words
@@ -94,8 +94,7 @@ def build_mamba1() -> Callable[..., None]:
                 if c + 16 < n:
                     simd.store(at + 64, high)
             if tiles != 0:
-                tile = tiles + row // 8 * (n // 32) * BLOCK_BYTES
-                quantize_block(low, high, tile + c // 32 * BLOCK_BYTES, row % 8)
+                quantize_block(low, high, blocks_at(tiles, n, row, c), row % TILE_ROWS)
 
     @njit
     def scan_channels(op, scratch, state, fresh, first, n_tokens, c):

@@ -11,7 +11,7 @@ import numpy as np
 from numba import njit
 
 from kernels import simd
-from kernels.activations import TILE_ROWS, blocks_at
+from kernels.activations import TILE_ROWS, blocks_at, n_tile_parts, tile_part
 from kernels.address import load_f32, load_i32, load_i64, store_f32
 from kernels.claims import T_N_THREADS, T_SCRATCH, claim
 from kernels.operands import words
@@ -111,11 +111,11 @@ def build_rms_norm() -> Callable[..., None]:
         width = n
         if n_rows > 1 and n_tiles < 2 * n_threads:
             width = max(MIN_COLUMNS, (n + n_threads - 1) // n_threads + 31) // 32 * 32
-        n_parts = (n + width - 1) // width
-        chunk = claim(thread, n_tiles * n_parts)
+        n_chunks = n_tile_parts(n_rows, n, width)
+        chunk = claim(thread, n_chunks)
         while chunk >= 0:
-            row, first = chunk // n_parts * TILE_ROWS, chunk % n_parts * width
-            _norm_tile(op, row, min(TILE_ROWS, n_rows - row), first, min(first + width, n), scratch)
-            chunk = claim(thread, n_tiles * n_parts)
+            row, n_of_tile, first, end = tile_part(chunk, n_rows, n, width)
+            _norm_tile(op, row, n_of_tile, first, end, scratch)
+            chunk = claim(thread, n_chunks)
 
     return rms_norm

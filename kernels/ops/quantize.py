@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from kernels.activations import TILE_ROWS, blocks_at
+from kernels.activations import blocks_at, n_tile_parts, tile_part
 from kernels.address import load_i64
 from kernels.claims import claim
 from kernels.operands import words
@@ -23,14 +23,12 @@ def build_quantize() -> Callable[..., None]:
     def quantize(op, step, thread):  # type: ignore[no-untyped-def]
         n_rows, n = load_i64(load_i64(op + QUANTIZE.n_rows)), load_i64(op + QUANTIZE.n)
         stride, tiles = load_i64(op + QUANTIZE.stride), load_i64(op + QUANTIZE.tiles)
-        n_segments = (n + SEGMENT - 1) // SEGMENT
-        n_chunks = (n_rows + TILE_ROWS - 1) // TILE_ROWS * n_segments
+        n_chunks = n_tile_parts(n_rows, n, SEGMENT)
         chunk = claim(thread, n_chunks)
         while chunk >= 0:
-            row, first = chunk // n_segments * TILE_ROWS, chunk % n_segments * SEGMENT
+            row, n_of_tile, first, end = tile_part(chunk, n_rows, n, SEGMENT)
             x = load_i64(op + QUANTIZE.x) + row * stride + 4 * first
-            n_of_tile, width = min(TILE_ROWS, n_rows - row), min(SEGMENT, n - first)
-            quantize_tile(x, stride, width, n_of_tile, blocks_at(tiles, n, row, first))
+            quantize_tile(x, stride, end - first, n_of_tile, blocks_at(tiles, n, row, first))
             chunk = claim(thread, n_chunks)
 
     return quantize

@@ -5,7 +5,7 @@ from __future__ import annotations
 from numba import njit
 
 from kernels import simd
-from kernels.activations import BLOCK_BYTES
+from kernels.activations import TILE_ROWS, blocks_at
 from kernels.address import load_f32, store_f32
 from kernels.quantize import quantize_block
 
@@ -53,10 +53,9 @@ def write_head(y, d, out):
 @njit(forceinline=True)
 def quantize_head(y, d, tiles, token, column, n):
     """8-bit activations of a head (d a multiple of 32) at ``column`` of rows of n inputs."""
-    tile = tiles + (token // 8 * (n // 32) + column // 32) * BLOCK_BYTES
     for i in range(0, d, 32):
         low, high = simd.load(y + 4 * i), simd.load(y + 4 * i + 64)
-        quantize_block(low, high, tile + i // 32 * BLOCK_BYTES, token % 8)
+        quantize_block(low, high, blocks_at(tiles, n, token, column + i), token % TILE_ROWS)
 
 
 @njit(forceinline=True)
