@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import defaultdict
 
-from runtime.speculation.trials import Trials
+from runtime.speculation.trials import Trial
 
 # What is assumed of what was never measured: each further row and pass, of a step's own time.
 ROW_SHARE, PASS_SHARE = 0.08, 0.15
@@ -32,7 +33,7 @@ class Costs:
         self._drafts: dict[tuple[int, bool], float] = {}  # seconds of a pass, before the scale
         self._pass_scale = 1.0
         self._overheads: dict[tuple[int, bool], float] = {}  # by n_seqs, with drafts
-        self.trials = Trials()
+        self._trials: defaultdict[int, Trial] = defaultdict(Trial)  # by n_seqs
 
     def steps(self, n_seqs: int, max_rows: int) -> list[float]:
         """Seconds of a step of ``n_seqs`` sequences by the tokens it computes, 0 to max_rows."""
@@ -67,11 +68,11 @@ class Costs:
     def may_draft(self, n_seqs: int) -> bool:
         """Whether so many sequences should get drafts in the next step, as far as the clock
         tells."""
-        return self.trials.of(n_seqs).may_draft()
+        return self._trials[n_seqs].may_draft()
 
     def is_trying(self, n_seqs: int) -> bool:
         """Whether every step of so many sequences should be looked at."""
-        return self.trials.of(n_seqs).is_trying
+        return self._trials[n_seqs].is_trying
 
     def overhead(self, n_seqs: int, with_drafts: bool) -> float:
         """Seconds of a step outside of its forward and passes: what Python does."""
@@ -83,7 +84,7 @@ class Costs:
     ) -> None:
         """From the end of one step to the end of the next, which gave ``n_tokens``; of that a
         forward and passes took ``computing``."""
-        self.trials.of(n_seqs).observe(with_drafts, n_tokens, seconds)
+        self._trials[n_seqs].observe(with_drafts, n_tokens, seconds)
         key, rest = (n_seqs, with_drafts), max(0.0, seconds - computing)
         known = self._overheads.setdefault(key, rest)
         self._overheads[key] = known + PULL * (min(rest, LARGEST_REST * known) - known)

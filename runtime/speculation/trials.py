@@ -91,17 +91,3 @@ class Trial:
         self._weight[way] = FADE * self._weight[way] + 1.0
         self._tokens[way] = FADE * self._tokens[way] + n_tokens
         self._seconds[way] = FADE * self._seconds[way] + seconds
-
-
-class Trials:
-    """One Trial for each number of sequences that generate together."""
-
-    def __init__(self) -> None:
-        self._by_count: dict[int, Trial] = {}
-
-    def of(self, n_seqs: int) -> Trial:
-        """The trial of so many sequences."""
-        trial = self._by_count.get(n_seqs)
-        if trial is None:
-            trial = self._by_count[n_seqs] = Trial()
-        return trial
