@@ -4,10 +4,10 @@ Rows (tokens) stand in tiles of 8. A tile is a run of blocks, one for each 32 in
 pointer with constant offsets reaches everything that a product of 16 outputs x 8 rows needs:
 
     256 bytes  codes, int8: 8 groups of 4 inputs x 8 rows x 4 inputs
-     32 bytes  scale, f32 per row: largest magnitude / 127
-     32 bytes  sum, f32 per row: scale * sum of codes (for formats with a minimum)
-     32 bytes  offset, int32 per row: -8 * sum of codes (for formats with an offset)
- 2 x 32 bytes  the same of the first and of the last 16 codes (for scales per 16 inputs)
+ 2 x 32 bytes  scale, f32 per row: largest magnitude / 127, of the first and the last 16 inputs
+     32 bytes  sum, f32 per row: of codes, each times its scale (for formats with a minimum)
+ 2 x 32 bytes  offset, int32 per row: -8 * sum of the first and the last 16 codes (for formats with
+               an offset or minima per 16 inputs)
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from kernels.address import load_i32, store_i32
 
 TILE_ROWS = 8
 BLOCK = 32  # inputs
-# A row's part of a block is 13 words of 4 bytes: 8 of codes, scale, sum, offset, two half offsets.
-# Word i of row m stands at 4 * (height * i + m), for tiles of ``height`` rows.
-SCALE, SUM, OFFSET, HALF_OFFSETS, N_WORDS = 8, 9, 10, 11, 13
+# A row's part of a block is 13 words of 4 bytes: 8 of codes, two scales, the sum, two offsets. Word
+# i of row m stands at 4 * (height * i + m), for tiles of ``height`` rows.
+SCALES, SUM, OFFSETS, N_WORDS = 8, 10, 11, 13
 BLOCK_BYTES = 4 * N_WORDS * TILE_ROWS
 
 

@@ -1,8 +1,8 @@
 """Float rows to the 8-bit activations of kernels/activations.py: one row, or eight at once.
 
-codes = round(x * 127 / largest), half to even; scale = largest / 127 (a block of 32 inputs).
-Both forms give the same bits. An inf or a NaN becomes an inf or NaN in the scale, and so in every
-product of the row.
+codes = round(x * 127 / largest), half to even; scale = largest / 127, both of 16 inputs. Both forms
+give the same bits. An inf or a NaN becomes an inf or NaN in the scale, and so in every product of
+the row.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from kernels import simd
-from kernels.activations import BLOCK, BLOCK_BYTES, HALF_OFFSETS, OFFSET, SCALE, SUM, TILE_ROWS
+from kernels.activations import BLOCK, BLOCK_BYTES, OFFSETS, SCALES, SUM, TILE_ROWS
 from kernels.address import F32, I8, I16, I32, pointer
 from kernels.simd import F32X16, I32X16, f32x16, splat_ir
 
@@ -36,13 +36,9 @@ def _max_int(b: Any, x: Any, y: Any) -> Any:
     return b.select(b.icmp_signed(">", x, y), x, y)
 
 
-def _magnitude(b: Any, low: Any, high: Any) -> Any:
-    """Lane by lane the larger magnitude of 32 floats, as the bits of a float.
-
-    Without their sign, floats are in the order of their bits, and above all others is a NaN.
-    """
-    mask = _constant(I32X16, 0x7FFFFFFF)
-    return _max_int(b, *(b.and_(b.bitcast(v, I32X16), mask) for v in (low, high)))
+def _magnitude(b: Any, x: Any) -> Any:
+    """The bits of floats without their sign: in the order of the floats, above all others a NaN."""
+    return b.and_(b.bitcast(x, I32X16), _constant(I32X16, 0x7FFFFFFF))
 
 
 def _scale_and_inverse(b: Any, largest: Any, kind: Any) -> tuple[Any, Any]:
@@ -86,17 +82,15 @@ def _word_sums(b: Any, words: list[Any]) -> Any:
     return _pair_sums(b, b.bitcast(reduce(b.add, pairs), kind), kind, 16)
 
 
-def _store_sums(b: Any, block: Any, halves: list[Any], scale: Any) -> None:
-    """The words that hold sums of codes, from the sums of each half of the block."""
-    kind = scale.type
-    total = b.add(*halves)
-    is_vector = kind is not F32
-    eight = _constant(I32X8, -8) if is_vector else ir.Constant(I32, -8)
-    _store(b, scale, block, SCALE)
-    _store(b, b.fmul(scale, b.sitofp(total, kind)), block, SUM)
-    _store(b, b.mul(total, eight), block, OFFSET)
-    for half, value in enumerate(halves):
-        _store(b, b.mul(value, eight), block, HALF_OFFSETS + half)
+def _store_sums(b: Any, block: Any, halves: list[Any], scales: list[Any]) -> None:
+    """The words behind the codes, from the sums of codes and the scales of both halves."""
+    kind = scales[0].type
+    eight = ir.Constant(I32, -8) if kind is F32 else _constant(I32X8, -8)
+    for half, (value, scale) in enumerate(zip(halves, scales, strict=True)):
+        _store(b, scale, block, SCALES + half)
+        _store(b, b.mul(value, eight), block, OFFSETS + half)
+    sums = [b.fmul(s, b.sitofp(v, kind)) for s, v in zip(scales, halves, strict=True)]
+    _store(b, b.fadd(*sums), block, SUM)
 
 
 @intrinsic
@@ -107,37 +101,36 @@ def _quantize_one(ctx: Any, low: Any, high: Any, block: Any) -> Any:
         low, high, block = args
         reduce_max = ir.FunctionType(I32, [I32X16])
         fn = cgutils.get_or_insert_function(b.module, reduce_max, "llvm.vector.reduce.smax.v16i32")
-        largest = b.bitcast(b.call(fn, [_magnitude(b, low, high)]), F32)
-        scale, inverse = _scale_and_inverse(b, largest, F32)
-        inverse = splat_ir(b, inverse, F32X16)
-        codes = _shuffle(b, *(_codes(b, v, inverse) for v in (low, high)), list(range(32)))
-        words = b.bitcast(codes, I32X8)
+        scales, codes = [], []
+        for value in (low, high):
+            largest = b.bitcast(b.call(fn, [_magnitude(b, value)]), F32)
+            scale, inverse = _scale_and_inverse(b, largest, F32)
+            scales.append(scale)
+            codes.append(_codes(b, value, splat_ir(b, inverse, F32X16)))
+        words = b.bitcast(_shuffle(b, *codes, list(range(32))), I32X8)
         for i in range(8):
             _store(b, b.extract_element(words, ir.Constant(I32, i)), block, i)
         sums = _word_sums(b, [words])
         reduce_add = ir.FunctionType(I32, [ir.VectorType(I32, 4)])
         fn = cgutils.get_or_insert_function(b.module, reduce_add, "llvm.vector.reduce.add.v4i32")
         halves = [b.call(fn, [_shuffle(b, sums, sums, list(range(n, n + 4)))]) for n in (0, 4)]
-        _store_sums(b, block, halves, scale)
+        _store_sums(b, block, halves, scales)
         return c.get_dummy_value()
 
     return types.void(f32x16, f32x16, types.int64), codegen
 
 
-def _largest_of_rows(b: Any, rows: list[Any]) -> Any:
-    """The largest of the 16 integers of each of 8 vectors, as 8 integers."""
+def _largest(b: Any, vectors: list[Any]) -> Any:
+    """The largest of the 16 integers of each of 16 vectors."""
 
     def merge(x: Any, y: Any, width: int) -> Any:
         """Runs of ``width`` lanes, of x and of y in turns, each the maximum of two runs."""
         first = [i // width % 2 * 16 + i // (2 * width) * 2 * width + i % width for i in range(16)]
         return _max_int(b, _shuffle(b, x, y, first), _shuffle(b, x, y, [i + width for i in first]))
 
-    fours = [merge(rows[i], rows[i + 4], 8) for i in range(4)]
-    twos = [merge(fours[i], fours[i + 2], 4) for i in range(2)]
-    ones = merge(twos[0], twos[1], 2)
-    # Now lanes are of rows 0 0 1 1 2 2 ...
-    even, odd = list(range(0, 16, 2)), list(range(1, 16, 2))
-    return _max_int(b, _shuffle(b, ones, ones, even), _shuffle(b, ones, ones, odd))
+    for width in (8, 4, 2, 1):
+        vectors = [merge(vectors[i], vectors[i + width], width) for i in range(width)]
+    return vectors[0]
 
 
 def _transposed(b: Any, rows: list[Any]) -> list[Any]:
@@ -173,14 +166,16 @@ def _quantize_eight(ctx: Any, x: Any, stride: Any, block: Any) -> Any:
     def codegen(c: Any, b: Any, sig: Any, args: Any) -> Any:
         x, stride, block = args
         at = [b.add(x, b.mul(stride, ir.Constant(stride.type, row))) for row in range(8)]
-        values = [(_load(b, a, 0), _load(b, a, 64)) for a in at]
-        largest = _largest_of_rows(b, [_magnitude(b, *both) for both in values])
-        scale, inverse = _scale_and_inverse(b, b.bitcast(largest, F32X8), F32X8)
+        halves = [[_load(b, a, offset) for a in at] for offset in (0, 64)]
+        magnitudes = [_magnitude(b, value) for half in halves for value in half]
+        largest = b.bitcast(_largest(b, magnitudes), F32X16)
+        both, inverse = _scale_and_inverse(b, largest, F32X16)
+        scales = [_shuffle(b, both, both, list(range(first, first + 8))) for first in (0, 8)]
         codes = []
-        for row, both in enumerate(values):
-            factor = _shuffle(b, inverse, inverse, [row] * 16)
-            halves = [_codes(b, v, factor) for v in both]
-            codes.append(b.bitcast(_shuffle(b, *halves, list(range(32))), I32X8))
+        for row in range(8):
+            factors = [_shuffle(b, inverse, inverse, [lane] * 16) for lane in (row, 8 + row)]
+            parts = [_codes(b, half[row], f) for half, f in zip(halves, factors, strict=True)]
+            codes.append(b.bitcast(_shuffle(b, *parts, list(range(32))), I32X8))
         pairs = [_shuffle(b, codes[i], codes[i + 4], list(range(16))) for i in range(4)]
         words = _transposed(b, pairs)
         for i, word in enumerate(words):
@@ -190,7 +185,7 @@ def _quantize_eight(ctx: Any, x: Any, stride: Any, block: Any) -> Any:
             b.add(_shuffle(b, s, s, list(range(8))), _shuffle(b, s, s, list(range(8, 16))))
             for s in sums
         ]
-        _store_sums(b, block, folded, scale)
+        _store_sums(b, block, folded, scales)
         return c.get_dummy_value()
 
     return types.void(types.int64, types.int64, types.int64), codegen

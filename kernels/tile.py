@@ -49,10 +49,11 @@ def can_pair(isa: Isa) -> bool:
 
     Both take an activation from the same register, where one panel loads it for every product.
     There are registers for two panels and four rows, so eight rows decode their weights twice.
-    One Zen 5 core, 8 rows, one -> two panels, GOP/s: Q4_0 730 -> 777, Q8_0 636 -> 745, but Q5_K
-    680 -> 566: see ``must_unpack``. Its limit is 830: per row, panel and sub-block 8 vpdpbusd, a
-    multiplication and an FMA on two pipes (all else runs on others), one more for a minimum or a
-    second scale. Eight rows at once, with sums in memory, were slower (606).
+    One Zen 5 core, 8 rows, one -> two panels with one scale for 32 activations, GOP/s: Q4_0 730 ->
+    777, Q8_0 636 -> 745, but Q5_K 680 -> 566: see ``must_unpack``. Its limit is 755 now: per row,
+    panel and sub-block 8 vpdpbusd, a multiplication and two FMAs on two pipes (all else runs on
+    others), one more for a minimum or a second scale. Eight rows at once, with sums in memory, were
+    slower (606).
     """
     return isa.is_avx512
 
@@ -114,17 +115,15 @@ def finish(b: Any, accs: Accs, out: Any, out_stride: Any, accumulate: Any) -> No
 
 
 def _dot_part(b: Any, t: Tile, subs: list[SubBlock], x: Any, part: int, rows: range) -> Accs:
-    """Integer sums of one part (a whole or half sub-block) of each panel for each row."""
+    """Integer sums of half a sub-block of each panel for each row."""
     f = t.format
     start = [ir.Constant(I32X16, None)] * len(rows)
     if f.offset:  # the stored words are -8 * sum
         shift = ir.Constant(I32X16, [abs(f.offset.bit_length() - 4)] * 16)
         move = b.shl if f.offset >= 8 else b.ashr
-        word = act.OFFSET if f.n_parts == 1 else act.HALF_OFFSETS + part
-        start = [move(t.word(b, x, word, m, I32, I32X16), shift) for m in rows]
+        start = [move(t.word(b, x, act.OFFSETS + part, m, I32, I32X16), shift) for m in rows]
     sums = [list(start) for _ in subs]
-    n_groups = 8 // f.n_parts
-    for j in range(part * n_groups, (part + 1) * n_groups):
+    for j in range(4 * part, 4 * part + 4):
         vectors = [next(sub.codes) for sub in subs]
         for i, m in enumerate(rows):
             acts = b.bitcast(t.word(b, x, j, m, I32, I32X16), I8X64)
@@ -133,14 +132,23 @@ def _dot_part(b: Any, t: Tile, subs: list[SubBlock], x: Any, part: int, rows: ra
     return [[b.sitofp(value, F32X16) for value in panel] for panel in sums]
 
 
+def _row_scale(b: Any, t: Tile, x: Any, half: int, row: int) -> Any:
+    return t.word(b, x, act.SCALES + half, row, F32, F32X16)
+
+
 def _add_whole(b: Any, t: Tile, subs: list[SubBlock], x: Any, accs: Accs, rows: range) -> None:
     """Add a sub-block with one scale a row to ``accs``."""
-    sums = _dot_part(b, t, subs, x, 0, rows)
+    first = _dot_part(b, t, subs, x, 0, rows)
+    low = [
+        [b.fmul(v, _row_scale(b, t, x, 0, m)) for m, v in zip(rows, p, strict=True)] for p in first
+    ]
+    second = _dot_part(b, t, subs, x, 1, rows)
     scales = [sub.scales() for sub in subs]
     for i, m in enumerate(rows):
-        row_scale = t.word(b, x, act.SCALE, m, F32, F32X16)
+        row_scale = _row_scale(b, t, x, 1, m)
         for p, (scale, minimum) in enumerate(scales):
-            value = fma_ir(b, sums[p][i], b.fmul(scale[0], row_scale), b.load(accs[p][m]))
+            value = fma_ir(b, second[p][i], row_scale, low[p][i])
+            value = fma_ir(b, value, scale[0], b.load(accs[p][m]))
             if minimum:
                 value = fma_ir(b, minimum[0], t.word(b, x, act.SUM, m, F32, F32X16), value)
             b.store(value, accs[p][m])
@@ -148,20 +156,21 @@ def _add_whole(b: Any, t: Tile, subs: list[SubBlock], x: Any, accs: Accs, rows: 
 
 def _add_halves(b: Any, t: Tile, subs: list[SubBlock], x: Any, accs: Accs, rows: range) -> None:
     """The same for a sub-block with two scales a row."""
-    first = _dot_part(b, t, subs, x, 0, rows)
-    scales = [sub.scales() for sub in subs]
-    second = _dot_part(b, t, subs, x, 1, rows)
-    for p, (scale, minima) in enumerate(scales):
-        values = [b.fmul(scale[0], value) for value in first[p]]
-        values = [fma_ir(b, scale[1], s, v) for s, v in zip(second[p], values, strict=True)]
-        for part, minimum in enumerate(minima):
-            eighth = b.fmul(minimum, const_ir(-0.125))  # the stored words are -8 * sum
+    scales = None
+    for half in (0, 1):
+        sums = _dot_part(b, t, subs, x, half, rows)
+        scales = scales or [sub.scales() for sub in subs]
+        for p, (scale, minima) in enumerate(scales):
             for i, m in enumerate(rows):
-                total = b.sitofp(t.word(b, x, act.HALF_OFFSETS + part, m, I32, I32X16), F32X16)
-                values[i] = fma_ir(b, eighth, total, values[i])
-        for i, m in enumerate(rows):
-            row_scale = t.word(b, x, act.SCALE, m, F32, F32X16)
-            b.store(fma_ir(b, values[i], row_scale, b.load(accs[p][m])), accs[p][m])
+                row_scale, acc = _row_scale(b, t, x, half, m), b.load(accs[p][m])
+                if not minima:
+                    value = fma_ir(b, sums[p][i], b.fmul(scale[half], row_scale), acc)
+                else:
+                    eighth = b.fmul(minima[half], const_ir(-0.125))  # words are -8 * sum
+                    total = b.sitofp(t.word(b, x, act.OFFSETS + half, m, I32, I32X16), F32X16)
+                    value = fma_ir(b, eighth, total, b.fmul(scale[half], sums[p][i]))
+                    value = fma_ir(b, value, row_scale, acc)
+                b.store(value, accs[p][m])
 
 
 def _sub_block(

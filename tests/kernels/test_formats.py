@@ -9,7 +9,7 @@ from kernels.float_tile import takes_bf16
 from kernels.formats import FORMATS
 from tests.kernels.conftest import usable_isas
 from tests.kernels.panels import QUANTISED, ggml_type, pack, product, random_file, read_rows
-from tests.reference.linear import bf16_rows
+from tests.reference.linear import bf16_rows, rounded_rows
 
 NAMES = list(FORMATS)
 
@@ -49,14 +49,6 @@ def test_panels_are_as_small_as_the_file(name):
     assert f.block_bytes <= 1.05 * file_bytes
 
 
-def rounded(x):
-    """What 8-bit activations keep of x, in float64."""
-    blocks = x.reshape(len(x), -1, 32)
-    largest = np.abs(blocks).max(axis=2, keepdims=True)
-    codes = np.rint(blocks * (np.float32(127.0) / largest))
-    return (codes.astype(np.float64) * (largest * np.float32(1 / 127))).reshape(x.shape)
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_products_are_right(team, name):
     rng = np.random.default_rng(3)
@@ -68,13 +60,13 @@ def test_products_are_right(team, name):
     got = product(team, name, pack(team, name, rows, n_in), x, n_out)
     taken = x.astype(np.float64)
     if FORMATS[name].is_quantised:
-        taken = rounded(x)
+        taken = rounded_rows(x)
     elif takes_bf16(team.kernels.cpu.isa, FORMATS[name]):
         taken = (bf16_rows(x).astype(np.uint32) << 16).view(np.float32).astype(np.float64)
     size = np.abs(taken) @ np.abs(weight).T
     assert (np.abs(got - taken @ weight.T) <= 3e-6 * size).all()
     if FORMATS[name].is_quantised:  # and near the exact product: half a step of 127 a value
-        steps = np.abs(x).reshape(5, -1, 32).max(axis=2).repeat(32, axis=1) / 254
+        steps = np.abs(x).reshape(5, -1, 16).max(axis=2).repeat(16, axis=1) / 254
         assert (np.abs(got - x @ weight.T) <= steps @ np.abs(weight).T + 1e-5 * size).all()
 
 

@@ -6,6 +6,7 @@ import gguf
 import numpy as np
 
 PANEL_ROWS, BLOCK, TILE_ROWS, TILE_BLOCK_BYTES = 16, 32, 8, 416
+SCALED = 16  # inputs with one scale
 TYPES = {
     name: gguf.GGMLQuantizationType[name.upper()]
     for name in ("q4_0", "q4_1", "q8_0", "f16", "bf16", "f32")
@@ -80,19 +81,21 @@ def packed(name, raw):
 
 
 def quantised_rows(x):
-    """Codes int8 [t, k], scales, scale * sum, and -8 * sum [t, k / 32] of float32 rows."""
-    blocks = x.reshape(len(x), -1, BLOCK)
+    """Codes int8 [t, k], and per 16 inputs scales and sums of codes [t, k / 16] of float32 rows."""
+    blocks = x.reshape(len(x), -1, SCALED)
     largest = np.abs(blocks).max(axis=-1)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         inverse = np.where(largest > 1e-36, np.float32(127) / largest, np.float32(0))
     quants = np.rint(blocks * inverse[..., None].astype(np.float32))
     scales = largest * np.float32(1 / 127)
-    sums = quants.sum(axis=-1)
-    return (
-        quants.astype(np.int8).reshape(len(x), -1),
-        scales,
-        (scales * sums.astype(np.float32)).astype(np.float32),
-        (-8 * sums).astype(np.int32),
+    return quants.astype(np.int8).reshape(len(x), -1), scales, quants.sum(axis=-1)
+
+
+def rounded_rows(x):
+    """What 8-bit activations keep of float32 rows, in float64."""
+    quants, scales, _ = quantised_rows(x)
+    return (quants.reshape(*scales.shape, -1) * scales[..., None].astype(np.float64)).reshape(
+        x.shape
     )
 
 
@@ -100,17 +103,20 @@ def tiles(x):
     """The bytes of activation tiles; rows past the last are zeros."""
     n_tiles = -(-len(x) // TILE_ROWS)
     n_blocks = x.shape[1] // BLOCK
-    quants, scales, sums, offsets = quantised_rows(x)
-    halves = -8 * quants.reshape(len(x), n_blocks, 2, BLOCK // 2).sum(axis=-1, dtype=np.int32)
+    quants, scales, sums = quantised_rows(x)
+    scaled = scales * sums.astype(np.float32)
+    offsets = (-8 * sums).astype(np.int32)
     out = np.zeros((n_tiles, n_blocks, TILE_BLOCK_BYTES), np.uint8)
     for t in range(len(x)):
         tile, row = out[t // TILE_ROWS], t % TILE_ROWS
         groups = quants[t].view(np.uint8).reshape(n_blocks, 8, 4)
         tile[:, :256].reshape(n_blocks, 8, TILE_ROWS, 4)[:, :, row] = groups
-        parts = (scales, sums, offsets, halves[..., 0], halves[..., 1])
+        low, high = slice(0, None, 2), slice(1, None, 2)
+        parts = [scales[t, low], scales[t, high], scaled[t, low] + scaled[t, high]]
+        parts += [offsets[t, low], offsets[t, high]]
         for start, values in zip(range(256, TILE_BLOCK_BYTES, 32), parts, strict=True):
             place = tile[:, start + 4 * row : start + 4 * row + 4]
-            place[:] = np.ascontiguousarray(values[t]).view(np.uint8).reshape(n_blocks, 4)
+            place[:] = np.ascontiguousarray(values).view(np.uint8).reshape(n_blocks, 4)
     return out
 
 
@@ -120,10 +126,7 @@ def product(name, raw, x, isa=""):
     if name == "bf16" and isa == "avx512bf16":
         x = (bf16_rows(x).astype(np.uint32) << 16).view(np.float32)
     if name in OFFSETS:
-        quants, scales, _, _ = quantised_rows(x)
-        x = (quants.reshape(len(x), -1, BLOCK) * scales[..., None].astype(np.float64)).reshape(
-            len(x), -1
-        )
+        x = rounded_rows(x)
     return x.astype(np.float64) @ weight.T
 
 

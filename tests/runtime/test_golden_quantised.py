@@ -1,7 +1,7 @@
 """Quantised files against outside logits, and every type of weight in one model.
 
 The reference ``deq`` is float32 over the file's exact weights. Products round activations to 8 bits
-in blocks of 32 (to BF16 for weights of that type), so they cannot meet ``tol_abs_deq`` (1e-3 of the
+in blocks of 16 (to BF16 for weights of that type), so they cannot meet ``tol_abs_deq`` (1e-3 of the
 logits' deviation); what llama.cpp loses by its own rounding (``lcpp``: 8 bits in blocks of 32, or
 of 256 for the K types; BF16) is the measure: we lose no more than 1.1 times that, where the folder
 allows three times.
