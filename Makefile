@@ -75,6 +75,9 @@ venv:
 		echo "$$identity" >$(VENV)/.identity; fi; \
 	if ! "$(BIN)/python" $(IS_NEW_ENOUGH) 2>/dev/null \
 		|| [ "$$(cat $(VENV)/.identity)" != "$$identity" ]; then \
+		if [ -L $(VENV) ]; then \
+			echo "$(VENV) is a link to an environment of another checkout: remove the link" >&2; \
+			exit 1; fi; \
 		echo "creating $(VENV) with $(PYTHON)"; \
 		"$(PYTHON)" -m venv --clear $(VENV) || { \
 			echo "no virtual environment; on Debian and Ubuntu: apt install python3-venv" >&2; \

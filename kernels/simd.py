@@ -16,11 +16,10 @@ from numba.core import cgutils
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic, lower_builtin, models, register_model
 
-from kernels.address import F16, F32, I32, PTR
+from kernels.address import F32, I32, PTR
 
 LANES = 16
 F32X16 = ir.VectorType(F32, LANES)
-F16X16 = ir.VectorType(F16, LANES)
 I32X16 = ir.VectorType(I32, LANES)
 
 
@@ -116,58 +115,11 @@ def load(ctx: Any, address: Any) -> Any:
 
 
 @intrinsic
-def load_half(ctx: Any, address: Any) -> Any:
-    """16 float16 from an address, widened."""
-
-    def codegen(c: Any, b: Any, sig: Any, args: Any) -> Any:
-        value = b.load(b.inttoptr(args[0], PTR), typ=F16X16)
-        value.align = 2
-        return b.fpext(value, F32X16)
-
-    return f32x16(types.int64), codegen
-
-
-@intrinsic
-def load_int(ctx: Any, address: Any) -> Any:
-    """16 int32 from an address, as floats."""
-
-    def codegen(c: Any, b: Any, sig: Any, args: Any) -> Any:
-        value = b.load(b.inttoptr(args[0], PTR), typ=I32X16)
-        value.align = 4
-        return b.sitofp(value, F32X16)
-
-    return f32x16(types.int64), codegen
-
-
-@intrinsic
 def store(ctx: Any, address: Any, x: Any) -> Any:
     """Write 16 float32."""
 
     def codegen(c: Any, b: Any, sig: Any, args: Any) -> Any:
         b.store(args[1], b.inttoptr(args[0], PTR)).align = 4
-        return c.get_dummy_value()
-
-    return types.void(types.int64, f32x16), codegen
-
-
-@intrinsic
-def store_half(ctx: Any, address: Any, x: Any) -> Any:
-    """Write 16 values rounded to float16."""
-
-    def codegen(c: Any, b: Any, sig: Any, args: Any) -> Any:
-        b.store(b.fptrunc(args[1], F16X16), b.inttoptr(args[0], PTR)).align = 2
-        return c.get_dummy_value()
-
-    return types.void(types.int64, f32x16), codegen
-
-
-@intrinsic
-def store_int8(ctx: Any, address: Any, x: Any) -> Any:
-    """Write 16 values, already rounded and within int8, as bytes."""
-
-    def codegen(c: Any, b: Any, sig: Any, args: Any) -> Any:
-        narrow = b.trunc(b.fptosi(args[1], I32X16), ir.VectorType(ir.IntType(8), LANES))
-        b.store(narrow, b.inttoptr(args[0], PTR)).align = 1
         return c.get_dummy_value()
 
     return types.void(types.int64, f32x16), codegen
@@ -196,7 +148,6 @@ def _unary(name: str) -> Any:
 
 absolute = _unary("fabs")
 round_even = _unary("rint")
-square_root = _unary("sqrt")
 
 
 def _select_by(compare: str) -> Any:
