@@ -3,8 +3,7 @@
 The reference ``deq`` is float32 over the file's exact weights. Products round activations to 8 bits
 in blocks of 16 (to BF16 for weights of that type), so they cannot meet ``tol_abs_deq`` (1e-3 of the
 logits' deviation); what llama.cpp loses by its own rounding (``lcpp``: 8 bits in blocks of 32, or
-of 256 for the K types; BF16) is the measure: we lose no more than 1.1 times that, where the folder
-allows three times.
+of 256 for the K types; BF16) is the measure: we lose less, where the folder allows three times.
 """
 
 from __future__ import annotations
@@ -39,15 +38,21 @@ def distance(got, want):
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [*(("q-llama", kind) for kind in Q_LLAMA), ("q-jamba", "IQ4_XS"), ("llama", "BF16")],
+    [
+        *(("q-llama", kind) for kind in Q_LLAMA),
+        *(("q-jamba", kind) for kind in ("IQ4_XS", "Q4_K_M")),
+        *(("q-granitehybrid", kind) for kind in ("Q4_0", "Q5_K_M")),
+        ("llama", "BF16"),
+    ],
 )
-def test_files_of_every_mix_come_as_near_as_llama_cpp(name, kind, kernel_cache_dir):
+def test_files_of_every_mix_come_nearer_than_llama_cpp(name, kind, kernel_cache_dir):
     reference = golden(name, kind)
     logits = all_logits(reference.path, reference.prompts, kernel_cache_dir)
     got = np.concatenate([out[reference.arrays[f"rows{i}"]] for i, out in enumerate(logits)])
     want = np.concatenate([reference.arrays[f"deq{i}"] for i in range(3)])
     limits = reference.entry["quant"][kind]
-    assert distance(got, want) <= 1.1 * limits["lcpp_vs_deq_rel_l2"]
+    allowed = 1.1 if kind == "BF16" else 0.95  # BF16 is rounded alike
+    assert distance(got, want) <= allowed * limits["lcpp_vs_deq_rel_l2"]
     top = np.sort(want, axis=1)
     clear = top[:, -1] - top[:, -2] > 2 * limits["lcpp_vs_deq_max_abs"]
     assert clear.any()
