@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Protocol
 
-from runtime.memory.prefix_tree import BLOCK_BYTES, TOKEN_BYTES, Node, PrefixTree
-from runtime.memory.row_pool import Checkpoint
+from runtime.memory.prefix_tree import BLOCK_BYTES, TOKEN_BYTES, Checkpoint, Node, PrefixTree
 from runtime.ubatch import BLOCK_CELLS, I32
 
 # Siblings looked at for a partly equal block, newest first: many clients may share a system prompt

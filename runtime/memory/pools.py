@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from runtime.memory.block_pool import BlockPool
-from runtime.memory.prefix_tree import BLOCK_BYTES, TOKEN_BYTES, Node, PrefixTree
-from runtime.memory.row_pool import Checkpoint, RowPool
+from runtime.memory.prefix_tree import BLOCK_BYTES, TOKEN_BYTES, Checkpoint, Node, PrefixTree
+from runtime.memory.row_pool import RowPool
 from runtime.protocols import KVStorage, RowStorage
 from runtime.ubatch import I32
 

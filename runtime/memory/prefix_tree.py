@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from runtime.memory.row_pool import Checkpoint
 from runtime.ubatch import BLOCK_CELLS
 
 TOKEN_BYTES = 4
@@ -52,6 +51,22 @@ class Node:
     @property
     def is_leaf(self) -> bool:
         return not self.children and not self.partials
+
+
+class Checkpoint:
+    """A kept row: the state after the first ``offset`` tokens of ``node``. Never written again."""
+
+    __slots__ = ("node", "offset", "row")
+
+    def __init__(self, node: Node, offset: int, row: int) -> None:
+        self.node = node
+        self.offset = offset
+        self.row = row
+
+    @property
+    def position(self) -> int:
+        """How many tokens of the sequence the state has seen."""
+        return self.node.start + self.offset
 
 
 class PrefixTree:

@@ -2,29 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from runtime.memory.eviction import FairLru
+from runtime.memory.prefix_tree import Checkpoint
 from runtime.protocols import RowStorage
-
-if TYPE_CHECKING:
-    from runtime.memory.prefix_tree import Node
-
-
-class Checkpoint:
-    """A kept row: the state after the first ``offset`` tokens of ``node``. Never written again."""
-
-    __slots__ = ("node", "offset", "row")
-
-    def __init__(self, node: Node, offset: int, row: int) -> None:
-        self.node = node
-        self.offset = offset
-        self.row = row
-
-    @property
-    def position(self) -> int:
-        """How many tokens of the sequence the state has seen."""
-        return self.node.start + self.offset
 
 
 class RowPool:

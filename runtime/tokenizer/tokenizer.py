@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Protocol
+from collections.abc import Sequence
 
 import numpy as np
 
 from runtime.gguf import Metadata
 from runtime.request import SlotmuxError
 from runtime.tokenizer.attributes import HIDDEN, SPECIAL, Attr
+from runtime.tokenizer.encoder import TextEncoder
 from runtime.tokenizer.guard import Rendered, SpecialGuard
 from runtime.tokenizer.kinds import Kind, read_kind
 from runtime.tokenizer.partition import Fragment, SpecialMatcher
@@ -24,13 +24,6 @@ class PromptTooLongError(SlotmuxError, ValueError):
         super().__init__(f"at least {n_tokens} tokens, at most {max_tokens} fit")
         self.n_tokens = n_tokens
         self.max_tokens = max_tokens
-
-
-class TextEncoder(Protocol):
-    """Plain text to ids, a list at a time."""
-
-    def encode(self, text: str) -> Iterator[list[int]]:
-        """Ids of ``text`` without special tokens."""
 
 
 class Tokenizer:
