@@ -97,6 +97,17 @@ def prefetch(ctx: Any, address: Any) -> Any:
 
 
 @intrinsic
+def prefetch_to_write(ctx: Any, address: Any) -> Any:
+    """The same of a line that will be written."""
+
+    def codegen(c: Any, b: Any, sig: Any, args: Any) -> Any:
+        prefetch_ir(b, args[0], to_write=1)
+        return c.get_dummy_value()
+
+    return types.void(types.int64), codegen
+
+
+@intrinsic
 def load_acquire(ctx: Any, address: Any) -> Any:
     """Read an int64 that another thread may write; later reads see what it had written before."""
 

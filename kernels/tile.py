@@ -258,8 +258,8 @@ def make_tile(isa: Isa, f: Format, height: int, layout: int = act.TILE_ROWS) -> 
 
 
 def make_pair_tile(isa: Isa, f: Format, n_ahead: int) -> Any:
-    """An intrinsic: two panels times 8 rows, (w, x, n_blocks, ahead, end, out, out_stride,
-    accumulate).
+    """An intrinsic: two panels times 8 rows, (w, apart, x, n_blocks, ahead, end, out, out_stride,
+    accumulate); the second panel is ``apart`` bytes behind the first.
 
     Meanwhile it asks for weights from ``ahead`` on, to a little behind ``end``, for its outputs'
     lines and for the next 8 rows, which come from the third cache the first time. Two Zen 5 cores,
@@ -269,11 +269,10 @@ def make_pair_tile(isa: Isa, f: Format, n_ahead: int) -> Any:
     t = Tile(isa, f, act.TILE_ROWS, act.TILE_ROWS, 2)
 
     @intrinsic
-    def tile(ctx, w, x, n_blocks, ahead, end, out, out_stride, accumulate):  # type: ignore[no-untyped-def]
+    def tile(ctx, w, apart, x, n_blocks, ahead, end, out, out_stride, accumulate):  # type: ignore[no-untyped-def]
         def codegen(c: Any, b: Any, sig: Any, args: Any) -> Any:
-            w, x, n_blocks, ahead, end, out, out_stride, accumulate = args
+            w, apart, x, n_blocks, ahead, end, out, out_stride, accumulate = args
             accs = zeros(b, t.n_panels, t.height)
-            panel_bytes = b.mul(n_blocks, const(f.block_bytes))
             x_bytes = activation_bytes(f)
             prefetch_outputs(b, out, out_stride, t.n_panels, t.height)
             with cgutils.for_range(b, n_blocks, intp=I64) as loop:
@@ -283,10 +282,10 @@ def make_pair_tile(isa: Isa, f: Format, n_ahead: int) -> Any:
                 prefetch_lines(b, line, n_ahead, 2)
                 at = b.add(x, b.mul(loop.index, const(x_bytes)))
                 prefetch_lines(b, b.add(at, b.mul(n_blocks, const(x_bytes))), x_bytes, 2)
-                _quantised_block(b, t, [first, b.add(first, panel_bytes)], at, accs)
+                _quantised_block(b, t, [first, b.add(first, apart)], at, accs)
             finish(b, accs, out, out_stride, accumulate)
             return c.get_dummy_value()
 
-        return types.void(*[types.int64] * 8), codegen
+        return types.void(*[types.int64] * 9), codegen
 
     return tile

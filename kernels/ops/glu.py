@@ -7,6 +7,7 @@ Without a gate half, out = act(up) with GELU or squared ReLU.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -19,8 +20,9 @@ from kernels.operands import words
 from kernels.quantize import quantize_tile
 
 # gate, up: float32 rows of stride bytes (gate 0: none); n: width; n_rows: address of the number
-# of rows; out: float32 rows of out_stride bytes (0: none); tiles: 8-bit activations (0: none).
-GLU = words("Glu", "gate up stride n n_rows out out_stride tiles")
+# of rows; out: float32 rows of out_stride bytes (0: none); tiles: 8-bit activations (0: none). With
+# more than most_rows it does nothing: see gated.py.
+GLU = words("Glu", "gate up stride n n_rows out out_stride tiles most_rows")
 ACTIVATIONS = ("silu", "gelu", "relu2")
 SEGMENT, MANY_ROWS_SEGMENT = 256, 512  # inputs of a tile of rows that a chunk covers
 # Rows that are asked for before they are used: with many rows inputs come from far away, in pieces
@@ -52,12 +54,17 @@ def relu2(x):
     return positive * positive
 
 
+def activation_function(name: str) -> Callable[..., Any]:
+    """One of ACTIVATIONS as a Numba function of a vector."""
+    return {"silu": silu, "gelu": gelu, "relu2": relu2}[name]  # type: ignore[no-any-return]
+
+
 def build_glu(activation: str) -> Callable[..., None]:
     """The kernel for one activation; a chunk is a segment of a tile of rows.
 
     All rows of a tile share cache lines of its 8-bit form, so one thread writes them all.
     """
-    act = {"silu": silu, "gelu": gelu, "relu2": relu2}[activation]
+    act = activation_function(activation)
 
     @njit(forceinline=True)
     def combine(gate, up):
@@ -92,6 +99,8 @@ def build_glu(activation: str) -> Callable[..., None]:
 
     def glu(op, step, thread):  # type: ignore[no-untyped-def]
         n_rows = load_i64(load_i64(op + GLU.n_rows))
+        if n_rows > load_i64(op + GLU.most_rows):
+            n_rows = 0
         n, scratch = load_i64(op + GLU.n), load_i64(thread + 8 * T_SCRATCH)
         width = SEGMENT if n_rows <= TILE_ROWS else MANY_ROWS_SEGMENT
         n_chunks = n_tile_parts(n_rows, n, width)

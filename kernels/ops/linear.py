@@ -31,8 +31,12 @@ from kernels.tile import (
 
 # w: panels; x: activation tiles (quantised) or rows of x_stride bytes, float32 or BF16 (see
 # ``takes_bf16``); out: float32 rows of out_stride bytes, as many as tokens rounded up to a tile.
-# n_rows: address of the number of tokens (a word of the step). accumulate: 1 adds to out.
-LINEAR = words("Linear", "w x out n_rows n_panels n_blocks x_stride out_stride accumulate")
+# n_rows: address of the number of tokens (a word of the step). accumulate: 1 adds to out. With
+# more than most_rows it does nothing: see gated.py.
+LINEAR = words(
+    "Linear", "w x out n_rows n_panels n_blocks x_stride out_stride accumulate most_rows"
+)
+ANY_ROWS = 1 << 30  # for most_rows
 CHUNK_BYTES = 49152  # weights that a thread takes at a time when there are few tokens
 # Activations that stay in a core's own cache; more of them where panels are unpacked for each.
 TOKEN_BLOCK_BYTES, UNPACKING_BLOCK_BYTES = 393216, 786432
@@ -92,7 +96,7 @@ def build_two_panels(isa: Isa, f: Format) -> Callable[..., None]:
     few_ahead = n_ahead if unpacks else (f.block_bytes + 63) // 64 * 64
     few8 = pair8 if unpacks else make_pair_tile(isa, pair, few_ahead)
     n_units = f.block_inputs // pair.block_inputs  # blocks of ``pair`` in a block of ``f``
-    block_bytes, x_bytes = f.block_bytes, activation_bytes(f)
+    block_bytes, pair_bytes, x_bytes = f.block_bytes, pair.block_bytes, activation_bytes(f)
 
     @njit
     def two_panels(w, x, n_tiles, n_blocks, x_stride, out, out_stride, accumulate, scratch):
@@ -100,7 +104,8 @@ def build_two_panels(isa: Isa, f: Format) -> Callable[..., None]:
         is_few = n_tiles < PAIR_TILES
         n_asked = few_ahead if is_few else n_ahead
         end = next_pair + 2 * n_blocks * block_bytes - n_asked
-        source = w
+        source, n = w, n_blocks * n_units
+        apart = n * pair_bytes
         if unpacks:
             unpack(w, 2 * n_blocks, scratch)
             source = scratch
@@ -108,9 +113,9 @@ def build_two_panels(isa: Isa, f: Format) -> Callable[..., None]:
             x_t, to = x + t * n_blocks * x_bytes, out + 8 * t * out_stride
             ahead = next_pair + t * n_blocks * n_asked
             if is_few:
-                few8(source, x_t, n_blocks * n_units, ahead, end, to, out_stride, accumulate)
+                few8(source, apart, x_t, n, ahead, end, to, out_stride, accumulate)
             else:
-                pair8(source, x_t, n_blocks * n_units, ahead, end, to, out_stride, accumulate)
+                pair8(source, apart, x_t, n, ahead, end, to, out_stride, accumulate)
 
     return two_panels
 
@@ -177,6 +182,8 @@ def build_linear(isa: Isa, format_name: str) -> Callable[..., None]:
 
     def linear(op, step, thread):  # type: ignore[no-untyped-def]
         n_rows = load_i64(load_i64(op + LINEAR.n_rows))
+        if n_rows > load_i64(op + LINEAR.most_rows):
+            n_rows = 0
         n_panels, n_blocks = load_i64(op + LINEAR.n_panels), load_i64(op + LINEAR.n_blocks)
         x_stride, out_stride = load_i64(op + LINEAR.x_stride), load_i64(op + LINEAR.out_stride)
         tile_stride = n_blocks * x_bytes if quantised else 8 * x_stride

@@ -29,6 +29,10 @@ class Span:
         """Whether both touch a common column."""
         return self.buffer == other.buffer and self.start < other.end and other.start < self.end
 
+    def covers(self, other: Span) -> bool:
+        """Whether all of the other's columns are among these."""
+        return self.buffer == other.buffer and self.start <= other.start and other.end <= self.end
+
 
 @dataclass(slots=True)
 class Rows:

@@ -18,7 +18,7 @@ from kernels.formats import Format
 from kernels.operands import STEP, fill
 from kernels.ops.bias import ADD_BIAS, build_add_bias
 from kernels.ops.glu import GLU, build_glu
-from kernels.ops.linear import LINEAR, build_linear
+from kernels.ops.linear import ANY_ROWS, LINEAR, build_linear
 from kernels.ops.narrow import NARROW, build_narrow
 from kernels.ops.norm import RMS_NORM, build_rms_norm
 from kernels.ops.quantize import QUANTIZE, build_quantize
@@ -26,6 +26,7 @@ from kernels.ops.repack import EMBED, build_embed
 from kernels.team import Program, Team
 from runtime.lowering.buffers import Buffers, Rows, Span, round_up
 from runtime.lowering.cells import KVCells
+from runtime.lowering.gated import gate_many_rows
 from runtime.lowering.ops import Op, derive_waits
 from runtime.lowering.rows import StateRows
 from runtime.lowering.weights import Panels, Weights
@@ -305,6 +306,7 @@ class Builder:
                 "x_stride": x_stride,
                 "out_stride": out.stride,
                 "accumulate": int(add),
+                "most_rows": ANY_ROWS,
             },
             [read, *([out.span] if add else [])],
             [out.span],
@@ -340,11 +342,15 @@ class Builder:
                 "out": 0,
                 "out_stride": out.stride,
                 "tiles": 0,
+                "most_rows": ANY_ROWS,
             },
             [up.span, *([gate.span] if gate else [])],
             [out.span, out.tiles_span],
         )
-        return self.producer(out, op)
+        self.producer(out, op)
+        if gate:
+            gate_many_rows(self, activation, out)
+        return out
 
     # -- the program ----------------------------------------------------------------------
 

@@ -41,6 +41,7 @@ from kernels.claims import (
 )
 from kernels.compiler import as_callable
 from kernels.formats import FORMATS
+from kernels.ops.gated import GATED
 from kernels.ops.linear import LINEAR
 from runtime.model import Model
 from server.commands.loading import load_for_sequences
@@ -48,6 +49,7 @@ from server.commands.measure import Lanes, Plan
 
 T_STAMPS = 31  # the last word of a thread's struct, which nothing else uses
 N_STEPS, N_WARM = 32, 6
+IDLE_SECONDS = 1e-6
 
 
 @intrinsic
@@ -96,9 +98,10 @@ def _op_names(model: Model) -> tuple[list[str], list[int]]:
     for i, operands in enumerate(program._keep):
         at = P_ENTRIES + i * N_ENTRY_WORDS
         name, n_bytes = by_address[int(program._words[at + E_KERNEL])], 0
-        if name.startswith("linear."):
-            f = FORMATS[name.split(".")[1]]
-            n_panels, n_blocks = operands[LINEAR.n_panels // 8], operands[LINEAR.n_blocks // 8]
+        if name.startswith(("linear.", "gated.")):
+            f, layout = FORMATS[name.split(".")[1]], LINEAR if name[0] == "l" else GATED
+            n_panels, n_blocks = operands[layout.n_panels // 8], operands[layout.n_blocks // 8]
+            n_panels = n_panels if layout is LINEAR else 2 * n_panels
             name = f"{name} {n_blocks * f.block_inputs} -> {n_panels * 16}"
             n_bytes = int(n_panels * n_blocks) * f.block_bytes
         names.append(name)
@@ -153,7 +156,8 @@ def _report(names: list[str], sizes: list[int], seconds: NDArray[np.float64]) ->
         for i, value in enumerate((1, each, n_bytes)):
             total[name][i] += value
     for name, (n, each, n_bytes) in sorted(total.items(), key=lambda item: -item[1][1]):
-        rate = f"{n_bytes / each / 1e9:6.1f} GB/s" if n_bytes else ""
+        is_idle = each < n * IDLE_SECONDS  # of gate, up and GLU by one or three ops, one is
+        rate = f"{n_bytes / each / 1e9:6.1f} GB/s" if n_bytes and not is_idle else ""
         share = 100 * each / seconds.sum()
         print(f"  {name:36} {n:4.0f} x {1e6 * each / n:8.1f} us  {share:5.1f} %  {rate}")
 

@@ -119,7 +119,7 @@ def product(team, name: str, panels: np.ndarray, x: np.ndarray, n_out: int) -> n
     operands = fill(
         LINEAR, w=panels, x=source, out=out, n_rows=count, n_panels=n_panels,
         n_blocks=n_in // f.block_inputs, x_stride=x_stride, out_stride=64 * n_panels,
-        accumulate=0,
+        accumulate=0, most_rows=n_rows,
     )  # fmt: skip
     ops = [(f"linear.{name}", lambda: build_linear(isa, name), operands)]
     run(team, ops, panels, source, out, count)

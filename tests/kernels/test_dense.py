@@ -67,7 +67,8 @@ def test_glu(team_of, n_threads, activation, n_rows, n, gated):
     tiles = aligned_zeros(CAPACITY // 8 * tile_bytes(n)) if n % 32 == 0 else 0
     count, address = np.array([n_rows]), both.ctypes.data
     operands = fill(GLU, gate=address if gated else 0, up=address + 4 * n, stride=8 * n, n=n,
-                    n_rows=count, out=out, out_stride=4 * n, tiles=tiles)  # fmt: skip
+                    n_rows=count, out=out, out_stride=4 * n, tiles=tiles,
+                    most_rows=n_rows)  # fmt: skip
     team = team_of("auto", n_threads)
     run(team, f"glu.{activation}", lambda: build_glu(activation), operands)
     gate, up = both[:n_rows, :n].astype(np.float64), both[:n_rows, n:].astype(np.float64)

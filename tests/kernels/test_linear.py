@@ -91,6 +91,7 @@ class Linear:
             x_stride=source.strides[0],
             out_stride=target.strides[0],
             accumulate=int(out is not None),
+            most_rows=n_rows,
         )
         run(
             self.team,
