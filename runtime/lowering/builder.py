@@ -17,6 +17,7 @@ from kernels.float_tile import takes_bf16
 from kernels.formats import Format
 from kernels.operands import STEP, fill
 from kernels.ops.bias import ADD_BIAS, build_add_bias
+from kernels.ops.gated import MOST_UNGATED
 from kernels.ops.glu import GLU, build_glu
 from kernels.ops.linear import ANY_ROWS, LINEAR, build_linear
 from kernels.ops.narrow import NARROW, build_narrow
@@ -348,8 +349,8 @@ class Builder:
             [out.span, out.tiles_span],
         )
         self.producer(out, op)
-        if gate:
-            gate_many_rows(self, activation, out)
+        if gate and self.buffers.n_rows > MOST_UNGATED:
+            gate_many_rows(self.ops, self.kernels.cpu.isa, activation, out)
         return out
 
     # -- the program ----------------------------------------------------------------------

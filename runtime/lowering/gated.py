@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
+from kernels.cpu import Isa
 from kernels.formats import FORMATS, PANEL_ROWS, Format
 from kernels.ops.gated import GATED, MOST_UNGATED, build_gated, can_gate
 from kernels.ops.linear import LINEAR
 from runtime.lowering.buffers import Rows
 from runtime.lowering.ops import Op
 
-if TYPE_CHECKING:
-    from runtime.lowering.builder import Builder
 
-
-def gate_many_rows(b: Builder, activation: str, out: Rows) -> None:
+def gate_many_rows(ops: list[Op], isa: Isa, activation: str, out: Rows) -> None:
     """Have one op make ``out`` from the activations when there are many rows: the GLU that was
     appended last makes it of the product before it, and only 8-bit activations are wanted."""
-    product, glu = b.ops[-2:]
+    product, glu = ops[-2:]
     want_tiles = out.want_tiles
-    if want_tiles is None or not _can_gate(b, product, glu):
+    if want_tiles is None or not _can_gate(isa, product, glu):
         return
 
     def tiles_by_either() -> int:
         tiles = want_tiles()
-        if b.ops[-1] is glu and not glu.operands["out"]:
-            _append(b, activation, product, glu)
+        if ops[-1] is glu and not glu.operands["out"]:
+            ops.append(_gated(isa, activation, product, glu))
+            product.operands["most_rows"] = glu.operands["most_rows"] = MOST_UNGATED
             out.want_floats = _too_late
         return tiles
 
@@ -41,27 +40,27 @@ def _format(product: Op) -> Format:
     return f
 
 
-def _can_gate(b: Builder, product: Op, glu: Op) -> bool:
+def _can_gate(isa: Isa, product: Op, glu: Op) -> bool:
     """Whether ``product`` is all that ``glu`` reads, and there is a kernel for both."""
-    if product.layout is not LINEAR or b.buffers.n_rows <= MOST_UNGATED:
+    if product.layout is not LINEAR:
         return False
     f, p, g = _format(product), product.operands, glu.operands
     is_all = all(any(w.covers(r) for w in product.writes) for r in glu.reads)
     is_plain = not p["accumulate"] and p["n_rows"] == g["n_rows"]
     n_inputs = int(p["n_blocks"]) * f.block_inputs
-    return is_all and is_plain and can_gate(b.kernels.cpu.isa, f, n_inputs, int(g["n"]))
+    return is_all and is_plain and can_gate(isa, f, n_inputs, int(g["n"]))
 
 
-def _append(b: Builder, activation: str, product: Op, glu: Op) -> None:
-    """Add the op for many rows, and leave the few to the others."""
-    f, p, g, isa = _format(product), product.operands, glu.operands, b.kernels.cpu.isa
+def _gated(isa: Isa, activation: str, product: Op, glu: Op) -> Op:
+    """The op that does both for many rows."""
+    f, p, g = _format(product), product.operands, glu.operands
     panel_bytes = f.panel_bytes(int(p["n_blocks"]) * f.block_inputs)
 
     def panels(rows: str) -> int:
         """Where the panels are that make a part of the product's outputs."""
         return int(p["w"]) + (int(g[rows]) - int(p["out"])) // (4 * PANEL_ROWS) * panel_bytes
 
-    b.append(
+    return Op(
         f"gated.{f.name}.{activation}",
         lambda: build_gated(isa, f.name, activation),
         GATED,
@@ -75,7 +74,6 @@ def _append(b: Builder, activation: str, product: Op, glu: Op) -> None:
             "tiles": g["tiles"],
             "most_rows": MOST_UNGATED,
         },
-        product.reads,
-        glu.writes,
+        list(product.reads),
+        list(glu.writes),
     )
-    p["most_rows"] = g["most_rows"] = MOST_UNGATED
