@@ -32,7 +32,7 @@ from kernels.formats.table import look_up
 from kernels.simd import F32X16, I32X16
 
 
-def _field(b: Any, both: Any, width: int, place: int, target: int) -> Any:
+def bit_field(b: Any, both: Any, width: int, place: int, target: int) -> Any:
     """Field ``place`` of every byte, moved to bit ``target`` of the byte."""
     if width == 8:
         return both
@@ -53,7 +53,7 @@ def plane_codes(b: Any, sub: Any, planes: tuple[int, ...]) -> Iterator[Any]:
             n = 8 // width  # groups to a vector
             if j % n == 0:
                 loaded[p] = load_vector(b, sub, start + 64 * (j // n), I8X64)
-            field = _field(b, loaded[p], width, j % n, target)
+            field = bit_field(b, loaded[p], width, j % n, target)
             code = field if code is None else b.or_(code, field)
             start += 64 * width
             target += width

@@ -1,4 +1,8 @@
-"""Ternary weights: TQ2_0 (2 bits) and TQ1_0 (5 weights to a byte, as in the file)."""
+"""Ternary weights: TQ2_0 (2 bits) and TQ1_0 (5 weights to a byte, as in the file).
+
+Trits come out of tables of 256 where the CPU can permute bytes of registers. TQ1_0 on one Zen 5
+core, multiplied out -> looked up, GB/s: one row 13.8 -> 18.7, 8 rows 5.7 -> 6.7.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,8 @@ from kernels.dot import I8X64, I16X32
 from kernels.formats.base import Decoder, Format, SubBlock, const, half_vector, load_vector
 from kernels.formats.k_quants import two_bits
 from kernels.formats.legacy import plain_scale
-from kernels.formats.planes import PlaneDecoder, plane_format
+from kernels.formats.permute import look_up, table_address
+from kernels.formats.planes import PlaneDecoder, bit_field, plane_format
 from kernels.simd import splat_ir
 
 _VECTORS = 13  # 5 groups of 4 inputs each: 64 groups and a place to spare
@@ -27,16 +32,62 @@ def _tq2_0(source, i):
     return two_bits(source, i)
 
 
-def _trits(b: Any, both: Any, power: Any) -> Any:
-    """Trit i of every byte, for power = 3^i: a byte is a fraction of 256 in base 3, so that
-    times 3^i, less the whole, times 3 begins with it. Even and odd bytes apart, in 16 bits."""
-    wide, low = b.bitcast(both, I16X32), const(255, I16X32)
-    three = const(3, I16X32)
-    even = b.and_(b.mul(b.and_(wide, low), power), low)
-    odd = b.and_(b.mul(b.lshr(wide, const(8, I16X32)), power), low)
-    even = b.lshr(b.mul(even, three), const(8, I16X32))
-    odd = b.and_(b.mul(odd, three), const(0x300, I16X32))
+def _first_trit(b: Any, fractions: Any) -> Any:
+    """The first trit of every byte, which is a fraction of 256 in base 3."""
+    over = (b.icmp_unsigned(">", fractions, const(n, I8X64)) for n in (85, 170))
+    return b.add(*(b.zext(mask, I8X64) for mask in over))
+
+
+def _next(b: Any, fractions: Any) -> Any:
+    """Every byte times 3, less the whole: begins with the next trit."""
+    return b.add(b.add(fractions, fractions), fractions)
+
+
+def _times(b: Any, fractions: Any, power: Any) -> Any:
+    """Every byte times the power of 3 in 16 bits of a lane, less the whole."""
+    wide, low = b.bitcast(fractions, I16X32), const(255, I16X32)
+    even = b.and_(b.mul(wide, power), low)
+    odd = b.mul(b.and_(wide, const(0xFF00, I16X32)), power)
     return b.bitcast(b.or_(even, odd), I8X64)
+
+
+def _trit_of(byte: int, i: int) -> int:
+    return byte * 3**i % 256 * 3 >> 8
+
+
+# Of every byte: its trits 1 to 4, two bits each, then trit 0, then trit 1 and so on.
+_QUADS = [sum(_trit_of(byte, i) << (2 * i - 2) for i in range(1, 5)) for byte in range(256)]
+_TABLES = _QUADS + [_trit_of(byte, i) for i in range(5) for byte in range(256)]
+
+
+def _looked_up(b: Any, table: Any, fractions: Any) -> Any:
+    """Bytes of a table of 256."""
+    is_upper = b.icmp_signed("<", fractions, ir.Constant(I8X64, None))
+    return look_up(b, table, 0, 256, fractions, [is_upper])
+
+
+def _own_trits(b: Any, isa: Isa, fractions: Any) -> Iterator[Any]:
+    """All 5 trits of every byte."""
+    if not isa.has_vbmi:
+        for _ in range(5):
+            yield _first_trit(b, fractions)
+            fractions = _next(b, fractions)
+        return
+    table = table_address(b, "trits", _TABLES)
+    yield _looked_up(b, b.add(table, ir.Constant(I64, 256)), fractions)
+    quads = _looked_up(b, table, fractions)
+    for i in range(4):
+        yield bit_field(b, quads, 2, i, 0)
+
+
+def _shared_trit(b: Any, isa: Isa, fractions: Any, i: Any) -> Any:
+    """Trit i (an LLVM value) of every byte."""
+    if isa.has_vbmi:
+        place = b.add(b.shl(i, ir.Constant(I64, 8)), ir.Constant(I64, 256))
+        return _looked_up(b, b.add(table_address(b, "trits", _TABLES), place), fractions)
+    shift = b.shl(i, ir.Constant(I64, 3))
+    power = b.and_(b.lshr(ir.Constant(I64, _POWERS), shift), ir.Constant(I64, 255))
+    return _first_trit(b, _times(b, fractions, splat_ir(b, b.trunc(power, I16), I16X32)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,25 +97,22 @@ class _TernaryDecoder(Decoder):
 
     def head(self, b: Any, block: Any) -> Any:
         """The scale."""
-        return half_vector(b, block, 64 * _VECTORS)
+        return [half_vector(b, block, 64 * _VECTORS)]
 
     def sub_block(self, b: Any, isa: Isa, block: Any, head: Any, index: Any) -> SubBlock:
         """See Decoder."""
 
         def codes() -> Iterator[Any]:
             own = load_vector(b, block, b.mul(index, ir.Constant(I64, 64)), I8X64)
-            for j in range(5):
-                yield _trits(b, own, const(3**j, I16X32))
+            yield from _own_trits(b, isa, own)
             for j in range(3):
                 place = b.add(b.mul(index, ir.Constant(I64, 3)), ir.Constant(I64, j))
-                five, eight = ir.Constant(I64, 5), ir.Constant(I64, 8)
-                vector = b.add(b.udiv(place, five), eight)
-                shift = b.mul(b.urem(place, five), eight)
-                power = b.and_(b.lshr(ir.Constant(I64, _POWERS), shift), ir.Constant(I64, 255))
+                five = ir.Constant(I64, 5)
+                vector = b.add(b.udiv(place, five), ir.Constant(I64, 8))
                 shared = load_vector(b, block, b.mul(vector, ir.Constant(I64, 64)), I8X64)
-                yield _trits(b, shared, splat_ir(b, b.trunc(power, I16), I16X32))
+                yield _shared_trit(b, isa, shared, b.urem(place, five))
 
-        return SubBlock(codes(), lambda: ([head], []))
+        return SubBlock(codes(), lambda: (head, []))
 
 
 @njit
