@@ -21,7 +21,13 @@ from kernels.formats import FORMATS, Format
 from kernels.formats.unpacked import make_unpack, unpacked
 from kernels.operands import words
 from kernels.ops.glu import activation_function
-from kernels.ops.linear import LEAST_TILES, UNPACKED_AT, UNPACKED_BYTES, token_block_bytes
+from kernels.ops.linear import (
+    LEAST_TILES,
+    UNPACKED_AT,
+    UNPACKED_BYTES,
+    even_parts,
+    token_block_bytes,
+)
 from kernels.quantize import quantize_tile
 from kernels.tile import PAIR_AHEAD, activation_bytes, can_pair, make_pair_tile, must_unpack
 
@@ -104,8 +110,7 @@ def build_gated(isa: Isa, format_name: str, activation: str) -> Callable[..., No
         panel_stride, tile_stride = n_blocks * block_bytes, n_blocks * x_bytes
         n_tiles = (n_rows + 7) // 8
         most = min(max(LEAST_TILES, token_block // tile_stride), MOST_TILES)  # of a chunk
-        n_token_blocks = (n_tiles + most - 1) // most
-        block_tiles = (n_tiles + n_token_blocks - 1) // max(1, n_token_blocks)
+        n_token_blocks, block_tiles = even_parts(n_tiles, most)
         n_chunks, sums = n_outputs * n_token_blocks, load_i64(thread + 8 * T_SCRATCH)
         chunk = claim(thread, n_chunks)
         while chunk >= 0:

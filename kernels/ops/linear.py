@@ -63,6 +63,13 @@ def least_pair_tiles(f: Format) -> int:
     return PAIR_TILES if must_unpack(f) or not f.is_quantised else FEW_TILES
 
 
+@njit(forceinline=True)
+def even_parts(n_tiles, most):
+    """Into how many parts, of ``most`` at most, n_tiles are cut evenly; the tiles of a part."""
+    n_parts = (n_tiles + most - 1) // most
+    return n_parts, (n_tiles + n_parts - 1) // max(1, n_parts)
+
+
 @njit
 def no_panels(w, x, n_tiles, n_blocks, x_stride, out, out_stride, accumulate, scratch):
     """In the place of ``build_two_panels``, where it is never called."""
@@ -190,8 +197,7 @@ def build_linear(isa: Isa, format_name: str) -> Callable[..., None]:
         panel_stride = n_blocks * block_bytes
         n_tiles = (n_rows + 7) // 8
         most = max(1, min(max(least_tiles, token_block // tile_stride), n_tiles))  # of a chunk
-        n_token_blocks = (n_tiles + most - 1) // most
-        block_tiles = (n_tiles + n_token_blocks - 1) // max(1, n_token_blocks)
+        n_token_blocks, block_tiles = even_parts(n_tiles, most)
         # Whole pairs where there are any; else less, so that threads end together.
         least = 2 if (n_tiles >= pair_tiles if pairs else n_rows == 1 and not quantised) else 1
         per_chunk = max(least, CHUNK_BYTES // (panel_stride * max(1, block_tiles // 2)))

@@ -73,7 +73,7 @@ class GatedPair:
         run(self.team, [(kernel, build, operands)], self.panels, self.x, count, tiles)
         return tiles
 
-    def check(self, n_rows: int) -> None:
+    def assert_same_bits(self, n_rows: int) -> None:
         """Both give the same rows, and touch no tile behind them."""
         found, n_written = self.one_op(n_rows), -(-n_rows // TILE_ROWS) * tile_bytes(self.n)
         assert equal_tiles(found, self.three_ops(n_rows), self.n, n_rows), (self.name, n_rows)
@@ -89,7 +89,7 @@ class GatedPair:
 def test_it_gives_the_bits_of_the_three_ops(team_of, name, activation, n_threads):
     pair = GatedPair(team_of("auto", n_threads), name, 96, 256, activation)
     for n_rows in COUNTS:
-        pair.check(n_rows)
+        pair.assert_same_bits(n_rows)
 
 
 @pytest.mark.parametrize("isa", usable_isas())
@@ -97,14 +97,14 @@ def test_it_gives_the_bits_of_the_three_ops(team_of, name, activation, n_threads
 def test_on_every_path(team_of, isa, name):
     for n in (32, 160):
         for n_rows in (1, 7, 33, 45):
-            GatedPair(team_of(isa), name, n, 512).check(n_rows)
+            GatedPair(team_of(isa), name, n, 512).assert_same_bits(n_rows)
 
 
 def test_more_tiles_of_rows_than_a_chunk_has(team_of):
     """2048 inputs: 16 tiles at most, so 19 are cut into 10 and 9."""
     pair = GatedPair(team_of("auto", 3), "q4_0", 64, 2048, capacity=152)
     for n_rows in (128, 129, 150):
-        pair.check(n_rows)
+        pair.assert_same_bits(n_rows)
 
 
 def test_rows_are_many_or_few(team_of):
