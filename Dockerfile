@@ -10,6 +10,7 @@ RUN python -m venv /opt/slotmux
 WORKDIR /src
 # Dependencies change rarely: with empty packages in place this layer survives source edits.
 COPY pyproject.toml README.md LICENSE ./
+COPY src src
 RUN mkdir server runtime kernels \
  && touch server/__init__.py runtime/__init__.py kernels/__init__.py \
  && /opt/slotmux/bin/pip install .

@@ -19,8 +19,8 @@ endif
 
 define FETCH_DEFAULT_MODEL
 from pathlib import Path
-from server.default_model import ensure_default_model
-from server.download import ConsoleProgress
+from slotmux.server.files.default_model import ensure_default_model
+from slotmux.server.files.download import ConsoleProgress
 with ConsoleProgress() as progress:
     ensure_default_model(Path("models"), progress)
 endef

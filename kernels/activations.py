@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from numba import njit
 
-from kernels.address import load_i32, store_i32
+from slotmux.kernels.address import load_i32, store_i32
 
 TILE_ROWS = 8
 BLOCK = 32  # inputs

@@ -9,8 +9,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from kernels.address import PTR
-from kernels.simd import F32X16, f32x16
+from slotmux.kernels.address import PTR
+from slotmux.kernels.simd import F32X16, f32x16
 
 
 class _BFloat(ir.Type):

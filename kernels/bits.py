@@ -8,8 +8,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from kernels.address import I16, I64
-from kernels.simd import LANES, f32x16
+from slotmux.kernels.address import I16, I64
+from slotmux.kernels.simd import LANES, f32x16
 
 I1X16 = ir.VectorType(ir.IntType(1), LANES)
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from kernels.address import (
+from slotmux.kernels.address import (
     atomic_add,
     atomic_swap,
     call_kernel,

@@ -24,7 +24,7 @@ from typing import Any
 import llvmlite
 from llvmlite import binding as llvm
 
-from kernels.cpu import Cpu
+from slotmux.kernels.cpu import Cpu
 
 _MAGIC = b"slotmux-kernel-1\n"
 # What compiled code may call in the C library. LLVM's own lookup leaves some at address 0.

@@ -11,9 +11,9 @@ from typing import Any
 from llvmlite import ir
 from numba.core import cgutils
 
-from kernels.address import I8, I16, I32
-from kernels.cpu import Isa
-from kernels.simd import I32X16
+from slotmux.kernels.address import I8, I16, I32
+from slotmux.kernels.cpu import Isa
+from slotmux.kernels.simd import I32X16
 
 I8X64 = ir.VectorType(I8, 64)
 I8X32 = ir.VectorType(I8, 32)

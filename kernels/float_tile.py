@@ -13,13 +13,13 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from kernels.address import F32, I32, I64
-from kernels.bf16 import BF16X32, dot2
-from kernels.cpu import Isa
-from kernels.formats import Format, float_vectors
-from kernels.formats.base import load_vector
-from kernels.simd import F32X16, I32X16, fma_ir
-from kernels.tile import Accs, const, finish, prefetch_lines, prefetch_outputs, splat_load, zeros
+from slotmux.kernels.address import F32, I32, I64
+from slotmux.kernels.bf16 import BF16X32, dot2
+from slotmux.kernels.cpu import Isa
+from slotmux.kernels.formats import Format, float_vectors
+from slotmux.kernels.formats.base import load_vector
+from slotmux.kernels.simd import F32X16, I32X16, fma_ir
+from slotmux.kernels.tile import Accs, const, finish, prefetch_lines, prefetch_outputs, splat_load, zeros
 
 AHEAD = 8192  # bytes
 PAIR_AHEAD = 32  # bytes that a tile of two panels asks for every block

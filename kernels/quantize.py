@@ -15,10 +15,10 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from kernels import simd
-from kernels.activations import BLOCK, BLOCK_BYTES, OFFSETS, SCALES, SUM, TILE_ROWS
-from kernels.address import F32, I8, I16, I32, pointer
-from kernels.simd import F32X16, I32X16, f32x16, splat_ir
+from slotmux.kernels import simd
+from slotmux.kernels.activations import BLOCK, BLOCK_BYTES, OFFSETS, SCALES, SUM, TILE_ROWS
+from slotmux.kernels.address import F32, I8, I16, I32, pointer
+from slotmux.kernels.simd import F32X16, I32X16, f32x16, splat_ir
 
 SMALLEST = 1e-36  # blocks of nothing larger are zeros: 127 / x would overflow
 I8X16, F32X8, I32X8 = ir.VectorType(I8, 16), ir.VectorType(F32, 8), ir.VectorType(I32, 8)

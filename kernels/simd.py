@@ -16,7 +16,7 @@ from numba.core import cgutils
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic, lower_builtin, models, register_model
 
-from kernels.address import F32, I32, PTR
+from slotmux.kernels.address import F32, I32, PTR
 
 LANES = 16
 F32X16 = ir.VectorType(F32, LANES)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kernels.claims import (
+from slotmux.kernels.claims import (
     E_KERNEL,
     E_OP,
     E_SYNC,
@@ -34,7 +34,7 @@ from kernels.claims import (
     lead,
     stop,
 )
-from kernels.compiler import KernelCache, as_callable
+from slotmux.kernels.compiler import KernelCache, as_callable
 
 
 def aligned_zeros(n_bytes: int, alignment: int = LINE) -> np.ndarray:
@@ -154,6 +154,6 @@ class Program:
 
 def make_team(cpu_isa: str, n_threads: int, cache_directory: Path | None = None) -> Team:
     """A team for tests and tools: kernels for ``cpu_isa``, cached in ``cache_directory``."""
-    from kernels.cpu import detect_cpu
+    from slotmux.kernels.cpu import detect_cpu
 
     return Team(KernelCache(detect_cpu(cpu_isa), cache_directory), n_threads)

@@ -15,12 +15,12 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from kernels import activations as act
-from kernels.address import F32, I32, I64, hidden, pointer, prefetch_ir
-from kernels.cpu import Isa
-from kernels.dot import I8X64, dot4
-from kernels.formats import Format, SubBlock
-from kernels.simd import F32X16, I32X16, const_ir, fma_ir, splat_ir
+from slotmux.kernels import activations as act
+from slotmux.kernels.address import F32, I32, I64, hidden, pointer, prefetch_ir
+from slotmux.kernels.cpu import Isa
+from slotmux.kernels.dot import I8X64, dot4
+from slotmux.kernels.formats import Format, SubBlock
+from slotmux.kernels.simd import F32X16, I32X16, const_ir, fma_ir, splat_ir
 
 PREFETCH_BYTES = 8192  # how far ahead of the product weights are asked for
 ROW_PREFETCH_BYTES = 4096  # the same for a single row

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.memory import Memory
-from runtime.protocols import Model
-from runtime.ubatch import BLOCK_CELLS, I32
+from slotmux.runtime.memory import Memory
+from slotmux.runtime.interfaces import Model
+from slotmux.runtime.ubatch import BLOCK_CELLS, I32
 
 F32 = NDArray[np.float32]
 # One forward: how many next tokens of which prompt, [(index, n), ...].

@@ -12,24 +12,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.compiler import KernelCache
-from kernels.operands import STEP
-from kernels.ops.cells import CELL_TYPES
-from kernels.team import TEAM_KERNELS
-from runtime.gguf import GGUFFile
-from runtime.lowering.buffers import Buffers, Rows
-from runtime.lowering.builder import Builder
-from runtime.lowering.cells import KVCells
-from runtime.lowering.drafts import DraftLowering, draft_ubatch, load_hidden
-from runtime.lowering.draws import append_draws
-from runtime.lowering.panel_cache import PanelCache
-from runtime.lowering.rows import StateRows
-from runtime.lowering.weights import Weights
-from runtime.models import family, has_mtp
-from runtime.models.hparams import read_hparams
-from runtime.request import InvalidRequestError
-from runtime.sampling import SamplingTable
-from runtime.ubatch import BLOCK_CELLS, Ubatch
+from slotmux.kernels.compiler import KernelCache
+from slotmux.kernels.operands import STEP
+from slotmux.kernels.ops.attention.cells import CELL_TYPES
+from slotmux.kernels.team import TEAM_KERNELS
+from slotmux.runtime.gguf import GGUFFile
+from slotmux.runtime.lowering.buffers import Buffers, Rows
+from slotmux.runtime.lowering.builder import Builder
+from slotmux.runtime.lowering.cells import KVCells
+from slotmux.runtime.lowering.drafts import DraftLowering, draft_ubatch, load_hidden
+from slotmux.runtime.lowering.draws import append_draws
+from slotmux.runtime.lowering.panel_cache import PanelCache
+from slotmux.runtime.lowering.rows import StateRows
+from slotmux.runtime.lowering.weights import Weights
+from slotmux.runtime.models import family, has_mtp
+from slotmux.runtime.models.hparams import read_hparams
+from slotmux.runtime.engine.request import InvalidRequestError
+from slotmux.runtime.sampling import SamplingTable
+from slotmux.runtime.ubatch import BLOCK_CELLS, Ubatch
 
 log = logging.getLogger(__name__)
 DEFAULT_N_CTX = 32768

@@ -6,13 +6,13 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from kernels.compiler import KernelCache
-from kernels.cpu import detect_cpu
-from kernels.team import Team
-from runtime.gguf import open_gguf
-from runtime.lowered import Lowered, ModelConfig
-from runtime.lowering.drafts import Drafter
-from runtime.precompile import precompile
+from slotmux.kernels.compiler import KernelCache
+from slotmux.kernels.cpu import detect_cpu
+from slotmux.kernels.team import Team
+from slotmux.runtime.gguf import open_gguf
+from slotmux.runtime.lowered import Lowered, ModelConfig
+from slotmux.runtime.lowering.drafts import Drafter
+from slotmux.runtime.precompile import precompile
 
 __all__ = ["Lowered", "Model", "ModelConfig", "Progress", "load_model"]
 Progress = Callable[[str, float], None]
@@ -20,7 +20,7 @@ SCRATCH_BYTES = 1 << 20
 
 
 class Model:
-    """Implements runtime.protocols.Model. One thread at a time may use it."""
+    """Implements slotmux.runtime.interfaces.Model. One thread at a time may use it."""
 
     def __init__(
         self, lowered: Lowered, kernels: KernelCache, n_compiled: int, progress: Progress

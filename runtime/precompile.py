@@ -20,10 +20,10 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from kernels.compiler import KernelCache
-from kernels.cpu import detect_cpu
-from runtime.gguf import open_gguf
-from runtime.lowered import Lowered, ModelConfig
+from slotmux.kernels.compiler import KernelCache
+from slotmux.kernels.cpu import detect_cpu
+from slotmux.runtime.gguf import open_gguf
+from slotmux.runtime.lowered import Lowered, ModelConfig
 
 log = logging.getLogger(__name__)
 # Kernels that take seconds are started first, so that the last child is not left with one.
@@ -83,7 +83,7 @@ def _child(path: Path, config: ModelConfig) -> subprocess.Popen[str]:
     fields = asdict(replace(config, panel_cache=None))
     fields["kernel_cache"] = str(config.kernel_cache)
     return subprocess.Popen(
-        [sys.executable, "-m", "runtime.precompile", str(path), json.dumps(fields)],
+        [sys.executable, "-m", "slotmux.runtime.precompile", str(path), json.dumps(fields)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.operands import fill
-from kernels.ops.sampling import SAMPLE
-from kernels.ops.slots import SLOT, work_bytes
-from kernels.team import aligned_zeros
-from runtime.request import InvalidRequestError, SamplingParams
-from runtime.ubatch import I32, MAX_TOP_LOGPROBS
+from slotmux.kernels.operands import fill
+from slotmux.kernels.ops.sampling.draw import SAMPLE
+from slotmux.kernels.ops.sampling.slot_words import SLOT, work_bytes
+from slotmux.kernels.team import aligned_zeros
+from slotmux.runtime.engine.request import InvalidRequestError, SamplingParams
+from slotmux.runtime.ubatch import I32, MAX_TOP_LOGPROBS
 
 _N_INT_WORDS = SLOT._fields.index("inverse_temperature")
 _DTYPE = np.dtype(
@@ -33,7 +33,7 @@ def _mix(z: int) -> int:
 
 
 def draw_key(seed: int) -> int:
-    """What kernels/ops/logits.py's uniform() takes: SplitMix64's first output, as an int64."""
+    """What kernels/ops/sampling/logits.py's uniform() takes: SplitMix64's first output, as an int64."""
     key = _mix((seed + 0x9E3779B97F4A7C15) & _MASK)
     return key - (1 << 64) if key >> 63 else key
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from kernels.compiler import KernelCache
-from kernels.cpu import detect_cpu
-from runtime.gguf import GGUFFile
-from runtime.lowered import Lowered, ModelConfig
-from runtime.ubatch import BLOCK_CELLS
+from slotmux.kernels.compiler import KernelCache
+from slotmux.kernels.cpu import detect_cpu
+from slotmux.runtime.gguf import GGUFFile
+from slotmux.runtime.lowered import Lowered, ModelConfig
+from slotmux.runtime.ubatch import BLOCK_CELLS
 
 
 @dataclass(frozen=True, slots=True)

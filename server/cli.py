@@ -8,15 +8,15 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from runtime.request import SlotmuxError
-from server.commands.bench import bench
-from server.commands.crossbleed import crossbleed
-from server.commands.inspect import inspect
-from server.commands.logits import logits
-from server.commands.perplexity import perplexity
-from server.commands.serve import serve
-from server.commands.tokenize import tokenize
-from server.settings import SettingsError
+from slotmux.runtime.engine.request import SlotmuxError
+from slotmux.server.commands.bench import bench
+from slotmux.server.commands.crossbleed import crossbleed
+from slotmux.server.commands.inspect import inspect
+from slotmux.server.commands.logits import logits
+from slotmux.server.commands.perplexity import perplexity
+from slotmux.server.commands.serve import serve
+from slotmux.server.commands.tokenize import tokenize
+from slotmux.server.settings import SettingsError
 
 EXIT_UNUSABLE = 2  # what was asked for cannot be done: a bad file, a bad flag, too little memory
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from server.commands.options import env_name
-from server.settings import Settings
+from slotmux.server.commands.options import env_name
+from slotmux.server.settings import Settings
 from tests.conftest import ROOT
 
 DEPLOY = ROOT / "deploy"

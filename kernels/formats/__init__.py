@@ -1,9 +1,9 @@
 """Weight formats as panels of 16 output rows. Codes, scales and values are the file's: packing
 changes their places only."""
 
-from kernels.formats import floats, iq, k_quants, legacy, tables, ternary
-from kernels.formats.base import PANEL_ROWS, QUANT_BLOCK, Format, SubBlock
-from kernels.formats.floats import float_vectors
+from slotmux.kernels.formats import floats, iq, k_quants, legacy, tables, ternary
+from slotmux.kernels.formats.base import PANEL_ROWS, QUANT_BLOCK, Format, SubBlock
+from slotmux.kernels.formats.floats import float_vectors
 
 FORMATS = {
     f.name: f for group in (legacy, k_quants, tables, ternary, iq, floats) for f in group.FORMATS

@@ -15,9 +15,9 @@ from typing import Any, Protocol
 
 from llvmlite import ir
 
-from kernels.address import F16, I8, I16, pointer
-from kernels.cpu import Isa
-from kernels.simd import F32X16, I32X16
+from slotmux.kernels.address import F16, I8, I16, pointer
+from slotmux.kernels.cpu import Isa
+from slotmux.kernels.simd import F32X16, I32X16
 
 PANEL_ROWS = 16
 QUANT_BLOCK = 32  # inputs in a sub-block; activations have their scales in the same blocks

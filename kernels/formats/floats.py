@@ -6,9 +6,9 @@ from typing import Any
 
 from numba import njit
 
-from kernels.address import load_i32, load_u16, store_i16, store_i32
-from kernels.formats.base import Format, const, half_vector, load_vector
-from kernels.simd import F32X16, I32X16
+from slotmux.kernels.address import load_i32, load_u16, store_i16, store_i32
+from slotmux.kernels.formats.base import Format, const, half_vector, load_vector
+from slotmux.kernels.simd import F32X16, I32X16
 
 
 def float_vectors(b: Any, f: Format, at: Any) -> list[Any]:

@@ -7,9 +7,9 @@ from typing import Any
 from llvmlite import ir
 from numba.core import cgutils
 
-from kernels.address import I32, I64, PTR
-from kernels.cpu import Isa
-from kernels.simd import I32X16
+from slotmux.kernels.address import I32, I64, PTR
+from slotmux.kernels.cpu import Isa
+from slotmux.kernels.simd import I32X16
 
 I64X8 = ir.VectorType(I64, 8)
 

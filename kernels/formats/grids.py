@@ -20,10 +20,10 @@ from llvmlite import ir
 from numba import njit
 from numpy.typing import NDArray
 
-from kernels.address import I64, load_u8, load_u16, store_i8, store_i16
-from kernels.cpu import Isa
-from kernels.dot import I8X64
-from kernels.formats.base import (
+from slotmux.kernels.address import I64, load_u8, load_u16, store_i8, store_i16
+from slotmux.kernels.cpu import Isa
+from slotmux.kernels.dot import I8X64
+from slotmux.kernels.formats.base import (
     I16X16,
     Decoder,
     Format,
@@ -32,9 +32,9 @@ from kernels.formats.base import (
     half_vector,
     load_vector,
 )
-from kernels.formats.gather import gather, gather_pairs
-from kernels.formats.permute import coded_grid, fields, look_up_128, table_address
-from kernels.simd import F32X16, I32X16, const_ir
+from slotmux.kernels.formats.gather import gather, gather_pairs
+from slotmux.kernels.formats.permute import coded_grid, fields, look_up_128, table_address
+from slotmux.kernels.simd import F32X16, I32X16, const_ir
 
 N_SUBS = 8
 

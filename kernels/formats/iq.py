@@ -6,9 +6,9 @@ from typing import Any
 
 from numba import njit
 
-from kernels.address import load_u8, load_u16, store_i8, store_i16
-from kernels.formats.base import const, unsigned_bytes
-from kernels.formats.grids import (
+from slotmux.kernels.address import load_u8, load_u16, store_i8, store_i16
+from slotmux.kernels.formats.base import const, unsigned_bytes
+from slotmux.kernels.formats.grids import (
     N_SUBS,
     GridDecoder,
     GridWords,

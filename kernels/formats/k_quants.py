@@ -10,10 +10,10 @@ from typing import Any
 
 from numba import njit
 
-from kernels.address import load_u8
-from kernels.formats.base import const, unsigned_bytes
-from kernels.formats.planes import PlaneDecoder, plane_format, signed_byte
-from kernels.simd import F32X16
+from slotmux.kernels.address import load_u8
+from slotmux.kernels.formats.base import const, unsigned_bytes
+from slotmux.kernels.formats.planes import PlaneDecoder, plane_format, signed_byte
+from slotmux.kernels.simd import F32X16
 
 Scales = tuple[list[Any], list[Any]]
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from numba import njit
 
-from kernels.address import load_i32, load_u8
-from kernels.formats.planes import PlaneDecoder, plane_format
+from slotmux.kernels.address import load_i32, load_u8
+from slotmux.kernels.formats.planes import PlaneDecoder, plane_format
 
 
 def plain_scale(b: Any, halves: list[Any], small: Any) -> tuple[list[Any], list[Any]]:

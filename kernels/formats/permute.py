@@ -14,9 +14,9 @@ from typing import Any
 from llvmlite import ir
 from numba.core import cgutils
 
-from kernels.address import I64, hidden
-from kernels.dot import I8X64
-from kernels.formats.base import const, load_vector
+from slotmux.kernels.address import I64, hidden
+from slotmux.kernels.dot import I8X64
+from slotmux.kernels.formats.base import const, load_vector
 
 I64X8 = ir.VectorType(I64, 8)
 LOW_BITS = 2  # of a code; those of 3 bits have the third in a plane of its own

@@ -15,10 +15,10 @@ from typing import Any
 from llvmlite import ir
 from numba import njit
 
-from kernels.address import I64, load_u8, load_u16, store_i8, store_i16
-from kernels.cpu import Isa
-from kernels.dot import I8X64, I16X32
-from kernels.formats.base import (
+from slotmux.kernels.address import I64, load_u8, load_u16, store_i8, store_i16
+from slotmux.kernels.cpu import Isa
+from slotmux.kernels.dot import I8X64, I16X32
+from slotmux.kernels.formats.base import (
     I8X16,
     QUANT_BLOCK,
     Decoder,
@@ -28,8 +28,8 @@ from kernels.formats.base import (
     half_vector,
     load_vector,
 )
-from kernels.formats.table import look_up
-from kernels.simd import F32X16, I32X16
+from slotmux.kernels.formats.table import look_up
+from slotmux.kernels.simd import F32X16, I32X16
 
 
 def bit_field(b: Any, both: Any, width: int, place: int, target: int) -> Any:

@@ -7,8 +7,8 @@ from typing import Any
 from llvmlite import ir
 from numba.core import cgutils
 
-from kernels.cpu import Isa
-from kernels.dot import I8X32, I8X64, by_halves
+from slotmux.kernels.cpu import Isa
+from slotmux.kernels.dot import I8X32, I8X64, by_halves
 
 
 def _shuffle(name: str, vector: Any, table: tuple[int, ...]) -> Any:

@@ -7,12 +7,12 @@ from typing import Any
 from llvmlite import ir
 from numba import njit
 
-from kernels.address import load_i32, load_u8
-from kernels.formats.base import const, unsigned_bytes
-from kernels.formats.k_quants import small_scales
-from kernels.formats.legacy import nibble, plain_scale
-from kernels.formats.planes import PlaneDecoder, plane_format
-from kernels.simd import F32X16, const_ir
+from slotmux.kernels.address import load_i32, load_u8
+from slotmux.kernels.formats.base import const, unsigned_bytes
+from slotmux.kernels.formats.k_quants import small_scales
+from slotmux.kernels.formats.legacy import nibble, plain_scale
+from slotmux.kernels.formats.planes import PlaneDecoder, plane_format
+from slotmux.kernels.simd import F32X16, const_ir
 
 IQ4 = (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)
 E2M1 = (0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12)  # doubled, as in ggml

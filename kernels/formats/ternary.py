@@ -13,15 +13,15 @@ from typing import Any
 from llvmlite import ir
 from numba import njit
 
-from kernels.address import I16, I64, load_u8, load_u16, store_i8, store_i16
-from kernels.cpu import Isa
-from kernels.dot import I8X64, I16X32
-from kernels.formats.base import Decoder, Format, SubBlock, const, half_vector, load_vector
-from kernels.formats.k_quants import two_bits
-from kernels.formats.legacy import plain_scale
-from kernels.formats.permute import look_up, table_address
-from kernels.formats.planes import PlaneDecoder, bit_field, plane_format
-from kernels.simd import splat_ir
+from slotmux.kernels.address import I16, I64, load_u8, load_u16, store_i8, store_i16
+from slotmux.kernels.cpu import Isa
+from slotmux.kernels.dot import I8X64, I16X32
+from slotmux.kernels.formats.base import Decoder, Format, SubBlock, const, half_vector, load_vector
+from slotmux.kernels.formats.k_quants import two_bits
+from slotmux.kernels.formats.legacy import plain_scale
+from slotmux.kernels.formats.permute import look_up, table_address
+from slotmux.kernels.formats.planes import PlaneDecoder, bit_field, plane_format
+from slotmux.kernels.simd import splat_ir
 
 _VECTORS = 13  # 5 groups of 4 inputs each: 64 groups and a place to spare
 _POWERS = 1 | 3 << 8 | 9 << 16 | 27 << 24 | 81 << 32  # 3^i in byte i

@@ -15,11 +15,11 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from kernels.address import I64, pointer
-from kernels.cpu import Isa
-from kernels.dot import I8X64
-from kernels.formats.base import QUANT_BLOCK, Decoder, Format, SubBlock, load_vector
-from kernels.simd import F32X16
+from slotmux.kernels.address import I64, pointer
+from slotmux.kernels.cpu import Isa
+from slotmux.kernels.dot import I8X64
+from slotmux.kernels.formats.base import QUANT_BLOCK, Decoder, Format, SubBlock, load_vector
+from slotmux.kernels.simd import F32X16
 
 _CODES = 512  # bytes; behind them 64 a scale, then 64 a minimum
 

@@ -3,11 +3,11 @@
 Names, enumerations and block sizes come from the ``gguf`` package; its reader does not.
 """
 
-from runtime.gguf.errors import ModelFileError
-from runtime.gguf.file import GGUFFile, open_gguf, parse_split_name, split_name
-from runtime.gguf.mapping import drop_pages
-from runtime.gguf.metadata import Metadata
-from runtime.gguf.tensors import TensorInfo
+from slotmux.runtime.gguf.errors import ModelFileError
+from slotmux.runtime.gguf.file import GGUFFile, open_gguf, parse_split_name, split_name
+from slotmux.runtime.gguf.mapping import drop_pages
+from slotmux.runtime.gguf.metadata import Metadata
+from slotmux.runtime.gguf.tensors import TensorInfo
 
 __all__ = [
     "GGUFFile",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 
-from runtime.gguf.errors import ModelFileError
+from slotmux.runtime.gguf.errors import ModelFileError
 
 _U32 = struct.Struct("<I")
 _U64 = struct.Struct("<Q")

@@ -7,11 +7,11 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from runtime.gguf.errors import ModelFileError
-from runtime.gguf.limits import MAX_SPLITS
-from runtime.gguf.metadata import Metadata
-from runtime.gguf.part import Part, read_part
-from runtime.gguf.tensors import TensorInfo
+from slotmux.runtime.gguf.errors import ModelFileError
+from slotmux.runtime.gguf.limits import MAX_SPLITS
+from slotmux.runtime.gguf.metadata import Metadata
+from slotmux.runtime.gguf.part import Part, read_part
+from slotmux.runtime.gguf.tensors import TensorInfo
 
 _SPLIT_NAME = re.compile(r"(?P<stem>.+)-(?P<no>\d{5})-of-(?P<count>\d{5})\.gguf")
 _ARCHITECTURE = re.compile(r"[A-Za-z0-9_.-]{1,64}")

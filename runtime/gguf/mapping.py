@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from runtime.gguf.errors import ModelFileError
-from runtime.gguf.limits import MAX_FILE_BYTES
+from slotmux.runtime.gguf.errors import ModelFileError
+from slotmux.runtime.gguf.limits import MAX_FILE_BYTES
 
 _OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
 

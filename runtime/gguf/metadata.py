@@ -11,9 +11,9 @@ from typing import Any, Final, Literal, NoReturn, TypeAlias, TypeVar, cast
 import numpy as np
 import numpy.typing as npt
 
-from runtime.gguf.errors import ModelFileError
-from runtime.gguf.strings import StringArray
-from runtime.gguf.values import Entry
+from slotmux.runtime.gguf.errors import ModelFileError
+from slotmux.runtime.gguf.strings import StringArray
+from slotmux.runtime.gguf.values import Entry
 
 Value: TypeAlias = int | float | bool | str | list[str] | npt.NDArray[Any]
 T = TypeVar("T")

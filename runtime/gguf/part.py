@@ -7,19 +7,19 @@ from pathlib import Path
 
 from gguf import GGUFValueType
 
-from runtime.gguf.cursor import Cursor
-from runtime.gguf.errors import ModelFileError
-from runtime.gguf.limits import (
+from slotmux.runtime.gguf.cursor import Cursor
+from slotmux.runtime.gguf.errors import ModelFileError
+from slotmux.runtime.gguf.limits import (
     DEFAULT_ALIGNMENT,
     MAX_ALIGNMENT,
     MAX_KEYS,
     MAX_TENSORS,
     MIN_ALIGNMENT,
 )
-from runtime.gguf.mapping import map_file
-from runtime.gguf.metadata import Metadata
-from runtime.gguf.tensors import MIN_TENSOR_BYTES, TensorInfo, read_tensors
-from runtime.gguf.values import MIN_PAIR_BYTES, Entry, read_pairs
+from slotmux.runtime.gguf.mapping import map_file
+from slotmux.runtime.gguf.metadata import Metadata
+from slotmux.runtime.gguf.tensors import MIN_TENSOR_BYTES, TensorInfo, read_tensors
+from slotmux.runtime.gguf.values import MIN_PAIR_BYTES, Entry, read_pairs
 
 _MAGIC = b"GGUF"
 _VERSIONS = (2, 3)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from runtime.gguf.cursor import Cursor
-from runtime.gguf.errors import ModelFileError
-from runtime.gguf.limits import MAX_STRING_BYTES
+from slotmux.runtime.gguf.cursor import Cursor
+from slotmux.runtime.gguf.errors import ModelFileError
+from slotmux.runtime.gguf.limits import MAX_STRING_BYTES
 
 _LENGTH = struct.Struct("<Q")
 

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
-from runtime.gguf.cursor import Cursor
-from runtime.gguf.errors import ModelFileError
-from runtime.gguf.limits import MAX_DIM, MAX_DIMS, MAX_TENSOR_NAME_BYTES
+from slotmux.runtime.gguf.cursor import Cursor
+from slotmux.runtime.gguf.errors import ModelFileError
+from slotmux.runtime.gguf.limits import MAX_DIM, MAX_DIMS, MAX_TENSOR_NAME_BYTES
 
 Bytes = npt.NDArray[np.uint8]
 

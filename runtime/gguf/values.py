@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from gguf import GGUFValueType
 
-from runtime.gguf.cursor import Cursor
-from runtime.gguf.errors import ModelFileError
-from runtime.gguf.limits import (
+from slotmux.runtime.gguf.cursor import Cursor
+from slotmux.runtime.gguf.errors import ModelFileError
+from slotmux.runtime.gguf.limits import (
     MAX_ARRAY_ITEMS,
     MAX_KEY_BYTES,
     MAX_KEYS,
@@ -20,7 +20,7 @@ from runtime.gguf.limits import (
     MAX_STRING_ITEMS,
     MAX_TEMPLATE_BYTES,
 )
-from runtime.gguf.strings import StringArray, read_string_array
+from slotmux.runtime.gguf.strings import StringArray, read_string_array
 
 NumericArray: TypeAlias = npt.NDArray[Any]
 RawValue: TypeAlias = int | float | bool | str | StringArray | NumericArray

@@ -1,6 +1,6 @@
 """From a model's layer list to a program of ops: buffers, weights, memory, dependencies."""
 
-from runtime.lowering.builder import Builder
-from runtime.lowering.weights import Weights
+from slotmux.runtime.lowering.builder import Builder
+from slotmux.runtime.lowering.weights import Weights
 
 __all__ = ["Builder", "Weights"]

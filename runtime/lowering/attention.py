@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.ops.attention import ATTENTION, build_attention
-from kernels.ops.attention_fold import FOLD, build_attention_fold
-from kernels.ops.attention_plan import PLAN, SPLIT_TOKENS, build_attention_plan
-from kernels.ops.attention_tiles import CHUNK
-from kernels.ops.rope import ROPE, ROPE_TABLE, build_rope, build_rope_table
-from runtime.lowering.buffers import Rows, Span, round_up
-from runtime.lowering.builder import Builder
+from slotmux.kernels.ops.attention.attention import ATTENTION, build_attention
+from slotmux.kernels.ops.attention.fold import FOLD, build_attention_fold
+from slotmux.kernels.ops.attention.plan import PLAN, SPLIT_TOKENS, build_attention_plan
+from slotmux.kernels.ops.attention.tiles import CHUNK
+from slotmux.kernels.ops.attention.rope import ROPE, ROPE_TABLE, build_rope, build_rope_table
+from slotmux.runtime.lowering.buffers import Rows, Span, round_up
+from slotmux.runtime.lowering.builder import Builder
 
 PARTIALS_BYTES = 64 << 20  # most memory for the partial results of split sequences
 

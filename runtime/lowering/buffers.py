@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.activations import TILE_ROWS, tile_bytes
-from kernels.team import aligned_zeros
+from slotmux.kernels.activations import TILE_ROWS, tile_bytes
+from slotmux.kernels.team import aligned_zeros
 
 
 def round_up(n: int, multiple: int) -> int:

@@ -12,25 +12,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.compiler import KernelCache
-from kernels.float_tile import takes_bf16
-from kernels.formats import Format
-from kernels.operands import STEP, fill
-from kernels.ops.bias import ADD_BIAS, build_add_bias
-from kernels.ops.gated import MOST_UNGATED
-from kernels.ops.glu import GLU, build_glu
-from kernels.ops.linear import ANY_ROWS, LINEAR, build_linear
-from kernels.ops.narrow import NARROW, build_narrow
-from kernels.ops.norm import RMS_NORM, build_rms_norm
-from kernels.ops.quantize import QUANTIZE, build_quantize
-from kernels.ops.repack import EMBED, build_embed
-from kernels.team import Program, Team
-from runtime.lowering.buffers import Buffers, Rows, Span, round_up
-from runtime.lowering.cells import KVCells
-from runtime.lowering.gated import gate_many_rows
-from runtime.lowering.ops import Op, derive_waits
-from runtime.lowering.rows import StateRows
-from runtime.lowering.weights import Panels, Weights
+from slotmux.kernels.compiler import KernelCache
+from slotmux.kernels.float_tile import takes_bf16
+from slotmux.kernels.formats import Format
+from slotmux.kernels.operands import STEP, fill
+from slotmux.kernels.ops.dense.bias import ADD_BIAS, build_add_bias
+from slotmux.kernels.ops.dense.gated import MOST_UNGATED
+from slotmux.kernels.ops.dense.glu import GLU, build_glu
+from slotmux.kernels.ops.dense.linear import ANY_ROWS, LINEAR, build_linear
+from slotmux.kernels.ops.dense.narrow import NARROW, build_narrow
+from slotmux.kernels.ops.dense.norm import RMS_NORM, build_rms_norm
+from slotmux.kernels.ops.dense.quantize import QUANTIZE, build_quantize
+from slotmux.kernels.ops.dense.repack import EMBED, build_embed
+from slotmux.kernels.team import Program, Team
+from slotmux.runtime.lowering.buffers import Buffers, Rows, Span, round_up
+from slotmux.runtime.lowering.cells import KVCells
+from slotmux.runtime.lowering.gated import gate_many_rows
+from slotmux.runtime.lowering.ops import Op, derive_waits
+from slotmux.runtime.lowering.rows import StateRows
+from slotmux.runtime.lowering.weights import Panels, Weights
 
 
 class Builder:

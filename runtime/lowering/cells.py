@@ -7,16 +7,16 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.ops.cells import GROUP, head_bytes
-from kernels.team import aligned_zeros
-from runtime.lowering.buffers import round_up
-from runtime.request import InvalidRequestError
+from slotmux.kernels.ops.attention.cells import GROUP, head_bytes
+from slotmux.kernels.team import aligned_zeros
+from slotmux.runtime.lowering.buffers import round_up
+from slotmux.runtime.engine.request import InvalidRequestError
 
 Bytes = NDArray[np.uint8]
 
 
 class KVCells:
-    """Blocks of 16 cells, shared by all sequences (layouts: kernels/ops/cells.py).
+    """Blocks of 16 cells, shared by all sequences (layouts: kernels/ops/attention/cells.py).
 
     Only the engine thread copies or poisons; kernels read and write by address.
     """

@@ -1,12 +1,12 @@
-"""The causal short convolution of recurrent layers (see kernels/ops/conv.py)."""
+"""The causal short convolution of recurrent layers (see kernels/ops/recurrent/conv.py)."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from kernels.ops.conv import CONV, build_conv, padded_channels, pending_floats, state_floats
-from runtime.lowering.buffers import Rows
-from runtime.lowering.builder import Builder
+from slotmux.kernels.ops.recurrent.conv import CONV, build_conv, padded_channels, pending_floats, state_floats
+from slotmux.runtime.lowering.buffers import Rows
+from slotmux.runtime.lowering.builder import Builder
 
 
 def short_conv(

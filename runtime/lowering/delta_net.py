@@ -1,4 +1,4 @@
-"""Gated DeltaNet's recurrence and its gated norm (kernels/ops/delta_net.py, gated_norm.py)."""
+"""Gated DeltaNet's recurrence and its gated norm (kernels/ops/recurrent/delta_net.py, gated_norm.py)."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.ops.delta_net import DELTA, block_vectors, build_delta_net, pending_floats
-from kernels.ops.gated_norm import GATED_NORM, build_gated_norm
-from runtime.lowering.buffers import Rows
-from runtime.lowering.builder import Builder
+from slotmux.kernels.ops.recurrent.delta_net import DELTA, block_vectors, build_delta_net, pending_floats
+from slotmux.kernels.ops.recurrent.gated_norm import GATED_NORM, build_gated_norm
+from slotmux.runtime.lowering.buffers import Rows
+from slotmux.runtime.lowering.builder import Builder
 
 
 @dataclass(frozen=True, slots=True)

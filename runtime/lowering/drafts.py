@@ -1,7 +1,7 @@
 """Drafting by the model's own block for multi-token prediction: its tables, programs and results.
 
 A pass guesses one token for each sequence of the step; a chain of passes is one program
-(kernels/ops/advance.py). The block's cells lie in the KV cache as one more layer's, the hidden
+(kernels/ops/sampling/advance.py). The block's cells lie in the KV cache as one more layer's, the hidden
 state that it begins with in the recurrent row: both follow the sequence wherever it goes.
 """
 
@@ -14,16 +14,16 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.ops.advance import ADVANCE, build_advance
-from kernels.ops.token_shift import LAST_TOKEN, build_last_token
-from kernels.team import Program, Team
-from runtime.lowering.buffers import Rows, Span
-from runtime.lowering.builder import Builder
-from runtime.lowering.draws import append_draws
-from runtime.lowering.ops import Op
-from runtime.lowering.weights import Panels
-from runtime.sampling import SamplingTable
-from runtime.ubatch import I32, Ubatch
+from slotmux.kernels.ops.sampling.advance import ADVANCE, build_advance
+from slotmux.kernels.ops.recurrent.token_shift import LAST_TOKEN, build_last_token
+from slotmux.kernels.team import Program, Team
+from slotmux.runtime.lowering.buffers import Rows, Span
+from slotmux.runtime.lowering.builder import Builder
+from slotmux.runtime.lowering.draws import append_draws
+from slotmux.runtime.lowering.ops import Op
+from slotmux.runtime.lowering.weights import Panels
+from slotmux.runtime.sampling import SamplingTable
+from slotmux.runtime.ubatch import I32, Ubatch
 
 # Guesses are looked for among so many tokens first: ids are in the order in which the tokenizer
 # learned them, so the first ones are by far the most frequent, and the whole output matrix of a

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.ops.sampling import SAMPLE, build_sample_rows
-from runtime.lowering.buffers import Rows, Span
-from runtime.lowering.builder import Builder
-from runtime.sampling import SamplingTable
+from slotmux.kernels.ops.sampling.draw import SAMPLE, build_sample_rows
+from slotmux.runtime.lowering.buffers import Rows, Span
+from slotmux.runtime.lowering.builder import Builder
+from slotmux.runtime.sampling import SamplingTable
 
 
 def append_draws(

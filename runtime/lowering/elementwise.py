@@ -1,14 +1,14 @@
-"""Element-by-element operations on rows (see kernels/ops/elementwise.py)."""
+"""Element-by-element operations on rows (see kernels/ops/dense/elementwise.py)."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.ops.elementwise import ELEMENTWISE, build_elementwise
-from runtime.lowering.buffers import Rows
-from runtime.lowering.builder import Builder
-from runtime.lowering.ops import Op
+from slotmux.kernels.ops.dense.elementwise import ELEMENTWISE, build_elementwise
+from slotmux.runtime.lowering.buffers import Rows
+from slotmux.runtime.lowering.builder import Builder
+from slotmux.runtime.lowering.ops import Op
 
 
 def elementwise(

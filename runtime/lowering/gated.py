@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import NoReturn
 
-from kernels.cpu import Isa
-from kernels.formats import FORMATS, PANEL_ROWS, Format
-from kernels.ops.gated import GATED, MOST_UNGATED, build_gated, can_gate
-from kernels.ops.linear import LINEAR
-from runtime.lowering.buffers import Rows
-from runtime.lowering.ops import Op
+from slotmux.kernels.cpu import Isa
+from slotmux.kernels.formats import FORMATS, PANEL_ROWS, Format
+from slotmux.kernels.ops.dense.gated import GATED, MOST_UNGATED, build_gated, can_gate
+from slotmux.kernels.ops.dense.linear import LINEAR
+from slotmux.runtime.lowering.buffers import Rows
+from slotmux.runtime.lowering.ops import Op
 
 
 def gate_many_rows(ops: list[Op], isa: Isa, activation: str, out: Rows) -> None:

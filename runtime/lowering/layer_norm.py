@@ -1,10 +1,10 @@
-"""Layer norm with a bias (see kernels/ops/layer_norm.py)."""
+"""Layer norm with a bias (see kernels/ops/dense/layer_norm.py)."""
 
 from __future__ import annotations
 
-from kernels.ops.layer_norm import LAYER_NORM, build_layer_norm
-from runtime.lowering.buffers import Rows
-from runtime.lowering.builder import Builder
+from slotmux.kernels.ops.dense.layer_norm import LAYER_NORM, build_layer_norm
+from slotmux.runtime.lowering.buffers import Rows
+from slotmux.runtime.lowering.builder import Builder
 
 
 def layer_norm(b: Builder, x: Rows, tensor: str, eps: float, name: str = "norm") -> Rows:

@@ -1,4 +1,4 @@
-"""The scans of Mamba 1 and 2 and the gated norm (see kernels/ops/mamba1.py and mamba2.py)."""
+"""The scans of Mamba 1 and 2 and the gated norm (see kernels/ops/recurrent/mamba1.py and mamba2.py)."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.ops.mamba1 import MAMBA1, build_mamba1, packed_a
-from kernels.ops.mamba1 import pending_floats as mamba1_pending_floats
-from kernels.ops.mamba1 import state_floats as mamba1_state_floats
-from kernels.ops.mamba2 import (
+from slotmux.kernels.ops.recurrent.mamba1 import MAMBA1, build_mamba1, packed_a
+from slotmux.kernels.ops.recurrent.mamba1 import pending_floats as mamba1_pending_floats
+from slotmux.kernels.ops.recurrent.mamba1 import state_floats as mamba1_state_floats
+from slotmux.kernels.ops.recurrent.mamba2 import (
     GATED_NORM,
     MAMBA2,
     MAMBA2_STEPS,
@@ -18,10 +18,10 @@ from kernels.ops.mamba2 import (
     build_mamba2,
     build_mamba2_steps,
 )
-from kernels.ops.mamba2 import pending_floats as mamba2_pending_floats
-from kernels.ops.mamba2 import state_floats as mamba2_state_floats
-from runtime.lowering.buffers import Rows, round_up
-from runtime.lowering.builder import Builder
+from slotmux.kernels.ops.recurrent.mamba2 import pending_floats as mamba2_pending_floats
+from slotmux.kernels.ops.recurrent.mamba2 import state_floats as mamba2_state_floats
+from slotmux.runtime.lowering.buffers import Rows, round_up
+from slotmux.runtime.lowering.builder import Builder
 
 Vector = NDArray[np.float32]
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.ops.experts import EXPERT_GLU, EXPERTS, build_expert_glu, build_experts
-from kernels.ops.moe import (
+from slotmux.kernels.ops.moe.experts import EXPERT_GLU, EXPERTS, build_expert_glu, build_experts
+from slotmux.kernels.ops.moe.route import (
     COMBINE,
     GATHER,
     GROUP,
@@ -19,9 +19,9 @@ from kernels.ops.moe import (
     build_group,
     build_route,
 )
-from runtime.lowering.buffers import Rows, Span, round_up
-from runtime.lowering.builder import Builder
-from runtime.lowering.weights import Experts
+from slotmux.runtime.lowering.buffers import Rows, Span, round_up
+from slotmux.runtime.lowering.builder import Builder
+from slotmux.runtime.lowering.weights import Experts
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class MoeShape:
 
 @dataclass(frozen=True, slots=True)
 class _Groups:
-    """The step's (token, rank) pairs sorted by expert (see kernels/ops/moe.py)."""
+    """The step's (token, rank) pairs sorted by expert (see kernels/ops/moe/route.py)."""
 
     span: Span
     place: NDArray[np.int64]

@@ -8,7 +8,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from runtime.lowering.buffers import Span
+from slotmux.runtime.lowering.buffers import Span
 
 
 @dataclass(slots=True)

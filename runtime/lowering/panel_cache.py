@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.compiler import source_digest
-from runtime.gguf import GGUFFile
+from slotmux.kernels.compiler import source_digest
+from slotmux.runtime.gguf import GGUFFile
 
 log = logging.getLogger(__name__)
 _MAGIC = b"slotmux-panels-1\n"

@@ -1,15 +1,15 @@
 """The pool of state rows: what each sequence carries through the recurrent layers.
 
 Behind its state, each layer keeps the inputs of drafts that a verified step may have accepted
-(kernels/ops/state.py)."""
+(kernels/ops/recurrent/state.py)."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.team import aligned_zeros
-from runtime.lowering.buffers import round_up
+from slotmux.kernels.team import aligned_zeros
+from slotmux.runtime.lowering.buffers import round_up
 
 
 class StateRows:

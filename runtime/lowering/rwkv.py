@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kernels.ops.rwkv import pending_floats
-from kernels.ops.rwkv6 import N_KEPT as N_KEPT6
-from kernels.ops.rwkv6 import WKV6, build_wkv6
-from kernels.ops.rwkv7 import N_KEPT as N_KEPT7
-from kernels.ops.rwkv7 import WKV7, build_wkv7
-from kernels.ops.token_shift import TOKEN_SHIFT, build_token_shift, state_floats
-from runtime.lowering.buffers import Rows, round_up
-from runtime.lowering.builder import Builder
+from slotmux.kernels.ops.recurrent.rwkv import pending_floats
+from slotmux.kernels.ops.recurrent.rwkv6 import N_KEPT as N_KEPT6
+from slotmux.kernels.ops.recurrent.rwkv6 import WKV6, build_wkv6
+from slotmux.kernels.ops.recurrent.rwkv7 import N_KEPT as N_KEPT7
+from slotmux.kernels.ops.recurrent.rwkv7 import WKV7, build_wkv7
+from slotmux.kernels.ops.recurrent.token_shift import TOKEN_SHIFT, build_token_shift, state_floats
+from slotmux.runtime.lowering.buffers import Rows, round_up
+from slotmux.runtime.lowering.builder import Builder
 
 GROUP_NORM_EPS = 64e-5  # fixed in the published code, not in the file
 

@@ -14,13 +14,13 @@ import numpy as np
 from gguf.quants import dequantize
 from numpy.typing import NDArray
 
-from kernels.formats import FORMATS, PANEL_ROWS, Format
-from kernels.operands import fill
-from kernels.ops.repack import REPACK, build_repack
-from kernels.team import Program, Team, aligned_zeros
-from runtime.gguf import GGUFFile, ModelFileError, TensorInfo, drop_pages
-from runtime.lowering.buffers import round_up
-from runtime.lowering.panel_cache import PanelCache
+from slotmux.kernels.formats import FORMATS, PANEL_ROWS, Format
+from slotmux.kernels.operands import fill
+from slotmux.kernels.ops.dense.repack import REPACK, build_repack
+from slotmux.kernels.team import Program, Team, aligned_zeros
+from slotmux.runtime.gguf import GGUFFile, ModelFileError, TensorInfo, drop_pages
+from slotmux.runtime.lowering.buffers import round_up
+from slotmux.runtime.lowering.panel_cache import PanelCache
 
 ARENA_BYTES = 64 << 20
 HUGE_PAGE = 2 << 20

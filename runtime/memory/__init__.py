@@ -1,6 +1,6 @@
 """Where sequences live: KV blocks, recurrent rows, checkpoints, and the prefixes they share."""
 
-from runtime.memory.memory import Memory, n_blocks_for
-from runtime.memory.sequence import Sequence
+from slotmux.runtime.memory.memory import Memory, n_blocks_for
+from slotmux.runtime.memory.sequence import Sequence
 
 __all__ = ["Memory", "Sequence", "n_blocks_for"]

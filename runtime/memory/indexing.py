@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from runtime.memory.prefix_tree import Node
-from runtime.ubatch import BLOCK_CELLS
+from slotmux.runtime.memory.prefix_tree import Node
+from slotmux.runtime.ubatch import BLOCK_CELLS
 
 if TYPE_CHECKING:
-    from runtime.memory.sequence import Sequence
+    from slotmux.runtime.memory.sequence import Sequence
 
 
 def index_blocks(seq: Sequence) -> None:

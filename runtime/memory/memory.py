@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from runtime.memory.match import NO_MATCH, Match, find
-from runtime.memory.pools import Pools
-from runtime.memory.sequence import Sequence
-from runtime.protocols import KVStorage, RowStorage
-from runtime.ubatch import BLOCK_CELLS, Ubatch
+from slotmux.runtime.memory.match import NO_MATCH, Match, find
+from slotmux.runtime.memory.pools import Pools
+from slotmux.runtime.memory.sequence import Sequence
+from slotmux.runtime.interfaces import KVStorage, RowStorage
+from slotmux.runtime.ubatch import BLOCK_CELLS, Ubatch
 
 
 def n_blocks_for(n_tokens: int) -> int:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from runtime.memory.block_pool import BlockPool
-from runtime.memory.prefix_tree import BLOCK_BYTES, TOKEN_BYTES, Checkpoint, Node, PrefixTree
-from runtime.memory.row_pool import RowPool
-from runtime.protocols import KVStorage, RowStorage
-from runtime.ubatch import I32
+from slotmux.runtime.memory.block_pool import BlockPool
+from slotmux.runtime.memory.prefix_tree import BLOCK_BYTES, TOKEN_BYTES, Checkpoint, Node, PrefixTree
+from slotmux.runtime.memory.row_pool import RowPool
+from slotmux.runtime.interfaces import KVStorage, RowStorage
+from slotmux.runtime.ubatch import I32
 
 
 class Pools:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from runtime.ubatch import BLOCK_CELLS
+from slotmux.runtime.ubatch import BLOCK_CELLS
 
 TOKEN_BYTES = 4
 BLOCK_BYTES = BLOCK_CELLS * TOKEN_BYTES

@@ -5,11 +5,11 @@ The order of a step is reserve -> forward -> commit (or rollback, if nothing was
 
 from __future__ import annotations
 
-from runtime.memory.indexing import index_blocks, keep_checkpoint, leave_prefix
-from runtime.memory.match import NO_MATCH, Match
-from runtime.memory.pools import Pools
-from runtime.memory.prefix_tree import Node
-from runtime.ubatch import BLOCK_CELLS, I32, Ubatch
+from slotmux.runtime.memory.indexing import index_blocks, keep_checkpoint, leave_prefix
+from slotmux.runtime.memory.match import NO_MATCH, Match
+from slotmux.runtime.memory.pools import Pools
+from slotmux.runtime.memory.prefix_tree import Node
+from slotmux.runtime.ubatch import BLOCK_CELLS, I32, Ubatch
 
 NEVER_FULL = 1 << 62
 

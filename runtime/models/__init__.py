@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from runtime.gguf import GGUFFile, ModelFileError
+from slotmux.runtime.gguf import GGUFFile, ModelFileError
 
 if TYPE_CHECKING:
-    from runtime.lowering.buffers import Rows
-    from runtime.lowering.builder import Builder
-    from runtime.models.hparams import Hparams
+    from slotmux.runtime.lowering.buffers import Rows
+    from slotmux.runtime.lowering.builder import Builder
+    from slotmux.runtime.models.hparams import Hparams
 
 Lower: TypeAlias = "Callable[[Builder, Hparams], Rows]"
 Head: TypeAlias = "Callable[[Builder, Hparams, Rows, int], Rows]"
@@ -38,30 +38,30 @@ class Family:
 
 # GGUF architecture -> module of this package.
 FAMILIES = {
-    "llama": "llama",
-    "qwen2": "qwen",
-    "qwen3": "qwen",
-    "qwen3moe": "qwen3moe",
-    "qwen3next": "qwen_hybrid",
-    "qwen35": "qwen_hybrid",
-    "qwen35moe": "qwen_hybrid",
-    "gemma3": "gemma3",
-    "lfm2": "lfm2",
-    "lfm2moe": "lfm2",
-    "rwkv6": "rwkv6",
-    "rwkv7": "rwkv7",
-    "phi2": "phi2",
-    "phi3": "phi3",
-    "granite": "granite",
-    "granitemoe": "granite",
-    "smollm3": "smollm3",
-    "mamba": "mamba",
-    "mamba2": "mamba",
-    "jamba": "jamba",
-    "granitehybrid": "granite_hybrid",
-    "falcon-h1": "falcon_h1",
-    "nemotron_h": "nemotron_h",
-    "nemotron_h_moe": "nemotron_h",
+    "llama": "dense.llama",
+    "qwen2": "dense.qwen",
+    "qwen3": "dense.qwen",
+    "qwen3moe": "dense.qwen3moe",
+    "qwen3next": "hybrid.qwen_hybrid",
+    "qwen35": "hybrid.qwen_hybrid",
+    "qwen35moe": "hybrid.qwen_hybrid",
+    "gemma3": "dense.gemma3",
+    "lfm2": "hybrid.lfm2",
+    "lfm2moe": "hybrid.lfm2",
+    "rwkv6": "recurrent.rwkv6",
+    "rwkv7": "recurrent.rwkv7",
+    "phi2": "dense.phi2",
+    "phi3": "dense.phi3",
+    "granite": "dense.granite",
+    "granitemoe": "dense.granite",
+    "smollm3": "dense.smollm3",
+    "mamba": "recurrent.mamba",
+    "mamba2": "recurrent.mamba",
+    "jamba": "hybrid.jamba",
+    "granitehybrid": "hybrid.granite_hybrid",
+    "falcon-h1": "hybrid.falcon_h1",
+    "nemotron_h": "hybrid.nemotron_h",
+    "nemotron_h_moe": "hybrid.nemotron_h",
 }
 
 
@@ -84,7 +84,7 @@ def family(file: GGUFFile) -> Family:
             file.metadata.offset("general.architecture"),
             f"{file.architecture!r} is not supported (supported: {known})",
         )
-    module = import_module(f"runtime.models.{name}")
-    default = import_module("runtime.models.blocks").output_head
-    mtp = import_module("runtime.models.qwen_mtp") if name == "qwen_hybrid" else None
+    module = import_module(f"slotmux.runtime.models.{name}")
+    default = import_module("slotmux.runtime.models.blocks").output_head
+    mtp = import_module("slotmux.runtime.models.hybrid.qwen_mtp") if name == "hybrid.qwen_hybrid" else None
     return Family(module.lower, getattr(module, "head", default), mtp)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.lowering.attention import AttentionShape, Rotation, attend, rotate_and_store
-from runtime.lowering.buffers import Rows
-from runtime.lowering.builder import Builder
-from runtime.lowering.elementwise import add_scaled
-from runtime.models.hparams import Hparams
+from slotmux.runtime.lowering.attention import AttentionShape, Rotation, attend, rotate_and_store
+from slotmux.runtime.lowering.buffers import Rows
+from slotmux.runtime.lowering.builder import Builder
+from slotmux.runtime.lowering.elementwise import add_scaled
+from slotmux.runtime.models.hparams import Hparams
 
 
 def embedding(b: Builder, hp: Hparams, scale: float = 1.0) -> Rows:

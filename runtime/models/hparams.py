@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.gguf import GGUFFile, Metadata
-from runtime.lowering.attention import Rotation
-from runtime.lowering.weights import Weights
+from slotmux.runtime.gguf import GGUFFile, Metadata
+from slotmux.runtime.lowering.attention import Rotation
+from slotmux.runtime.lowering.weights import Weights
 
 MAX_LAYERS, MAX_WIDTH, MAX_HEADS = 1024, 1 << 20, 4096
 

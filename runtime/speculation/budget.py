@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from runtime.speculation.costs import Costs
+from slotmux.runtime.speculation.costs import Costs
 
 MARGIN = 1.02  # an estimated gain below this is none
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import defaultdict
 
-from runtime.speculation.trials import Trial
+from slotmux.runtime.speculation.trials import Trial
 
 # What is assumed of what was never measured: each further row and pass, of a step's own time.
 ROW_SHARE, PASS_SHARE = 0.08, 0.15

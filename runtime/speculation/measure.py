@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from runtime.driver import Driver
-from runtime.protocols import Model
-from runtime.speculation.costs import Costs
+from slotmux.runtime.driver import Driver
+from slotmux.runtime.interfaces import Model
+from slotmux.runtime.speculation.costs import Costs
 
 N_REPEATS = 3
 MAX_S = 2.0  # for all of it; a slow model is measured once

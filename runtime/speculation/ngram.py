@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from runtime.ubatch import I32
+from slotmux.runtime.ubatch import I32
 
 MIN_MATCH = 3  # equal tokens that make a place worth continuing from
 MAX_MATCH = 12  # more than these do not make one place better than another

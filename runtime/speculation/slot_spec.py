@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from runtime.speculation.acceptance import Acceptance
+from slotmux.runtime.speculation.acceptance import Acceptance
 
 
 class SlotSpec:

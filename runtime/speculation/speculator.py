@@ -13,16 +13,16 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.config import MTP, NGRAM, SpecConfig
-from runtime.protocols import Drafter
-from runtime.request import SpecParams
-from runtime.slots import Slot
-from runtime.speculation.acceptance import Acceptance
-from runtime.speculation.budget import choose
-from runtime.speculation.costs import Costs
-from runtime.speculation.ngram import lookup
-from runtime.speculation.slot_spec import SlotSpec
-from runtime.ubatch import Ubatch
+from slotmux.runtime.engine.config import MTP, NGRAM, SpecConfig
+from slotmux.runtime.interfaces import Drafter
+from slotmux.runtime.engine.request import SpecParams
+from slotmux.runtime.engine.slots import Slot
+from slotmux.runtime.speculation.acceptance import Acceptance
+from slotmux.runtime.speculation.budget import choose
+from slotmux.runtime.speculation.costs import Costs
+from slotmux.runtime.speculation.ngram import lookup
+from slotmux.runtime.speculation.slot_spec import SlotSpec
+from slotmux.runtime.ubatch import Ubatch
 
 # Where no draft pays, that is looked at again after some steps, then after twice as many: a
 # decision costs some microseconds, which small models notice. Now and then one draft is tried.

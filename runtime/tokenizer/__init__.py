@@ -1,8 +1,8 @@
 """Tokenizers built from a model file's own vocabulary."""
 
-from runtime.tokenizer.detokenizer import Detokenizer
-from runtime.tokenizer.guard import MARKS, Rendered, SpecialGuard, choose_mark
-from runtime.tokenizer.tokenizer import PromptTooLongError, Tokenizer
+from slotmux.runtime.tokenizer.detokenizer import Detokenizer
+from slotmux.runtime.tokenizer.guard import MARKS, Rendered, SpecialGuard, choose_mark
+from slotmux.runtime.tokenizer.tokenizer import PromptTooLongError, Tokenizer
 
 __all__ = [
     "MARKS",

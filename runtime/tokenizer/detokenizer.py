@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 
-from runtime.tokenizer.tokenizer import Tokenizer
+from slotmux.runtime.tokenizer.tokenizer import Tokenizer
 
 
 class Detokenizer:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from runtime.tokenizer.partition import trie_pattern
+from slotmux.runtime.tokenizer.partition import trie_pattern
 
 MARKS = tuple(chr(code) for code in range(0xFDD0, 0xFDF0))
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from runtime.gguf import Metadata
-from runtime.tokenizer import pieces, words
-from runtime.tokenizer.encoder import TextEncoder
-from runtime.tokenizer.pretokenize import GEMMA4, PreTokenizer, pre_tokenizer
-from runtime.tokenizer.rwkv import LongestMatchEncoder
-from runtime.tokenizer.spm import ScoreEncoder
-from runtime.tokenizer.vocab import BOS_KEY, EOS_KEY, MODEL_KEY, TOKENS_KEY, UNK_KEY, Vocab
+from slotmux.runtime.gguf import Metadata
+from slotmux.runtime.tokenizer import pieces, words
+from slotmux.runtime.tokenizer.encoder import TextEncoder
+from slotmux.runtime.tokenizer.pretokenize import GEMMA4, PreTokenizer, pre_tokenizer
+from slotmux.runtime.tokenizer.rwkv import LongestMatchEncoder
+from slotmux.runtime.tokenizer.spm import ScoreEncoder
+from slotmux.runtime.tokenizer.vocab import BOS_KEY, EOS_KEY, MODEL_KEY, TOKENS_KEY, UNK_KEY, Vocab
 
 PRE_KEY = "tokenizer.ggml.pre"
 ADD_BOS_KEY = "tokenizer.ggml.add_bos_token"

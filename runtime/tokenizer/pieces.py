@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from runtime.tokenizer.attributes import HIDDEN, Attr
-from runtime.tokenizer.rwkv import unescape
-from runtime.tokenizer.spm import SPACE
-from runtime.tokenizer.vocab import Vocab
+from slotmux.runtime.tokenizer.attributes import HIDDEN, Attr
+from slotmux.runtime.tokenizer.rwkv import unescape
+from slotmux.runtime.tokenizer.spm import SPACE
+from slotmux.runtime.tokenizer.vocab import Vocab
 
 _AS_WRITTEN = HIDDEN | Attr.USER_DEFINED
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 
-from runtime.gguf import Metadata
-from runtime.tokenizer.vocab import TOKENS_KEY, Vocab
+from slotmux.runtime.gguf import Metadata
+from slotmux.runtime.tokenizer.vocab import TOKENS_KEY, Vocab
 
 _CHUNK_TOKENS = 1 << 14
 _PLAIN_ESCAPES = {"t": b"\t", "n": b"\n", "r": b"\r"}

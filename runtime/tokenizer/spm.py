@@ -17,12 +17,12 @@ import numpy.typing as npt
 from tokenizers import Tokenizer as Backend
 from tokenizers.models import BPE
 
-from runtime.gguf import Metadata
-from runtime.tokenizer import chunks
-from runtime.tokenizer.merges import find_merges
-from runtime.tokenizer.partition import trie_pattern
-from runtime.tokenizer.vocab import Vocab
-from runtime.tokenizer.words import backend_ids
+from slotmux.runtime.gguf import Metadata
+from slotmux.runtime.tokenizer import chunks
+from slotmux.runtime.tokenizer.merges import find_merges
+from slotmux.runtime.tokenizer.partition import trie_pattern
+from slotmux.runtime.tokenizer.vocab import Vocab
+from slotmux.runtime.tokenizer.words import backend_ids
 
 SCORES_KEY = "tokenizer.ggml.scores"
 SPACE = "▁"

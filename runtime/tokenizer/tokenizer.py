@@ -6,15 +6,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from runtime.gguf import Metadata
-from runtime.request import SlotmuxError
-from runtime.tokenizer.attributes import HIDDEN, SPECIAL, Attr
-from runtime.tokenizer.encoder import TextEncoder
-from runtime.tokenizer.guard import Rendered, SpecialGuard
-from runtime.tokenizer.kinds import Kind, read_kind
-from runtime.tokenizer.partition import Fragment, SpecialMatcher
-from runtime.tokenizer.pieces import Pieces, byte_of
-from runtime.tokenizer.vocab import BOS_KEY, EOS_KEY, TOKENS_KEY, Vocab, read_vocab
+from slotmux.runtime.gguf import Metadata
+from slotmux.runtime.engine.request import SlotmuxError
+from slotmux.runtime.tokenizer.attributes import HIDDEN, SPECIAL, Attr
+from slotmux.runtime.tokenizer.encoder import TextEncoder
+from slotmux.runtime.tokenizer.guard import Rendered, SpecialGuard
+from slotmux.runtime.tokenizer.kinds import Kind, read_kind
+from slotmux.runtime.tokenizer.partition import Fragment, SpecialMatcher
+from slotmux.runtime.tokenizer.pieces import Pieces, byte_of
+from slotmux.runtime.tokenizer.vocab import BOS_KEY, EOS_KEY, TOKENS_KEY, Vocab, read_vocab
 
 
 class PromptTooLongError(SlotmuxError, ValueError):

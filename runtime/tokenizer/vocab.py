@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from runtime.gguf import Metadata
-from runtime.tokenizer import attributes
-from runtime.tokenizer.attributes import Attr
+from slotmux.runtime.gguf import Metadata
+from slotmux.runtime.tokenizer import attributes
+from slotmux.runtime.tokenizer.attributes import Attr
 
 TOKENS_KEY = "tokenizer.ggml.tokens"
 TYPES_KEY = "tokenizer.ggml.token_type"

@@ -10,10 +10,10 @@ from tokenizers import Tokenizer as Backend
 from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel, Sequence, Split
 
-from runtime.gguf import Metadata
-from runtime.tokenizer import chunks
-from runtime.tokenizer.pretokenize import PreTokenizer
-from runtime.tokenizer.vocab import Vocab
+from slotmux.runtime.gguf import Metadata
+from slotmux.runtime.tokenizer import chunks
+from slotmux.runtime.tokenizer.pretokenize import PreTokenizer
+from slotmux.runtime.tokenizer.vocab import Vocab
 
 MERGES_KEY = "tokenizer.ggml.merges"
 

@@ -7,25 +7,25 @@ from pathlib import Path
 
 from rich.console import Console
 
-from runtime.config import MTP
-from runtime.engine import Engine, EngineConfig
-from runtime.gguf import GGUFFile, open_gguf
-from runtime.speculation.measure import measure_costs
-from runtime.tokenizer import Tokenizer
-from server.chat_template import ChatTemplate
-from server.commands.cores import n_usable_cores
-from server.commands.inspect import n_params
-from server.commands.loading import load, locate
-from server.commands.memory import (
+from slotmux.runtime.engine.config import MTP
+from slotmux.runtime.engine.thread import Engine, EngineConfig
+from slotmux.runtime.gguf import GGUFFile, open_gguf
+from slotmux.runtime.speculation.measure import measure_costs
+from slotmux.runtime.tokenizer import Tokenizer
+from slotmux.server.templates.chat_template import ChatTemplate
+from slotmux.server.commands.cores import n_usable_cores
+from slotmux.server.commands.inspect import n_params
+from slotmux.server.commands.loading import load, locate
+from slotmux.server.commands.memory import (
     Checkpoints,
     MemoryNeeded,
     check_fits,
     memory_limit,
     memory_needed,
 )
-from server.commands.speculation import spec_config
-from server.settings import Settings, SettingsError
-from server.state import Loaded, ModelInfo
+from slotmux.server.commands.speculation import spec_config
+from slotmux.server.settings import Settings, SettingsError
+from slotmux.server.process.state import Loaded, ModelInfo
 
 
 def assemble(settings: Settings) -> Loaded:

@@ -6,12 +6,12 @@ import json
 from collections.abc import Iterator
 from typing import Annotated
 
-from runtime.gguf import GGUFFile, open_gguf
-from server.commands.bandwidth import measure_bandwidth
-from server.commands.cores import n_usable_cores
-from server.commands.loading import load_for_sequences, locate
-from server.commands.measure import Measurement, Plan, measure
-from server.commands.options import (
+from slotmux.runtime.gguf import GGUFFile, open_gguf
+from slotmux.server.commands.bandwidth import measure_bandwidth
+from slotmux.server.commands.cores import n_usable_cores
+from slotmux.server.commands.loading import load_for_sequences, locate
+from slotmux.server.commands.measure import Measurement, Plan, measure
+from slotmux.server.commands.options import (
     CacheTypeKOpt,
     CacheTypeVOpt,
     CommandError,
@@ -23,7 +23,7 @@ from server.commands.options import (
     option,
     parse_counts,
 )
-from server.commands.weights import bytes_per_forward
+from slotmux.server.commands.weights import bytes_per_forward
 
 
 def bench(

@@ -13,12 +13,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from server.commands.options import CommandError, JsonOpt, argument, option
+from slotmux.server.commands.options import CommandError, JsonOpt, argument, option
 
 if TYPE_CHECKING:
     import httpx
 
-    from server.crossbleed.checks import CheckResult, Crowd
+    from slotmux.server.crossbleed.checks import CheckResult, Crowd
 
 MAX_SHOWN_FAILURES = 10
 
@@ -45,8 +45,8 @@ def crossbleed(
     # An HTTP client takes a while to import, which the other commands need not wait for.
     import httpx
 
-    from server.crossbleed.checks import Crowd
-    from server.crossbleed.client import Client, ServerRefusedError
+    from slotmux.server.crossbleed.checks import Crowd
+    from slotmux.server.crossbleed.client import Client, ServerRefusedError
 
     seed = secrets.randbelow(2**31) if seed < 0 else seed
     http = httpx.AsyncClient(
@@ -68,7 +68,7 @@ def crossbleed(
 
 async def run_checks(http: httpx.AsyncClient, crowd: Crowd) -> list[CheckResult]:
     """Probe the server, make all checks one after the other, close the client."""
-    from server.crossbleed.checks import CHECKS
+    from slotmux.server.crossbleed.checks import CHECKS
 
     async with http:
         await crowd.client.probe()

@@ -10,12 +10,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from server.commands.loading import locate
-from server.commands.options import CacheTypeKOpt, CacheTypeVOpt, JsonOpt, ModelArg, option
+from slotmux.server.commands.loading import locate
+from slotmux.server.commands.options import CacheTypeKOpt, CacheTypeVOpt, JsonOpt, ModelArg, option
 
 if TYPE_CHECKING:
-    from runtime.gguf import GGUFFile
-    from server.commands.memory import MemoryNeeded
+    from slotmux.runtime.gguf import GGUFFile
+    from slotmux.server.commands.memory import MemoryNeeded
 
 MAX_VALUE_CHARS = 60
 MAX_LISTED = 8
@@ -32,9 +32,9 @@ def inspect(
     as_json: JsonOpt = False,
 ) -> None:
     """Print a model's hyper-parameters, its tensor types, and the memory that serving it needs."""
-    from runtime.gguf import open_gguf
-    from server.commands.memory import memory_needed
-    from server.commands.weights import bytes_by_type
+    from slotmux.runtime.gguf import open_gguf
+    from slotmux.server.commands.memory import memory_needed
+    from slotmux.server.commands.weights import bytes_by_type
 
     file = open_gguf(locate(model))
     memory = memory_needed(file, parallel, ctx_size, 0, cache_type_k, cache_type_v)

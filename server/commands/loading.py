@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runtime.ubatch import BLOCK_CELLS
-from server.commands.options import CommandError
-from server.commands.progress import ProgressDisplay
-from server.download import ConsoleProgress
-from server.hub import Hub, resolve_model
-from server.settings import Settings, load_settings
+from slotmux.runtime.ubatch import BLOCK_CELLS
+from slotmux.server.commands.options import CommandError
+from slotmux.server.commands.progress import ProgressDisplay
+from slotmux.server.files.download import ConsoleProgress
+from slotmux.server.files.hub import Hub, resolve_model
+from slotmux.server.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from runtime.model import Model
+    from slotmux.runtime.model import Model
 
 
 def command_settings() -> Settings:
@@ -38,8 +38,8 @@ def load(
 ) -> Model:
     """Load a model file with a progress display; ``config`` are fields of ModelConfig. Raises
     a SlotmuxError for a file or a choice that cannot be used."""
-    from kernels.cpu import detect_cpu
-    from runtime.model import ModelConfig, load_model
+    from slotmux.kernels.cpu import detect_cpu
+    from slotmux.runtime.model import ModelConfig, load_model
 
     settings = settings or command_settings()
     cache_dir = settings.cache_dir or Path.home() / ".cache" / "slotmux"
@@ -56,7 +56,7 @@ def load(
 def load_for_sequences(path: Path, n_seqs: int, n_tokens: int, **config: Any) -> Model:
     """Load a model with cells for ``n_seqs`` sequences of ``n_tokens`` each. Raises CommandError
     when the model was not trained for so many."""
-    from runtime.gguf import open_gguf
+    from slotmux.runtime.gguf import open_gguf
 
     file = open_gguf(path)
     n_ctx_train = file.metadata.get_u32(f"{file.architecture}.context_length")

@@ -12,12 +12,12 @@ import typer
 from numpy.typing import NDArray
 from rich.console import Console
 
-from runtime.driver import Driver
-from runtime.gguf import open_gguf
-from runtime.models import has_mtp
-from runtime.protocols import Model
-from server.commands.loading import load_for_sequences, locate
-from server.commands.options import (
+from slotmux.runtime.driver import Driver
+from slotmux.runtime.gguf import open_gguf
+from slotmux.runtime.models import has_mtp
+from slotmux.runtime.interfaces import Model
+from slotmux.server.commands.loading import load_for_sequences, locate
+from slotmux.server.commands.options import (
     CacheTypeKOpt,
     CacheTypeVOpt,
     CommandError,

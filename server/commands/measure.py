@@ -7,8 +7,8 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from runtime.driver import Driver
-from runtime.protocols import Model
+from slotmux.runtime.driver import Driver
+from slotmux.runtime.interfaces import Model
 
 Step = list[tuple[int, list[int]]]  # one forward: (slot, its next tokens)
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runtime.config import MTP, SpecConfig
-from runtime.gguf import GGUFFile
-from server.commands.options import CommandError
+from slotmux.runtime.engine.config import MTP, SpecConfig
+from slotmux.runtime.gguf import GGUFFile
+from slotmux.server.commands.options import CommandError
 
 if TYPE_CHECKING:
-    from runtime.sizes import ModelSizes
+    from slotmux.runtime.sizes import ModelSizes
 
 # The interpreter with its libraries, compiled kernels, buffers of a step.
 BASE_BYTES = 200 * 10**6
@@ -116,10 +116,10 @@ def _sizes(
     isa: str,
     spec: SpecConfig,
 ) -> ModelSizes:
-    from kernels.cpu import detect_cpu
-    from kernels.ops.cells import CELL_TYPES
-    from runtime.model import ModelConfig
-    from runtime.sizes import model_sizes
+    from slotmux.kernels.cpu import detect_cpu
+    from slotmux.kernels.ops.attention.cells import CELL_TYPES
+    from slotmux.runtime.model import ModelConfig
+    from slotmux.runtime.sizes import model_sizes
 
     for flag, name in (("--cache-type-k", cache_type_k), ("--cache-type-v", cache_type_v)):
         if name not in CELL_TYPES:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from runtime.request import SlotmuxError
+from slotmux.runtime.engine.request import SlotmuxError
 
 ENV_PREFIX = "SLOTMUX_"
 

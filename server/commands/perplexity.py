@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from runtime.driver import Driver
-from runtime.protocols import Model
-from server.commands.loading import load_for_sequences, locate
-from server.commands.options import (
+from slotmux.runtime.driver import Driver
+from slotmux.runtime.interfaces import Model
+from slotmux.server.commands.loading import load_for_sequences, locate
+from slotmux.server.commands.options import (
     CacheTypeKOpt,
     CacheTypeVOpt,
     CommandError,
@@ -125,8 +125,8 @@ def _logprob(logits: NDArray[np.float32], token_id: int) -> float:
 
 def _chunks(model: Path, file: Path, n_ctx: int) -> list[list[int]]:
     """The text's tokens in pieces that fill ``n_ctx`` with what the model adds before a text."""
-    from runtime.gguf import open_gguf
-    from runtime.tokenizer import Tokenizer
+    from slotmux.runtime.gguf import open_gguf
+    from slotmux.runtime.tokenizer import Tokenizer
 
     tokenizer = Tokenizer.from_metadata(open_gguf(model).metadata)
     try:

@@ -6,7 +6,7 @@ from typing import Any
 
 import typer
 
-from server.commands.serve_flags import with_settings_flags
+from slotmux.server.commands.serve_flags import with_settings_flags
 
 
 @with_settings_flags
@@ -18,9 +18,9 @@ def serve(**flags: Any) -> None:
 
     Each flag can also be set in the environment: --ctx-size is SLOTMUX_CTX_SIZE.
     """
-    from server.commands.assemble import assemble
-    from server.serve import run
-    from server.settings import load_settings
+    from slotmux.server.commands.assemble import assemble
+    from slotmux.server.process.serve import run
+    from slotmux.server.settings import load_settings
 
     settings = load_settings(**flags)
     raise typer.Exit(run(settings, lambda: assemble(settings)))

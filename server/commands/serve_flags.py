@@ -14,8 +14,8 @@ import typer
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
-from server.commands.options import MODEL_HELP
-from server.settings import Settings
+from slotmux.server.commands.options import MODEL_HELP
+from slotmux.server.settings import Settings
 
 POSITIONAL = "model"
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from runtime.config import MTP, SpecConfig
-from runtime.gguf import GGUFFile
-from runtime.models import has_mtp
-from server.commands.options import CommandError
-from server.settings import Settings
+from slotmux.runtime.engine.config import MTP, SpecConfig
+from slotmux.runtime.gguf import GGUFFile
+from slotmux.runtime.models import has_mtp
+from slotmux.server.commands.options import CommandError
+from slotmux.server.settings import Settings
 
 
 def spec_config(settings: Settings, file: GGUFFile) -> SpecConfig:

@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from server.commands.loading import locate
-from server.commands.options import JsonOpt, ModelArg, argument, option
+from slotmux.server.commands.loading import locate
+from slotmux.server.commands.options import JsonOpt, ModelArg, argument, option
 
 
 def tokenize(
@@ -25,8 +25,8 @@ def tokenize(
     as_json: JsonOpt = False,
 ) -> None:
     """Print the token ids and pieces of a text."""
-    from runtime.gguf import open_gguf
-    from runtime.tokenizer import Tokenizer
+    from slotmux.runtime.gguf import open_gguf
+    from slotmux.runtime.tokenizer import Tokenizer
 
     tokenizer = Tokenizer.from_metadata(open_gguf(locate(model)).metadata)
     ids = tokenizer.encode(text, add_special=bos, parse_special=special)

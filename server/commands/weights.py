@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from runtime.gguf import GGUFFile
+from slotmux.runtime.gguf import GGUFFile
 
 
 def bytes_per_forward(file: GGUFFile, n_tokens: int = 1) -> int:

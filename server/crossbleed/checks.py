@@ -8,7 +8,7 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
-from server.crossbleed.client import Answer, Client, Question, ServerRefusedError
+from slotmux.server.crossbleed.client import Answer, Client, Question, ServerRefusedError
 
 # Requests of a crowd start within this many seconds, so that they join each other mid-answer too.
 MAX_STAGGER_S = 0.05

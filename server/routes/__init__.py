@@ -1,1 +1,1 @@
-"""One module per endpoint family; server/app.py puts them together."""
+"""One module per endpoint family; server/http/app.py puts them together."""

@@ -8,16 +8,16 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from server.answer import Answer
-from server.errors import invalid
-from server.json_body import read_json
-from server.logprobs import CompletionLogprobs
-from server.prepare import build_requests, check_model, text_prompts
-from server.schemas.base import validate
-from server.schemas.completion import CompletionRequest
-from server.state import Loaded, ServerState, state_of
-from server.stream import respond
-from server.trace import trace_of
+from slotmux.server.answers.answer import Answer
+from slotmux.server.http.errors import invalid
+from slotmux.server.http.json_body import read_json
+from slotmux.server.answers.logprobs import CompletionLogprobs
+from slotmux.server.answers.prepare import build_requests, check_model, text_prompts
+from slotmux.server.schemas.base import validate
+from slotmux.server.schemas.completion import CompletionRequest
+from slotmux.server.process.state import Loaded, ServerState, state_of
+from slotmux.server.answers.stream import respond
+from slotmux.server.http.trace import trace_of
 
 router = APIRouter()
 

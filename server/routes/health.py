@@ -6,8 +6,8 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from server.errors import ApiError, json_response, unavailable
-from server.state import ServerState, state_of
+from slotmux.server.http.errors import ApiError, json_response, unavailable
+from slotmux.server.process.state import ServerState, state_of
 
 router = APIRouter()
 STALL_LIMIT_S = 5.0

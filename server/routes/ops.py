@@ -10,11 +10,11 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from starlette.requests import Request
 from starlette.responses import Response
 
-from runtime.config import SpecConfig
-from runtime.request import SamplingParams
-from runtime.stats import SlotStats
-from server.errors import invalid, json_response, unavailable
-from server.state import ServerState, state_of
+from slotmux.runtime.engine.config import SpecConfig
+from slotmux.runtime.engine.request import SamplingParams
+from slotmux.runtime.engine.stats import SlotStats
+from slotmux.server.http.errors import invalid, json_response, unavailable
+from slotmux.server.process.state import ServerState, state_of
 
 router = APIRouter()
 

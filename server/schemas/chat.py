@@ -8,8 +8,8 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
-from server.schemas.base import Identities, StrictModel, fault, only_null
-from server.schemas.generation import Count, GenerationParams
+from slotmux.server.schemas.base import Identities, StrictModel, fault, only_null
+from slotmux.server.schemas.generation import Count, GenerationParams
 
 MAX_MESSAGES = 1024
 MAX_PARTS = 1024

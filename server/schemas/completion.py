@@ -6,8 +6,8 @@ from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from server.schemas.base import Identities, fault, only_null
-from server.schemas.generation import GenerationParams
+from slotmux.server.schemas.base import Identities, fault, only_null
+from slotmux.server.schemas.generation import GenerationParams
 
 MAX_PROMPTS = 1024
 Prompt = str | list[int]

@@ -7,8 +7,8 @@ from typing import Annotated, Any, ClassVar, Self
 from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
-from server.schemas.base import Identities, StrictModel, fault
-from server.schemas.speculative import Speculative, fold_dotted
+from slotmux.server.schemas.base import Identities, StrictModel, fault
+from slotmux.server.schemas.speculative import Speculative, fold_dotted
 
 MAX_STOPS = 4
 MAX_STOP_CHARS = 256

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from server.schemas.base import Identities, StrictModel, fault
+from slotmux.server.schemas.base import Identities, StrictModel, fault
 
 PREFIX = "speculative."
 _Drafts = Annotated[int, Field(ge=0, le=16)]

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator
 
-from server.schemas.base import StrictModel, fault
+from slotmux.server.schemas.base import StrictModel, fault
 
 MAX_IDS = 1 << 20
 

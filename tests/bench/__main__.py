@@ -15,8 +15,8 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from server.commands.cores import n_usable_cores
-from tests.bench import synth_gguf
+from slotmux.server.commands.cores import n_usable_cores
+from tests.bench.synth import gguf_file as synth_gguf
 from tests.bench.cases import SUITE, TESTS, find_models, parse_tests
 from tests.bench.plot import svg
 from tests.bench.programs import LlamaCpp, Program, ProgramError, Slotmux

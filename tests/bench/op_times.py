@@ -22,8 +22,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from kernels.address import atomic_swap, call_kernel, futex_wake, load_acquire, load_i64, store_i64
-from kernels.claims import (
+from slotmux.kernels.address import atomic_swap, call_kernel, futex_wake, load_acquire, load_i64, store_i64
+from slotmux.kernels.claims import (
     E_KERNEL,
     E_OP,
     E_SYNC,
@@ -39,13 +39,13 @@ from kernels.claims import (
     TEAM_SLEEPERS,
     _wait_for_ops,
 )
-from kernels.compiler import as_callable
-from kernels.formats import FORMATS
-from kernels.ops.gated import GATED
-from kernels.ops.linear import LINEAR
-from runtime.model import Model
-from server.commands.loading import load_for_sequences
-from server.commands.measure import Lanes, Plan
+from slotmux.kernels.compiler import as_callable
+from slotmux.kernels.formats import FORMATS
+from slotmux.kernels.ops.dense.gated import GATED
+from slotmux.kernels.ops.dense.linear import LINEAR
+from slotmux.runtime.model import Model
+from slotmux.server.commands.loading import load_for_sequences
+from slotmux.server.commands.measure import Lanes, Plan
 
 T_STAMPS = 31  # the last word of a thread's struct, which nothing else uses
 N_STEPS, N_WARM = 32, 6
@@ -80,7 +80,7 @@ def _run_one_by_one(program, thread, epoch, stamps):  # type: ignore[no-untyped-
 
 
 def _lead(team, program, thread):  # type: ignore[no-untyped-def]
-    """As kernels.claims.lead, noting the time before every op."""
+    """As slotmux.kernels.claims.lead, noting the time before every op."""
     epoch = load_acquire(team + TEAM_EPOCH)
     atomic_swap(team + TEAM_EPOCH, epoch + 1)
     atomic_swap(team + TEAM_PROGRAM, program)

@@ -12,13 +12,13 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from kernels.address import I32, load_i64, store_i64
-from kernels.claims import claim
-from kernels.cpu import Isa
-from kernels.dot import I8X64, dot4
-from kernels.operands import STEP, fill, words
-from kernels.simd import F32X16, I32X16, fma_ir, splat_ir
-from kernels.team import Program, Team, aligned_zeros
+from slotmux.kernels.address import I32, load_i64, store_i64
+from slotmux.kernels.claims import claim
+from slotmux.kernels.cpu import Isa
+from slotmux.kernels.dot import I8X64, dot4
+from slotmux.kernels.operands import STEP, fill, words
+from slotmux.kernels.simd import F32X16, I32X16, fma_ir, splat_ir
+from slotmux.kernels.team import Program, Team, aligned_zeros
 
 # n_loops: passes of a chunk; sink: one word a chunk, so that no result is unused.
 PEAK = words("Peak", "n_chunks n_loops sink")

@@ -61,7 +61,7 @@ class Slotmux:
     """`slotmux bench` of this checkout."""
 
     name = "slotmux"
-    command = (sys.executable, "-m", "server.cli")
+    command = (sys.executable, "-m", "slotmux.server.cli")
 
     def measure(self, model: Path, test: SpeedTest, n_threads: int) -> float:
         is_prompt = test.kind == "pp"

@@ -13,9 +13,9 @@ import json
 import sys
 from dataclasses import asdict, dataclass
 
-from kernels.team import make_team
-from server.commands.bandwidth import measure_bandwidth
-from server.commands.cores import n_usable_cores
+from slotmux.kernels.team import make_team
+from slotmux.server.commands.bandwidth import measure_bandwidth
+from slotmux.server.commands.cores import n_usable_cores
 from tests.bench.peak import measure_peak
 
 

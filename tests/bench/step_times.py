@@ -11,8 +11,8 @@ import sys
 import time
 from pathlib import Path
 
-from server.commands.loading import load_for_sequences
-from server.commands.measure import Lanes, Plan
+from slotmux.server.commands.loading import load_for_sequences
+from slotmux.server.commands.measure import Lanes, Plan
 
 N_WARM = 8
 SPAN = 32  # steps of a sequence before the next begins, so that depth stays out of it

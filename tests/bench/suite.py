@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from runtime.gguf import ModelFileError
+from slotmux.runtime.gguf import ModelFileError
 from tests.bench.cases import SpeedTest, split_name
 from tests.bench.programs import Program, ProgramError
 from tests.bench.quiet import Quiet, Watch

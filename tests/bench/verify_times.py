@@ -17,10 +17,10 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from runtime.driver import Driver
-from runtime.gguf import open_gguf
-from runtime.model import Model, ModelConfig, load_model
-from runtime.models import has_mtp
+from slotmux.runtime.driver import Driver
+from slotmux.runtime.gguf import open_gguf
+from slotmux.runtime.model import Model, ModelConfig, load_model
+from slotmux.runtime.models import has_mtp
 
 Action = Callable[[], None]
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
-from runtime.gguf import GGUFFile, open_gguf
+from slotmux.runtime.gguf import GGUFFile, open_gguf
 from tests.bench.cases import SpeedTest
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from kernels.cpu import Isa, detect_cpu
-from kernels.team import Team, make_team
+from slotmux.kernels.cpu import Isa, detect_cpu
+from slotmux.kernels.team import Team, make_team
 
 
 def source_digest(path: str) -> str:

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from numba.core.errors import NumbaError
 
-from kernels import compiler
-from kernels.address import load_i64, store_i64
-from kernels.compiler import KernelCache, as_callable
-from kernels.cpu import detect_cpu
+from slotmux.kernels import compiler
+from slotmux.kernels.address import load_i64, store_i64
+from slotmux.kernels.compiler import KernelCache, as_callable
+from slotmux.kernels.cpu import detect_cpu
 
 
 def build_add(value=1):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from llvmlite import binding as llvm
 
-from kernels.cpu import Isa, detect_cpu
+from slotmux.kernels.cpu import Isa, detect_cpu
 
 AVX2 = {"avx2", "fma", "f16c", "sse4.2"}
 ALDER_LAKE = AVX2 | {"avxvnni"}

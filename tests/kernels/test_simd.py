@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from kernels import bits, simd
-from kernels.address import load_i64, store_i64
-from kernels.claims import claim
-from kernels.operands import fill, words
-from kernels.team import Program
+from slotmux.kernels import bits, simd
+from slotmux.kernels.address import load_i64, store_i64
+from slotmux.kernels.claims import claim
+from slotmux.kernels.operands import fill, words
+from slotmux.kernels.team import Program
 from tests.kernels.conftest import source_digest, usable_isas
 
 LANES = 16

@@ -1,4 +1,4 @@
-"""NumPy twin of kernels/ops/conv.py."""
+"""NumPy twin of kernels/ops/recurrent/conv.py."""
 
 from __future__ import annotations
 

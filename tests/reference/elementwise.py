@@ -1,4 +1,4 @@
-"""Twins of kernels/ops/elementwise.py in float64."""
+"""Twins of kernels/ops/dense/elementwise.py in float64."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""NumPy twins of kernels/ops/mamba1.py and mamba2.py, in float64, token by token."""
+"""NumPy twins of kernels/ops/recurrent/mamba1.py and mamba2.py, in float64, token by token."""
 
 from __future__ import annotations
 

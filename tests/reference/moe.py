@@ -1,4 +1,4 @@
-"""Plain NumPy twin of kernels/ops/moe.py and experts.py: float64, token by token."""
+"""Plain NumPy twin of kernels/ops/moe/route.py and experts.py: float64, token by token."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Twin of kernels/ops/layer_norm.py in float64."""
+"""Twin of kernels/ops/dense/layer_norm.py in float64."""
 
 from __future__ import annotations
 

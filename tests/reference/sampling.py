@@ -1,4 +1,4 @@
-"""Plain NumPy twin of kernels/ops/sampling.py: sorts, float64, one draw at a time."""
+"""Plain NumPy twin of kernels/ops/sampling/draw.py: sorts, float64, one draw at a time."""
 
 from __future__ import annotations
 

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from runtime import driver
-from runtime.driver import Driver, logits_of, run_pattern
-from runtime.slots import checkpoint_positions
-from tests.runtime.fake_model import FakeModel
+from slotmux.runtime import driver
+from slotmux.runtime.driver import Driver, logits_of, run_pattern
+from slotmux.runtime.engine.slots import checkpoint_positions
+from tests.runtime.engine.fake_model import FakeModel
 
 PROMPTS = [[(i * 7 + k * 11) % 60 for i in range(n)] for k, n in enumerate([37, 5, 16, 1])]
 LENGTHS = [len(p) for p in PROMPTS]

@@ -2,10 +2,10 @@
 
 import pytest
 
-from kernels.compiler import KernelCache
-from kernels.cpu import detect_cpu
-from runtime.gguf import open_gguf
-from runtime.lowered import Lowered, ModelConfig
+from slotmux.kernels.compiler import KernelCache
+from slotmux.kernels.cpu import detect_cpu
+from slotmux.runtime.gguf import open_gguf
+from slotmux.runtime.lowered import Lowered, ModelConfig
 
 
 @pytest.fixture(scope="module")

@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from runtime.driver import logits_of
-from runtime.gguf import ModelFileError
-from runtime.model import ModelConfig, load_model
+from slotmux.runtime.driver import logits_of
+from slotmux.runtime.gguf import ModelFileError
+from slotmux.runtime.model import ModelConfig, load_model
 
 
 @pytest.fixture

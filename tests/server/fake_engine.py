@@ -7,7 +7,7 @@ import time
 from collections import deque
 from dataclasses import dataclass, field
 
-from runtime.request import (
+from slotmux.runtime.engine.request import (
     EngineStoppedError,
     FinishReason,
     InvalidRequestError,
@@ -17,7 +17,7 @@ from runtime.request import (
     TokenLogprobs,
     Usage,
 )
-from runtime.stats import TIMES, Counters, EngineStats, HistogramStats, SlotStats
+from slotmux.runtime.engine.stats import TIMES, Counters, EngineStats, HistogramStats, SlotStats
 
 _EMPTY = HistogramStats(TIMES, (0,) * (len(TIMES) + 1), 0.0)
 

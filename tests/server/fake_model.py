@@ -12,12 +12,12 @@ from typing import Any
 
 import uvicorn
 
-from runtime.tokenizer import PromptTooLongError
-from server.app import create_app
-from server.chat_template import TemplateError
-from server.protocol import bounded_by
-from server.settings import Settings
-from server.state import Loaded, ModelInfo, ServerState
+from slotmux.runtime.tokenizer import PromptTooLongError
+from slotmux.server.http.app import create_app
+from slotmux.server.templates.chat_template import TemplateError
+from slotmux.server.http.connection import bounded_by
+from slotmux.server.settings import Settings
+from slotmux.server.process.state import Loaded, ModelInfo, ServerState
 from tests.server.fake_engine import FakeEngine
 
 

@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from runtime.config import MTP, SpecConfig
-from runtime.engine import Engine, EngineConfig
-from runtime.gguf import open_gguf
-from runtime.model import ModelConfig, load_model
-from runtime.tokenizer import Tokenizer
-from server.chat_template import ChatTemplate
-from server.state import Loaded, ModelInfo
-from tests.runtime.fake_model import EagerCosts
+from slotmux.runtime.engine.config import MTP, SpecConfig
+from slotmux.runtime.engine.thread import Engine, EngineConfig
+from slotmux.runtime.gguf import open_gguf
+from slotmux.runtime.model import ModelConfig, load_model
+from slotmux.runtime.tokenizer import Tokenizer
+from slotmux.server.templates.chat_template import ChatTemplate
+from slotmux.server.process.state import Loaded, ModelInfo
+from tests.runtime.engine.fake_model import EagerCosts
 from tests.server.fake_model import RunningServer, running
 
 N_SLOTS = 4

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runtime.gguf import open_gguf
-from runtime.model import ModelConfig, load_model
-from runtime.tokenizer import Tokenizer
-from server.commands.logits import write_logits
+from slotmux.runtime.gguf import open_gguf
+from slotmux.runtime.model import ModelConfig, load_model
+from slotmux.runtime.tokenizer import Tokenizer
+from slotmux.server.commands.logits import write_logits
 
 torch = pytest.importorskip("torch")
 

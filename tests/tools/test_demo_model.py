@@ -11,9 +11,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from runtime.gguf import open_gguf
-from server.default_model import demo_model
-from server.hub import resolve_model
+from slotmux.runtime.gguf import open_gguf
+from slotmux.server.files.default_model import demo_model
+from slotmux.server.files.hub import resolve_model
 from tests.conftest import ROOT
 from tests.server.fake_model import RunningServer
 from tests.server.tiny_model import serving_model

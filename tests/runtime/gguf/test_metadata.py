@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from gguf import GGUFValueType
 
-from runtime.gguf import Metadata, ModelFileError
-from runtime.gguf.part import parse_part
+from slotmux.runtime.gguf import Metadata, ModelFileError
+from slotmux.runtime.gguf.part import parse_part
 from tests.runtime.gguf.writer import File, array, pair, small_file
 
 

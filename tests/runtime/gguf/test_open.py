@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from gguf import GGMLQuantizationType, GGUFReader, GGUFValueType
 
-from runtime.gguf import GGUFFile, open_gguf
-from runtime.gguf.part import read_part
+from slotmux.runtime.gguf import GGUFFile, open_gguf
+from slotmux.runtime.gguf.part import read_part
 from tests.runtime.gguf.writer import ARCHITECTURE, File, array, small_file
 
 GOLDEN = Path(__file__).parents[2] / "golden"

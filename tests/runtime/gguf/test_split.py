@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from gguf import GGUFValueType
 
-from runtime.gguf import ModelFileError, open_gguf, parse_split_name, split_name
+from slotmux.runtime.gguf import ModelFileError, open_gguf, parse_split_name, split_name
 from tests.runtime.gguf.writer import ARCHITECTURE, File, Tensor, pair
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runtime.gguf import Metadata, ModelFileError
-from runtime.tokenizer import Tokenizer
+from slotmux.runtime.gguf import Metadata, ModelFileError
+from slotmux.runtime.tokenizer import Tokenizer
 from tests.runtime.tokenizer.vocabularies import (
     BYTE,
     BYTES,

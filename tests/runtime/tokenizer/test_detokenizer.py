@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runtime.gguf import open_gguf
-from runtime.tokenizer import Detokenizer, Tokenizer
+from slotmux.runtime.gguf import open_gguf
+from slotmux.runtime.tokenizer import Detokenizer, Tokenizer
 from tests.runtime.tokenizer.vocabularies import BYTES, CONTROL, byte_level, score_driven
 
 BYTE_LEVEL = Tokenizer.from_metadata(byte_level({"<|end|>": CONTROL}, merges=("Ã ©", "â Ĥ")))

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from runtime.gguf import open_gguf
-from runtime.tokenizer import Detokenizer, Tokenizer
+from slotmux.runtime.gguf import open_gguf
+from slotmux.runtime.tokenizer import Detokenizer, Tokenizer
 
 TINY = ["llama", "qwen35", "mamba", "gemma3", "jamba", "phi3", "rwkv6"]
 FLAGS = [(True, True), (True, False), (False, True), (False, False)]

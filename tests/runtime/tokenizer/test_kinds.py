@@ -6,16 +6,10 @@ import pytest
 from tokenizers import Regex
 from tokenizers.pre_tokenizers import Sequence, Split
 
-from runtime.tokenizer import Tokenizer
-from runtime.tokenizer.pretokenize import GEMMA4, pre_tokenizer
-from runtime.tokenizer.rwkv import unescape
-from tests.runtime.tokenizer.vocabularies import (
-    CONTROL,
-    NORMAL,
-    USER_DEFINED,
-    byte_level,
-    metadata,
-)
+from slotmux.runtime.tokenizer import Tokenizer
+from slotmux.runtime.tokenizer.pretokenize import GEMMA4, pre_tokenizer
+from slotmux.runtime.tokenizer.rwkv import unescape
+from tests.runtime.tokenizer.vocabularies import CONTROL, NORMAL, USER_DEFINED, byte_level, metadata
 
 NAMES = """
     default gpt-2 smollm llama-bpe llama3 qwen2 qwen35 deepseek-llm deepseek-coder deepseek-v3

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runtime.gguf import open_gguf
-from runtime.tokenizer import PromptTooLongError, Tokenizer, chunks
+from slotmux.runtime.gguf import open_gguf
+from slotmux.runtime.tokenizer import PromptTooLongError, Tokenizer, chunks
 
 NAMES = ["llama", "mamba", "gemma3", "jamba", "rwkv6"]
 FLOODS = {

@@ -7,7 +7,7 @@ import time
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runtime.tokenizer.partition import Fragment, SpecialMatcher
+from slotmux.runtime.tokenizer.partition import Fragment, SpecialMatcher
 
 LETTERS = st.text(alphabet="<>|abé", max_size=40)
 TEXTS = st.lists(st.text(alphabet="<>|abé", min_size=1, max_size=5), max_size=8, unique=True)

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runtime.gguf import open_gguf
-from runtime.tokenizer import MARKS, Rendered, SpecialGuard, Tokenizer, choose_mark
-from runtime.tokenizer.attributes import SPECIAL
+from slotmux.runtime.gguf import open_gguf
+from slotmux.runtime.tokenizer import MARKS, Rendered, SpecialGuard, Tokenizer, choose_mark
+from slotmux.runtime.tokenizer.attributes import SPECIAL
 from tests.runtime.tokenizer.vocabularies import CONTROL, USER_DEFINED, byte_level, score_driven
 
 NAMES = ["llama", "qwen35", "mamba", "gemma3", "jamba", "phi3", "rwkv6"]

@@ -6,10 +6,10 @@ import numpy as np
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from runtime.tokenizer import Tokenizer
-from runtime.tokenizer.merges import find_merges
-from runtime.tokenizer.spm import ScoreEncoder
-from runtime.tokenizer.vocab import read_vocab
+from slotmux.runtime.tokenizer import Tokenizer
+from slotmux.runtime.tokenizer.merges import find_merges
+from slotmux.runtime.tokenizer.spm import ScoreEncoder
+from slotmux.runtime.tokenizer.vocab import read_vocab
 from tests.runtime.tokenizer.vocabularies import score_driven
 
 PIECES = st.lists(st.text(alphabet="ab▁é", min_size=1, max_size=5), min_size=3, unique=True)

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from gguf import GGUFValueType
 
-from runtime.gguf import Metadata
-from runtime.gguf.values import Entry
-from runtime.tokenizer.pieces import byte_alphabet
+from slotmux.runtime.gguf import Metadata
+from slotmux.runtime.gguf.values import Entry
+from slotmux.runtime.tokenizer.pieces import byte_alphabet
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 BYTES = [char for _, char in sorted(byte_alphabet().items())]

@@ -1,0 +1,1 @@
+"""Attention over cells: rotary positions, storing k and v, scores, values, folding."""

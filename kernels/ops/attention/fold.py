@@ -1,0 +1,136 @@
+"""Folding chunks of attention together in ascending order, and finishing a token's heads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numba import njit
+
+from slotmux.kernels import simd
+from slotmux.kernels.activations import BLOCK, blocks_at, n_tile_parts, tile_part
+from slotmux.kernels.address import load_f32, load_i32, load_i64, store_f32
+from slotmux.kernels.claims import T_SCRATCH, claim
+from slotmux.kernels.operands import STEP, words
+from slotmux.kernels.ops.attention.plan import first_pos, seq_of, seq_tokens
+from slotmux.kernels.ops.attention.tiles import CHUNK
+from slotmux.kernels.quantize import quantize_tile
+
+CHUNK_WIDTH = 256  # columns of a token that a chunk covers, about
+LOW = np.float32(-1e30)  # below every score; not infinite, so that differences stay finite
+# x: rows that attention wrote (or will be folded from partials); gate: rows whose sigmoid scales
+# the result (0: none), head h at gate + h * gate_head_stride; tiles: 8-bit activations (0: none).
+FOLD = words(
+    "AttentionFold",
+    "x x_stride n_head v_dim split_base partials max_chunks window gate gate_stride "
+    "gate_head_stride tiles",
+)
+
+
+@njit
+def fold_chunk(state, state_ml, values, ml, width):
+    """Fold one chunk's (values, m, l) of a row into the row's state; width: floats, by 16."""
+    m_old, m_new = load_f32(state_ml), load_f32(ml)
+    m = max(m_old, m_new)
+    keep = simd.exp(simd.splat(m_old - m))
+    add = simd.exp(simd.splat(m_new - m))
+    for d in range(0, width, 16):
+        kept = simd.load(state + 4 * d) * keep
+        simd.store(state + 4 * d, simd.fma(simd.load(values + 4 * d), add, kept))
+    l_old, l_new = simd.splat(load_f32(state_ml + 4)), simd.splat(load_f32(ml + 4))
+    store_f32(state_ml, m)
+    store_f32(state_ml + 4, simd.first(simd.fma(l_new, add, l_old * keep)))
+
+
+@njit
+def start_state(state, state_ml, width):
+    """A row's state before any chunk."""
+    for d in range(0, width, 16):
+        simd.store(state + 4 * d, simd.splat(np.float32(0.0)))
+    store_f32(state_ml, LOW)
+    store_f32(state_ml + 4, np.float32(0.0))
+
+
+@njit
+def finish_row(state, state_ml, out, v_dim):
+    """out = state / l"""
+    total = load_f32(state_ml + 4)
+    d = np.int64(0)
+    while d + 16 <= v_dim:
+        simd.store(out + 4 * d, simd.load(state + 4 * d) / simd.splat(total))
+        d += 16
+    while d < v_dim:
+        store_f32(out + 4 * d, load_f32(state + 4 * d) / total)
+        d += 1
+
+
+@njit
+def _fold_heads(op, step, scratch, seq, base, token, heads, x):
+    """Fold the partial results of some heads of a token, in ascending order of chunks, into x."""
+    n_head, v_dim = load_i64(op + FOLD.n_head), load_i64(op + FOLD.v_dim)
+    width, max_chunks = (v_dim + 15) // 16 * 16, load_i64(op + FOLD.max_chunks)
+    first, _ = seq_tokens(step, seq)
+    positions = load_i64(step + STEP.positions)
+    pos = load_i32(positions + 4 * token)
+    from_chunk = first_pos(load_i32(positions + 4 * first), load_i64(op + FOLD.window)) // CHUNK
+    for head in range(heads[0], heads[1]):
+        place = (base + token - first) * n_head + head
+        start_state(scratch, scratch + 4 * width, width)
+        for chunk in range(from_chunk, pos // CHUNK + 1):
+            at = load_i64(op + FOLD.partials) + (place * max_chunks + chunk) * (width + 16) * 4
+            fold_chunk(scratch, scratch + 4 * width, at, at + 4 * width, width)
+        finish_row(scratch, scratch + 4 * width, x + 4 * head * v_dim, v_dim)
+
+
+@njit
+def _gate_head(x, gate, n):
+    """x * sigmoid(gate) in place."""
+    zero, one = simd.splat(np.float32(0.0)), simd.splat(np.float32(1.0))
+    for d in range(0, n, 16):
+        denominator = one + simd.exp(zero - simd.load(gate + 4 * d))
+        y = simd.load(x + 4 * d) / denominator
+        if d + 16 > n:
+            y = simd.first_lanes(y, n - d, simd.load(x + 4 * d))
+        simd.store(x + 4 * d, y)
+
+
+@njit
+def _finish_heads(op, step, scratch, token, heads):
+    """Fold and gate some heads of a token."""
+    v_dim = load_i64(op + FOLD.v_dim)
+    x = load_i64(op + FOLD.x) + token * load_i64(op + FOLD.x_stride)
+    seq = seq_of(step, token)
+    base = load_i32(load_i64(op + FOLD.split_base) + 4 * seq)
+    if base >= 0:
+        _fold_heads(op, step, scratch, seq, base, token, heads, x)
+    gate = load_i64(op + FOLD.gate)
+    if gate != 0:
+        gate += token * load_i64(op + FOLD.gate_stride)
+        for head in range(heads[0], heads[1]):
+            at = gate + head * load_i64(op + FOLD.gate_head_stride)
+            _gate_head(x + 4 * head * v_dim, at, v_dim)
+
+
+def build_attention_fold() -> Callable[..., None]:
+    """Complete what attention left in parts, apply the gate, quantise; a chunk is some heads of a
+    tile of tokens, so many that 8-bit blocks end with them."""
+
+    def attention_fold(op, step, thread):  # type: ignore[no-untyped-def]
+        n_tokens, scratch = load_i64(step + STEP.n_tokens), load_i64(thread + 8 * T_SCRATCH)
+        n_head, v_dim = load_i64(op + FOLD.n_head), load_i64(op + FOLD.v_dim)
+        tiles, stride = load_i64(op + FOLD.tiles), load_i64(op + FOLD.x_stride)
+        whole = BLOCK // min(BLOCK, v_dim & -v_dim)  # heads after which a block ends
+        per_chunk = max(1, CHUNK_WIDTH // (whole * v_dim)) * whole
+        n_chunks = n_tile_parts(n_tokens, n_head, per_chunk)
+        chunk = claim(thread, n_chunks)
+        while chunk >= 0:
+            token, n_of_tile, first, end = tile_part(chunk, n_tokens, n_head, per_chunk)
+            for i in range(n_of_tile):
+                _finish_heads(op, step, scratch, token + i, (first, end))
+            if tiles != 0:
+                x = load_i64(op + FOLD.x) + token * stride + 4 * first * v_dim
+                blocks = blocks_at(tiles, n_head * v_dim, token, first * v_dim)
+                quantize_tile(x, stride, (end - first) * v_dim, n_of_tile, blocks)
+            chunk = claim(thread, n_chunks)
+
+    return attention_fold

@@ -1,0 +1,85 @@
+"""How a step's attention is cut into work items, and what its ops share.
+
+A sequence with many tokens gives items of up to 32 query rows over all their chunks; one with few
+tokens on a long context gives items of a tile over one chunk, folded afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numba import njit
+
+from slotmux.kernels.address import load_i32, load_i64, store_i32, store_i64
+from slotmux.kernels.claims import claim
+from slotmux.kernels.operands import STEP, words
+from slotmux.kernels.ops.attention.tiles import CHUNK
+
+TILE = 8  # query rows computed together; a row is one token's head
+GROUP_TILES = 4  # tiles of a prompt that share a chunk's K and V in cache
+SPLIT_TOKENS = 16  # a sequence with at most so many tokens in the ubatch may be split by chunks
+
+# counts: int64 [n_slots + 1] work items before each sequence of the ubatch; split_base: int32
+# [n_slots] first row in partials, -1 = not split; split_capacity: tokens that partials can hold;
+# group: query heads that share a KV head.
+PLAN = words("AttentionPlan", "counts split_base split_capacity group n_head_kv window")
+
+
+@njit
+def seq_tokens(step, seq):
+    """First token of a sequence's run in the ubatch, and how many."""
+    starts = load_i64(step + STEP.seq_start) + 4 * seq
+    first = load_i32(starts)
+    return first, load_i32(starts + 4) - first
+
+
+@njit
+def first_pos(pos, window):
+    """First position that a token at ``pos`` sees."""
+    return max(np.int64(0), pos - window + 1) if window > 0 else np.int64(0)
+
+
+def build_attention_plan() -> Callable[..., None]:
+    """How many work items each sequence gives; one chunk in all."""
+
+    def attention_plan(op, step, thread):  # type: ignore[no-untyped-def]
+        chunk = claim(thread, 1)
+        while chunk >= 0:
+            counts, bases = load_i64(op + PLAN.counts), load_i64(op + PLAN.split_base)
+            group, window = load_i64(op + PLAN.group), load_i64(op + PLAN.window)
+            total, base = np.int64(0), np.int64(0)
+            store_i64(counts, 0)
+            for seq in range(load_i64(step + STEP.n_seqs)):
+                first, n = seq_tokens(step, seq)
+                positions = load_i64(step + STEP.positions) + 4 * first
+                start = first_pos(load_i32(positions), window) // CHUNK
+                n_chunks = load_i32(positions + 4 * (n - 1)) // CHUNK + 1 - start
+                n_rows = n * group
+                fits = base + n <= load_i64(op + PLAN.split_capacity)
+                if n <= SPLIT_TOKENS and n_chunks > 1 and fits:
+                    store_i32(bases + 4 * seq, base)
+                    base += n
+                    n_items = (n_rows + TILE - 1) // TILE * n_chunks
+                else:
+                    store_i32(bases + 4 * seq, -1)
+                    n_items = (n_rows + TILE * GROUP_TILES - 1) // (TILE * GROUP_TILES)
+                total += n_items * load_i64(op + PLAN.n_head_kv)
+                store_i64(counts + 8 * (seq + 1), total)
+            chunk = claim(thread, 1)
+
+    return attention_plan
+
+
+@njit
+def block_table(step, seq):
+    slot = load_i32(load_i64(step + STEP.seq_slot) + 4 * seq)
+    return load_i64(step + STEP.block_tables) + 4 * slot * load_i64(step + STEP.max_blocks)
+
+
+@njit
+def seq_of(step, token):
+    seq = np.int64(0)
+    while load_i32(load_i64(step + STEP.seq_start) + 4 * (seq + 1)) <= token:
+        seq += 1
+    return seq

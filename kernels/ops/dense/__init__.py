@@ -1,0 +1,1 @@
+"""Ops on rows alone: products, norms, activations, changes of form."""

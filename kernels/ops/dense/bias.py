@@ -1,0 +1,32 @@
+"""x += bias, for the projections that have one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from slotmux.kernels import simd
+from slotmux.kernels.address import load_f32, load_i64, store_f32
+from slotmux.kernels.claims import claim
+from slotmux.kernels.operands import words
+
+# x: float32 rows of stride bytes; n: width; n_rows: address of their number; bias: float32 [n].
+ADD_BIAS = words("AddBias", "x stride n n_rows bias")
+
+
+def build_add_bias() -> Callable[..., None]:
+    """The kernel; a chunk is a row."""
+
+    def add_bias(op, step, thread):  # type: ignore[no-untyped-def]
+        n_rows = load_i64(load_i64(op + ADD_BIAS.n_rows))
+        row = claim(thread, n_rows)
+        while row >= 0:
+            x = load_i64(op + ADD_BIAS.x) + row * load_i64(op + ADD_BIAS.stride)
+            n, bias = load_i64(op + ADD_BIAS.n), load_i64(op + ADD_BIAS.bias)
+            whole = n // 16 * 16
+            for i in range(0, whole, 16):
+                simd.store(x + 4 * i, simd.load(x + 4 * i) + simd.load(bias + 4 * i))
+            for i in range(whole, n):
+                store_f32(x + 4 * i, load_f32(x + 4 * i) + load_f32(bias + 4 * i))
+            row = claim(thread, n_rows)
+
+    return add_bias

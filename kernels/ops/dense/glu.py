@@ -1,0 +1,113 @@
+"""Gated activations between the two halves of a feed-forward block: out = act(gate) * up.
+
+SiLU (Elfwing et al. 2017) as in SwiGLU (Shazeer 2020); GELU in its tanh form (Hendrycks 2016).
+Without a gate half, out = act(up) with GELU or squared ReLU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from slotmux.kernels import simd
+from slotmux.kernels.activations import TILE_ROWS, blocks_at, n_tile_parts, tile_part
+from slotmux.kernels.address import load_i64, prefetch
+from slotmux.kernels.claims import T_SCRATCH, claim
+from slotmux.kernels.operands import words
+from slotmux.kernels.quantize import quantize_tile
+
+# gate, up: float32 rows of stride bytes (gate 0: none); n: width; n_rows: address of the number
+# of rows; out: float32 rows of out_stride bytes (0: none); tiles: 8-bit activations (0: none). With
+# more than most_rows it does nothing: see gated.py.
+GLU = words("Glu", "gate up stride n n_rows out out_stride tiles most_rows")
+ACTIVATIONS = ("silu", "gelu", "relu2")
+SEGMENT, MANY_ROWS_SEGMENT = 256, 512  # inputs of a tile of rows that a chunk covers
+# Rows that are asked for before they are used: with many rows inputs come from far away, in pieces
+# too short for the hardware to notice. 512 rows of 4608, one Zen 5 core: 45 -> 25 cycles a vector.
+ROWS_AHEAD = 2
+
+
+@njit(forceinline=True)
+def silu(x):
+    """x / (1 + e^-x)"""
+    zero, one = simd.splat(np.float32(0.0)), simd.splat(np.float32(1.0))
+    return x / (one + simd.exp(zero - x))
+
+
+@njit(forceinline=True)
+def gelu(x):
+    """x / (1 + e^(-2 u)), u = sqrt(2/pi) (x + 0.044715 x^3): the tanh form of GELU."""
+    cube = x * x * x
+    u = simd.fma(cube, simd.splat(np.float32(0.044715)), x)
+    u = u * simd.splat(np.float32(-1.5957691216057308))
+    return x / (simd.splat(np.float32(1.0)) + simd.exp(u))
+
+
+@njit(forceinline=True)
+def relu2(x):
+    """max(x, 0)^2"""
+    zero = simd.splat(np.float32(0.0))
+    positive = simd.maximum(zero, x)  # in this order a NaN comes through
+    return positive * positive
+
+
+def activation_function(name: str) -> Callable[..., Any]:
+    """One of ACTIVATIONS as a Numba function of a vector."""
+    return {"silu": silu, "gelu": gelu, "relu2": relu2}[name]  # type: ignore[no-any-return]
+
+
+def build_glu(activation: str) -> Callable[..., None]:
+    """The kernel for one activation; a chunk is a segment of a tile of rows.
+
+    All rows of a tile share cache lines of its 8-bit form, so one thread writes them all.
+    """
+    act = activation_function(activation)
+
+    @njit(forceinline=True)
+    def combine(gate, up):
+        if gate == 0:
+            return act(simd.load(up))
+        return act(simd.load(gate)) * simd.load(up)
+
+    @njit
+    def segment_of_row(op, row, first, end, to):
+        offset = row * load_i64(op + GLU.stride)
+        gate, up = load_i64(op + GLU.gate), load_i64(op + GLU.up) + offset
+        if gate != 0:
+            gate += offset
+        ahead = ROWS_AHEAD * load_i64(op + GLU.stride)
+        for i in range(4 * first, 4 * end, 64):
+            if gate != 0:
+                prefetch(gate + i + ahead)
+            prefetch(up + i + ahead)
+            simd.store(to + i - 4 * first, combine(gate + i if gate != 0 else gate, up + i))
+
+    @njit
+    def segment_of_tile(op, row, n_rows, first, end, scratch):
+        n, out, tiles = load_i64(op + GLU.n), load_i64(op + GLU.out), load_i64(op + GLU.tiles)
+        x, stride = scratch, 4 * MANY_ROWS_SEGMENT
+        if out != 0:
+            stride = load_i64(op + GLU.out_stride)
+            x = out + row * stride + 4 * first
+        for i in range(n_rows):
+            segment_of_row(op, row + i, first, end, x + i * stride)
+        if tiles != 0:
+            quantize_tile(x, stride, end - first, n_rows, blocks_at(tiles, n, row, first))
+
+    def glu(op, step, thread):  # type: ignore[no-untyped-def]
+        n_rows = load_i64(load_i64(op + GLU.n_rows))
+        if n_rows > load_i64(op + GLU.most_rows):
+            n_rows = 0
+        n, scratch = load_i64(op + GLU.n), load_i64(thread + 8 * T_SCRATCH)
+        width = SEGMENT if n_rows <= TILE_ROWS else MANY_ROWS_SEGMENT
+        n_chunks = n_tile_parts(n_rows, n, width)
+        chunk = claim(thread, n_chunks)
+        while chunk >= 0:
+            row, n_of_tile, first, end = tile_part(chunk, n_rows, n, width)
+            segment_of_tile(op, row, n_of_tile, first, end, scratch)
+            chunk = claim(thread, n_chunks)
+
+    return glu

@@ -1,0 +1,34 @@
+"""Float32 rows to BF16 rows, for products with BF16 weights where the CPU multiplies such."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from slotmux.kernels import simd
+from slotmux.kernels.address import load_i64
+from slotmux.kernels.bf16 import store_bf16
+from slotmux.kernels.claims import claim
+from slotmux.kernels.operands import words
+
+# x: float32 rows of stride bytes; n: width, rounded up to 16; n_rows: address of their number;
+# out: BF16 rows of out_stride bytes.
+NARROW = words("Narrow", "x stride n n_rows out out_stride")
+CHUNK_ROWS = 4
+
+
+def build_narrow() -> Callable[..., None]:
+    """The kernel; a chunk is a few rows."""
+
+    def narrow(op, step, thread):  # type: ignore[no-untyped-def]
+        n_rows = load_i64(load_i64(op + NARROW.n_rows))
+        n_chunks = (n_rows + CHUNK_ROWS - 1) // CHUNK_ROWS
+        chunk = claim(thread, n_chunks)
+        while chunk >= 0:
+            for row in range(CHUNK_ROWS * chunk, min(CHUNK_ROWS * (chunk + 1), n_rows)):
+                x = load_i64(op + NARROW.x) + row * load_i64(op + NARROW.stride)
+                out = load_i64(op + NARROW.out) + row * load_i64(op + NARROW.out_stride)
+                for i in range(0, load_i64(op + NARROW.n), 16):
+                    store_bf16(out + 2 * i, simd.load(x + 4 * i))
+            chunk = claim(thread, n_chunks)
+
+    return narrow

@@ -1,0 +1,1 @@
+"""Mixtures of experts: which experts a token takes, and the experts' own work."""

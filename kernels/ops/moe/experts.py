@@ -1,0 +1,139 @@
+"""The experts' own work: products with each expert's panels, and the activation in between.
+
+Rows are (token, rank) pairs grouped by expert, see kernels/ops/moe/route.py. The tiles are those of
+kernels/tile.py, so an output is reduced in the same order however many rows a group has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from numba import njit
+
+from slotmux.kernels import simd
+from slotmux.kernels.activations import TILE_ROWS, blocks_at
+from slotmux.kernels.address import load_i32, load_i64
+from slotmux.kernels.claims import T_N_THREADS, T_SCRATCH, claim
+from slotmux.kernels.cpu import Isa
+from slotmux.kernels.formats import FORMATS
+from slotmux.kernels.operands import STEP, words
+from slotmux.kernels.ops.dense.glu import SEGMENT, gelu, relu2, silu
+from slotmux.kernels.ops.dense.linear import (
+    CHUNK_BYTES,
+    PAIR_TILES,
+    UNPACKED_AT,
+    build_panels_times_rows,
+    token_block_bytes,
+)
+from slotmux.kernels.ops.moe.route import G_EXPERT, G_FIRST, G_N_ROWS, GROUP_WORDS
+from slotmux.kernels.quantize import quantize_block
+from slotmux.kernels.tile import activation_bytes, can_pair
+
+# w: panels of the first expert, expert_bytes to the next one's; x: activation tiles (quantised)
+# or float32 rows of x_stride bytes, by place; out: float32 rows of out_stride bytes, by place,
+# whole tiles; counts, table: see GROUP.
+EXPERTS = words(
+    "Experts", "w expert_bytes x x_stride out out_stride counts table n_panels n_blocks"
+)
+# gate, up: float32 rows of stride bytes, by place (gate 0: none), n wide; out: float32 rows of
+# out_stride bytes (0: none); tiles: 8-bit activations (0: none).
+EXPERT_GLU = words("ExpertGlu", "place n_used gate up stride n out out_stride tiles")
+
+
+def build_experts(isa: Isa, format_name: str) -> Callable[..., None]:
+    """Every expert's panels times its rows; a chunk is some panels of one expert."""
+    f = FORMATS[format_name]
+    if isa is Isa.AVX512_BF16:
+        isa = Isa.AVX512_VBMI  # activations of BF16 experts stay float32
+    panels_times_rows = build_panels_times_rows(isa, format_name, compact=False)
+    block_bytes, quantised, x_bytes = f.block_bytes, f.is_quantised, activation_bytes(f)
+    pairs, token_block = can_pair(isa), token_block_bytes(isa, f)
+
+    @njit
+    def rows_of_expert(op, expert, first_row, n_rows, first_panel, n_panels, scratch):
+        n_blocks, x_stride = load_i64(op + EXPERTS.n_blocks), load_i64(op + EXPERTS.x_stride)
+        out_stride = load_i64(op + EXPERTS.out_stride)
+        tile_stride = n_blocks * x_bytes if quantised else 8 * x_stride
+        w = load_i64(op + EXPERTS.w) + expert * load_i64(op + EXPERTS.expert_bytes)
+        w += first_panel * n_blocks * block_bytes
+        block_rows = 8 * max(1, token_block // tile_stride)
+        for first in range(0, n_rows, block_rows):
+            n, row = min(block_rows, n_rows - first), first_row + first
+            x = load_i64(op + EXPERTS.x) + row // 8 * tile_stride
+            last = x + (n - 1) // 8 * tile_stride
+            out = load_i64(op + EXPERTS.out) + first_panel * 64 + row * out_stride
+            panels_times_rows(
+                w, n_panels, x, n, last, n_blocks, x_stride, out, out_stride, 0, scratch
+            )
+
+    def experts(op, step, thread):  # type: ignore[no-untyped-def]
+        counts, n_panels = load_i64(op + EXPERTS.counts), load_i64(op + EXPERTS.n_panels)
+        n_active, n_tiles = load_i64(counts), load_i64(counts + 8)
+        panel_bytes = load_i64(op + EXPERTS.n_blocks) * block_bytes
+        tiles = n_tiles // max(1, n_active)  # of an expert, on average
+        least = 2 if pairs and tiles >= PAIR_TILES else 1
+        per_chunk = max(least, CHUNK_BYTES // (panel_bytes * max(1, tiles // 2)))
+        share = n_active * n_panels // (4 * load_i64(thread + 8 * T_N_THREADS))
+        per_chunk = max(1, min(per_chunk, 1 + share, n_panels) // least * least)
+        n_groups = (n_panels + per_chunk - 1) // per_chunk
+        n_chunks = n_active * n_groups
+        chunk = claim(thread, n_chunks)
+        while chunk >= 0:
+            entry = load_i64(op + EXPERTS.table) + 8 * GROUP_WORDS * (chunk // n_groups)
+            first_panel = chunk % n_groups * per_chunk
+            rows_of_expert(
+                op,
+                load_i64(entry + G_EXPERT),
+                load_i64(entry + G_FIRST),
+                load_i64(entry + G_N_ROWS),
+                first_panel,
+                min(per_chunk, n_panels - first_panel),
+                load_i64(thread + 8 * T_SCRATCH) + UNPACKED_AT,
+            )
+            chunk = claim(thread, n_chunks)
+
+    return experts
+
+
+def build_expert_glu(activation: str) -> Callable[..., None]:
+    """act(gate) * up, or act(up) without a gate; a chunk is a segment of a pair."""
+    act = {"silu": silu, "gelu": gelu, "relu2": relu2}[activation]
+
+    @njit(forceinline=True)
+    def combine(gate, up, offset):
+        if gate == 0:
+            return act(simd.load(up + offset))
+        return act(simd.load(gate + offset)) * simd.load(up + offset)
+
+    @njit
+    def segment(op, row, first, end):
+        n, offset = load_i64(op + EXPERT_GLU.n), row * load_i64(op + EXPERT_GLU.stride)
+        gate, up = load_i64(op + EXPERT_GLU.gate), load_i64(op + EXPERT_GLU.up) + offset
+        out, tiles = load_i64(op + EXPERT_GLU.out), load_i64(op + EXPERT_GLU.tiles)
+        if gate != 0:
+            gate += offset
+        out_row = out + row * load_i64(op + EXPERT_GLU.out_stride)
+        for i in range(first, end, 32):
+            low = combine(gate, up, 4 * i)
+            high = low
+            if i + 16 < n:
+                high = combine(gate, up, 4 * i + 64)
+            if out != 0:
+                simd.store(out_row + 4 * i, low)
+                if i + 16 < n:
+                    simd.store(out_row + 4 * i + 64, high)
+            if tiles != 0:
+                quantize_block(low, high, blocks_at(tiles, n, row, i), row % TILE_ROWS)
+
+    def expert_glu(op, step, thread):  # type: ignore[no-untyped-def]
+        n = load_i64(op + EXPERT_GLU.n)
+        n_segments = (n + SEGMENT - 1) // SEGMENT
+        n_chunks = load_i64(step + STEP.n_tokens) * load_i64(op + EXPERT_GLU.n_used) * n_segments
+        chunk = claim(thread, n_chunks)
+        while chunk >= 0:
+            first = chunk % n_segments * SEGMENT
+            row = load_i32(load_i64(op + EXPERT_GLU.place) + 4 * (chunk // n_segments))
+            segment(op, row, first, min(n, first + SEGMENT))
+            chunk = claim(thread, n_chunks)
+
+    return expert_glu

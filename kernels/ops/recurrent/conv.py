@@ -1,0 +1,158 @@
+"""Causal depthwise short convolution over a sequence's tokens, its window in the state row.
+
+    u[t, c]   = x[t, c] * factor[t, c]
+    out[t, c] = act(bias[c] + sum over k of weight[k, c] * u[t - (K - 1) + k, c]) * gate[t, c]
+
+Channels stand in lanes; taps are added in ascending k, so a result does not depend on how the
+tokens were cut into ubatches. Used with SiLU by Mamba (Gu & Dao 2023, figure 3) and Gated
+DeltaNet, with ``factor`` and ``gate`` instead by LFM2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numba import njit
+
+from slotmux.kernels import simd
+from slotmux.kernels.activations import TILE_ROWS, blocks_at
+from slotmux.kernels.address import load_i64
+from slotmux.kernels.claims import claim
+from slotmux.kernels.operands import STEP, words
+from slotmux.kernels.ops.dense.glu import silu
+from slotmux.kernels.ops.recurrent.state import drafts_of_run, locate_run
+from slotmux.kernels.quantize import quantize_block
+
+# x, factor (0: none), gate (0: none): float32 rows [n_tokens, n] of their strides, in bytes;
+# weight: float32 [K, n rounded up to 32], bias: float32 [n, padded] (0: none);
+# out: float32 rows of out_stride bytes (0: none), written up to n rounded up to 16;
+# tiles: 8-bit activations of n inputs (0: none).
+# State: float32 [K - 1, n rounded up to 32], the last K - 1 values of u, oldest first; pending
+# (bytes behind it): u of each draft in such rows.
+CONV = words(
+    "Conv",
+    "x x_stride factor factor_stride gate gate_stride weight bias n out out_stride tiles "
+    "rows row_stride pending",
+)
+CHANNELS = 128  # of a chunk
+MAX_TAPS = 16
+
+
+def padded_channels(n: int) -> int:
+    """Channels that weight and state have room for."""
+    return -(-n // 32) * 32
+
+
+def state_floats(n_taps: int, n: int) -> int:
+    """Size of a sequence's window."""
+    return (n_taps - 1) * padded_channels(n)
+
+
+def pending_floats(n: int) -> int:
+    """What is kept of a draft."""
+    return padded_channels(n)
+
+
+def build_conv(n_taps: int, has_silu: bool) -> Callable[..., None]:
+    """The kernel for K = ``n_taps``; a chunk is one sequence's tokens of a group of channels."""
+    assert 2 <= n_taps <= MAX_TAPS
+    n_past = n_taps - 1
+
+    @njit(forceinline=True)
+    def value_of(op, token, c):
+        """u of 16 channels from c on."""
+        x = load_i64(op + CONV.x) + token * load_i64(op + CONV.x_stride)
+        factor = load_i64(op + CONV.factor)
+        value = simd.load(x + 4 * c)
+        if factor != 0:
+            at = factor + token * load_i64(op + CONV.factor_stride)
+            value = value * simd.load(at + 4 * c)
+        return value
+
+    @njit(forceinline=True)
+    def past_value(op, state, fresh, n_pending, first, i, c, width):
+        """Value i of the sequence's window (i < K - 1), accepted drafts and the run's tokens."""
+        value = simd.splat(np.float32(0.0))
+        if i >= n_past + n_pending:
+            value = value_of(op, first + i - n_past - n_pending, c)
+        elif i >= n_past:
+            pending = state + load_i64(op + CONV.pending)
+            value = simd.load(pending + 4 * ((i - n_past) * width + c))
+        elif not fresh:
+            value = simd.load(state + 4 * (i * width + c))
+        return value
+
+    @njit(forceinline=True)
+    def output(op, state, fresh, n_pending, first, t, c, width):
+        """Output of token t of the run for 16 channels."""
+        weight, bias = load_i64(op + CONV.weight), load_i64(op + CONV.bias)
+        total = simd.splat(np.float32(0.0))
+        if bias != 0:
+            total = simd.load(bias + 4 * c)
+        for k in range(n_taps):
+            u = past_value(op, state, fresh, n_pending, first, n_pending + t + k, c, width)
+            total = simd.fma(simd.load(weight + 4 * (k * width + c)), u, total)
+        if has_silu:
+            total = silu(total)
+        gate = load_i64(op + CONV.gate)
+        if gate != 0:
+            at = gate + (first + t) * load_i64(op + CONV.gate_stride)
+            total = total * simd.load(at + 4 * c)
+        return total
+
+    @njit
+    def convolve(op, state, fresh, n_pending, first, n_tokens, c_first, c_end):
+        """Outputs of a run's tokens, channels c_first to c_end."""
+        n = load_i64(op + CONV.n)
+        width = (n + 31) // 32 * 32
+        out, tiles = load_i64(op + CONV.out), load_i64(op + CONV.tiles)
+        for t in range(n_tokens):
+            row = first + t
+            y = out + row * load_i64(op + CONV.out_stride)
+            for c in range(c_first, c_end, 32):
+                low = output(op, state, fresh, n_pending, first, t, c, width)
+                high = low
+                if c + 16 < n:
+                    high = output(op, state, fresh, n_pending, first, t, c + 16, width)
+                if out != 0:
+                    simd.store(y + 4 * c, low)
+                    if c + 16 < n:
+                        simd.store(y + 4 * c + 64, high)
+                if tiles != 0:
+                    quantize_block(low, high, blocks_at(tiles, n, row, c), row % TILE_ROWS)
+
+    @njit
+    def keep_window(op, state, fresh, n_pending, first, n_tokens, n_drafts, c_first, c_end):
+        """The window before the run's drafts (ascending: value i moves down), and the drafts."""
+        n = load_i64(op + CONV.n)
+        width, pending = (n + 31) // 32 * 32, state + load_i64(op + CONV.pending)
+        n_moved = n_pending + n_tokens - n_drafts
+        for c in range(c_first, min(c_end, n), 16):
+            for i in range(n_past):
+                value = past_value(op, state, fresh, n_pending, first, i + n_moved, c, width)
+                simd.store(state + 4 * (i * width + c), value)
+            for i in range(n_drafts):
+                value = value_of(op, first + n_tokens - n_drafts + i, c)
+                simd.store(pending + 4 * (i * width + c), value)
+
+    def conv(op, step, thread):  # type: ignore[no-untyped-def]
+        n_groups = (load_i64(op + CONV.n) + CHANNELS - 1) // CHANNELS
+        # Channels first: threads then write different cache lines of the 8-bit tiles, in which all
+        # rows of a tile share lines.
+        n_seqs = load_i64(step + STEP.n_seqs)
+        n_chunks = n_seqs * n_groups
+        chunk = claim(thread, n_chunks)
+        while chunk >= 0:
+            run, c_first = chunk % n_seqs, chunk // n_seqs * CHANNELS
+            c_end = min(c_first + CHANNELS, load_i64(op + CONV.n))
+            first, n_tokens, state, is_fresh = locate_run(
+                load_i64(op + CONV.rows), load_i64(op + CONV.row_stride), step, run
+            )
+            n_pending, n_drafts = drafts_of_run(step, run)
+            fresh = is_fresh != 0
+            convolve(op, state, fresh, n_pending, first, n_tokens, c_first, c_end)
+            keep_window(op, state, fresh, n_pending, first, n_tokens, n_drafts, c_first, c_end)
+            chunk = claim(thread, n_chunks)
+
+    return conv

@@ -1,0 +1,67 @@
+"""RMS norm of every head, then a gate: out = x / rms(x) * w * silu(z)   (Gated DeltaNet's output)
+
+The result as float32, as 8-bit activations, or both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from numba import njit
+
+from slotmux.kernels import simd
+from slotmux.kernels.activations import blocks_at, n_tile_parts, tile_part
+from slotmux.kernels.address import load_f32, load_i64
+from slotmux.kernels.claims import T_SCRATCH, claim
+from slotmux.kernels.operands import STEP, words
+from slotmux.kernels.ops.dense.glu import silu
+from slotmux.kernels.ops.dense.norm import inverse_rms
+from slotmux.kernels.quantize import quantize_tile
+
+# x, z: float32 rows of x_stride, z_stride bytes: n_heads heads of d, a multiple of 16; weight:
+# float32 [d]; eps: address of a float32; out: float32 rows of out_stride bytes (0: none);
+# tiles: 8-bit activations (0: none), then n_heads * d is a multiple of 32.
+GATED_NORM = words("GatedNorm", "x x_stride z z_stride weight eps n_heads d out out_stride tiles")
+CHUNK_WIDTH = 256  # columns of a token that a chunk covers, about
+
+
+@njit
+def _norm_heads(op, token, first, end, to):
+    """Heads ``first`` to ``end`` of a token, to ``to``."""
+    d, eps = load_i64(op + GATED_NORM.d), load_f32(load_i64(op + GATED_NORM.eps))
+    x = load_i64(op + GATED_NORM.x) + token * load_i64(op + GATED_NORM.x_stride)
+    z = load_i64(op + GATED_NORM.z) + token * load_i64(op + GATED_NORM.z_stride)
+    weight = load_i64(op + GATED_NORM.weight)
+    for head in range(first, end):
+        at, to_head = 4 * head * d, to + 4 * (head - first) * d
+        scale = simd.splat(inverse_rms(x + at, d, eps))
+        for i in range(0, 4 * d, 64):
+            y = simd.load(x + at + i) * scale * simd.load(weight + i)
+            simd.store(to_head + i, y * silu(simd.load(z + at + i)))
+
+
+def build_gated_norm() -> Callable[..., None]:
+    """The kernel; a chunk is some heads of a tile of tokens, an even number so that 8-bit blocks
+    end."""
+
+    def gated_norm(op, step, thread):  # type: ignore[no-untyped-def]
+        n_heads, d = load_i64(op + GATED_NORM.n_heads), load_i64(op + GATED_NORM.d)
+        out, tiles = load_i64(op + GATED_NORM.out), load_i64(op + GATED_NORM.tiles)
+        n_tokens, scratch = load_i64(step + STEP.n_tokens), load_i64(thread + 8 * T_SCRATCH)
+        per_chunk = max(2, CHUNK_WIDTH // d // 2 * 2)
+        n_chunks = n_tile_parts(n_tokens, n_heads, per_chunk)
+        chunk = claim(thread, n_chunks)
+        while chunk >= 0:
+            token, n_of_tile, first, end = tile_part(chunk, n_tokens, n_heads, per_chunk)
+            to, stride = scratch, 4 * per_chunk * d
+            if out != 0:
+                stride = load_i64(op + GATED_NORM.out_stride)
+                to = out + token * stride + 4 * first * d
+            for i in range(n_of_tile):
+                _norm_heads(op, token + i, first, end, to + i * stride)
+            if tiles != 0:
+                blocks = blocks_at(tiles, n_heads * d, token, first * d)
+                quantize_tile(to, stride, (end - first) * d, n_of_tile, blocks)
+            chunk = claim(thread, n_chunks)
+
+    return gated_norm

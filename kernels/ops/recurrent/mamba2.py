@@ -1,0 +1,235 @@
+"""State-space duality scan of Mamba-2 (Dao & Gu 2024), its time steps, its gate and norm.
+
+dt       = softplus(dt_in[t, h] + dt_bias[h])
+S[h,p,n] = exp(dt * A[h]) * S[h, p, n] + dt * x[t, h, p] * B[t, g, n]       g = h // (H / G)
+y[t,h,p] = sum over n of S[h, p, n] * C[t, g, n] + D[h] * x[t, h, p]
+out      = RMSNorm over each of G groups of columns of (y * silu(z)), times weight
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from numba import njit
+
+from slotmux.kernels import simd
+from slotmux.kernels.address import load_f32, load_i64, store_f32
+from slotmux.kernels.claims import T_SCRATCH, claim
+from slotmux.kernels.operands import STEP, words
+from slotmux.kernels.ops.dense.glu import silu
+from slotmux.kernels.ops.dense.norm import rms_norm_row
+from slotmux.kernels.ops.recurrent.ssm_scan import SEGMENT, TOKEN_BYTES, U, Y, make_scan
+from slotmux.kernels.ops.recurrent.state import drafts_of_run, locate_run
+
+# x: float32 rows [n_rows, n_head] of x_stride bytes; n_rows: address of their number; dt_bias, a:
+# float32 [n_head], padded; dt, decay: float32 rows [n_rows, n_head] of out_stride bytes, written
+# up to n_head rounded up to 16.
+MAMBA2_STEPS = words("Mamba2Steps", "x x_stride n_rows n_head dt_bias a dt decay out_stride")
+
+# x: float32 rows [n_tokens, n_head * head_dim] of x_stride bytes; b, c: float32 rows [n_tokens,
+# n_group * n_state] of bc_stride; dt, decay: float32 rows [n_tokens, n_head] of dt_stride;
+# d: float32 [n_head]; out: float32 rows [n_tokens, n_head * head_dim] of out_stride bytes.
+# State: float32 [n_head, head_dim / 16 rounded up, n_state, 16], a lane being one of head_dim;
+# pending (bytes behind it): of each draft float32 [n_head, head_dim and n_state, each rounded up to
+# 16, and 16]: x, B, then dt and decay.
+MAMBA2 = words(
+    "Mamba2",
+    "x x_stride b c bc_stride dt decay dt_stride d n_head head_dim n_group n_state "
+    "out out_stride rows row_stride pending",
+)
+STATE_COPY = TOKEN_BYTES * SEGMENT  # in the scratch, behind the scan's tokens
+
+# y, z: float32 rows [n_rows, n] of their strides in bytes; weight: float32 [n], padded (0: no
+# norm, only the gate); eps: address of a float32; out: float32 rows of out_stride bytes. Thread
+# scratch: n floats.
+GATED_NORM = words("GatedNorm", "y y_stride z z_stride n_rows n n_group weight eps out out_stride")
+MAX_INNER = 131072  # of n in GATED_NORM: a row fits in a thread's scratch of 1 MiB
+
+
+def state_floats(n_head: int, head_dim: int, n_state: int) -> int:
+    """Size of a sequence's state."""
+    return n_head * -(-head_dim // 16) * 16 * n_state
+
+
+def pending_floats(n_head: int, head_dim: int, n_state: int) -> int:
+    """What is kept of a draft: each head has its own B."""
+    return n_head * (-(-head_dim // 16) * 16 + -(-n_state // 16) * 16 + 16)
+
+
+def build_mamba2_steps() -> Callable[..., None]:
+    """The kernel of dt and decay = exp(dt * A); a chunk is a row, or 8 when there are many."""
+
+    def mamba2_steps(op, step, thread):  # type: ignore[no-untyped-def]
+        n_rows = load_i64(load_i64(op + MAMBA2_STEPS.n_rows))
+        per_chunk = 8 if n_rows > 32 else 1
+        n_chunks = (n_rows + per_chunk - 1) // per_chunk
+        chunk = claim(thread, n_chunks)
+        while chunk >= 0:
+            bias, a = load_i64(op + MAMBA2_STEPS.dt_bias), load_i64(op + MAMBA2_STEPS.a)
+            for row in range(chunk * per_chunk, min(n_rows, (chunk + 1) * per_chunk)):
+                x = load_i64(op + MAMBA2_STEPS.x) + row * load_i64(op + MAMBA2_STEPS.x_stride)
+                offset = row * load_i64(op + MAMBA2_STEPS.out_stride)
+                for i in range(0, load_i64(op + MAMBA2_STEPS.n_head), 16):
+                    at = 4 * i
+                    dt = simd.softplus(simd.load(x + at) + simd.load(bias + at))
+                    decay = simd.exp(dt * simd.load(a + at))
+                    simd.store(load_i64(op + MAMBA2_STEPS.dt) + offset + at, dt)
+                    simd.store(load_i64(op + MAMBA2_STEPS.decay) + offset + at, decay)
+            chunk = claim(thread, n_chunks)
+
+    return mamba2_steps
+
+
+def build_mamba2() -> Callable[..., None]:
+    """The kernel of the scan; a chunk is one sequence's tokens of one head."""
+    scan = make_scan(decay_per_state=False)
+
+    @njit
+    def prepare(op, scratch, x, x_stride, dt, dt_stride, n_tokens, head):
+        """U = dt * x and Y = D * x of 16 channels of a head."""
+        d = simd.splat(load_f32(load_i64(op + MAMBA2.d) + 4 * head))
+        for t in range(n_tokens):
+            v, dt_t = simd.load(x + t * x_stride), simd.splat(load_f32(dt + t * dt_stride))
+            simd.store(scratch + TOKEN_BYTES * t + U, dt_t * v)
+            simd.store(scratch + TOKEN_BYTES * t + Y, d * v)
+
+    @njit
+    def write(op, scratch, first, n_tokens, column, n_lanes):
+        """Y of 16 channels; where a head ends within them, not into the next head's."""
+        stride = load_i64(op + MAMBA2.out_stride)
+        out = load_i64(op + MAMBA2.out) + first * stride + 4 * column
+        for t in range(n_tokens):
+            y = scratch + TOKEN_BYTES * t + Y
+            if n_lanes >= 16:
+                simd.store(out + t * stride, simd.load(y))
+            else:
+                for lane in range(n_lanes):
+                    store_f32(out + t * stride + 4 * lane, load_f32(y + 4 * lane))
+
+    @njit
+    def scan_head(op, scratch, state, fresh, first, n_tokens, head):
+        """One segment of tokens through one head, whose state is at ``state``."""
+        head_dim, n_state = load_i64(op + MAMBA2.head_dim), load_i64(op + MAMBA2.n_state)
+        bc_stride, dt_stride = load_i64(op + MAMBA2.bc_stride), load_i64(op + MAMBA2.dt_stride)
+        x_stride = load_i64(op + MAMBA2.x_stride)
+        group = head // (load_i64(op + MAMBA2.n_head) // load_i64(op + MAMBA2.n_group))
+        offset = first * bc_stride + 4 * group * n_state
+        dt = load_i64(op + MAMBA2.dt) + first * dt_stride + 4 * head
+        decay = load_i64(op + MAMBA2.decay) + first * dt_stride + 4 * head
+        for p in range(0, head_dim, 16):
+            column = head * head_dim + p
+            x = load_i64(op + MAMBA2.x) + first * x_stride + 4 * column
+            prepare(op, scratch, x, x_stride, dt, dt_stride, n_tokens, head)
+            scan(
+                state + 4 * p * n_state, fresh, 0, decay, dt_stride, scratch,
+                load_i64(op + MAMBA2.b) + offset, load_i64(op + MAMBA2.c) + offset, bc_stride,
+                n_tokens, n_state,
+            )  # fmt: skip
+            write(op, scratch, first, n_tokens, column, head_dim - p)
+
+    @njit(forceinline=True)
+    def pending_of(op, pending, head):
+        """What is kept of drafts for a head: of the first its x, its B, its dt and decay, and
+        bytes to the next draft's."""
+        x_bytes = (load_i64(op + MAMBA2.head_dim) + 15) // 16 * 64
+        b_bytes = (load_i64(op + MAMBA2.n_state) + 15) // 16 * 64
+        n_bytes = x_bytes + b_bytes + 64
+        x = pending + head * n_bytes
+        return x, x + x_bytes, x + x_bytes + b_bytes, load_i64(op + MAMBA2.n_head) * n_bytes
+
+    @njit
+    def apply_pending(op, scratch, state, pending, n_pending, head):
+        """Accepted drafts of the run before, to one head."""
+        n_state = load_i64(op + MAMBA2.n_state)
+        x, b, steps, stride = pending_of(op, pending, head)
+        for p in range(0, load_i64(op + MAMBA2.head_dim), 16):
+            prepare(op, scratch, x + 4 * p, stride, steps, stride, n_pending, head)
+            scan(
+                state + 4 * p * n_state, 0, 0, steps + 4, stride, scratch, b, b, stride,
+                n_pending, n_state,
+            )  # fmt: skip
+
+    @njit
+    def keep_drafts(op, pending, first, n_drafts, head):
+        """Keep what drafts do to a head."""
+        head_dim, n_state = load_i64(op + MAMBA2.head_dim), load_i64(op + MAMBA2.n_state)
+        group = head // (load_i64(op + MAMBA2.n_head) // load_i64(op + MAMBA2.n_group))
+        to_x, to_b, to_steps, stride = pending_of(op, pending, head)
+        for i in range(n_drafts):
+            t = first + i
+            x = load_i64(op + MAMBA2.x) + t * load_i64(op + MAMBA2.x_stride) + 4 * head * head_dim
+            b = load_i64(op + MAMBA2.b) + t * load_i64(op + MAMBA2.bc_stride) + 4 * group * n_state
+            steps = t * load_i64(op + MAMBA2.dt_stride) + 4 * head
+            for j in range(0, 4 * head_dim, 64):
+                simd.store(to_x + i * stride + j, simd.load(x + j))
+            for j in range(0, 4 * n_state, 64):
+                simd.store(to_b + i * stride + j, simd.load(b + j))
+            store_f32(to_steps + i * stride, load_f32(load_i64(op + MAMBA2.dt) + steps))
+            store_f32(to_steps + i * stride + 4, load_f32(load_i64(op + MAMBA2.decay) + steps))
+
+    @njit
+    def scan_run(op, step, scratch, run, head):
+        """A run through a head: accepted drafts of the one before, its tokens, its drafts."""
+        first, n_tokens, state, fresh = locate_run(
+            load_i64(op + MAMBA2.rows), load_i64(op + MAMBA2.row_stride), step, run
+        )
+        n_pending, n_drafts = drafts_of_run(step, run)
+        pending, n_kept = state + load_i64(op + MAMBA2.pending), n_tokens - n_drafts
+        lanes = (load_i64(op + MAMBA2.head_dim) + 15) // 16 * 16
+        n_bytes = 4 * lanes * load_i64(op + MAMBA2.n_state)
+        state += head * n_bytes
+        if n_pending > 0:
+            apply_pending(op, scratch, state, pending, n_pending, head)
+        for t in range(0, n_kept, SEGMENT):
+            scan_head(op, scratch, state, fresh, first + t, min(SEGMENT, n_kept - t), head)
+            fresh = 0
+        if n_drafts > 0:
+            copy = scratch + STATE_COPY
+            for i in range(0, n_bytes, 64):
+                simd.store(copy + i, simd.load(state + i))
+            scan_head(op, scratch, copy, 0, first + n_kept, n_drafts, head)
+            keep_drafts(op, pending, first + n_kept, n_drafts, head)
+
+    def mamba2(op, step, thread):  # type: ignore[no-untyped-def]
+        n_head = load_i64(op + MAMBA2.n_head)
+        n_chunks = load_i64(step + STEP.n_seqs) * n_head
+        chunk = claim(thread, n_chunks)
+        while chunk >= 0:
+            scratch = load_i64(thread + 8 * T_SCRATCH)
+            scan_run(op, step, scratch, chunk // n_head, chunk % n_head)
+            chunk = claim(thread, n_chunks)
+
+    return mamba2
+
+
+def build_gated_norm() -> Callable[..., None]:
+    """The kernel of the gate and the norm after it; a chunk is a row.
+
+    It does not quantise: rows of a tile share cache lines, and threads that take a row each would
+    fight over them.
+    """
+
+    @njit
+    def gated_norm_row(op, row, gated, target):
+        n, n_group = load_i64(op + GATED_NORM.n), load_i64(op + GATED_NORM.n_group)
+        weight, eps = load_i64(op + GATED_NORM.weight), load_f32(load_i64(op + GATED_NORM.eps))
+        y = load_i64(op + GATED_NORM.y) + row * load_i64(op + GATED_NORM.y_stride)
+        z = load_i64(op + GATED_NORM.z) + row * load_i64(op + GATED_NORM.z_stride)
+        to = target if weight == 0 else gated
+        for i in range(0, n, 16):
+            simd.store(to + 4 * i, simd.load(y + 4 * i) * silu(simd.load(z + 4 * i)))
+        if weight != 0:
+            # Ascending: a group's last vector may reach into the next group, which follows.
+            width = n // n_group
+            for i in range(0, n, width):
+                rms_norm_row(gated + 4 * i, width, weight + 4 * i, eps, target + 4 * i)
+
+    def gated_norm(op, step, thread):  # type: ignore[no-untyped-def]
+        n_rows = load_i64(load_i64(op + GATED_NORM.n_rows))
+        row = claim(thread, n_rows)
+        while row >= 0:
+            to = load_i64(op + GATED_NORM.out) + row * load_i64(op + GATED_NORM.out_stride)
+            gated_norm_row(op, row, load_i64(thread + 8 * T_SCRATCH), to)
+            row = claim(thread, n_rows)
+
+    return gated_norm

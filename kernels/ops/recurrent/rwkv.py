@@ -1,0 +1,67 @@
+"""What the recurrences of RWKV-6 and 7 share: a head's output normalised, gated and written."""
+
+from __future__ import annotations
+
+from numba import njit
+
+from slotmux.kernels import simd
+from slotmux.kernels.activations import TILE_ROWS, blocks_at
+from slotmux.kernels.address import load_f32, store_f32
+from slotmux.kernels.quantize import quantize_block
+
+
+def pending_floats(n_kept: int, n_heads: int, d: int) -> int:
+    """Size of what is kept of a draft: ``n_kept`` vectors of each head."""
+    return n_kept * n_heads * -(-d // 16) * 16
+
+
+@njit(forceinline=True)
+def padded(d):
+    """Floats that a vector of a head takes in state and scratch."""
+    return (d + 15) // 16 * 16
+
+
+@njit(forceinline=True)
+def splat_at(address):
+    """A float32 of memory in all lanes."""
+    return simd.splat(load_f32(address))
+
+
+@njit(forceinline=True)
+def pending_at(pending, n_kept, d, n_heads, head, i):
+    """Where ``n_kept`` padded vectors of a head are kept of draft ``i``."""
+    return pending + 4 * padded(d) * n_kept * (i * n_heads + head)
+
+
+@njit(forceinline=True)
+def copy_vector(x, n, to):
+    """Copy n floats, in whole vectors."""
+    for i in range(0, 4 * n, 64):
+        simd.store(to + i, simd.load(x + i))
+
+
+@njit(forceinline=True)
+def write_head(y, d, out):
+    """Copy a head's d floats; what follows them in the row is another head's."""
+    whole = d // 16 * 16
+    for i in range(0, 4 * whole, 64):
+        simd.store(out + i, simd.load(y + i))
+    for i in range(4 * whole, 4 * d, 4):
+        store_f32(out + i, load_f32(y + i))
+
+
+@njit(forceinline=True)
+def quantize_head(y, d, tiles, token, column, n):
+    """8-bit activations of a head (d a multiple of 32) at ``column`` of rows of n inputs."""
+    for i in range(0, d, 32):
+        low, high = simd.load(y + 4 * i), simd.load(y + 4 * i + 64)
+        quantize_block(low, high, blocks_at(tiles, n, token, column + i), token % TILE_ROWS)
+
+
+@njit(forceinline=True)
+def emit_head(y, d, head, n_heads, token, out, out_stride, tiles):
+    """Write a head's result to the row of its token, as floats and as 8-bit activations."""
+    if out != 0:
+        write_head(y, d, out + token * out_stride + 4 * head * d)
+    if tiles != 0:
+        quantize_head(y, d, tiles, token, head * d, n_heads * d)

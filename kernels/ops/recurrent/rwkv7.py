@@ -1,0 +1,217 @@
+"""Time mixing of RWKV-7: a delta rule with a vector-valued learning rate and decay.
+
+    kk = l2norm(k * k_k),   k' = k * (1 + (a - 1) * k_a)
+    S  = S diag(w) + (S (-kk)) (kk * a)^T + v k'^T,   out = S r
+    y  = (group_norm(out) + sum(r * k' * r_k) v) * g              (Peng et al. 2025, section 4)
+
+Value channels stand in lanes; sums over key channels go in ascending order, token by token, so
+that the result does not depend on ubatch cuts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numba import njit
+
+from slotmux.kernels import simd
+from slotmux.kernels.address import load_f32, load_i64
+from slotmux.kernels.claims import T_SCRATCH, claim
+from slotmux.kernels.operands import STEP, words
+from slotmux.kernels.ops.dense.layer_norm import layer_norm_row
+from slotmux.kernels.ops.dense.norm import load_row_vector
+from slotmux.kernels.ops.recurrent.rwkv import copy_vector, emit_head, padded, pending_at, splat_at
+from slotmux.kernels.ops.recurrent.state import drafts_of_run, locate_run
+
+# r, k, v, w (decay, 0 to 1), a (learning rate, 0 to 1), g (gate): float32 rows [n_tokens,
+# n_heads * d] of stride bytes; k_k, k_a, r_k, ln_weight, ln_bias: float32 [n_heads * d]; eps:
+# address of a float32; out: float32 rows of out_stride bytes (0: none); tiles: 8-bit activations
+# (0: none; then d is a multiple of 32).
+# State: float32 [n_heads, d (key), d (value) rounded up to 16], S transposed; pending (bytes behind
+# it): of each draft float32 [n_heads, 4, d rounded up to 16]: k, v, w and a.
+WKV7 = words(
+    "Wkv7",
+    "r k v w a g stride k_k k_a r_k n_heads d ln_weight ln_bias eps out out_stride tiles "
+    "rows row_stride pending",
+)
+N_KEPT = 4  # vectors of a head kept of a draft
+LEAST_NORM = np.float32(1e-12)  # of k * k_k
+
+
+@njit(forceinline=True)
+def _prepare(op, head, k, a, r, removed, rate, key):
+    """-kk, kk * a and k' of a head, each padded(d) floats; returns sum(r * k' * r_k)."""
+    d = load_i64(op + WKV7.d)
+    column = 4 * head * d
+    k_k, k_a = load_i64(op + WKV7.k_k) + column, load_i64(op + WKV7.k_a) + column
+    r_k = load_i64(op + WKV7.r_k) + column
+    zero, one = simd.splat(np.float32(0.0)), simd.splat(np.float32(1.0))
+    squares, bonus = zero, zero
+    for i in range(0, d, 16):
+        value = load_row_vector(k, i, d)
+        direction = value * load_row_vector(k_k, i, d)
+        squares = simd.fma(direction, direction, squares)
+        simd.store(removed + 4 * i, direction)
+        grown = simd.fma(load_row_vector(a, i, d) - one, load_row_vector(k_a, i, d), one)
+        simd.store(key + 4 * i, value * grown)
+        bonus = simd.fma(
+            load_row_vector(r, i, d) * (value * grown), load_row_vector(r_k, i, d), bonus
+        )
+    norm = max(np.sqrt(simd.sum_lanes(squares)), LEAST_NORM)
+    scale = simd.splat(np.float32(1.0) / norm)
+    for i in range(0, d, 16):
+        direction = simd.load(removed + 4 * i) * scale
+        simd.store(rate + 4 * i, direction * load_row_vector(a, i, d))
+        simd.store(removed + 4 * i, zero - direction)
+    return simd.sum_lanes(bonus)
+
+
+@njit(forceinline=True)
+def _old(state, is_new):
+    if is_new:
+        return simd.splat(np.float32(0.0))
+    return simd.load(state)
+
+
+@njit(forceinline=True)
+def _recur(state, is_new, r, k, w, rate, value, removed, acc):
+    """One key channel of 16 value channels: the state moves on, acc grows by its share."""
+    new = simd.fma(_old(state, is_new), w, simd.fma(removed, rate, value * k))
+    simd.store(state, new)
+    return simd.fma(new, r, acc)
+
+
+@njit(forceinline=True)
+def _columns4(state, width, d, is_new, r, k, w, removed, rate, v, y):
+    """64 value channels of one token."""
+    zero = simd.splat(np.float32(0.0))
+    s0, s1, s2, s3 = zero, zero, zero, zero
+    for i in range(0, 4 * d, 4):
+        at, x = state + i * width, splat_at(removed + i)
+        s0 = simd.fma(_old(at, is_new), x, s0)
+        s1 = simd.fma(_old(at + 64, is_new), x, s1)
+        s2 = simd.fma(_old(at + 128, is_new), x, s2)
+        s3 = simd.fma(_old(at + 192, is_new), x, s3)
+    v0, v1, v2, v3 = simd.load(v), simd.load(v + 64), simd.load(v + 128), simd.load(v + 192)
+    a0, a1, a2, a3 = zero, zero, zero, zero
+    for i in range(0, 4 * d, 4):
+        at = state + i * width
+        ri, ki, wi, bi = splat_at(r + i), splat_at(k + i), splat_at(w + i), splat_at(rate + i)
+        a0 = _recur(at, is_new, ri, ki, wi, bi, v0, s0, a0)
+        a1 = _recur(at + 64, is_new, ri, ki, wi, bi, v1, s1, a1)
+        a2 = _recur(at + 128, is_new, ri, ki, wi, bi, v2, s2, a2)
+        a3 = _recur(at + 192, is_new, ri, ki, wi, bi, v3, s3, a3)
+    simd.store(y, a0)
+    simd.store(y + 64, a1)
+    simd.store(y + 128, a2)
+    simd.store(y + 192, a3)
+
+
+@njit(forceinline=True)
+def _columns1(state, width, d, is_new, r, k, w, removed, rate, v, y):
+    """16 value channels of one token."""
+    total = simd.splat(np.float32(0.0))
+    for i in range(0, 4 * d, 4):
+        total = simd.fma(_old(state + i * width, is_new), splat_at(removed + i), total)
+    value, acc = simd.load(v), simd.splat(np.float32(0.0))
+    for i in range(0, 4 * d, 4):
+        ri, ki, wi, bi = splat_at(r + i), splat_at(k + i), splat_at(w + i), splat_at(rate + i)
+        acc = _recur(state + i * width, is_new, ri, ki, wi, bi, value, total, acc)
+    simd.store(y, acc)
+
+
+def build_wkv7() -> Callable[..., None]:
+    """The kernel; a chunk is one sequence's tokens of a head."""
+
+    @njit
+    def mix(op, state, is_new, head, r, k, v, w, a, y):
+        """The recurrence of one token; the head's output goes to y. Returns the bonus factor."""
+        d = load_i64(op + WKV7.d)
+        width = padded(d)
+        removed, rate, key = y + 4 * width, y + 8 * width, y + 12 * width
+        bonus = _prepare(op, head, k, a, r, removed, rate, key)
+        c = np.int64(0)
+        while c + 64 <= width:
+            at = state + 4 * c
+            _columns4(at, width, d, is_new, r, key, w, removed, rate, v + 4 * c, y + 4 * c)
+            c += 64
+        while c < width:
+            at = state + 4 * c
+            _columns1(at, width, d, is_new, r, key, w, removed, rate, v + 4 * c, y + 4 * c)
+            c += 16
+        return bonus
+
+    @njit
+    def finish_token(op, head, token, y, bonus):
+        """Norm, add the token's own value, gate and write a head's output."""
+        d = load_i64(op + WKV7.d)
+        column = 4 * head * d
+        weight = load_i64(op + WKV7.ln_weight) + column
+        bias = load_i64(op + WKV7.ln_bias) + column
+        layer_norm_row(y, d, weight, bias, load_f32(load_i64(op + WKV7.eps)), y)
+        at = token * load_i64(op + WKV7.stride) + column
+        v, g = load_i64(op + WKV7.v) + at, load_i64(op + WKV7.g) + at
+        for i in range(0, 4 * d, 64):
+            mixed = simd.fma(simd.load(v + i), simd.splat(bonus), simd.load(y + i))
+            simd.store(y + i, mixed * simd.load(g + i))
+        out, tiles = load_i64(op + WKV7.out), load_i64(op + WKV7.tiles)
+        n_heads, out_stride = load_i64(op + WKV7.n_heads), load_i64(op + WKV7.out_stride)
+        emit_head(y, d, head, n_heads, token, out, out_stride, tiles)
+
+    @njit
+    def apply_pending(op, state, pending, n_pending, head, y):
+        """Accepted drafts of the run before, to one head."""
+        d, n_heads = load_i64(op + WKV7.d), load_i64(op + WKV7.n_heads)
+        for i in range(n_pending):
+            k = pending_at(pending, N_KEPT, d, n_heads, head, i)
+            v, w = k + 4 * padded(d), k + 8 * padded(d)
+            mix(op, state, False, head, k, k, v, w, k + 12 * padded(d), y)
+
+    @njit
+    def mix_token(op, state, is_new, head, token, y):
+        """One of the run's own tokens."""
+        at = token * load_i64(op + WKV7.stride) + 4 * head * load_i64(op + WKV7.d)
+        r, k, v = load_i64(op + WKV7.r) + at, load_i64(op + WKV7.k) + at, load_i64(op + WKV7.v) + at
+        w, a = load_i64(op + WKV7.w) + at, load_i64(op + WKV7.a) + at
+        bonus = mix(op, state, is_new, head, r, k, v, w, a, y)
+        finish_token(op, head, token, y, bonus)
+
+    @njit
+    def keep_draft(op, pending, i, head, token):
+        """Keep what draft ``i`` does to one head."""
+        d, n_heads = load_i64(op + WKV7.d), load_i64(op + WKV7.n_heads)
+        at, to = token * load_i64(op + WKV7.stride) + 4 * head * d, 4 * padded(d)
+        kept = pending_at(pending, N_KEPT, d, n_heads, head, i)
+        copy_vector(load_i64(op + WKV7.k) + at, d, kept)
+        copy_vector(load_i64(op + WKV7.v) + at, d, kept + to)
+        copy_vector(load_i64(op + WKV7.w) + at, d, kept + 2 * to)
+        copy_vector(load_i64(op + WKV7.a) + at, d, kept + 3 * to)
+
+    def wkv7(op, step, thread):  # type: ignore[no-untyped-def]
+        n_heads = load_i64(op + WKV7.n_heads)
+        # Columns first: threads then write different cache lines of the 8-bit tiles, in which all
+        # rows of a tile share lines.
+        n_seqs = load_i64(step + STEP.n_seqs)
+        n_chunks = n_seqs * n_heads
+        chunk = claim(thread, n_chunks)
+        while chunk >= 0:
+            head, run, d = chunk // n_seqs, chunk % n_seqs, load_i64(op + WKV7.d)
+            rows, row_stride = load_i64(op + WKV7.rows), load_i64(op + WKV7.row_stride)
+            first, n_tokens, state, fresh = locate_run(rows, row_stride, step, run)
+            n_pending, n_drafts = drafts_of_run(step, run)
+            n_kept, pending = n_tokens - n_drafts, state + load_i64(op + WKV7.pending)
+            state += 4 * head * d * padded(d)
+            y = load_i64(thread + 8 * T_SCRATCH)
+            apply_pending(op, state, pending, n_pending, head, y)
+            for t in range(n_kept):
+                mix_token(op, state, fresh != 0 and t == 0, head, first + t, y)
+            if n_drafts > 0:
+                copy = y + 16 * padded(d)
+                copy_vector(state, d * padded(d), copy)
+                for i in range(n_drafts):
+                    mix_token(op, copy, False, head, first + n_kept + i, y)
+                    keep_draft(op, pending, i, head, first + n_kept + i)
+            chunk = claim(thread, n_chunks)
+
+    return wkv7

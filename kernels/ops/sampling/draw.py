@@ -1,0 +1,159 @@
+"""Draw the next token of each sequence from its row of logits.
+
+Order: logit_bias, penalties, banned tokens, mask of allowed tokens; log-probabilities of what is
+left (temperature 1, whole vocabulary); then, at temperature 0, the largest (lowest id first), or
+truncation, temperature, and one draw by inverse CDF in ascending order of ids. The result is a
+function of the row, the slot's parameters, its history and the position.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import log
+
+import numpy as np
+
+from slotmux.kernels.address import load_f32, load_f64, load_i32, load_i64, store_f32, store_i32
+from slotmux.kernels.claims import T_TID, claim
+from slotmux.kernels.operands import STEP, words
+from slotmux.kernels.ops.sampling.cutoff import gather_largest
+from slotmux.kernels.ops.sampling.edits import edit_row, needs_edits
+from slotmux.kernels.ops.sampling.logits import (
+    SPAN,
+    Row,
+    copied_row,
+    draw,
+    first_largest,
+    inlined,
+    inner,
+    pad,
+    plain_row,
+    span_maxima,
+    span_sums,
+    uniform,
+    value_at,
+)
+from slotmux.kernels.ops.sampling.slot_words import SLOT, is_greedy, work_arrays
+from slotmux.kernels.ops.sampling.truncation import is_truncated, list_candidates, looks_at_whole_row
+
+# logits: float32 rows of stride bytes; slots: a row of SLOT words for each slot; work: of each
+# thread, work_bytes apart, zeroed when allocated; masks: int64 [n_samples], for each draw the
+# address of its allowed-token bits or 0 (masks 0: no draw has any); is_draft: 1 gives every draw
+# its own log-probability and none the most likely ones, whatever the slot asks for.
+SAMPLE = words("Sample", "logits stride n_vocab slots work work_bytes masks is_draft")
+MAX_TOP = 20  # columns of top_ids and top_logprobs
+_INF = np.float32(np.inf)
+_NAN = np.float32(np.nan)
+_ONE = np.float32(1.0)
+
+
+@inner
+def _edited_row(op, slot, pos, s, n_vocab, logits, w):
+    """The row to draw from: the logits where they stand (draws may share them), or a copy."""
+    masks, mask = load_i64(op + SAMPLE.masks), np.int64(0)
+    if masks != 0:
+        mask = load_i64(masks + 8 * s)
+    row = plain_row(logits, n_vocab, w.tail)
+    if mask == 0 and not needs_edits(slot, pos):
+        return row
+    row = copied_row(row, n_vocab, mask, w.copy)
+    edit_row(slot, pos, n_vocab, w.copy, w.counts, w.ids)
+    return row
+
+
+@inner
+def _draw_listed(n, factor, chance, w):
+    """Draw one of the n listed candidates; its id."""
+    n_spans = (n + SPAN - 1) // SPAN
+    pad(w.values, n, SPAN * n_spans)
+    listed = Row(w.values, n_spans, n_spans, w.tail)
+    top = span_maxima(listed, w.keys)
+    total = span_sums(listed, top, factor, w.sums)
+    i = draw(listed, top, factor, w.sums, chance * total, w.weights)
+    return load_i32(w.ids + 4 * i)
+
+
+@inlined
+def _draw_token(slot, row, top, total, chance, n_vocab, w):
+    """The token drawn by the number ``chance``; ``total``: at temperature 1, 0 = not known."""
+    if is_greedy(slot):
+        return first_largest(row, top, w.maxima)
+    factor = np.float32(load_f64(slot + SLOT.inverse_temperature))
+    if is_truncated(slot, n_vocab):
+        n = list_candidates(slot, row, top, total, n_vocab, w)
+        return _draw_listed(n, factor, chance, w)
+    if factor != _ONE or total == 0.0:
+        total = span_sums(row, top, factor, w.sums)
+    return draw(row, top, factor, w.sums, chance * total, w.weights)
+
+
+@inner
+def _store_top(row, top, log_total, n_top, top_ids, top_logprobs, w):
+    """The most likely tokens, likeliest first, lower ids first; id -1 where none is left."""
+    n = gather_largest(row, w.maxima, n_top, w.ids, w.values, w.index, w.bins)
+    for j in range(n_top):
+        best = 0
+        for i in range(1, n):
+            if load_f32(w.values + 4 * i) > load_f32(w.values + 4 * best):
+                best = i
+        token, logprob = np.int64(-1), -_INF
+        if j < n:
+            token = load_i32(w.ids + 4 * best)
+            value = load_f32(w.values + 4 * best)
+            logprob = np.float32(np.float64(value) - top - log_total)
+            store_f32(w.values + 4 * best, -_INF)
+        store_i32(top_ids + 4 * j, token)
+        store_f32(top_logprobs + 4 * j, logprob)
+
+
+@inlined
+def _store_draw(step, n_logprobs, s, row, top, total, token, w):
+    """Write what draw ``s`` gave; token -1: nothing could be drawn."""
+    logprob = _NAN
+    top_ids = load_i64(step + STEP.top_ids) + 4 * MAX_TOP * s
+    if n_logprobs >= 0 and token >= 0:
+        log_total = log(total)
+        logprob = np.float32(np.float64(load_f32(value_at(row, token))) - top - log_total)
+        top_logprobs = load_i64(step + STEP.top_logprobs) + 4 * MAX_TOP * s
+        if n_logprobs > 0:
+            _store_top(row, top, log_total, n_logprobs, top_ids, top_logprobs, w)
+    store_i32(load_i64(step + STEP.sampled) + 4 * s, token)
+    store_f32(load_i64(step + STEP.logprob) + 4 * s, logprob)
+
+
+@inlined
+def _sample(op, step, s, n_vocab, w):
+    """Draw ``s`` of the step."""
+    slot = load_i64(op + SAMPLE.slots)
+    slot += load_i32(load_i64(step + STEP.sample_slot) + 4 * s) * (8 * len(SLOT))
+    pos = load_i32(load_i64(step + STEP.sample_pos) + 4 * s)
+    logits = load_i64(op + SAMPLE.logits)
+    logits += load_i32(load_i64(step + STEP.sample_output) + 4 * s) * load_i64(op + SAMPLE.stride)
+    row = _edited_row(op, slot, pos, s, n_vocab, logits, w)
+    top, total, token = span_maxima(row, w.maxima), 0.0, np.int64(-1)
+    n_logprobs = load_i64(slot + SLOT.n_logprobs)
+    if load_i64(op + SAMPLE.is_draft) != 0:
+        n_logprobs = np.int64(0)
+    if top > -_INF:  # nothing is NaN or inf, and something is left to draw
+        if n_logprobs >= 0 or (looks_at_whole_row(slot, n_vocab) and not is_greedy(slot)):
+            total = span_sums(row, top, _ONE, w.sums)
+        chance = uniform(load_i64(slot + SLOT.key), pos)
+        token = _draw_token(slot, row, top, total, chance, n_vocab, w)
+    _store_draw(step, n_logprobs, s, row, top, total, token, w)
+
+
+def build_sample_rows() -> Callable[..., None]:
+    """The kernel; a chunk is one draw. ``sampled`` is -1 where the row holds a NaN or inf, or
+    where nothing may be drawn; ``logprob`` is NaN then, and where none was asked for."""
+
+    def sample_rows(op, step, thread):  # type: ignore[no-untyped-def]
+        n_samples = load_i64(step + STEP.n_samples)
+        s = claim(thread, n_samples)
+        while s >= 0:
+            n_vocab = load_i64(op + SAMPLE.n_vocab)
+            work = load_i64(op + SAMPLE.work)
+            work += load_i64(thread + 8 * T_TID) * load_i64(op + SAMPLE.work_bytes)
+            _sample(op, step, s, n_vocab, work_arrays(work, n_vocab))
+            s = claim(thread, n_samples)
+
+    return sample_rows

@@ -1,0 +1,1 @@
+"""The engine: requests in, steps of all slots, outputs out."""

@@ -1,0 +1,212 @@
+"""After a forward: memory catches up, the drawn tokens become output, some choices end."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from slotmux.runtime.engine.choice import Choice
+from slotmux.runtime.engine.request import FinishReason, Output, TokenLogprobs
+from slotmux.runtime.engine.scheduler import Scheduler
+from slotmux.runtime.engine.slots import Slot
+from slotmux.runtime.engine.stats import Meter
+from slotmux.runtime.ubatch import Ubatch
+
+log = logging.getLogger(__name__)
+
+INTERNAL = "internal error"
+
+
+class Acceptor:
+    """Takes in what the forward of the scheduler's plan has drawn. Engine thread only.
+
+    ``free(slot, keep)`` takes a slot's finished choice out of it; ``on_verified(slot, n_accepted)``
+    hears of drafts.
+    """
+
+    def __init__(
+        self,
+        ubatch: Ubatch,
+        scheduler: Scheduler,
+        meter: Meter,
+        free: Callable[[Slot, bool], None],
+        on_verified: Callable[[Slot, int], None],
+    ) -> None:
+        self._ubatch = ubatch
+        self._scheduler = scheduler
+        self._meter = meter
+        self._free = free
+        self._on_verified = on_verified
+
+    def accept(self, now: float) -> None:
+        """Commit the step. What fails for one choice ends that choice only."""
+        draws = self._scheduler.draws
+        drawn = self._ubatch.sampled[: self._ubatch.n_samples].tolist()
+        self._commit()
+        for slot, _ in draws:
+            if slot.leader is not None:
+                self._follow(slot)
+        for slot, first in draws:
+            choice = slot.choice
+            assert choice is not None
+            n_taken, n_before = 0, choice.n_draft_accepted
+            try:
+                n_taken = self._take_run(slot, choice, drawn, first, now)
+            except Exception:
+                log.exception("request %d: its output failed", choice.job.request.id)
+                if not choice.is_finished:
+                    choice.fail(FinishReason.ERROR, now, INTERNAL, "server_error")
+            # What was taken, and the draw that ended it where that was no number.
+            seen = drawn[first : first + min(n_taken, slot.n_draft) + 1]
+            if slot.n_draft:
+                n_accepted = choice.n_draft_accepted - n_before
+                self._settle(slot, choice, max(1, n_taken), n_accepted)
+            if choice.is_finished and slot.choice is choice:
+                self._free(slot, min(seen) >= 0)
+
+    def _take_run(
+        self, slot: Slot, choice: Choice, drawn: list[int], first: int, now: float
+    ) -> int:
+        """What a slot has drawn, as far as its drafts were right; returns how many tokens.
+
+        A draft is right when it equals the token drawn at its position: what follows was then
+        computed and drawn as if it had been known. All that is taken is one Output.
+        """
+        drafts = slot.drafts if slot.n_draft else []
+        choice.n_draft += len(drafts)
+        n_taken = self._take_plain(slot, choice, drafts, drawn, first, now)
+        if n_taken:
+            return n_taken
+        text, logprobs, token = "", [], drawn[first]
+        reason = stop = None
+        for draft in (*drafts, -1):
+            token = drawn[first + n_taken]
+            if token < 0:
+                break
+            piece, reason, stop = self._take(slot, choice, token)
+            text += piece
+            if choice.sampling.n_logprobs >= 0:
+                logprobs.append(self._logprobs(choice, token, first + n_taken))
+            n_taken += 1
+            choice.n_draft_accepted += token == draft
+            if token != draft or reason is not None:
+                break
+        if n_taken:
+            self._time(choice, slot.n_known, n_taken, now)
+            tokens = tuple(drawn[first : first + n_taken])
+            if reason is not None:
+                choice.finish(reason, now, text=text, token_ids=tokens,
+                              logprobs=tuple(logprobs), stop=stop)  # fmt: skip
+                return n_taken
+            choice.job.send(Output(choice.index, text, tokens, tuple(logprobs)))
+        if token < 0:
+            log.error("request %d: the logits are not numbers", choice.job.request.id)
+            choice.fail(
+                FinishReason.ERROR, now, "the model computed no valid logits", "server_error"
+            )
+        return n_taken
+
+    def _take_plain(
+        self,
+        slot: Slot,
+        choice: Choice,
+        drafts: list[int],
+        drawn: list[int],
+        first: int,
+        now: float,
+    ) -> int:
+        """The same in one go, where nothing can end the choice and only text is wanted; else 0."""
+        n = 0
+        while n < len(drafts) and drawn[first + n] == drafts[n]:
+            n += 1
+        tokens = tuple(drawn[first : first + n + 1])
+        n_known = slot.n_known + n + 1
+        emitter = choice.emitter
+        if (
+            emitter.has_stops
+            or choice.sampling.n_logprobs >= 0
+            or n_known >= choice.n_limit
+            or min(tokens) < 0
+            or not choice.end_ids.isdisjoint(tokens)
+        ):
+            return 0
+        slot.history[n_known - 1] = tokens[n]  # the others stand there, as drafts
+        slot.n_known = n_known
+        choice.n_generated += n + 1
+        choice.n_draft_accepted += n
+        self._time(choice, n_known, n + 1, now)
+        choice.job.send(Output(choice.index, emitter.push_all(tokens), tokens))
+        return n + 1
+
+    def _settle(self, slot: Slot, choice: Choice, n_taken: int, n_accepted: int) -> None:
+        """Commit a verified run: its first token and the drafts that others follow."""
+        slot.seq.commit(n_taken)
+        slot.n_drafts += slot.n_draft
+        slot.n_drafts_accepted += n_accepted
+        self._meter.on_drafts(slot.n_draft, n_accepted)
+        if not choice.is_finished:
+            self._on_verified(slot, n_accepted)
+        slot.n_draft = 0
+
+    def _commit(self) -> None:
+        counters = self._meter.counters
+        for slot in self._scheduler.active:
+            n = slot.n_planned
+            if not n or slot.n_draft:
+                continue
+            seq = slot.seq
+            seq.commit(n)
+            choice = slot.choice
+            assert choice is not None
+            if not choice.n_generated:
+                counters.n_prompt_tokens += n
+            elif n > 1 or seq.n_computed < slot.n_known:
+                counters.n_recomputed_tokens += n
+            if slot.split_at and seq.n_computed >= slot.split_at:
+                seq.checkpoint()
+                slot.next_split()
+
+    def _follow(self, slot: Slot) -> None:
+        """The prompt is computed: another choice of the request goes on from it by itself."""
+        leader = slot.leader
+        assert leader is not None
+        leader.seq.fork(slot.seq)
+        leader.followers.remove(slot)
+        slot.leader = None
+        self._scheduler.add(slot)
+
+    def _take(
+        self, slot: Slot, choice: Choice, token: int
+    ) -> tuple[str, FinishReason | None, str | None]:
+        """One more known token; returns its text, and why the choice ends with it if it does."""
+        n_known = slot.n_known
+        slot.history[n_known] = token
+        slot.n_known = n_known = n_known + 1
+        choice.n_generated = n = choice.n_generated + 1
+        request = choice.job.request
+        is_end = token in choice.end_ids and n > request.min_tokens
+        text, stop = "", None
+        if not is_end or (request.include_stop and token in request.stop_token_ids):
+            text, stop = choice.emitter.push(token, may_stop=n >= request.min_tokens)
+        if is_end or stop is not None:
+            return text, FinishReason.STOP, stop
+        return text, FinishReason.LENGTH if n_known >= choice.n_limit else None, None
+
+    def _time(self, choice: Choice, n_known: int, n_taken: int, now: float) -> None:
+        meter = self._meter
+        if choice.t_first:
+            meter.itl.observe((now - choice.t_last) / n_taken, n_taken)
+        else:
+            choice.t_first = now
+        choice.t_last = now
+        counters = meter.counters
+        counters.n_generated_tokens += n_taken
+        if n_known > counters.n_tokens_max:
+            counters.n_tokens_max = n_known
+
+    def _logprobs(self, choice: Choice, token: int, i: int) -> TokenLogprobs:
+        ub = self._ubatch
+        n = choice.sampling.n_logprobs
+        ids = ub.top_ids[i, :n].tolist()
+        values = ub.top_logprobs[i, :n].tolist()
+        return TokenLogprobs(token, ub.logprob.item(i), tuple(zip(ids, values, strict=True)))

@@ -1,0 +1,182 @@
+"""One of the n continuations of a request on its way through the engine, and what they share."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from slotmux.runtime.engine.emitter import Emitter
+from slotmux.runtime.engine.request import (
+    FinishReason,
+    Output,
+    Request,
+    SamplingParams,
+    TokenLogprobs,
+    Usage,
+)
+from slotmux.runtime.ubatch import I32
+
+
+class Job:
+    """A submitted request: its unfinished choices and the outputs of the step under way."""
+
+    __slots__ = (
+        "_outbox",
+        "choices",
+        "n_unfinished",
+        "outputs",
+        "prompt",
+        "request",
+        "t_submitted",
+    )
+
+    def __init__(self, request: Request, prompt: I32, now: float, outbox: list[Job]) -> None:
+        self.request = request
+        self.prompt = prompt
+        self.t_submitted = now
+        self.choices: list[Choice] = []
+        self.n_unfinished = request.n
+        self.outputs: list[Output] = []
+        self._outbox = outbox
+
+    def send(self, output: Output) -> None:
+        """Queue an Output; the job is in the outbox while it has any."""
+        if not self.outputs:
+            self._outbox.append(self)
+        self.outputs.append(output)
+
+
+class Choice:
+    """A continuation: waiting, in a slot, parked (back among the waiting) or finished.
+
+    ``tokens`` are the known ones while it is out of a slot; in a slot they are in its history.
+    ``serial`` is its place in arrival order, which parking does not change.
+    """
+
+    __slots__ = (
+        "banned_ids",
+        "emitter",
+        "end_ids",
+        "index",
+        "job",
+        "last",
+        "min_pos",
+        "n_cached",
+        "n_draft",
+        "n_draft_accepted",
+        "n_generated",
+        "n_limit",
+        "n_prompt",
+        "sampling",
+        "serial",
+        "t_admitted",
+        "t_first",
+        "t_last",
+        "tokens",
+        "was_admitted",
+    )
+
+    def __init__(
+        self,
+        job: Job,
+        index: int,
+        serial: int,
+        emitter: Emitter,
+        eog_ids: frozenset[int],
+        n_ctx: int,
+    ) -> None:
+        request = job.request
+        self.job = job
+        self.index = index
+        self.serial = serial
+        self.emitter = emitter
+        self.tokens: I32 = job.prompt
+        self.n_prompt = len(job.prompt)
+        self.n_generated = 0
+        self.n_cached = 0
+        self.n_draft = self.n_draft_accepted = 0
+        self.sampling = _with_seed(request.sampling, index)
+        n_room = n_ctx - self.n_prompt
+        n_max = n_room if request.max_tokens < 0 else min(request.max_tokens, n_room)
+        self.n_limit = self.n_prompt + n_max
+        self.end_ids = request.stop_token_ids
+        # What may not be drawn before min_pos. ignore_eos: never, or text would run on behind it.
+        if request.ignore_eos:
+            self.banned_ids: frozenset[int] = eog_ids - request.stop_token_ids
+            self.min_pos = n_ctx + 1
+        else:
+            self.end_ids = self.end_ids | eog_ids
+            self.banned_ids = self.end_ids
+            self.min_pos = self.n_prompt + request.min_tokens
+        self.last: Output | None = None
+        self.was_admitted = False
+        self.t_admitted = self.t_first = self.t_last = 0.0
+
+    @property
+    def is_finished(self) -> bool:
+        return self.last is not None
+
+    @property
+    def is_new(self) -> bool:
+        """Whether it stands for a request that has not begun."""
+        return self.index == 0 and not self.was_admitted
+
+    @property
+    def salt(self) -> str | None:
+        request = self.job.request
+        return request.cache_salt if request.cache_prompt else None
+
+    def finish(
+        self,
+        reason: FinishReason,
+        now: float,
+        *,
+        text: str = "",
+        token_ids: tuple[int, ...] = (),
+        logprobs: tuple[TokenLogprobs, ...] = (),
+        stop: str | None = None,
+    ) -> None:
+        """Send the last Output; unless a stop string ended it, with the text still held back."""
+        if stop is None:
+            text += self.emitter.flush()
+        self._close(
+            Output(self.index, text, token_ids, logprobs, reason, stop, usage=self.usage(now))
+        )
+
+    def fail(self, reason: FinishReason, now: float, error: str, code: str) -> None:
+        """Send a last Output that says what went wrong."""
+        self._close(
+            Output(
+                self.index,
+                finish_reason=reason,
+                error=error,
+                error_code=code,
+                usage=self.usage(now),
+            )
+        )
+
+    def _close(self, output: Output) -> None:
+        assert not self.is_finished
+        self.last = output
+        self.job.n_unfinished -= 1
+        self.job.send(output)
+
+    def usage(self, now: float) -> Usage:
+        """Counts and times until ``now``."""
+        submitted = self.job.t_submitted
+        admitted = self.t_admitted if self.was_admitted else now
+        first = self.t_first or now
+        return Usage(
+            n_prompt=self.n_prompt,
+            n_cached=self.n_cached,
+            n_generated=self.n_generated,
+            queue_s=admitted - submitted,
+            prompt_s=first - admitted,
+            generate_s=now - first,
+            n_draft=self.n_draft,
+            n_draft_accepted=self.n_draft_accepted,
+            ttft_s=first - submitted if self.t_first else 0.0,
+        )
+
+
+def _with_seed(sampling: SamplingParams, index: int) -> SamplingParams:
+    return replace(sampling, seed=sampling.seed + index) if index else sampling

@@ -1,0 +1,255 @@
+"""The engine without its thread: admit -> plan -> forward -> accept -> emit, one step at a time."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+from slotmux.runtime.engine.acceptor import INTERNAL, Acceptor
+from slotmux.runtime.engine.line import Admission
+from slotmux.runtime.engine.choice import Choice, Job
+from slotmux.runtime.engine.config import EngineConfig
+from slotmux.runtime.engine.emitter import Emitter
+from slotmux.runtime.memory import Memory
+from slotmux.runtime.interfaces import DetokenizerLike, Model
+from slotmux.runtime.engine.request import FinishReason, Request
+from slotmux.runtime.engine.scheduler import Scheduler
+from slotmux.runtime.engine.slots import Slot
+from slotmux.runtime.speculation.costs import Costs
+from slotmux.runtime.speculation.speculator import Speculator
+from slotmux.runtime.engine.stats import Meter
+from slotmux.runtime.ubatch import I32
+
+log = logging.getLogger(__name__)
+
+
+class Core:
+    """Slots, memory and the line of waiting requests. One thread only; no locks."""
+
+    def __init__(
+        self,
+        model: Model,
+        config: EngineConfig,
+        eog_ids: frozenset[int],
+        new_detokenizer: Callable[[], DetokenizerLike],
+        costs: Costs | None = None,
+    ) -> None:
+        ubatch = model.ubatch
+        n_outputs = config.n_slots * (1 + config.spec.n_max)
+        if ubatch.seq_slot.size != config.n_slots or ubatch.max_outputs < n_outputs:
+            raise ValueError("the model's ubatch does not fit the number of slots")
+        self._model = model
+        self._eog_ids = eog_ids
+        self._new_detokenizer = new_detokenizer
+        self.meter = Meter(config.spec.n_max)
+        self.memory = Memory(
+            model.kv,
+            model.rows,
+            ubatch,
+            n_ctx=config.n_ctx,
+            poison=config.poison_freed,
+            checkpoint_spacing=config.checkpoint_spacing,
+        )
+        self.slots = [Slot(seq.slot, seq) for seq in self.memory.sequences]
+        self.scheduler = Scheduler(ubatch, self._park, n_prompt_beside=config.n_prompt_beside)
+        self.admission = Admission(
+            self.slots, self.memory, self.scheduler, config, self.meter.counters
+        )
+        self._speculator = (
+            Speculator(config.spec, model.drafter, ubatch, costs)
+            if config.spec.types and config.spec.n_max
+            else None
+        )
+        self._acceptor = Acceptor(ubatch, self.scheduler, self.meter, self._free, self._on_verified)
+        self._queue_timeout_s = config.queue_timeout_s
+        self._jobs: dict[int, Job] = {}
+        self._outbox: list[Job] = []
+        self._n_serials = 0
+
+    @property
+    def has_work(self) -> bool:
+        """Whether a step would do anything."""
+        return bool(self._jobs)
+
+    @property
+    def progress(self) -> int:
+        """Changes while a forward gets ahead. Any thread."""
+        return self._model.progress
+
+    @property
+    def n_queued(self) -> int:
+        """Requests of which no choice has been admitted yet. Any thread."""
+        return sum(choice.is_new for choice in self.admission.waiting())
+
+    # -- requests come and go
+
+    def add(self, request: Request, prompt: I32, now: float) -> None:
+        """Put a checked request into the line."""
+        job = Job(request, prompt, now, self._outbox)
+        for index in range(request.n):
+            emitter = Emitter(
+                self._new_detokenizer(), request.stop, include_stop=request.include_stop
+            )
+            self._n_serials += 1
+            choice = Choice(job, index, self._n_serials, emitter, self._eog_ids, self.memory.n_ctx)
+            job.choices.append(choice)
+        self._jobs[request.id] = job
+        self.meter.counters.n_requests += 1
+        for choice in job.choices:
+            self.admission.add(choice)
+
+    def abort(self, request_id: int, now: float) -> None:
+        """End a request of the client's wish; nothing when it is unknown or has ended."""
+        job = self._jobs.get(request_id)
+        if job is not None:
+            self._end(job, lambda choice: choice.finish(FinishReason.ABORT, now))
+
+    def shut_down(self, now: float) -> None:
+        """End every request because the server goes."""
+        for job in list(self._jobs.values()):
+            self._end(
+                job,
+                lambda choice: choice.fail(
+                    FinishReason.ABORT, now, "the server is shutting down", "server_shutdown"
+                ),
+            )
+
+    def _end(self, job: Job, close: Callable[[Choice], None]) -> None:
+        for slot in self.slots:
+            if slot.choice is not None and slot.choice.job is job:
+                close(slot.choice)
+                self._free(slot, True)
+        for choice in job.choices:
+            if not choice.is_finished:
+                close(choice)
+                self.admission.remove(choice)
+                self._count(choice)
+
+    def _expire(self, now: float) -> None:
+        """Refuse those that have waited too long without any of their choices admitted."""
+        limit = self._queue_timeout_s
+        while limit and (choice := self.admission.oldest_new()) is not None:
+            if now - choice.job.t_submitted <= limit:
+                return
+            self.meter.on_reject("queue_timeout")
+            self._end(
+                choice.job,
+                lambda c: c.fail(
+                    FinishReason.ERROR, now, "no slot became free in time", "queue_timeout"
+                ),
+            )
+
+    # -- one step
+
+    def step(self, now: float) -> None:
+        """Admit, plan, compute, accept, emit. Raises what is nobody's own fault."""
+        if self.admission:
+            self._expire(now)
+            self._admit(now)
+        if self._speculator is not None:
+            self._speculator.draft(self.scheduler.active)
+        forward_s = 0.0
+        if self.scheduler.plan():
+            begin = time.monotonic()
+            self._model.forward()
+            done = time.monotonic()
+            forward_s = done - begin
+            self._acceptor.accept(done)
+            self.meter.on_step(self._model.ubatch.n_seqs, done - now)
+        self.emit()
+        if self._speculator is not None and forward_s:
+            n_generated = self.meter.counters.n_generated_tokens
+            self._speculator.on_end(forward_s, n_generated, is_idle=not self._jobs)
+
+    def _on_verified(self, slot: Slot, n_accepted: int) -> None:
+        assert self._speculator is not None
+        self._speculator.on_verified(slot, n_accepted)
+
+    def _admit(self, now: float) -> None:
+        for slot in self.admission.admit(now):
+            choice = slot.choice
+            assert choice is not None
+            try:
+                self._model.sampling.set(
+                    slot.id, choice.sampling, slot.history, choice.banned_ids, choice.min_pos
+                )
+            except Exception:
+                log.exception("request %d: its sampling was refused", choice.job.request.id)
+                choice.fail(FinishReason.ERROR, now, INTERNAL, "server_error")
+                self._free(slot, True)
+                continue
+            if self._speculator is not None:
+                self._speculator.begin(slot, choice.job.request.speculative)
+
+    def emit(self) -> None:
+        """Hand each job its outputs of this step, in one call; forget the jobs that are over."""
+        # A callback that fails ends its own request, whose last outputs go nowhere.
+        for job in self._outbox:
+            outputs = job.outputs
+            job.outputs = []
+            if not job.n_unfinished:
+                del self._jobs[job.request.id]
+            try:
+                job.request.on_output(job.request, outputs)
+            except Exception:
+                log.exception("request %d: its receiver failed", job.request.id)
+                job.outputs = outputs  # not empty: what _end sends does not reach the outbox
+                if job.n_unfinished:
+                    self._end(job, lambda c: c.finish(FinishReason.ABORT, time.monotonic()))
+                    del self._jobs[job.request.id]
+        self._outbox.clear()
+
+    def fail(self, now: float) -> None:
+        """After a failure that is nobody's own: end everything, without touching memory."""
+        for job in list(self._jobs.values()):
+            for choice in job.choices:
+                if not choice.is_finished:
+                    choice.fail(FinishReason.ERROR, now, INTERNAL, "server_error")
+        for job in self._outbox:
+            try:
+                job.request.on_output(job.request, job.outputs)
+            except Exception:
+                log.exception("request %d: its receiver failed", job.request.id)
+        self._outbox.clear()
+        self._jobs.clear()
+
+    # -- slots
+
+    def _free(self, slot: Slot, keep: bool) -> None:
+        """Empty a slot; its choice has finished. ``keep``: its prefix may be reused."""
+        choice = slot.choice
+        assert choice is not None
+        self._count(choice)
+        self._vacate(slot, keep=keep)
+
+    def _count(self, choice: Choice) -> None:
+        last = choice.last
+        assert last is not None
+        assert last.finish_reason is not None
+        assert last.usage is not None
+        self.meter.on_finish(last.finish_reason, last.usage)
+
+    def _park(self, slot: Slot) -> None:
+        """Take an unfinished choice out of memory and back into the line, with its tokens."""
+        choice = slot.choice
+        assert choice is not None
+        choice.tokens = slot.known_tokens()
+        self.meter.counters.n_parked += 1
+        self._vacate(slot, keep=True)
+        self.admission.add(choice)
+
+    def _vacate(self, slot: Slot, *, keep: bool) -> None:
+        for follower in list(slot.followers):
+            waiting = follower.choice
+            assert waiting is not None
+            self._vacate(follower, keep=True)
+            if not waiting.is_finished:
+                self.admission.add(waiting)
+        if slot.leader is not None:
+            slot.leader.followers.remove(slot)
+        elif slot in self.scheduler.active:
+            self.scheduler.remove(slot)
+        slot.seq.release(keep=keep)
+        slot.clear()
+        self.admission.on_release()

@@ -1,0 +1,120 @@
+"""The lanes of the server: what each slot runs and how far it has come."""
+
+from __future__ import annotations
+
+from slotmux.runtime.engine.choice import Choice
+from slotmux.runtime.memory import Sequence
+from slotmux.runtime.speculation.slot_spec import SlotSpec
+from slotmux.runtime.ubatch import BLOCK_CELLS, I32
+
+
+class Slot:
+    """A lane that holds one running choice. Engine thread only.
+
+    Its sequence's ``n_computed`` has to catch up with ``n_known`` tokens of ``history``. A
+    follower has no memory of its own yet: it is another choice of the request in slot ``leader``,
+    whose prompt it takes over once that is computed.
+    """
+
+    __slots__ = (
+        "choice",
+        "drafts",
+        "followers",
+        "history",
+        "id",
+        "leader",
+        "n_draft",
+        "n_drafts",
+        "n_drafts_accepted",
+        "n_known",
+        "n_planned",
+        "seq",
+        "spec",
+        "split_at",
+        "splits",
+    )
+
+    def __init__(self, slot_id: int, seq: Sequence) -> None:
+        self.id = slot_id
+        self.seq = seq
+        self.history: I32 = seq.history
+        self.n_drafts = self.n_drafts_accepted = 0  # since the start, of all its requests
+        self.clear()
+
+    def clear(self) -> None:
+        """Become free; memory has been released."""
+        self.choice: Choice | None = None
+        self.n_known = 0
+        self.n_planned = 0  # tokens in the ubatch under way
+        # Of them drafts, which stand in history behind the known tokens, and what they are.
+        self.n_draft = 0
+        self.drafts: list[int] = []
+        self.spec: SlotSpec | None = None  # None: no drafts
+        self.leader: Slot | None = None
+        self.followers: list[Slot] = []
+        self.splits: list[int] = []  # positions that want a checkpoint, descending
+        self.split_at = 0  # the next of them; 0 = none
+
+    def occupy(self, choice: Choice) -> None:
+        """Take a choice in with its known tokens; memory is opened by the caller."""
+        assert self.choice is None
+        self.choice = choice
+        n = len(choice.tokens)
+        self.history[:n] = choice.tokens
+        self.n_known = n
+
+    def known_tokens(self) -> I32:
+        """A copy of prompt and generated tokens."""
+        return self.history[: self.n_known].copy()
+
+    def set_splits(self, positions: list[int]) -> None:
+        """Where prompt chunks must end, ascending."""
+        self.splits = positions[::-1]
+        self.next_split()
+
+    def next_split(self) -> None:
+        self.split_at = self.splits.pop() if self.splits else 0
+
+    @property
+    def is_generating(self) -> bool:
+        """Whether its last known token is all that is not computed, and nobody waits for that."""
+        return 0 < self.seq.n_computed == self.n_known - 1 and not self.followers
+
+    @property
+    def state(self) -> str:
+        """For /slots: idle, waiting (for its leader's prompt), prompt or generating."""
+        choice = self.choice
+        if choice is None:
+            return "idle"
+        if self.leader is not None:
+            return "waiting"
+        return (
+            "generating" if choice.t_first and self.n_known - self.seq.n_computed <= 1 else "prompt"
+        )
+
+
+def checkpoint_positions(
+    n_cached: int, n_known: int, boundaries: tuple[int, ...], spacing: int, n_max: int
+) -> list[int]:
+    """Where to keep the row of a prompt: message beginnings and its end, on block boundaries.
+
+    Each costs a split of the prompt (one more step) and a copy, so none is nearer than
+    ``spacing`` to the one before, and at most ``n_max`` are taken: the first, which other
+    conversations begin with too, and the last ones.
+    """
+    end = (n_known - 1) // BLOCK_CELLS * BLOCK_CELLS
+    wanted = sorted({p // BLOCK_CELLS * BLOCK_CELLS for p in boundaries if 0 < p < n_known} | {end})
+    positions: list[int] = []
+    before = n_cached
+    for position in wanted:
+        if position - before >= spacing:
+            positions.append(position)
+            before = position
+        elif position == end and positions and position > positions[-1]:
+            # The end of the prompt is what the same conversation comes back to.
+            positions[-1] = position
+    if len(positions) <= n_max:
+        return positions
+    if n_max < 2:
+        return positions[-1:] * n_max
+    return [positions[0], *positions[1 - n_max :]]

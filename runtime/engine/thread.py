@@ -1,0 +1,197 @@
+"""The engine thread: takes requests in from any thread, runs steps, sleeps when there is nothing.
+
+All work on slots and memory happens in ``Core`` on this one thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+from slotmux.runtime.engine.line import check_request, check_speculative
+from slotmux.runtime.engine.config import EngineConfig
+from slotmux.runtime.engine.core import Core
+from slotmux.runtime.interfaces import DetokenizerLike, Model, TokenizerLike
+from slotmux.runtime.engine.report import engine_stats
+from slotmux.runtime.engine.request import EngineStoppedError, InvalidRequestError, QueueFullError, Request
+from slotmux.runtime.speculation.costs import Costs
+from slotmux.runtime.engine.stats import EngineStats
+from slotmux.runtime.ubatch import I32
+
+__all__ = ["Engine", "EngineConfig", "EngineStats"]
+
+log = logging.getLogger(__name__)
+
+IDLE_HEARTBEAT_S = 1.0
+JOIN_GRACE_S = 10.0
+
+
+class Engine:
+    """Serves requests on a model. Every public method may be called from any thread.
+
+    ``failure`` is set when the thread died of something that was no single request's fault: all
+    requests have then ended with an error and no new one is taken. The model stays the caller's.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        tokenizer: TokenizerLike,
+        config: EngineConfig,
+        *,
+        new_detokenizer: Callable[[], DetokenizerLike] | None = None,
+        costs: Costs | None = None,
+    ) -> None:
+        if new_detokenizer is None:
+            new_detokenizer = _detokenizers_of(tokenizer)
+        self.config = config
+        self.failure: BaseException | None = None
+        self._n_vocab = model.n_vocab
+        self._check_sampling = model.sampling.check
+        self._core = Core(model, config, tokenizer.eog_ids, new_detokenizer, costs)
+        self._inbox: deque[tuple[Request, I32, float]] = deque()
+        self._aborts: deque[int] = deque()
+        self._wake = threading.Condition()
+        self._n_ids = 0
+        self._is_draining = False
+        self._is_stopping = False
+        self._heartbeat = time.monotonic()
+        self._thread = threading.Thread(target=self._run, name="slotmux-engine", daemon=True)
+
+    # -- for callers
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the thread runs and takes requests or finishes those it has."""
+        return self._thread.is_alive() and self.failure is None
+
+    @property
+    def n_ctx(self) -> int:
+        """Tokens that one sequence can have: the context, or the whole pool if that is less."""
+        return self._core.memory.n_ctx
+
+    def start(self) -> None:
+        """Start the thread. Once."""
+        self._heartbeat = time.monotonic()
+        self._thread.start()
+
+    def submit(self, request: Request) -> int:
+        """Queue a request; returns the id it now has.
+
+        Raises InvalidRequestError, QueueFullError or EngineStoppedError; then nothing was taken.
+        """
+        try:
+            prompt = check_request(request, self.config.n_slots, self.n_ctx, self._n_vocab)
+            self._check_sampling(request.sampling)
+            check_speculative(request.speculative, self.config.spec)
+        except InvalidRequestError:
+            self._core.meter.on_reject("invalid")
+            raise
+        with self._wake:
+            if not self.is_alive or self._is_draining:
+                self._core.meter.on_reject("stopped")
+                raise EngineStoppedError("the engine takes no new requests")
+            self._check_queue()
+            self._n_ids += 1
+            request.id = self._n_ids
+            self._inbox.append((request, prompt, time.monotonic()))
+            self._wake.notify()
+        return request.id
+
+    def _check_queue(self) -> None:
+        n_waiting = self._core.n_queued + len(self._inbox)
+        n_free = sum(slot.choice is None for slot in self._core.slots)
+        if n_waiting >= self.config.max_queue + n_free:
+            meter = self._core.meter
+            meter.on_reject("queue_full")
+            raise QueueFullError(meter.retry_after(n_waiting, self.config.n_slots))
+
+    def abort(self, request_id: int) -> None:
+        """End a request before the next step; no-op when it is unknown or has ended."""
+        with self._wake:
+            self._aborts.append(request_id)
+            self._wake.notify()
+
+    def stop(self, drain_timeout_s: float = 0.0) -> bool:
+        """Take no more requests; finish those taken, or abort them after the timeout.
+
+        Returns whether all finished by themselves and the thread has ended.
+        """
+        with self._wake:
+            self._is_draining = True
+            self._wake.notify()
+        if self._thread.ident is None:
+            return True
+        self._thread.join(drain_timeout_s)
+        if not self._thread.is_alive():
+            return self.failure is None
+        with self._wake:
+            self._is_stopping = True
+            self._wake.notify()
+        self._thread.join(JOIN_GRACE_S)
+        return False
+
+    def stats(self) -> EngineStats:
+        """A snapshot of slots, memory, queue, counters and times."""
+        return engine_stats(
+            self._core,
+            n_inbox=len(self._inbox),
+            heartbeat_age_s=time.monotonic() - self._heartbeat,
+            is_draining=self._is_draining,
+        )
+
+    # -- the thread
+
+    def _run(self) -> None:
+        try:
+            while self._wait_for_work():
+                self._core.step(self._heartbeat)
+        except BaseException as error:
+            self._fail(error)
+
+    def _wait_for_work(self) -> bool:
+        """Take requests and aborts in; sleep while there is nothing to do. False = the end."""
+        core = self._core
+        while True:
+            self._heartbeat = now = time.monotonic()
+            if self._inbox or self._aborts or self._is_stopping:
+                self._take_in(now)
+            if core.has_work:
+                return True
+            with self._wake:
+                if self._inbox or self._aborts:
+                    continue
+                if self._is_draining:
+                    return False
+                self._wake.wait(IDLE_HEARTBEAT_S)
+
+    def _take_in(self, now: float) -> None:
+        core = self._core
+        while self._inbox:
+            request, prompt, submitted = self._inbox.popleft()
+            core.add(request, prompt, submitted)
+        while self._aborts:
+            core.abort(self._aborts.popleft(), now)
+        if self._is_stopping:
+            core.shut_down(now)
+        core.emit()
+
+    def _fail(self, error: BaseException) -> None:
+        log.critical("the engine has failed", exc_info=error)
+        with self._wake:
+            self.failure = error
+            self._is_draining = True
+            while self._inbox:
+                request, prompt, submitted = self._inbox.popleft()
+                self._core.add(request, prompt, submitted)
+        self._core.fail(time.monotonic())
+
+
+def _detokenizers_of(tokenizer: TokenizerLike) -> Callable[[], DetokenizerLike]:
+    from slotmux.runtime.tokenizer import Detokenizer, Tokenizer
+
+    assert isinstance(tokenizer, Tokenizer)
+    return lambda: Detokenizer(tokenizer)

@@ -1,0 +1,131 @@
+"""What the engine and the tools ask of a model and a tokenizer; the shapes, not the work."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slotmux.runtime.engine.request import SamplingParams
+from slotmux.runtime.ubatch import I32, Ubatch
+
+
+class KVStorage(Protocol):
+    """The cells of every attention layer, in blocks of 16. Engine thread only."""
+
+    @property
+    def n_blocks(self) -> int:
+        """Blocks in the pool; 0 when no layer has attention."""
+
+    def copy_block(self, src: int, dst: int) -> None:
+        """Copy all cells of a block, every layer."""
+
+    def fill_nan(self, block: int) -> None:
+        """Poison a block, so that a stale read shows."""
+
+
+class RowStorage(Protocol):
+    """The recurrent state rows of every recurrent layer. Engine thread only."""
+
+    @property
+    def n_rows(self) -> int:
+        """Rows in the pool; 0 when no layer is recurrent."""
+
+    def copy_row(self, src: int, dst: int) -> None:
+        """Copy one sequence's whole recurrent state."""
+
+    def fill_nan(self, row: int) -> None:
+        """Poison a row, so that a stale read shows."""
+
+
+class SamplingTable(Protocol):
+    """Each slot's sampling parameters, where the kernels read them."""
+
+    def check(self, params: SamplingParams) -> None:
+        """Raise InvalidRequestError for parameters that ``set`` would refuse. Any thread."""
+
+    def set(
+        self,
+        slot: int,
+        params: SamplingParams,
+        history: I32,
+        eog_ids: AbstractSet[int],
+        min_pos: int,
+    ) -> None:
+        """Write a slot's parameters; ``eog_ids`` are not drawn at positions below ``min_pos``.
+
+        ``history`` (capacity n_ctx) stays the caller's and is filled as tokens come.
+        """
+
+
+class Drafter(Protocol):
+    """The model's own block for multi-token prediction."""
+
+    @property
+    def short_vocab(self) -> int:
+        """Tokens below this are all that a short pass looks at."""
+
+    @property
+    def has_short(self) -> bool:
+        """Whether a short pass looks at fewer tokens than another."""
+
+    @property
+    def logits(self) -> NDArray[np.float32]:
+        """[n_slots, n_vocab]: of the last pass, in the order of the run's sequences."""
+
+    def run(
+        self, wanted: Sequence[tuple[int, int, int, int]], *, is_short: bool = False
+    ) -> tuple[I32, NDArray[np.float32]]:
+        """Guess for [(slot, n, token, position)] in descending order of n; ``token`` is the first
+        that is not computed, and n positions from it on are reserved. Returns tokens and logprobs
+        [passes, sequences], overwritten by the next run; -1 where nothing could be drawn. The
+        guesses also stand in the slots' histories, behind ``token``."""
+
+
+class Model(Protocol):
+    """A loaded model: fill ``ubatch``, call ``forward``, read ``logits`` and the draws."""
+
+    @property
+    def n_vocab(self) -> int: ...
+    @property
+    def n_ctx_train(self) -> int: ...
+    @property
+    def ubatch(self) -> Ubatch: ...
+    @property
+    def kv(self) -> KVStorage: ...
+    @property
+    def rows(self) -> RowStorage: ...
+    @property
+    def sampling(self) -> SamplingTable: ...
+    @property
+    def drafter(self) -> Drafter | None: ...
+    @property
+    def logits(self) -> NDArray[np.float32]:
+        """[max_outputs, n_vocab]: row r belongs to token ``ubatch.out_tokens[r]``; overwritten by
+        the next forward."""
+
+    @property
+    def progress(self) -> int:
+        """Changes while a forward gets ahead. Any thread."""
+
+    def forward(self) -> None:
+        """Compute everything the ubatch describes. Releases the GIL."""
+
+    def close(self) -> None: ...
+
+
+class TokenizerLike(Protocol):
+    """The part of the tokenizer that the engine needs by itself."""
+
+    @property
+    def eog_ids(self) -> frozenset[int]: ...
+
+
+class DetokenizerLike(Protocol):
+    """Token ids in, whole characters out; one per generated sequence."""
+
+    def push(self, token_id: int) -> str: ...
+    def flush(self) -> str: ...

@@ -1,0 +1,37 @@
+"""llama: Llama 1 to 3, SmolLM2, Mistral and all that converters store under this name.
+
+Pre-norm residual blocks: grouped-query attention with rotary embedding of neighbouring pairs,
+then SwiGLU. Scaling of the rotation as the file says (linear, llama3, yarn).
+"""
+
+from __future__ import annotations
+
+from slotmux.runtime.lowering.buffers import Rows
+from slotmux.runtime.lowering.builder import Builder
+from slotmux.runtime.models.blocks import embedding, gated_ffn, norm, project, self_attention
+from slotmux.runtime.models.hparams import Hparams, rotation
+
+NEIGHBOURS = True
+
+
+def lower(b: Builder, hp: Hparams) -> Rows:
+    """Append all layers; returns the residual stream."""
+    return dense_layers(b, hp, NEIGHBOURS)
+
+
+def dense_layers(b: Builder, hp: Hparams, neighbours: bool, no_rope_every: int = 0) -> Rows:
+    """The layer list that llama, smollm3 and the qwen families share.
+
+    ``no_rope_every``: every n-th layer does without rotation (0: none does)."""
+    x = embedding(b, hp)
+    rope = rotation(hp, b.weights, neighbours, n_ctx=b.n_ctx)
+    for layer in range(hp.n_layers):
+        blk = f"blk.{layer}"
+        h = norm(b, hp, x, f"{blk}.attn_norm.weight")
+        is_rotated = no_rope_every == 0 or (layer + 1) % no_rope_every != 0
+        a = self_attention(b, hp, layer, h, rope if is_rotated else None)
+        project(b, a, f"{blk}.attn_output.weight", x)
+        h = norm(b, hp, x, f"{blk}.ffn_norm.weight")
+        f = gated_ffn(b, h, blk, hp.n_ff[layer])
+        project(b, f, f"{blk}.ffn_down.weight", x)
+    return x

@@ -1,0 +1,1 @@
+"""Families that have both attention and recurrent layers."""

@@ -1,0 +1,1 @@
+"""Families without attention, and the mixers that hybrids share with them."""

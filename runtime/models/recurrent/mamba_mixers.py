@@ -1,0 +1,112 @@
+"""The Mamba layers that several families share, up to their output projection."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slotmux.kernels.ops.recurrent.conv import MAX_TAPS
+from slotmux.kernels.ops.recurrent.mamba2 import MAX_INNER
+from slotmux.runtime.gguf import ModelFileError
+from slotmux.runtime.lowering.buffers import Rows
+from slotmux.runtime.lowering.builder import Builder
+from slotmux.runtime.lowering.conv import short_conv
+from slotmux.runtime.lowering.mamba import SsdShape, gated_norm, selective_scan, ssd_scan
+from slotmux.runtime.models.hparams import MAX_HEADS, Hparams
+
+MAX_STATE = 4096
+
+
+def _size(hp: Hparams, key: str, high: int, low: int = 1) -> int:
+    return hp.metadata.get_u32(hp.key(key), low=low, high=high)
+
+
+def _n_taps(hp: Hparams) -> int:
+    return _size(hp, "ssm.conv_kernel", MAX_TAPS, low=2)
+
+
+def mamba1_mixer(b: Builder, hp: Hparams, blk: str, h: Rows) -> Rows:
+    """ssm_in, convolution, ssm_x, ssm_dt, scan and gate; ssm_out is the caller's.
+
+    dt, B and C are RMS-normalised where the file has weights for it (Jamba) or demands it
+    without (``ssm.dt_b_c_rms``, Falcon Mamba)."""
+    n, n_state = _size(hp, "ssm.inner_size", MAX_INNER), _size(hp, "ssm.state_size", MAX_STATE)
+    n_dt = _size(hp, "ssm.time_step_rank", MAX_INNER)
+    xz = b.linear(h, b.weights.matrix(f"{blk}.ssm_in.weight", h.width, 2 * n), "ssm_in")
+    conv = f"{blk}.ssm_conv1d"
+    x = short_conv(
+        b, xz.columns(0, n), f"{conv}.weight", _n_taps(hp), bias=f"{conv}.bias", silu=True
+    )
+    weight = b.weights.matrix(f"{blk}.ssm_x.weight", n, n_dt + 2 * n_state)
+    selected = b.linear(x, weight, "ssm_x")
+    dt, b_rows, c_rows = (
+        _normed(b, hp, blk, name, selected.columns(start, width))
+        for name, start, width in (
+            ("dt", 0, n_dt),
+            ("b", n_dt, n_state),
+            ("c", n_dt + n_state, n_state),
+        )
+    )
+    steps = b.linear(dt, b.weights.matrix(f"{blk}.ssm_dt.weight", n_dt, n), "ssm_dt")
+    a = _negative(b, f"{blk}.ssm_a", n_state, n)
+    d, bias = b.weights.vector(f"{blk}.ssm_d", n), b.weights.vector(f"{blk}.ssm_dt.bias", n)
+    return selective_scan(b, x, steps, xz.columns(n, n), b_rows, c_rows, a, d, bias)
+
+
+def _normed(b: Builder, hp: Hparams, blk: str, name: str, x: Rows) -> Rows:
+    tensor = f"{blk}.ssm_{name}_norm.weight"
+    if b.weights.has(tensor):
+        return b.rms_norm(x, b.weights.vector(tensor, x.width), hp.eps, f"ssm_{name}_norm")
+    if hp.metadata.get_bool(hp.key("ssm.dt_b_c_rms"), False):
+        return b.rms_norm(x, None, hp.eps, f"ssm_{name}_norm")
+    return x
+
+
+def _negative(b: Builder, name: str, *shape: int) -> NDArray[np.float32]:
+    """A tensor of -exp(A_log): states that would grow are no state-space model."""
+    values = b.weights.vector(name, *shape)
+    if not (values <= 0.0).all():
+        offset = b.weights.file.tensors[name].offset
+        raise ModelFileError(name, offset, "values above 0, but it holds -exp(A_log)")
+    return values
+
+
+def ssd_shape(hp: Hparams) -> SsdShape:
+    """Mamba-2 sizes of the file, checked against each other."""
+    n = _size(hp, "ssm.inner_size", MAX_INNER)
+    n_head, n_group = (
+        _size(hp, "ssm.time_step_rank", MAX_HEADS),
+        _size(hp, "ssm.group_count", MAX_HEADS),
+    )
+    if n % n_head:
+        hp.metadata.refuse(hp.key("ssm.inner_size"), f"{n} is not a multiple of {n_head} heads")
+    if n_head % n_group:
+        hp.metadata.refuse(hp.key("ssm.group_count"), f"{n_group} does not divide {n_head} heads")
+    return SsdShape(n_head, n // n_head, n_group, _size(hp, "ssm.state_size", MAX_STATE))
+
+
+def mamba2_mixer(b: Builder, hp: Hparams, blk: str, h: Rows) -> Rows:
+    """ssm_in, convolution, scan, gate and norm (only the gate without ssm_norm); ssm_out is
+    the caller's."""
+    shape = ssd_shape(hp)
+    n, n_head = shape.n_inner, shape.n_head
+    weight = b.weights.matrix(f"{blk}.ssm_in.weight", h.width, n + shape.n_conv + n_head)
+    zxbcdt = b.linear(h, weight, "ssm_in")
+    conv = f"{blk}.ssm_conv1d"
+    xbc = short_conv(
+        b,
+        zxbcdt.columns(n, shape.n_conv),
+        f"{conv}.weight",
+        _n_taps(hp),
+        bias=f"{conv}.bias",
+        silu=True,
+    )
+    dt = zxbcdt.columns(n + shape.n_conv, n_head)
+    a = _negative(b, f"{blk}.ssm_a", 1, n_head)
+    d, bias = b.weights.vector(f"{blk}.ssm_d", 1, n_head), f"{blk}.ssm_dt.bias"
+    y = ssd_scan(b, shape, xbc, dt, a, d, b.weights.vector(bias, n_head))
+    norm = f"{blk}.ssm_norm.weight"
+    weights = None
+    if b.weights.has(norm):
+        weights = b.weights.vector(norm, n // shape.n_group, shape.n_group)
+    return gated_norm(b, y, zxbcdt.columns(0, n), weights, shape.n_group, hp.eps)

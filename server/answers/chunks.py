@@ -1,0 +1,130 @@
+"""The events of a stream, byte for byte. Per token only the text is encoded: the rest is ready."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from slotmux.runtime.engine.request import Output
+from slotmux.server.answers.answer import Answer, finish_text
+from slotmux.server.http.errors import ApiError
+from slotmux.server.answers.generation import Choice, Generation
+from slotmux.server.answers.logprobs import LogprobsFormat
+from slotmux.server.answers.usage import timings_object, usage_object
+
+DONE = b"data: [DONE]\n\n"
+PING = b":\n\n"
+_dumps = orjson.dumps
+
+
+class ChunkWriter:
+    """Turns the Outputs of one generation into server-sent events."""
+
+    def __init__(self, answer: Answer) -> None:
+        self._answer = answer
+        self.n_left = answer.n_choices  # those whose last chunk is still to come
+        self._usage_null = b',"usage":null' if answer.with_usage_chunk else b""
+        head = _dumps(answer.head(is_chunk=True))
+        self._head = b"data: " + head[:-1] + b',"choices":['
+        is_chat = answer.kind == "chat"
+        opening = b'"delta":{"content":' if is_chat else b'"text":'
+        self._before = [
+            self._head + b'{"index":%d,' % index + opening for index in range(answer.n_choices)
+        ]
+        self._after_text = b"}" if is_chat else b""
+        self._after = self._after_text + b',"logprobs":null,"finish_reason":null}]'
+        self._after += self._usage_null + b"}\n\n"
+        make = answer.new_logprobs
+        self._logprobs: list[LogprobsFormat] | None = (
+            None if make is None else [make() for _ in range(answer.n_choices)]
+        )
+
+    def opening(self) -> bytes:
+        """The role of each chat choice, or the echoed prompts of completions."""
+        return b"".join(self._opening_of(index) for index in range(self._answer.n_choices))
+
+    def events(self, choices: list[Choice], generation: Generation) -> bytes:
+        """The chunks of these Outputs; with the last one also the end of the stream."""
+        parts: list[bytes] = []
+        is_plain = self._logprobs is None and not self._answer.with_token_ids
+        for index, output in choices:
+            if not is_plain:
+                parts.append(self._rich_chunk(index, output))
+            elif output.text:
+                parts += (self._before[index], _dumps(output.text), self._after)
+            if output.finish_reason is not None:
+                parts.append(self._finish_chunk(index, output, generation))
+        return b"".join(parts)
+
+    def error(self, error: ApiError) -> bytes:
+        """The event that ends a stream which went wrong; no [DONE] comes after it."""
+        return b"data: " + _dumps(error.body()) + b"\n\n"
+
+    def _opening_of(self, index: int) -> bytes:
+        answer = self._answer
+        extra: dict[str, Any] = {}
+        if answer.kind == "chat":
+            choice: dict[str, Any] = {"delta": {"role": "assistant", "content": ""}}
+            if answer.with_token_ids and index == 0:
+                extra = {"prompt_token_ids": answer.prompts[0]}
+            return self._chunk(index, choice, extra)
+        choice = {"text": answer.echo_of(index)}
+        if answer.with_token_ids:
+            choice["prompt_token_ids"] = answer.prompts[index // answer.n]
+        elif not choice["text"]:
+            return b""
+        return self._chunk(index, choice, extra)
+
+    def _rich_chunk(self, index: int, output: Output) -> bytes:
+        """A chunk with logprobs or token ids, sent for tokens whose text is still held back too."""
+        if not (output.text or output.token_ids):
+            return b""
+        logprobs = b"null"
+        if self._logprobs is not None and output.logprobs:
+            logprobs = _dumps(self._logprobs[index].format(output.logprobs))
+        ids = b""
+        if self._answer.with_token_ids:
+            ids = b',"token_ids":' + _dumps(output.token_ids)
+        return b"".join(
+            (
+                self._before[index],
+                _dumps(output.text),
+                self._after_text,
+                b',"logprobs":',
+                logprobs,
+                b',"finish_reason":null',
+                ids,
+                b"}]",
+                self._usage_null,
+                b"}\n\n",
+            )
+        )
+
+    def _finish_chunk(self, index: int, output: Output, generation: Generation) -> bytes:
+        """The choice's last chunk; after the last choice also usage, timings and [DONE]."""
+        self.n_left -= 1
+        assert output.finish_reason is not None
+        choice: dict[str, Any] = {"delta": {}} if self._answer.kind == "chat" else {"text": ""}
+        is_last = self.n_left == 0
+        extra: dict[str, Any] = {}
+        if is_last and not self._answer.with_usage_chunk:
+            extra = {"timings": timings_object(generation)}
+        chunk = self._chunk(index, choice, extra, finish_text(output.finish_reason))
+        if not is_last:
+            return chunk
+        return chunk + self._usage_chunk(generation) + DONE
+
+    def _usage_chunk(self, generation: Generation) -> bytes:
+        if not self._answer.with_usage_chunk:
+            return b""
+        tail = {"usage": usage_object(generation), "timings": timings_object(generation)}
+        return self._head + b"]," + _dumps(tail)[1:] + b"\n\n"
+
+    def _chunk(
+        self, index: int, choice: dict[str, Any], extra: dict[str, Any], finish: str | None = None
+    ) -> bytes:
+        """A chunk that is rare enough to be built the plain way."""
+        whole = {"index": index, **choice, "logprobs": None, "finish_reason": finish}
+        tail = b"," + _dumps(extra)[1:-1] if extra else b""
+        return self._head + _dumps(whole) + b"]" + self._usage_null + tail + b"}\n\n"

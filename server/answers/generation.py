@@ -1,0 +1,133 @@
+"""One HTTP request's generation: its engine requests, their Outputs, and their end."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from slotmux.runtime.engine.request import FinishReason, Output, Request, Usage
+from slotmux.server.http.errors import ApiError, engine_dead, internal, shutting_down, timed_out, unavailable
+
+if TYPE_CHECKING:
+    from slotmux.server.answers.intake import Admission
+
+# A reader that stalls is ended by the write timeout; this bounds what piles up until then.
+MAX_PENDING = 4096
+
+Choice = tuple[int, Output]  # index among all choices of the HTTP request, and its Output
+
+
+@dataclass(slots=True)
+class Sink:
+    """Where the Outputs of one engine request go; choice 0 of it has the index ``base``."""
+
+    generation: Generation
+    base: int
+    request: Request
+    n_choices: int
+    n_unfinished: int = 0
+
+    def receive(self, outputs: list[Output], now: float) -> None:
+        """Called on the event loop, once per step."""
+        self.generation.take(self, outputs, now)
+
+
+@dataclass(slots=True)
+class Timeline:
+    """Moments on the event loop's clock."""
+
+    start: float
+    first: float = 0.0  # when the first Output came; 0 = not yet
+
+
+@dataclass(slots=True, eq=False)
+class Generation:
+    """Lives on the event loop. Ends by itself when every choice has finished, or by ``fail``."""
+
+    admission: Admission
+    timeline: Timeline
+    sinks: list[Sink] = field(default_factory=list)
+    usages: dict[int, Usage] = field(default_factory=dict)
+    finishes: dict[int, FinishReason] = field(default_factory=dict)
+    failure: ApiError | None = None
+    is_closed: bool = False
+    _pending: list[Choice] = field(default_factory=list)
+    _waiter: asyncio.Future[None] | None = None
+
+    def take(self, sink: Sink, outputs: list[Output], now: float) -> None:
+        """Keeps Outputs until the consumer asks for them."""
+        if self.is_closed or self.failure is not None:
+            return
+        for output in outputs:
+            if output.finish_reason is not None:
+                self._finish(sink, output)
+            if self.failure is None:
+                self._pending.append((sink.base + output.index, output))
+        if self.timeline.first == 0.0:
+            self.timeline.first = now
+        if len(self._pending) > MAX_PENDING:
+            self.fail(timed_out("the client reads too slowly"))
+        self._wake()
+
+    def fail(self, error: ApiError) -> None:
+        """Ends the generation with an error, which the consumer will tell the client."""
+        if self.failure is None and not self.is_closed:
+            self.failure = error
+            self._abort_requests()
+            self._wake()
+
+    def close(self) -> None:
+        """The consumer is gone or has all it needs: gives back whatever still runs."""
+        if not self.is_closed:
+            self.is_closed = True
+            self._abort_requests()
+            self.admission.forget(self)
+
+    async def next(self) -> list[Choice]:
+        """All Outputs since the last call; none if ``nudge`` ended the wait.
+
+        Once they are all delivered, raises the ApiError that ended the generation, if any.
+        """
+        if not self._pending and self.failure is None:
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        if self.failure is not None and not self._pending:
+            raise self.failure
+        pending, self._pending = self._pending, []
+        return pending
+
+    def nudge(self) -> None:
+        """Makes a waiting ``next`` return without Outputs."""
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _finish(self, sink: Sink, output: Output) -> None:
+        sink.n_unfinished -= 1
+        index = sink.base + output.index
+        reason = output.finish_reason
+        assert reason is not None
+        self.finishes[index] = reason
+        if output.usage is not None:
+            self.usages[index] = output.usage
+        if reason in (FinishReason.ERROR, FinishReason.ABORT):
+            self.fail(self._error_of(output))
+
+    def _error_of(self, output: Output) -> ApiError:
+        """What the engine said, with a status: only "server_error" is a bug of ours."""
+        if output.error_code == "queue_timeout":
+            return unavailable("The request waited too long for a slot.", "queue_timeout", 5)
+        if output.error_code == "server_shutdown" or output.finish_reason is FinishReason.ABORT:
+            return shutting_down()
+        return internal() if self.admission.engine.is_alive else engine_dead()
+
+    def _abort_requests(self) -> None:
+        for sink in self.sinks:
+            if sink.n_unfinished > 0:
+                self.admission.engine.abort(sink.request.id)

@@ -1,0 +1,225 @@
+"""From a validated body to engine requests: tokens, lengths, sampling, and their checks."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from slotmux.runtime.engine.request import Request, SamplingParams, SpecParams
+from slotmux.runtime.tokenizer import PromptTooLongError
+from slotmux.server.templates.chat_template import TemplateError
+from slotmux.server.http.errors import ApiError, invalid
+from slotmux.server.interfaces import RenderedPort, TokenizerPort
+from slotmux.server.schemas.chat import TemplateParams
+from slotmux.server.schemas.completion import Prompt
+from slotmux.server.schemas.generation import GenerationParams
+from slotmux.server.process.state import Loaded, ModelInfo, ServerState
+from slotmux.server.http.trace import Trace
+
+# Seeds are folded into this many bits: choice i draws with seed + i, which must not overflow.
+_SEED_MASK = 2**62 - 1
+
+
+def check_model(params: GenerationParams, info: ModelInfo) -> str:
+    """The name the answer carries. Raises ApiError 404 for a model that is not served."""
+    if params.model is None:
+        return info.name
+    if params.model not in info.names:
+        raise model_not_found()
+    return params.model
+
+
+def model_not_found() -> ApiError:
+    """404: another model than the one served was named."""
+    return ApiError(
+        404,
+        "The model does not exist here. GET /v1/models tells which does.",
+        param="model",
+        code="model_not_found",
+    )
+
+
+async def chat_prompt(state: ServerState, loaded: Loaded, params: TemplateParams) -> list[int]:
+    """Token ids of rendered messages; off the event loop."""
+    check_chat_size(loaded, params)
+    ids = await state.off_loop(_render_and_encode, loaded, params)
+    check_length(loaded.info, len(ids), "messages")
+    return ids
+
+
+async def text_prompts(
+    state: ServerState, loaded: Loaded, prompts: Sequence[Prompt]
+) -> list[list[int]]:
+    """Token ids of each prompt of a text completion."""
+    encoded = []
+    for prompt in prompts:
+        if isinstance(prompt, str):
+            check_text_size(loaded, "prompt", len(prompt.encode()))
+            ids = await state.off_loop(_encode, loaded, prompt)
+        else:
+            ids = prompt
+            check_ids(ids, loaded.n_vocab, "prompt")
+        if not ids:
+            raise invalid("prompt", "The prompt is empty and the model has no token to begin with.")
+        check_length(loaded.info, len(ids))
+        encoded.append(ids)
+    return encoded
+
+
+def check_text_size(loaded: Loaded, param: str, n_bytes: int) -> None:
+    """Refuses a text that cannot fit however well it is cut into tokens, before that work."""
+    n_at_least = n_bytes // max(loaded.n_max_token_bytes, 1)
+    if n_at_least >= loaded.info.n_ctx:
+        raise too_long(param, loaded.info.n_ctx, n_at_least, "at least ")
+
+
+def check_chat_size(loaded: Loaded, params: TemplateParams) -> None:
+    """check_text_size for the sum of all messages."""
+    n_bytes = sum(len((message.content or "").encode()) for message in params.messages)
+    check_text_size(loaded, "messages", n_bytes)
+
+
+def check_length(info: ModelInfo, n_prompt: int, param: str = "prompt") -> None:
+    """A prompt must leave room for one token."""
+    if n_prompt >= info.n_ctx:
+        raise too_long(param, info.n_ctx, n_prompt)
+
+
+def too_long(param: str, n_ctx: int, n_prompt: int, about: str = "") -> ApiError:
+    """400 context_length_exceeded, with llama-server's two extra fields."""
+    return ApiError(
+        400,
+        f"The context holds {n_ctx} tokens; the prompt has {about}{n_prompt}.",
+        code="context_length_exceeded",
+        param=param,
+        extra={"n_prompt_tokens": n_prompt, "n_ctx": n_ctx},
+    )
+
+
+def check_ids(ids: Sequence[int], n_vocab: int, param: str) -> None:
+    """Every id must be in the vocabulary."""
+    if ids and max(ids) >= n_vocab:
+        raise invalid(param, f"A token id is outside the vocabulary of {n_vocab}.")
+
+
+def build_requests(
+    state: ServerState,
+    loaded: Loaded,
+    params: GenerationParams,
+    prompts: list[list[int]],
+    n_logprobs: int,
+    trace: Trace,
+) -> list[Request]:
+    """One engine request per prompt. Raises ApiError 400."""
+    info = loaded.info
+    _check_bounds(params, loaded)
+    sampling = sampling_of(params, loaded, n_logprobs)
+    limit = params.n_max_tokens
+    if limit is None:
+        limit = state.settings.n_predict
+    return [
+        Request(
+            prompt=ids,
+            sampling=sampling,
+            on_output=_unset,
+            max_tokens=min(limit, info.n_ctx) if limit > 0 else -1,
+            min_tokens=min(params.min_tokens or 0, info.n_ctx),
+            n=params.n or 1,
+            stop=tuple(params.stop or ()),
+            stop_token_ids=frozenset(params.stop_token_ids or ()),
+            include_stop=bool(params.include_stop_str_in_output),
+            ignore_eos=bool(params.ignore_eos),
+            cache_prompt=params.cache_prompt is not False,
+            # another key's prefixes are out of reach, whatever salt is sent
+            cache_salt=f"{trace.key}/{params.cache_salt or ''}",
+            slot_id=-1 if params.id_slot is None else params.id_slot,
+            speculative=_speculative(params),
+            boundaries=message_starts(ids, loaded.tokenizer) if loaded.keeps_states else (),
+            label=trace.request_id,
+        )
+        for ids in prompts
+    ]
+
+
+def _speculative(params: GenerationParams) -> SpecParams:
+    wishes = params.speculative
+    if wishes is None:
+        return SpecParams()
+    return SpecParams(wishes.n_max, wishes.n_min, wishes.p_min)
+
+
+def message_starts(ids: Sequence[int], tokenizer: TokenizerPort) -> tuple[int, ...]:
+    """Positions of control tokens that open something; those that end a message are its last.
+
+    Templates begin messages with them and users cannot write them, so this needs no knowledge of
+    the template, and holds for raw prompts as well.
+    """
+    openers = {i for i in set(ids) - tokenizer.eog_ids if tokenizer.is_control(i)}
+    return tuple(i for i, token_id in enumerate(ids) if token_id in openers and i)
+
+
+def sampling_of(params: GenerationParams, loaded: Loaded, n_logprobs: int) -> SamplingParams:
+    """SamplingParams; what is not given keeps OpenAI's default, a missing seed is drawn."""
+    penalty = params.repeat_penalty
+    given: dict[str, Any] = {
+        "temperature": params.temperature,
+        "top_k": None if params.top_k is None else min(max(0, params.top_k), loaded.n_vocab),
+        "top_p": params.top_p,
+        "min_p": params.min_p,
+        "typical_p": params.typical_p,
+        "repeat_penalty": params.repetition_penalty if penalty is None else penalty,
+        "frequency_penalty": params.frequency_penalty,
+        "presence_penalty": params.presence_penalty,
+        "repeat_last_n": params.repeat_last_n and min(params.repeat_last_n, loaded.info.n_ctx),
+    }
+    sampling = SamplingParams(
+        logit_bias=params.logit_bias,
+        seed=secrets.randbits(62) if params.seed is None else params.seed & _SEED_MASK,
+        n_logprobs=n_logprobs,
+    )
+    return replace(sampling, **{key: value for key, value in given.items() if value is not None})
+
+
+def _check_bounds(params: GenerationParams, loaded: Loaded) -> None:
+    n_slots, n_vocab = loaded.info.n_slots, loaded.n_vocab
+    if (params.n or 1) > n_slots:
+        raise invalid("n", f"At most {n_slots} choices: the server has as many slots.")
+    if params.id_slot is not None and params.id_slot >= n_slots:
+        raise invalid("id_slot", f"The server has {n_slots} slots.")
+    check_ids(params.stop_token_ids or (), n_vocab, "stop_token_ids")
+    check_ids([token_id for token_id, _ in params.logit_bias], n_vocab, "logit_bias")
+
+
+def _render_and_encode(loaded: Loaded, params: TemplateParams) -> list[int]:
+    rendered = render(loaded, params)
+    try:
+        return loaded.tokenizer.encode_rendered(rendered, max_tokens=loaded.info.n_ctx)
+    except PromptTooLongError as error:
+        raise too_long("messages", loaded.info.n_ctx, error.n_tokens, "at least ") from None
+
+
+def _encode(loaded: Loaded, text: str) -> list[int]:
+    """Special tokens are parsed: whoever writes a raw prompt writes all of it."""
+    n_ctx = loaded.info.n_ctx
+    try:
+        return loaded.tokenizer.encode(text, parse_special=True, max_tokens=n_ctx)
+    except PromptTooLongError as error:
+        raise too_long("prompt", n_ctx, error.n_tokens, "at least ") from None
+
+
+def render(loaded: Loaded, params: TemplateParams) -> RenderedPort:
+    """Messages through the model's template. Raises ApiError 400 when it cannot be done."""
+    if loaded.template is None:
+        raise invalid("messages", "The model has no chat template.", "no_chat_template")
+    messages = [message.for_template() for message in params.messages]
+    try:
+        return loaded.template.render(messages, kwargs=params.chat_template_kwargs or {})
+    except TemplateError as error:
+        raise invalid(error.param or "messages", f"{error}.", "template_error") from None
+
+
+def _unset(request: Request, outputs: object) -> None:
+    """Stands in until Admission gives the request its bridge."""
+    raise AssertionError("the request was submitted without Admission")

@@ -1,0 +1,50 @@
+"""Token counts and times of an answer: OpenAI's usage object and llama-server's timings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from slotmux.server.answers.generation import Generation
+
+
+def usage_object(generation: Generation) -> dict[str, Any]:
+    """``usage``. The prompt of each engine request counts once, however many choices share it."""
+    n_prompt = n_cached = 0
+    for sink in generation.sinks:
+        usage = generation.usages[sink.base]
+        n_prompt += usage.n_prompt
+        n_cached += usage.n_cached
+    n_generated = sum(usage.n_generated for usage in generation.usages.values())
+    return {
+        "prompt_tokens": n_prompt,
+        "completion_tokens": n_generated,
+        "total_tokens": n_prompt + n_generated,
+        "prompt_tokens_details": {"cached_tokens": n_cached},
+    }
+
+
+def timings_object(generation: Generation) -> dict[str, Any]:
+    """``timings`` over all choices; those of one prompt run side by side, so times do not add."""
+    usages = generation.usages.values()
+    first = [generation.usages[sink.base] for sink in generation.sinks]
+    n_cached = sum(usage.n_cached for usage in first)
+    n_prompt = sum(usage.n_prompt for usage in first) - n_cached
+    n_generated = sum(usage.n_generated for usage in usages)
+    timings: dict[str, Any] = {"cache_n": n_cached}
+    timings |= _rates("prompt", n_prompt, max(usage.prompt_s for usage in first))
+    timings |= _rates("predicted", n_generated, max(usage.generate_s for usage in usages))
+    n_draft = sum(usage.n_draft for usage in usages)
+    if n_draft:
+        timings["draft_n"] = n_draft
+        timings["draft_n_accepted"] = sum(usage.n_draft_accepted for usage in usages)
+    return timings
+
+
+def _rates(name: str, n_tokens: int, seconds: float) -> dict[str, Any]:
+    ms = seconds * 1000
+    return {
+        f"{name}_n": n_tokens,
+        f"{name}_ms": round(ms, 3),
+        f"{name}_per_token_ms": round(ms / n_tokens, 3) if n_tokens else 0.0,
+        f"{name}_per_second": round(n_tokens / seconds, 3) if seconds > 0 else 0.0,
+    }

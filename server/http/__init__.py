@@ -1,0 +1,1 @@
+"""HTTP around every route: connections, bodies, keys, origins, errors, traces."""

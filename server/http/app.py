@@ -1,0 +1,76 @@
+"""Puts the HTTP app together: routes, the gate before them, and one shape for every error."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from slotmux.server.http.disconnect import client_gone
+from slotmux.server.http.errors import ApiError, internal, invalid
+from slotmux.server.http.gate import Gate
+from slotmux.server.process.metrics import Metrics
+from slotmux.server.routes import chat, completions, health, models, ops, text
+from slotmux.server.process.state import ServerState
+from slotmux.server.http.trace import trace_of
+
+
+def create_app(state: ServerState) -> FastAPI:
+    """The app. It serves 503 until ``state.become_ready``; it neither loads nor stops anything."""
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
+    app.state.server = state
+    state.metrics = Metrics(state)
+    for module in (chat, completions, health, models, ops, text):
+        app.include_router(module.router)
+    app.add_exception_handler(ApiError, _on_api_error)
+    app.add_exception_handler(ClientDisconnect, _on_disconnect)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(RequestValidationError, _on_validation_error)
+    app.add_exception_handler(Exception, _on_exception)
+    app.add_middleware(Gate, state=state)
+    return app
+
+
+async def _on_api_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ApiError)
+    return _tell(request, error)
+
+
+async def _on_disconnect(request: Request, error: Exception) -> Response:
+    return _tell(request, client_gone())
+
+
+async def _on_http_exception(request: Request, error: Exception) -> Response:
+    """Starlette's own: an unknown path, or a known one with another method."""
+    assert isinstance(error, HTTPException)
+    if error.status_code == 404:
+        return _tell(request, ApiError(404, "There is no such endpoint.", code="unknown_url"))
+    if error.status_code == 405:
+        headers = dict(error.headers or {})
+        return _tell(
+            request,
+            ApiError(
+                405,
+                "This endpoint does not take this method.",
+                code="method_not_allowed",
+                headers=headers,
+            ),
+        )
+    return _tell(request, ApiError(error.status_code, "The request failed.", code="http_error"))
+
+
+async def _on_validation_error(request: Request, error: Exception) -> Response:
+    """Path and query parameters only: bodies are validated by our own schemas."""
+    return _tell(request, invalid(None, "A parameter in the URL is not valid."))
+
+
+async def _on_exception(request: Request, error: Exception) -> Response:
+    """A bug of ours; the gate logs it when Starlette raises it again."""
+    return _tell(request, internal())
+
+
+def _tell(request: Request, error: ApiError) -> Response:
+    trace_of(request).error = str(error.code)
+    return error.response()

@@ -1,0 +1,102 @@
+"""The outermost layer of the app: who may come in, what every answer carries, one log line."""
+
+from __future__ import annotations
+
+import logging
+
+from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from slotmux.server.http.auth import is_off, is_public
+from slotmux.server.http.errors import ApiError, internal, unauthorized
+from slotmux.server.process.logs import LOGGER, describe
+from slotmux.server.http.origins import OriginGuard
+from slotmux.server.process.state import ServerState
+from slotmux.server.http.trace import Trace, attach, request_id_of
+
+_log = logging.getLogger(LOGGER)
+
+
+class Gate:
+    """Plain ASGI: a response passes through with one added header and nothing per chunk."""
+
+    def __init__(self, app: ASGIApp, state: ServerState) -> None:
+        self._app = app
+        self._state = state
+        self._origins = OriginGuard(state.settings)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+        elif scope["type"] == "http":
+            await self._serve(scope, receive, send)
+        else:
+            await send({"type": "websocket.close", "code": 1003})
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = Headers(scope=scope)
+        trace = Trace(request_id_of(headers.get("x-request-id")))
+        attach(scope, trace)
+        sender = _Sender(send, trace, self._origins.cors_headers(headers))
+        try:
+            early = self._admit(scope, headers, trace)
+            if early is not None:
+                await early(scope, receive, sender)
+            else:
+                await self._app(scope, receive, sender)
+        except ApiError as error:
+            trace.error = str(error.code)
+            if not sender.is_started:
+                await error.response()(scope, receive, sender)
+        except ClientDisconnect:
+            trace.error = "client_disconnected"
+        except Exception as error:
+            trace.error = "internal_error"
+            _log.error("unexpected exception", extra={"fields": describe(error)})
+            if not sender.is_started:
+                await internal().response()(scope, receive, sender)
+        finally:
+            self._account(scope, trace)
+
+    def _admit(self, scope: Scope, headers: Headers, trace: Trace) -> Response | None:
+        """An answer that needs no route. Raises ApiError (401, 403, 404)."""
+        self._origins.check(headers)
+        if scope["method"] == "OPTIONS":
+            allowed = self._origins.preflight(headers)
+            if allowed is not None:
+                return Response(status_code=204, headers=allowed)
+        path = scope["path"]
+        fingerprint = self._state.keys.identify(headers)
+        if fingerprint is None and not is_public(path, self._state.settings):
+            raise unauthorized()
+        trace.key = fingerprint or ""
+        if is_off(path, self._state.settings):
+            raise ApiError(404, "This endpoint is switched off.", code="endpoint_off")
+        return None
+
+    def _account(self, scope: Scope, trace: Trace) -> None:
+        fields = trace.record(scope)
+        self._state.metrics.count_request(fields["route"], trace.status, trace.error)
+        is_probe = fields["route"] in ("/health", "/livez", "/readyz", "/metrics")
+        level = logging.DEBUG if is_probe else logging.INFO
+        if _log.isEnabledFor(level):
+            _log.log(level, "request", extra={"fields": fields})
+
+
+class _Sender:
+    """Adds the headers that every answer carries, and remembers the status."""
+
+    def __init__(self, send: Send, trace: Trace, headers: list[tuple[bytes, bytes]]) -> None:
+        self._send = send
+        self._trace = trace
+        self._headers = [*headers, (b"x-request-id", trace.request_id.encode())]
+        self.is_started = False
+
+    async def __call__(self, message: Message) -> None:
+        if not self.is_started and message["type"] == "http.response.start":
+            self.is_started = True
+            self._trace.status = message["status"]
+            message["headers"] = [*message.get("headers", []), *self._headers]
+        await self._send(message)

@@ -1,0 +1,67 @@
+"""Which Host and Origin headers are let in: the guard against DNS rebinding and foreign pages."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+
+from slotmux.server.http.errors import ApiError
+from slotmux.server.settings import Settings
+
+_LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
+_PREFLIGHT = {
+    "access-control-allow-methods": "GET, POST, OPTIONS",
+    "access-control-allow-headers": "authorization, content-type, x-api-key, x-request-id",
+    "access-control-max-age": "600",
+}
+
+
+class OriginGuard:
+    """Decided once from the settings."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._origins = frozenset(settings.cors_origins)
+        self._hosts: frozenset[str] | None = None
+        if settings.is_loopback or settings.allowed_hosts:
+            named = {_bare(host) for host in settings.allowed_hosts}
+            self._hosts = _LOCAL_HOSTS | named | {_bare(settings.host)}
+
+    def check(self, headers: Headers) -> None:
+        """Raises ApiError 403 for a Host or an Origin that may not come in."""
+        if self._hosts is not None and _bare(headers.get("host", "")) not in self._hosts:
+            raise ApiError(403, "This Host is not allowed.", code="host_not_allowed")
+        origin = headers.get("origin")
+        if origin is not None and not self._is_allowed(origin, headers):
+            raise ApiError(403, "This Origin is not allowed.", code="origin_not_allowed")
+
+    def cors_headers(self, headers: Headers) -> list[tuple[bytes, bytes]]:
+        """What lets a page of an allowed foreign origin read the answer; nothing by default."""
+        origin = headers.get("origin")
+        if origin is None or not self._origins:
+            return []
+        if "*" in self._origins:
+            return [(b"access-control-allow-origin", b"*")]
+        if origin not in self._origins:
+            return []
+        return [(b"access-control-allow-origin", origin.encode("latin-1")), (b"vary", b"Origin")]
+
+    def preflight(self, headers: Headers) -> dict[str, str] | None:
+        """Headers that answer a browser's preflight; None if this is not one we allow."""
+        if not self.cors_headers(headers) or "access-control-request-method" not in headers:
+            return None
+        return _PREFLIGHT
+
+    def _is_allowed(self, origin: str, headers: Headers) -> bool:
+        if "*" in self._origins or origin in self._origins:
+            return True
+        # a page served by this very server
+        return origin in (f"{scheme}://{headers.get('host', '')}" for scheme in ("http", "https"))
+
+
+def _bare(host: str) -> str:
+    """A Host header without port and brackets, in lower case; '' if it is malformed."""
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""

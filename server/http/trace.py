@@ -1,0 +1,84 @@
+"""What is logged of one HTTP request: numbers and our own names, never a client's text."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import time
+import uuid
+from dataclasses import dataclass, field
+from typing import Any
+
+from starlette.requests import Request
+from starlette.types import Scope
+
+from slotmux.runtime.engine.request import Usage
+
+_SCOPE_KEY = "slotmux.trace"
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
+_counter = itertools.count(1)
+
+
+@dataclass(slots=True)
+class Trace:
+    """Filled in by the gate and the routes; logged when the response is over."""
+
+    request_id: str
+    number: int = field(default_factory=lambda: next(_counter))
+    started: float = field(default_factory=time.monotonic)
+    key: str = ""
+    status: int = 0
+    engine_ids: list[int] = field(default_factory=list)
+    usages: list[Usage] = field(default_factory=list)
+    finishes: list[str] = field(default_factory=list)
+    error: str | None = None
+
+    def record(self, scope: Scope) -> dict[str, Any]:
+        """The fields of the log line."""
+        fields: dict[str, Any] = {
+            "event": "request",
+            "id": self.number,
+            "request_id": self.request_id,
+            "key": self.key,
+            "method": scope["method"],
+            "route": getattr(scope.get("route"), "path", "?"),
+            "status": self.status,
+            "total_ms": _ms(time.monotonic() - self.started),
+        }
+        if self.error is not None:
+            fields["error"] = self.error
+        if self.usages:
+            first = self.usages[0]
+            fields |= {
+                "engine_ids": self.engine_ids,
+                "n_prompt": first.n_prompt,
+                "n_cached": first.n_cached,
+                "n_generated": sum(usage.n_generated for usage in self.usages),
+                "queue_ms": _ms(first.queue_s),
+                "prompt_ms": _ms(first.prompt_s),
+                "generate_ms": _ms(max(usage.generate_s for usage in self.usages)),
+                "finish": self.finishes,
+            }
+        return fields
+
+
+def request_id_of(sent: str | None) -> str:
+    """The client's X-Request-Id if it is harmless, else a new one."""
+    if sent is not None and _REQUEST_ID.fullmatch(sent):
+        return sent
+    return f"req_{uuid.uuid4().hex}"
+
+
+def attach(scope: Scope, trace: Trace) -> None:
+    """Makes ``trace`` reachable from the routes."""
+    scope[_SCOPE_KEY] = trace
+
+
+def trace_of(request: Request) -> Trace:
+    """The trace that the gate attached."""
+    trace: Trace = request.scope[_SCOPE_KEY]
+    return trace
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 3)

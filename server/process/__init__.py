@@ -1,0 +1,1 @@
+"""The process: its start, its life, its end, and what it tells of itself."""

@@ -1,0 +1,113 @@
+"""Runs the server: HTTP is up from the first moment, the model follows, a signal ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import sys
+import threading
+from collections.abc import Callable
+
+import uvicorn
+
+from slotmux.runtime.engine.request import SlotmuxError
+from slotmux.server.http.app import create_app
+from slotmux.server.process.lifecycle import Lifecycle
+from slotmux.server.process.logs import LOGGER, describe, set_up_logging
+from slotmux.server.http.connection import bounded_by
+from slotmux.server.settings import Settings
+from slotmux.server.process.state import Loaded, ServerState
+
+EXIT_FAILED = 1
+EXIT_UNUSABLE = 2  # a model, a flag or an address that cannot be used
+_BACKLOG = 512
+_log = logging.getLogger(LOGGER)
+
+
+def run(settings: Settings, load: Callable[[], Loaded]) -> int:
+    """Serves until a signal or a fatal error; returns the process's exit code. Main thread only.
+
+    ``load`` runs on a thread of its own and returns a model whose engine is not started. It shows
+    its own progress; an expected error of it (a bad file, too little memory) means exit code 2.
+    """
+    set_up_logging(settings.log_level)
+    try:
+        listener = _listen(settings)
+    except OSError as error:
+        print(
+            f"slotmux: cannot listen on {settings.host}:{settings.port}: {error.strerror}",
+            file=sys.stderr,
+        )
+        return EXIT_UNUSABLE
+    state = ServerState(settings)
+    config = _uvicorn_config(state)
+    lifecycle = Lifecycle(config, state)
+    loader = threading.Thread(
+        target=_load, args=(load, lifecycle), name="slotmux-load", daemon=True
+    )
+    _announce(settings, listener)
+    with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+        runner.run(lifecycle.serve_with(listener, loader))
+    state.close()
+    if loader.is_alive():  # a compilation cannot be interrupted, and must not outlive its modules
+        sys.stderr.flush()
+        os._exit(lifecycle.exit_code)
+    return lifecycle.exit_code
+
+
+def _uvicorn_config(state: ServerState) -> uvicorn.Config:
+    return uvicorn.Config(
+        create_app(state),
+        loop="uvloop",
+        http=bounded_by(state.settings),
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=2,
+    )
+
+
+def _listen(settings: Settings) -> socket.socket:
+    """A bound socket, before anything is loaded: a taken port must not cost a minute."""
+    host = settings.host.strip("[]")
+    family, kind, protocol, _, address = socket.getaddrinfo(
+        host, settings.port, type=socket.SOCK_STREAM
+    )[0]
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(_BACKLOG)
+        listener.setblocking(False)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def _announce(settings: Settings, listener: socket.socket) -> None:
+    port = listener.getsockname()[1]
+    host = f"[{settings.host}]" if ":" in settings.host.strip("[]") else settings.host
+    fields = {"url": f"http://{host}:{port}", "needs_key": bool(settings.api_keys)}
+    _log.info("listening", extra={"fields": fields})
+
+
+def _load(load: Callable[[], Loaded], lifecycle: Lifecycle) -> None:
+    """On the loader's thread."""
+    try:
+        loaded = load()
+        loaded.engine.start()
+    except (SlotmuxError, ValueError, OSError) as error:
+        print(f"slotmux: {error}", file=sys.stderr)
+        lifecycle.end_soon(EXIT_UNUSABLE)
+    except BaseException as error:
+        _log.error("loading failed", extra={"fields": describe(error) | {"message": str(error)}})
+        lifecycle.end_soon(EXIT_FAILED)
+    else:
+        lifecycle.on_loaded(loaded)

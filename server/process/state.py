@@ -1,0 +1,123 @@
+"""What all routes of one app share: settings, the loaded model, and where in its life it is."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, ParamSpec, TypeVar
+
+from starlette.requests import Request
+
+from slotmux.runtime.engine.config import SpecConfig
+from slotmux.server.answers.intake import Admission
+from slotmux.server.http.auth import ApiKeys
+from slotmux.server.http.errors import engine_dead, model_loading, shutting_down
+from slotmux.server.interfaces import EnginePort, TemplatePort, TokenizerPort
+from slotmux.server.process.pulse import Pulse
+from slotmux.server.settings import Settings
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """Facts about the served model that routes tell clients."""
+
+    name: str  # the first name clients may use
+    n_ctx: int  # most tokens of one sequence
+    n_ctx_train: int
+    n_slots: int
+    aliases: tuple[str, ...] = ()  # further names
+    architecture: str = ""
+    file_name: str = ""
+    n_params: int = 0
+    n_bytes: int = 0
+    n_embd: int = 0
+    vocab_type: str = ""
+    bos_text: str = ""
+    eos_text: str = ""
+    chat_template: str = ""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every name a request may give as ``model``."""
+        return (self.name, *self.aliases)
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A model ready to serve: what serve.run's ``load`` returns. The engine is not started yet."""
+
+    engine: EnginePort
+    tokenizer: TokenizerPort
+    template: TemplatePort | None  # None: the model has no chat template
+    info: ModelInfo
+    n_max_token_bytes: int  # of the longest token: bounds a prompt before it is tokenized
+    spec: SpecConfig = field(default_factory=SpecConfig)  # speculative decoding
+    keeps_states: bool = False  # recurrent layers: where messages begin is worth a checkpoint
+    n_compiled: Callable[[], int] = int  # kernels compiled so far; constant once it is ready
+
+    @property
+    def n_vocab(self) -> int:
+        """Tokens of the vocabulary."""
+        return self.tokenizer.n_vocab
+
+
+@dataclass(slots=True)
+class Service:
+    """A loaded model with its admission: what exists only once the server is ready."""
+
+    loaded: Loaded
+    admission: Admission
+    pulse: Pulse
+
+
+@dataclass(slots=True)
+class ServerState:
+    """Belongs to the event loop."""
+
+    settings: Settings
+    started: int = field(default_factory=lambda: int(time.time()))
+    service: Service | None = None
+    keys: ApiKeys = field(init=False)
+    metrics: Any = None  # slotmux.server.process.metrics.Metrics, set by create_app
+    _pool: ThreadPoolExecutor = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.keys = ApiKeys(self.settings.api_keys)
+        self._pool = ThreadPoolExecutor(2, thread_name_prefix="slotmux-text")
+
+    def become_ready(self, loaded: Loaded) -> None:
+        """From now on requests are served. Call on the event loop, with the engine started."""
+        admission = Admission(loaded.engine, asyncio.get_running_loop())
+        self.service = Service(loaded, admission, Pulse(loaded.engine))
+
+    def ready(self) -> Service:
+        """The service. Raises ApiError 503 while loading, draining, or when the engine died."""
+        service = self.service
+        if service is None:
+            raise model_loading()
+        if not service.loaded.engine.is_alive and not service.admission.is_draining:
+            raise engine_dead()
+        if service.admission.is_draining:
+            raise shutting_down()
+        return service
+
+    async def off_loop(self, call: Callable[_P, _R], *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        """Runs tokenization or template work on a small pool of threads."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._pool, lambda: call(*args, **kwargs))
+
+    def close(self) -> None:
+        """Lets the pool's threads go."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def state_of(request: Request) -> ServerState:
+    """The state of the app that serves ``request``."""
+    state: ServerState = request.app.state.server
+    return state

@@ -1,0 +1,1 @@
+"""Chat templates from strangers: a sandbox, its limits, and users' texts kept apart."""

@@ -1,0 +1,1 @@
+"""GGUF files of published shapes from random blocks."""

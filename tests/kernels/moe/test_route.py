@@ -1,0 +1,119 @@
+"""Choosing experts and sorting (token, rank) pairs by expert, against the twin."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from slotmux.kernels.ops.moe.route import GROUP, GROUP_WORDS, ROUTE, build_group, build_route
+from tests.kernels.recurrent.harness import Bench, aligned, float_rows
+from tests.reference.moe import route
+
+
+@pytest.fixture(params=[1, 3])
+def team(request, team_of):
+    return team_of("auto", request.param)
+
+
+def choose(team, logits, n_used, *, scores="softmax", bias=None, renormalise=True, scale=1.0):
+    """The op's ids and weights, [T, n_used] each."""
+    n, n_expert = logits.shape
+    rows, stride = float_rows(logits)
+    ids, weights = np.full((n, n_used), -1, np.int32), np.full((n, n_used), np.nan, np.float32)
+    Bench(team, 0).run(
+        f"route.{scores}",
+        lambda: build_route(scores),
+        ROUTE,
+        [(0, n)],
+        logits=rows,
+        stride=stride,
+        n_expert=n_expert,
+        bias=0 if bias is None else aligned(bias),
+        n_used=n_used,
+        renormalise=int(renormalise),
+        scale=aligned([scale]),
+        ids=ids,
+        weights=weights,
+    )
+    return ids, weights
+
+
+@pytest.mark.parametrize(("n_expert", "n_used"), [(1, 1), (6, 6), (17, 3), (128, 8), (512, 10)])
+@pytest.mark.parametrize("n_tokens", [1, 21])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"scores": "softmax"},
+        {"scores": "softmax", "renormalise": False, "scale": 0.5},
+        {"scores": "sigmoid", "has_bias": True, "scale": 2.5},
+    ],
+)
+def test_route_matches_twin(team, n_expert, n_used, n_tokens, options):
+    rng = np.random.default_rng(n_expert + n_tokens)
+    logits = rng.normal(size=(n_tokens, n_expert)).astype(np.float32)
+    options = dict(options)
+    if options.pop("has_bias", False):
+        options["bias"] = rng.normal(size=n_expert).astype(np.float32)
+    ids, weights = choose(team, logits, n_used, **options)
+    expected_ids, expected = route(logits, n_used, **options)
+    assert np.array_equal(ids, expected_ids)
+    np.testing.assert_allclose(weights, expected, rtol=1e-5)
+
+
+def test_bias_selects_but_does_not_weigh(team):
+    bias = np.array([0.0, 0.0, 5.0, 0.0], np.float32)
+    ids, weights = choose(
+        team, np.zeros((1, 4), np.float32), 1, scores="sigmoid", bias=bias, renormalise=False
+    )
+    assert ids.tolist() == [[2]]
+    assert weights.tolist() == [[0.5]]
+
+
+def test_equal_scores_go_to_the_lower_expert(team):
+    ids, weights = choose(team, np.zeros((2, 40), np.float32), 4)
+    assert ids.tolist() == [[0, 1, 2, 3]] * 2
+    np.testing.assert_allclose(weights, 0.25)
+
+
+@pytest.mark.parametrize("scores", ["softmax", "sigmoid"])
+def test_nan_gets_valid_experts_and_nan_weights(team, scores):
+    logits = np.random.default_rng(0).normal(size=(3, 24)).astype(np.float32)
+    clean = choose(team, logits, 5, scores=scores)
+    logits[1] = np.nan
+    ids, weights = choose(team, logits, 5, scores=scores)
+    assert ((ids >= 0) & (ids < 24)).all()
+    assert np.isnan(weights[1]).all()
+    for row in (0, 2):
+        assert np.array_equal(ids[row], clean[0][row])
+        assert np.array_equal(weights[row], clean[1][row])
+
+
+@pytest.mark.parametrize(("n_tokens", "n_expert", "n_used"), [(1, 7, 3), (50, 7, 3), (9, 64, 1)])
+def test_groups_start_at_tiles_and_hold_every_pair_once(team, n_tokens, n_expert, n_used):
+    rng = np.random.default_rng(n_tokens)
+    ids = np.array([rng.permutation(n_expert)[:n_used] for _ in range(n_tokens)], np.int32)
+    place = np.full(ids.shape, -1, np.int32)
+    table = np.zeros((n_expert, GROUP_WORDS), np.int64)
+    starts, counts = np.zeros(n_expert + 1, np.int64), np.zeros(2, np.int64)
+    Bench(team, 0).run(
+        "group",
+        build_group,
+        GROUP,
+        [(0, n_tokens)],
+        ids=ids,
+        n_used=n_used,
+        n_expert=n_expert,
+        place=place,
+        starts=starts,
+        table=table,
+        counts=counts,
+    )
+    n_active, n_tiles = counts.tolist()
+    used, n_rows = np.unique(ids, return_counts=True)
+    assert np.array_equal(table[:n_active, 0], used)
+    assert np.array_equal(table[:n_active, 2], n_rows)
+    tiles = -(-n_rows // 8)
+    assert n_tiles == tiles.sum()
+    assert np.array_equal(table[:n_active, 1], 8 * (np.cumsum(tiles) - tiles))
+    for expert, first, n in table[:n_active]:
+        assert np.array_equal(place[ids == expert], np.arange(first, first + n))

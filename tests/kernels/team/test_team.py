@@ -1,0 +1,87 @@
+"""The thread team: every chunk of every op is computed once, in every run, whoever lags behind."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from slotmux.kernels.address import atomic_add, load_i64
+from slotmux.kernels.claims import claim
+from slotmux.kernels.compiler import KernelCache
+from slotmux.kernels.cpu import detect_cpu
+from slotmux.kernels.operands import STEP, fill, words
+from slotmux.kernels.team import Program, Team, aligned_zeros, make_team
+
+COUNT = words("Count", "counters")
+N_OPS, MOST = 40, 64
+
+
+def build_count() -> Callable[..., None]:
+    """Adds 1 to the counter of each chunk; as many chunks as the step has tokens."""
+
+    def count(op, step, thread):  # type: ignore[no-untyped-def]
+        n_chunks = load_i64(step + STEP.n_tokens)
+        chunk = claim(thread, n_chunks)
+        while chunk >= 0:
+            atomic_add(load_i64(op + COUNT.counters) + 8 * chunk, 1)
+            chunk = claim(thread, n_chunks)
+
+    return count
+
+
+@pytest.mark.parametrize("n_threads", [1, 2, 5])
+def test_every_chunk_is_computed_once(n_threads: int, kernel_cache_dir: Path) -> None:
+    team = make_team("auto", n_threads, kernel_cache_dir)
+    step = aligned_zeros(8 * len(STEP._fields)).view(np.int64)
+    counters = aligned_zeros(8 * N_OPS * MOST).view(np.int64).reshape(N_OPS, MOST)
+    address = team.kernels.address("test.count", build_count)
+    # Waits here and there: threads lag by more or fewer ops, and behind the end of a run.
+    waits = [0 if i == 7 else 7 if i == 30 else -1 for i in range(N_OPS)]
+    ops = [(address, fill(COUNT, counters=counters[i]), wait) for i, wait in enumerate(waits)]
+    program = Program(team, step, ops)
+    rng = np.random.default_rng(n_threads)
+    try:
+        for run in range(3000):
+            n = int(rng.integers(0, MOST + 1)) if run % 3 else (1, MOST)[run % 2]
+            step[STEP.n_tokens // 8] = n
+            counters[:] = 0
+            team.run(program)
+            assert (counters[:, :n] == 1).all(), f"run {run}: a chunk was left out or done twice"
+            assert not counters[:, n:].any(), f"run {run}: a chunk of another run"
+    finally:
+        team.close()
+
+
+def test_a_program_may_be_dropped_while_others_run(kernel_cache_dir: Path) -> None:
+    team = make_team("auto", 3, kernel_cache_dir)
+    step = aligned_zeros(8 * len(STEP._fields)).view(np.int64)
+    counters = aligned_zeros(8 * MOST).view(np.int64)
+    address = team.kernels.address("test.count", build_count)
+    step[STEP.n_tokens // 8] = MOST
+    for _ in range(300):
+        team.run(Program(team, step, [(address, fill(COUNT, counters=counters), -1)] * 5))
+    team.close()
+    assert (counters == 1500).all()
+
+
+def test_pinned_threads_run_where_they_were_tied(kernel_cache_dir):
+    """Every follower is on its CPU; the program's result is the same."""
+    cpus = sorted(os.sched_getaffinity(0))
+    team = Team(KernelCache(detect_cpu(), kernel_cache_dir), 3, cpus=cpus)
+    try:
+        deadline = time.monotonic() + 5.0
+        wanted = [{cpus[tid % len(cpus)]} for tid in (1, 2)]
+        while time.monotonic() < deadline:
+            found = [os.sched_getaffinity(thread.native_id) for thread in team._threads]
+            if found == wanted:
+                break
+            time.sleep(0.01)
+        assert found == wanted
+        assert os.sched_getaffinity(0) == set(cpus)
+    finally:
+        team.close()

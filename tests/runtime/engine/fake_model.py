@@ -1,0 +1,334 @@
+"""A model that really uses its memory: logits are a hash of the tokens read back from KV cells and
+of the recurrent row. A wrong block, a missing copy, a stale row or a wrong position changes them.
+
+The oracle computes the same from the plain token list.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from slotmux.runtime.engine.request import InvalidRequestError, SamplingParams
+from slotmux.runtime.speculation.costs import Costs
+from slotmux.runtime.ubatch import BLOCK_CELLS, MAX_TOP_LOGPROBS, Ubatch
+
+POISON = -77
+MOD = 1_000_003
+WEIGHTS = np.random.default_rng(7).integers(1, MOD, 4096)
+EOG = 63
+N_VOCAB = 64
+
+
+class FakeKV:
+    def __init__(self, n_blocks):
+        self.n_blocks = n_blocks
+        self.tokens = np.full((n_blocks, BLOCK_CELLS), POISON, np.int64)
+        self.positions = np.full((n_blocks, BLOCK_CELLS), POISON, np.int64)
+        self.n_copies = 0
+
+    def copy_block(self, src, dst):
+        assert src != dst
+        self.tokens[dst] = self.tokens[src]
+        self.positions[dst] = self.positions[src]
+        self.n_copies += 1
+
+    def fill_nan(self, block):
+        self.tokens[block] = POISON
+        self.positions[block] = POISON
+
+
+class FakeRows:
+    def __init__(self, n_rows):
+        self.n_rows = n_rows
+        self.state = [POISON] * n_rows
+        self.pending = [[POISON]] * n_rows  # drafts that the state has not seen
+        self.n_copies = 0
+
+    def copy_row(self, src, dst):
+        assert src != dst
+        self.state[dst] = self.state[src]
+        self.pending[dst] = self.pending[src]
+        self.n_copies += 1
+
+    def fill_nan(self, row):
+        self.state[row] = POISON
+        self.pending[row] = [POISON]
+
+
+class FakeSampling:
+    def __init__(self):
+        self.slots = {}
+
+    def check(self, params):
+        if params.top_k == 665:
+            raise InvalidRequestError("top_k", "refused by the fake")
+
+    def set(self, slot, params, history, eog_ids, min_pos):
+        if params.top_k == 666:
+            raise RuntimeError("refused by the fake")
+        self.slots[slot] = (params, history, eog_ids, min_pos)
+
+
+def advance(state, token):
+    """One token of the recurrence; a poisoned state stays poisoned."""
+    return POISON if POISON in (state, token) else (state * 31_337 + token + 1) % MOD
+
+
+def draw(digest, params, banned, pos):
+    """The drawn token, its logprob and the vocabulary from most to least likely."""
+    scores = (digest * np.arange(3, 3 + 2 * N_VOCAB, 2) * 7919 + digest // 7) % 65_521
+    logprobs = (scores / 65_521.0 - 1.0).astype(np.float32)
+    order = np.argsort(-scores, kind="stable").tolist()
+    if params.temperature > 0:
+        shift = (digest + params.seed * 7919 + pos * 104_729) % N_VOCAB
+        order = order[shift:] + order[:shift]
+    token = next(t for t in order if t not in banned)
+    return token, logprobs, order
+
+
+class FakeModel:
+    """``n_blocks`` 0: a purely recurrent model; ``n_rows`` 0: attention only; both: a hybrid."""
+
+    n_vocab = N_VOCAB
+
+    def __init__(self, n_slots=4, n_ctx=128, n_blocks=64, n_rows=0, n_ubatch=32, n_outputs=None):
+        self.n_ctx_train = n_ctx
+        self.ubatch = Ubatch(
+            n_ubatch, n_slots, -(-n_ctx // BLOCK_CELLS) if n_blocks else 0, n_outputs or n_ubatch
+        )
+        self.kv = FakeKV(n_blocks)
+        self.rows = FakeRows(n_rows)
+        self.sampling = FakeSampling()
+        self.drafter = None
+        self.logits = np.zeros((self.ubatch.max_outputs, N_VOCAB), np.float32)
+        self.nan_token = -1  # logits after this token are NaN
+        self.before_forward = lambda: None
+        self.n_forwards = 0
+        self.progress = 0
+        self.n_tokens_computed = 0
+        self.max_run = 0
+
+    def forward(self):
+        self.before_forward()
+        self.n_forwards += 1
+        ub = self.ubatch
+        assert 0 < ub.n_tokens <= ub.n_ubatch
+        assert 0 < ub.n_seqs <= ub.seq_slot.size
+        assert len(set(ub.seq_slot[: ub.n_seqs].tolist())) == ub.n_seqs
+        assert ub.seq_start[ub.n_seqs] == ub.n_tokens
+        self.n_tokens_computed += ub.n_tokens
+        digests = {}
+        written = set()
+        wanted = set(ub.out_tokens[: ub.n_outputs].tolist())
+        for run in range(ub.n_seqs):
+            self._run(run, wanted, digests, written)
+        rows = [digests[t] for t in ub.out_tokens[: ub.n_outputs].tolist()]
+        for r, digest in enumerate(rows):
+            self.logits[r] = np.nan if digest is None else draw(digest, GREEDY, (), 0)[1]
+        for s in range(ub.n_samples):
+            self._sample(s, rows[ub.sample_output[s]])
+
+    def _run(self, run, wanted, digests, written):
+        ub = self.ubatch
+        slot = ub.seq_slot[run]
+        table = ub.block_tables[slot]
+        state = 0 if ub.state_fresh[slot] else None
+        row = ub.state_row[slot]
+        if self.rows.n_rows and state is None:
+            state = self.rows.state[row]
+            for token in self.rows.pending[row][: ub.state_pending[slot]]:
+                state = advance(state, token)
+        begin, end = ub.seq_start[run : run + 2]
+        n_drafts = int(ub.seq_drafts[run])
+        assert 0 <= n_drafts < end - begin
+        self.max_run = max(self.max_run, int(end - begin))
+        for t in range(begin, end):
+            token, pos = int(ub.tokens[t]), int(ub.positions[t])
+            assert 0 <= token < N_VOCAB
+            if self.kv.n_blocks:
+                cell = (int(table[pos // BLOCK_CELLS]), pos % BLOCK_CELLS)
+                assert cell not in written, "two sequences wrote one cell"
+                written.add(cell)
+                self.kv.tokens[cell] = token
+                self.kv.positions[cell] = pos
+            if self.rows.n_rows:
+                state = advance(state, token)
+                if t == end - n_drafts - 1:
+                    self.rows.state[row] = state
+            if t in wanted:
+                bad = token == self.nan_token
+                digests[t] = None if bad else self._digest(table, pos, state)
+        if self.rows.n_rows:
+            self.rows.pending[row] = ub.tokens[end - n_drafts : end].tolist()
+
+    def _digest(self, table, pos, state):
+        digest = 0
+        if self.kv.n_blocks:
+            blocks = table[: pos // BLOCK_CELLS + 1]
+            tokens = self.kv.tokens[blocks].ravel()[: pos + 1]
+            positions = self.kv.positions[blocks].ravel()[: pos + 1]
+            if (tokens == POISON).any() or (positions != np.arange(pos + 1)).any():
+                return None
+            digest = int(((tokens + 1) * WEIGHTS[: pos + 1]).sum() % MOD)
+        if self.rows.n_rows:
+            if state == POISON:
+                return None
+            digest = (digest * 17 + state) % MOD
+        return digest
+
+    def _sample(self, s, digest):
+        ub = self.ubatch
+        params, history, eog_ids, min_pos = self.sampling.slots[int(ub.sample_slot[s])]
+        pos = int(ub.sample_pos[s])
+        expected = digest_of(history[:pos].tolist(), self.kv.n_blocks > 0, self.rows.n_rows > 0)
+        if digest is None:
+            ub.sampled[s] = -1
+            return
+        assert digest == expected, "memory and history differ"
+        token, logprobs, order = draw(digest, params, eog_ids if pos < min_pos else (), pos)
+        ub.sampled[s] = token
+        ub.logprob[s] = logprobs[token]
+        ub.top_ids[s] = order[:MAX_TOP_LOGPROBS]
+        ub.top_logprobs[s] = logprobs[order[:MAX_TOP_LOGPROBS]]
+
+    def close(self):
+        pass
+
+
+class ScriptedDrafter:
+    """Drafts that are right or wrong as ``is_right(slot, position, how far ahead)`` says.
+
+    Writes into the cells that it was promised, as a model's own block does.
+    """
+
+    short_vocab, has_short = N_VOCAB, False
+
+    def __init__(self, model, is_right):
+        self.model, self.is_right = model, is_right
+        self.n_runs = 0
+
+    def run(self, wanted, *, is_short=False):
+        self.n_runs += 1
+        counts = [n for _, n, _, _ in wanted]
+        assert counts == sorted(counts, reverse=True)
+        assert len({slot for slot, *_ in wanted}) == len(wanted)
+        tokens = np.full((counts[0], len(wanted)), -1, np.int32)
+        cells = self.model.kv.tokens
+        for i, (slot, n, token, position) in enumerate(wanted):
+            table = self.model.ubatch.block_tables[slot]
+            params, history, banned, min_pos = self.model.sampling.slots[slot]
+            assert history[position] == token
+            past = history[: position + 1].tolist()
+            for j in range(n):
+                pos = position + j + 1
+                if self.model.kv.n_blocks:
+                    cells[table[(pos - 1) // BLOCK_CELLS], (pos - 1) % BLOCK_CELLS] = 0
+                digest = digest_of(past, self.model.kv.n_blocks > 0, self.model.rows.n_rows > 0)
+                drawn = draw(digest, params, banned if pos < min_pos else (), pos)[0]
+                right = self.is_right(slot, pos, j)
+                tokens[j, i] = drawn if right else (drawn + 1) % N_VOCAB
+                past.append(int(tokens[j, i]))
+                history[pos] = tokens[j, i]
+        return tokens, np.zeros(tokens.shape, np.float32)
+
+
+class EagerCosts(Costs):
+    """Drafting costs nothing, whatever the clock says: as much of it as possible."""
+
+    def steps(self, n_seqs, max_rows):
+        return [1.0] * (max_rows + 1)
+
+    def draft(self, n_seqs, is_short):
+        return 1e-6
+
+    def may_draft(self, n_seqs):
+        return True
+
+    def on_step(self, n_seqs, n_rows, seconds):
+        pass
+
+    def on_draft(self, n_seqs, n_passes, is_short, seconds):
+        pass
+
+
+GREEDY = SamplingParams(temperature=0.0)
+
+
+def digest_of(tokens, has_blocks, has_rows):
+    """What the model must see after ``tokens``."""
+    digest = 0
+    if has_blocks:
+        digest = int(((np.array(tokens) + 1) * WEIGHTS[: len(tokens)]).sum() % MOD)
+    if has_rows:
+        state = 0
+        for token in tokens:
+            state = advance(state, token)
+        digest = (digest * 17 + state) % MOD
+    return digest
+
+
+def oracle(request, n_ctx, model, index=0):
+    """The token ids that choice ``index`` of a request must get."""
+    tokens = list(request.prompt)
+    n_prompt = len(tokens)
+    params = request.sampling
+    if index:
+        params = SamplingParams(temperature=params.temperature, seed=params.seed + index)
+    ends = set(request.stop_token_ids) | (set() if request.ignore_eos else {EOG})
+    limit = n_ctx if request.max_tokens < 0 else min(n_ctx, n_prompt + request.max_tokens)
+    while len(tokens) < limit:
+        n = len(tokens) - n_prompt
+        digest = digest_of(tokens, model.kv.n_blocks > 0, model.rows.n_rows > 0)
+        if request.ignore_eos:
+            banned = {EOG} - set(request.stop_token_ids)
+        else:
+            banned = ends if n < request.min_tokens else set()
+        token = draw(digest, params, banned, len(tokens))[0]
+        tokens.append(token)
+        if token in ends and n >= request.min_tokens:
+            break
+    return tokens[n_prompt:]
+
+
+PIECES = [chr(ord("a") + i % 26) * (1 + i % 3) for i in range(N_VOCAB)]
+
+
+class FakeTokenizer:
+    eog_ids = frozenset({EOG})
+
+
+class FakeDetokenizer:
+    """Each token is a few letters; what comes out equals the pieces joined."""
+
+    def push(self, token_id):
+        return PIECES[token_id]
+
+    def flush(self):
+        return ""
+
+
+def text_of(tokens):
+    return "".join(PIECES[t] for t in tokens if t != EOG)
+
+
+class Receiver:
+    """Collects a request's outputs by choice and checks that each ends exactly once."""
+
+    def __init__(self):
+        self.tokens = {}
+        self.text = {}
+        self.last = {}
+        self.logprobs = {}
+        self.n_calls = 0
+
+    def __call__(self, request, outputs):
+        self.n_calls += 1
+        assert outputs
+        for out in outputs:
+            assert out.index not in self.last, "an output after the last one"
+            self.tokens.setdefault(out.index, []).extend(out.token_ids)
+            self.text[out.index] = self.text.get(out.index, "") + out.text
+            self.logprobs.setdefault(out.index, []).extend(out.logprobs)
+            if out.finish_reason is not None:
+                assert out.usage is not None
+                self.last[out.index] = out

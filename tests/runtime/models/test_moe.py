@@ -1,0 +1,167 @@
+"""The lowered mixture-of-experts block against its twin, and each token alone against a crowd."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from gguf import GGMLQuantizationType as Type
+from gguf.quants import dequantize, quantize
+
+from slotmux.kernels.operands import STEP
+from slotmux.kernels.team import make_team
+from slotmux.runtime.gguf import TensorInfo
+from slotmux.runtime.lowering import Builder, Weights
+from slotmux.runtime.lowering.buffers import Buffers
+from slotmux.runtime.lowering.cells import KVCells
+from slotmux.runtime.lowering.moe import MoeShape, moe
+from slotmux.runtime.lowering.rows import StateRows
+from tests.kernels.dense.panels import random_file
+from tests.reference.moe import moe as moe_twin
+from tests.reference.moe import route
+
+N_ROWS = 40
+K_QUANTS = (Type.Q4_K, Type.Q6_K)
+
+
+def tensor(name, shape, kind, rng):
+    """A random tensor [.., n_out, n_in] as a file would hold it."""
+    if kind in K_QUANTS:
+        rows = random_file(kind.name.lower(), int(np.prod(shape[:-1])), shape[-1], rng)
+        raw = rows.reshape(*shape[:-1], -1)
+    else:
+        values = rng.normal(size=shape) / np.sqrt(shape[-1])
+        raw = np.ascontiguousarray(quantize(values.astype(np.float32), kind)).view(np.uint8)
+    return TensorInfo(name, tuple(shape[::-1]), kind, raw.nbytes, 0, raw)
+
+
+class Block:
+    """A block of random experts, lowered; ``run`` adds its result to a residual of ones."""
+
+    def __init__(self, team, shape, n_embd, kinds, *, bias=False, shared=False, seed=0):
+        rng = np.random.default_rng(seed)
+        self.team, self.shape, self.n_embd = team, shape, n_embd
+        e, f = shape.n_expert, shape.n_ff
+        sizes = {"gate": (e, f, n_embd), "up": (e, f, n_embd), "down": (e, n_embd, f)}
+        if not shape.has_gate:
+            del sizes["gate"]
+        wanted = {f"ffn_{n}_exps.weight": (size, kinds[n]) for n, size in sizes.items()}
+        wanted["ffn_gate_inp.weight"] = ((e, n_embd), Type.F32)
+        if bias:
+            wanted["exp_probs_b.bias"] = ((e,), Type.F32)
+        tensors = {
+            f"blk.0.{n}": tensor(f"blk.0.{n}", size, kind, rng)
+            for n, (size, kind) in wanted.items()
+        }
+        file = SimpleNamespace(architecture="test", tensors=tensors)
+        self.values = {
+            n: dequantize(t.data.view(np.uint8), t.type).reshape(t.shape[::-1])
+            for n, t in file.tensors.items()
+        }
+        self._lower(Weights(file), shared)
+
+    def _lower(self, weights, shared):
+        self.step = np.zeros(len(STEP._fields), np.int64)
+        self.buffers = Buffers(N_ROWS)
+        kernels, n_threads = self.team.kernels, self.team.n_threads
+        cells, rows = KVCells(1, "f32", "f32"), StateRows(1)
+        b = Builder(kernels, n_threads, weights, self.buffers, cells, rows, self.step, 64, 1)
+        x, out = b.buffers.rows("in", self.n_embd), b.buffers.rows("residual", self.n_embd)
+        extra = [b.buffers.rows("shared", self.n_embd), b.buffers.rows("factor", 1)]
+        moe(b, "blk.0", x, self.shape, out, *(extra if shared else []))
+        weights.check_all_used()
+        self.rows = {r.buffer: r for r in (x, out, *extra)}
+        self.names = [r.buffer for r in (x, out, *extra)]
+        weights.load(self.team, lambda done: None)
+        self.program = b.program(self.team)
+        self.program.kept = (b, weights)  # for threads that lag behind
+
+    def _memory(self, name):
+        rows = self.rows[name]
+        if name not in self.buffers._arrays:
+            return np.zeros((N_ROWS, 16), np.float32)
+        array = self.buffers.array(name).view(np.float32)
+        return array[: N_ROWS * rows.stride // 4].reshape(N_ROWS, -1)
+
+    def run(self, x, shared=None, factor=None):
+        """The block's result for rows x; rows behind them are NaN."""
+        values = (x, np.ones_like(x), shared, factor)
+        for name, value in zip(self.names, values, strict=True):
+            memory = self._memory(name)
+            memory[:] = np.nan
+            if value is not None:
+                memory[: len(value), : value.shape[1]] = value
+        self.step[0] = len(x)
+        self.team.run(self.program)
+        return self._memory(self.names[1])[: len(x), : self.n_embd] - np.float32(1.0)
+
+    def expected(self, x):
+        """What the twin says."""
+        get = lambda n: self.values.get(f"blk.0.{n}")  # noqa: E731
+        shape = self.shape
+        ids, weights = route(
+            x @ get("ffn_gate_inp.weight").T,
+            shape.n_used,
+            scores=shape.scores,
+            bias=get("exp_probs_b.bias"),
+            renormalise=shape.renormalise,
+            scale=shape.scale,
+        )
+        matrices = (get(f"ffn_{n}_exps.weight") for n in ("gate", "up", "down"))
+        return moe_twin(x, ids, weights, *matrices, shape.activation)
+
+
+FLOATS = dict.fromkeys(("gate", "up", "down"), Type.F32)
+MIXED = {"gate": Type.Q8_0, "up": Type.F16, "down": Type.Q4_0}
+K_MIX = {"gate": Type.Q4_K, "up": Type.Q4_K, "down": Type.Q6_K}
+CASES = {
+    "qwen": (MoeShape(7, 3, 40), 48, FLOATS, {}),
+    "joined panels": (MoeShape(5, 2, 48), 72, FLOATS, {}),
+    "sigmoid": (MoeShape(9, 4, 24, scores="sigmoid", scale=2.0), 40, FLOATS, {"bias": True}),
+    "no gate": (
+        MoeShape(6, 2, 40, renormalise=False, activation="relu2", has_gate=False), 56, FLOATS, {},
+    ),
+    "q8_0": (MoeShape(6, 2, 64), 96, dict.fromkeys(FLOATS, Type.Q8_0), {}),
+    "k-quants": (MoeShape(5, 2, 256), 256, K_MIX, {}),
+    "mixed": (MoeShape(6, 5, 64, activation="gelu"), 64, MIXED, {}),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=[1, 3])
+def team(request, kernel_cache_dir):
+    team = make_team("auto", request.param, kernel_cache_dir)
+    yield team
+    team.close()
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_matches_twin_and_ignores_company(team, case):
+    shape, n_embd, kinds, options = CASES[case]
+    block = Block(team, shape, n_embd, kinds, **options)
+    x = np.random.default_rng(1).normal(size=(37, n_embd)).astype(np.float32)
+    found, expected = block.run(x), block.expected(x)
+    error = np.abs(found - expected).max() / np.abs(expected).max()
+    assert error < (2e-6 if kinds is FLOATS else 2e-2)
+    for rows in ([3], [36, 3], list(range(9)), list(range(36, 4, -1))):
+        assert np.array_equal(block.run(x[rows]), found[rows]), rows
+
+
+def test_shared_expert_is_gated_by_a_sigmoid(team):
+    block = Block(team, MoeShape(4, 2, 16), 32, FLOATS, shared=True)
+    rng = np.random.default_rng(2)
+    x, shared = (rng.normal(size=(11, 32)).astype(np.float32) for _ in range(2))
+    factor = rng.normal(size=(11, 1)).astype(np.float32)
+    expected = block.expected(x) + shared / (1.0 + np.exp(-factor.astype(np.float64)))
+    np.testing.assert_allclose(block.run(x, shared, factor), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_token_of_nan_spoils_only_itself(team):
+    block = Block(team, MoeShape(6, 3, 32), 32, dict.fromkeys(FLOATS, Type.Q8_0))
+    x = np.random.default_rng(3).normal(size=(20, 32)).astype(np.float32)
+    clean = block.run(x)
+    x[7] = np.nan
+    found = block.run(x)
+    assert np.isnan(found[7]).all()
+    others = np.arange(20) != 7
+    assert np.array_equal(found[others], clean[others])

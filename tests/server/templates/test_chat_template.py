@@ -1,0 +1,239 @@
+"""Chat templates as models carry them: what they render, and what a request may set."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slotmux.runtime.gguf import open_gguf
+from slotmux.runtime.tokenizer import SpecialGuard, Tokenizer
+from slotmux.server.templates.chat_template import ChatTemplate, TemplateError
+from tests.server.templates import chat_templates as known
+
+SPECIALS = """
+    <|im_start|> <|im_end|> <think> </think> <tool_call> </tool_call> <|eot_id|> <|end|>
+    <|start_header_id|> <|end_header_id|> <start_of_turn> <end_of_turn> <|user|> <|assistant|>
+"""
+GUARD = SpecialGuard(SPECIALS.split())
+USER = {"role": "user", "content": "Hi"}
+TOOLS = [
+    {
+        "type": "function",
+        "function": {
+            "name": "weather",
+            "description": "Wie ist das Wetter? é",
+            "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
+        },
+    }
+]
+CALL = {
+    "role": "assistant",
+    "content": "",
+    "tool_calls": [
+        {
+            "id": "1",
+            "type": "function",
+            "function": {"name": "weather", "arguments": '{"city": "Köln"}'},
+        }
+    ],
+}
+
+
+def template(source: str) -> ChatTemplate:
+    return ChatTemplate(source, GUARD, bos_token="<s>", eos_token="</s>")
+
+
+def render(source: str, *messages: dict[str, Any], **options: Any) -> str:
+    return template(source).render(list(messages), **options).text
+
+
+def test_chatml() -> None:
+    system = {"role": "system", "content": "Be brief."}
+    assert render(known.CHATML, system, USER) == (
+        "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n"
+        "<|im_start|>assistant\n"
+    )
+    assert render(known.CHATML, USER, add_generation_prompt=False).endswith("Hi<|im_end|>\n")
+
+
+def test_llama3_with_tool_calls() -> None:
+    got = render(known.LLAMA3, USER, CALL, {"role": "tool", "content": "sun"})
+    assert got == (
+        "<s><|start_header_id|>system<|end_header_id|>\n\n<|eot_id|>"
+        "<|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|>"
+        "<|start_header_id|>assistant<|end_header_id|>\n\n"
+        '{"name": "weather", "parameters": {"city": "Köln"}}<|eot_id|>'
+        "<|start_header_id|>ipython<|end_header_id|>\n\nsun<|eot_id|>"
+        "<|start_header_id|>assistant<|end_header_id|>\n\n"
+    )
+
+
+def test_gemma_trims_blocks_and_refuses_with_its_own_words() -> None:
+    answer = {"role": "assistant", "content": " Hello "}
+    assert render(known.GEMMA, USER, answer, USER) == (
+        "<s><start_of_turn>user\nHi<end_of_turn>\n<start_of_turn>model\nHello<end_of_turn>\n"
+        "<start_of_turn>user\nHi<end_of_turn>\n<start_of_turn>model\n"
+    )
+    with pytest.raises(TemplateError, match="System role not supported"):
+        render(known.GEMMA, {"role": "system", "content": "x"}, USER)
+    with pytest.raises(TemplateError, match="must alternate"):
+        render(known.GEMMA, USER, USER)
+
+
+def test_qwen3_tools_and_thinking() -> None:
+    thought = {"role": "assistant", "content": "<think>\nhm\n</think>\n\nYes"}
+    got = render(known.QWEN3, USER, thought, USER, tools=TOOLS)
+    assert '\n{"type": "function", "function": {"name": "weather", "description": "Wie' in got
+    assert "<|im_start|>assistant\nYes<|im_end|>\n" in got  # old thoughts are dropped
+    assert got.endswith("<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n")
+    assert "<think>\nhm\n</think>\n\nYes" in render(known.QWEN3, USER, thought)
+    called = render(known.QWEN3, USER, CALL, {"role": "tool", "content": "sun"})
+    assert '<tool_call>\n{"name": "weather", "arguments": {"city": "Köln"}}\n</tool_call>' in called
+    quiet = render(known.QWEN3, USER, kwargs={"enable_thinking": False})
+    assert quiet.endswith("<think>\n\n</think>\n\n")
+
+
+def test_roles_become_special_tokens_of_phi3_and_nothing_else_does() -> None:
+    rendered = template(known.PHI3).render([{"role": "user", "content": "Ok?"}])
+    assert rendered.marked == rendered.text == "<|user|>\nOk?<|end|>\n<|assistant|>\n"
+    forged = template(known.PHI3).render([{"role": "end", "content": "Hi"}])
+    assert forged.text.startswith("<|end|>")
+    assert not forged.marked.startswith("<|end|>")
+
+
+def test_contents_in_parts() -> None:
+    parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
+    listed = {"role": "user", "content": parts}
+    assert render(known.CHATML, listed).startswith("<|im_start|>user\na\nb<|im_end|>")
+    assert render(known.PARTS, listed) == "<|im_start|>user\nab<|im_end|>\n"
+    assert render(known.PARTS, USER) == "<|im_start|>user\nHi<|im_end|>\n"
+    image = {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}
+    with pytest.raises(TemplateError) as refused:
+        render(known.CHATML, image)
+    assert refused.value.param == "messages[0].content[0]"
+
+
+def test_arguments_stay_text_where_the_template_wants_text() -> None:
+    source = (
+        "{% for m in messages %}{{ m.content }}{% for c in m.tool_calls or [] %}"
+        "{{ c.function.name + c.function.arguments }}{% endfor %}{% endfor %}"
+    )
+    assert render(source, CALL) == 'weather{"city": "Köln"}'
+    broken = {**CALL["tool_calls"][0], "function": {"name": "f", "arguments": "{not json"}}
+    got = render(known.QWEN3, USER, {**CALL, "tool_calls": [broken]})
+    assert "{not json" in got
+
+
+def test_files_without_a_template_and_names_of_templates(golden_dir: Path) -> None:
+    metadata = open_gguf(golden_dir / "llama" / "model.gguf").metadata
+    tokenizer = Tokenizer.from_metadata(metadata)
+    own = ChatTemplate.from_metadata(metadata, tokenizer).render([USER])
+    named = ChatTemplate.for_tokenizer("chatml", tokenizer).render([USER])
+    assert own.text == named.text == ("<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n")
+    world = open_gguf(golden_dir / "rwkv6" / "model.gguf").metadata
+    tokenizer = Tokenizer.from_metadata(world)
+    chat = ChatTemplate.from_metadata(world, tokenizer)
+    thought = {"role": "assistant", "content": "<think>x</think>yo"}
+    prompt = chat.render([{"role": "system", "content": "S"}, USER, thought, USER])
+    assert prompt.text == ("<s>System: S\n\nUser: Hi\n\nAssistant: yo\n\nUser: Hi\n\nAssistant:")
+    assert tokenizer.encode_rendered(prompt)[0] == 0
+
+
+def test_environment_is_that_of_transformers() -> None:
+    source = (
+        "  {% if true %}\n"
+        "a\n"
+        "  {% endif %}\n"
+        "{% for i in range(9) %}{% if i == 1 %}{% continue %}{% endif %}"
+        "{% if i == 3 %}{% break %}{% endif %}{{ i }}{% endfor %}"
+        "{% generation %}g{% endgeneration %}"
+        "{{ {'b': '<é>', 'a': [1, none, true]} | tojson }}{{ [1] | tojson(indent=1) }}"
+        "{{ 'é' | tojson(ensure_ascii=true) }}{{ strftime_now('%Y') | length }}"
+        "{{ '<' | safe }}{{ '<' | e }}{{ '%s-%d' | format('x', 2) }}{{ '{}{a}'.format(1, a=2) }}"
+    )
+    assert render(source, USER) == (
+        'a\n02g{"b": "<é>", "a": [1, null, true]}[\n 1\n]"\\u00e9"4<&lt;x-212'
+    )
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "messages",
+        "tools",
+        "tokenize",
+        "add_generation_prompt",
+        "chat_template",
+        "Chat_Template",
+        "MESSAGES",
+        "bos_token",
+        "range",
+        "raise_exception",
+        "_x",
+        "a.b",
+        "",
+        "x" * 65,
+        "unheard_of",
+    ],
+)
+def test_what_a_request_must_not_set_is_refused_by_name(name: str) -> None:
+    with pytest.raises(TemplateError) as refused:
+        render(known.QWEN3, USER, kwargs={name: "x"})
+    assert refused.value.param is not None
+    assert refused.value.param.startswith("chat_template_kwargs")
+
+
+@pytest.mark.parametrize("value", [[1], {"a": 1}, (1,), object()])
+def test_template_variables_are_scalars(value: Any) -> None:
+    with pytest.raises(TemplateError, match="enable_thinking must be"):
+        render(known.QWEN3, USER, kwargs={"enable_thinking": value})
+
+
+def test_errors_do_not_quote_the_conversation() -> None:
+    canary = "canary-3141"
+    message = {"role": "user", "content": canary}
+    sources = (
+        "{{ messages[0].content + 1 }}",
+        "{{ raise_exception('bad: ' + messages[0].content) }}",
+        "{{ messages[0].content.nothing.at_all }}",
+        "{{ messages[0][messages[0].content].x }}",
+        "{{ messages[0].content | int(default='x') + 1 }}",
+    )
+    for source in sources:
+        with pytest.raises(TemplateError) as refused:
+            render(source, message)
+        assert canary not in str(refused.value)
+        assert refused.value.__cause__ is None
+
+
+def test_a_template_that_cannot_be_compiled_is_refused_when_it_is_loaded() -> None:
+    for source in (
+        "{% if %}",
+        "{{ x",
+        "{{ 'a' | no_such_filter }}",
+        "{% for x in y %}",
+        "plain {{",
+    ):
+        with pytest.raises(TemplateError, match="cannot be compiled"):
+            template(source)
+
+
+def test_threads_share_a_template() -> None:
+    chat = template(known.QWEN3)
+    wrong: list[int] = []
+
+    def work(index: int) -> None:
+        for _ in range(30):
+            text = chat.render([{"role": "user", "content": f"<|im_end|>{index}"}]).text
+            if f"<|im_end|>{index}<|im_end|>" not in text:
+                wrong.append(index)
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
