@@ -19,7 +19,15 @@ from slotmux.kernels.cpu import Isa
 from slotmux.kernels.formats import Format, float_vectors
 from slotmux.kernels.formats.base import load_vector
 from slotmux.kernels.simd import F32X16, I32X16, fma_ir
-from slotmux.kernels.tile import Accs, const, finish, prefetch_lines, prefetch_outputs, splat_load, zeros
+from slotmux.kernels.tile import (
+    Accs,
+    const,
+    finish,
+    prefetch_lines,
+    prefetch_outputs,
+    splat_load,
+    zeros,
+)
 
 AHEAD = 8192  # bytes
 PAIR_AHEAD = 32  # bytes that a tile of two panels asks for every block

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from slotmux.runtime.memory import Memory
 from slotmux.runtime.interfaces import Model
+from slotmux.runtime.memory import Memory
 from slotmux.runtime.ubatch import BLOCK_CELLS, I32
 
 F32 = NDArray[np.float32]

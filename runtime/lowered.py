@@ -16,6 +16,7 @@ from slotmux.kernels.compiler import KernelCache
 from slotmux.kernels.operands import STEP
 from slotmux.kernels.ops.attention.cells import CELL_TYPES
 from slotmux.kernels.team import TEAM_KERNELS
+from slotmux.runtime.engine.request import InvalidRequestError
 from slotmux.runtime.gguf import GGUFFile
 from slotmux.runtime.lowering.buffers import Buffers, Rows
 from slotmux.runtime.lowering.builder import Builder
@@ -27,7 +28,6 @@ from slotmux.runtime.lowering.rows import StateRows
 from slotmux.runtime.lowering.weights import Weights
 from slotmux.runtime.models import family, has_mtp
 from slotmux.runtime.models.hparams import read_hparams
-from slotmux.runtime.engine.request import InvalidRequestError
 from slotmux.runtime.sampling import SamplingTable
 from slotmux.runtime.ubatch import BLOCK_CELLS, Ubatch
 

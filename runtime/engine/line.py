@@ -8,11 +8,11 @@ import numpy as np
 
 from slotmux.runtime.engine.choice import Choice
 from slotmux.runtime.engine.config import EngineConfig, SpecConfig
-from slotmux.runtime.memory import Memory
 from slotmux.runtime.engine.request import InvalidRequestError, Request, SpecParams
 from slotmux.runtime.engine.scheduler import Scheduler
 from slotmux.runtime.engine.slots import Slot, checkpoint_positions
 from slotmux.runtime.engine.stats import Counters
+from slotmux.runtime.memory import Memory
 from slotmux.runtime.ubatch import I32, MAX_TOP_LOGPROBS
 
 

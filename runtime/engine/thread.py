@@ -11,14 +11,19 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from slotmux.runtime.engine.line import check_request, check_speculative
 from slotmux.runtime.engine.config import EngineConfig
 from slotmux.runtime.engine.core import Core
-from slotmux.runtime.interfaces import DetokenizerLike, Model, TokenizerLike
+from slotmux.runtime.engine.line import check_request, check_speculative
 from slotmux.runtime.engine.report import engine_stats
-from slotmux.runtime.engine.request import EngineStoppedError, InvalidRequestError, QueueFullError, Request
-from slotmux.runtime.speculation.costs import Costs
+from slotmux.runtime.engine.request import (
+    EngineStoppedError,
+    InvalidRequestError,
+    QueueFullError,
+    Request,
+)
 from slotmux.runtime.engine.stats import EngineStats
+from slotmux.runtime.interfaces import DetokenizerLike, Model, TokenizerLike
+from slotmux.runtime.speculation.costs import Costs
 from slotmux.runtime.ubatch import I32
 
 __all__ = ["Engine", "EngineConfig", "EngineStats"]

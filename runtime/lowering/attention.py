@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from slotmux.kernels.ops.attention.attention import ATTENTION, build_attention
 from slotmux.kernels.ops.attention.fold import FOLD, build_attention_fold
 from slotmux.kernels.ops.attention.plan import PLAN, SPLIT_TOKENS, build_attention_plan
-from slotmux.kernels.ops.attention.tiles import CHUNK
 from slotmux.kernels.ops.attention.rope import ROPE, ROPE_TABLE, build_rope, build_rope_table
+from slotmux.kernels.ops.attention.tiles import CHUNK
 from slotmux.runtime.lowering.buffers import Rows, Span, round_up
 from slotmux.runtime.lowering.builder import Builder
 

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from slotmux.kernels.ops.attention.cells import GROUP, head_bytes
 from slotmux.kernels.team import aligned_zeros
-from slotmux.runtime.lowering.buffers import round_up
 from slotmux.runtime.engine.request import InvalidRequestError
+from slotmux.runtime.lowering.buffers import round_up
 
 Bytes = NDArray[np.uint8]
 

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from slotmux.kernels.ops.recurrent.conv import CONV, build_conv, padded_channels, pending_floats, state_floats
+from slotmux.kernels.ops.recurrent.conv import (
+    CONV,
+    build_conv,
+    padded_channels,
+    pending_floats,
+    state_floats,
+)
 from slotmux.runtime.lowering.buffers import Rows
 from slotmux.runtime.lowering.builder import Builder
 

@@ -8,7 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from slotmux.kernels.ops.recurrent.delta_net import DELTA, block_vectors, build_delta_net, pending_floats
+from slotmux.kernels.ops.recurrent.delta_net import (
+    DELTA,
+    block_vectors,
+    build_delta_net,
+    pending_floats,
+)
 from slotmux.kernels.ops.recurrent.gated_norm import GATED_NORM, build_gated_norm
 from slotmux.runtime.lowering.buffers import Rows
 from slotmux.runtime.lowering.builder import Builder

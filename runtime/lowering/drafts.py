@@ -14,8 +14,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from slotmux.kernels.ops.sampling.advance import ADVANCE, build_advance
 from slotmux.kernels.ops.recurrent.token_shift import LAST_TOKEN, build_last_token
+from slotmux.kernels.ops.sampling.advance import ADVANCE, build_advance
 from slotmux.kernels.team import Program, Team
 from slotmux.runtime.lowering.buffers import Rows, Span
 from slotmux.runtime.lowering.builder import Builder

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from slotmux.runtime.memory.eviction import FairLru
 from slotmux.runtime.interfaces import KVStorage
+from slotmux.runtime.memory.eviction import FairLru
 
 
 class BlockPool:

@@ -7,7 +7,13 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Protocol
 
-from slotmux.runtime.memory.prefix_tree import BLOCK_BYTES, TOKEN_BYTES, Checkpoint, Node, PrefixTree
+from slotmux.runtime.memory.prefix_tree import (
+    BLOCK_BYTES,
+    TOKEN_BYTES,
+    Checkpoint,
+    Node,
+    PrefixTree,
+)
 from slotmux.runtime.ubatch import BLOCK_CELLS, I32
 
 # Siblings looked at for a partly equal block, newest first: many clients may share a system prompt

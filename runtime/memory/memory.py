@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from slotmux.runtime.interfaces import KVStorage, RowStorage
 from slotmux.runtime.memory.match import NO_MATCH, Match, find
 from slotmux.runtime.memory.pools import Pools
 from slotmux.runtime.memory.sequence import Sequence
-from slotmux.runtime.interfaces import KVStorage, RowStorage
 from slotmux.runtime.ubatch import BLOCK_CELLS, Ubatch
 
 

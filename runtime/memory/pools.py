@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from slotmux.runtime.memory.block_pool import BlockPool
-from slotmux.runtime.memory.prefix_tree import BLOCK_BYTES, TOKEN_BYTES, Checkpoint, Node, PrefixTree
-from slotmux.runtime.memory.row_pool import RowPool
 from slotmux.runtime.interfaces import KVStorage, RowStorage
+from slotmux.runtime.memory.block_pool import BlockPool
+from slotmux.runtime.memory.prefix_tree import (
+    BLOCK_BYTES,
+    TOKEN_BYTES,
+    Checkpoint,
+    Node,
+    PrefixTree,
+)
+from slotmux.runtime.memory.row_pool import RowPool
 from slotmux.runtime.ubatch import I32
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from slotmux.runtime.interfaces import RowStorage
 from slotmux.runtime.memory.eviction import FairLru
 from slotmux.runtime.memory.prefix_tree import Checkpoint
-from slotmux.runtime.interfaces import RowStorage
 
 
 class RowPool:

@@ -86,5 +86,9 @@ def family(file: GGUFFile) -> Family:
         )
     module = import_module(f"slotmux.runtime.models.{name}")
     default = import_module("slotmux.runtime.models.blocks").output_head
-    mtp = import_module("slotmux.runtime.models.hybrid.qwen_mtp") if name == "hybrid.qwen_hybrid" else None
+    mtp = (
+        import_module("slotmux.runtime.models.hybrid.qwen_mtp")
+        if name == "hybrid.qwen_hybrid"
+        else None
+    )
     return Family(module.lower, getattr(module, "head", default), mtp)

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slotmux.runtime.engine.config import MTP, NGRAM, SpecConfig
-from slotmux.runtime.interfaces import Drafter
 from slotmux.runtime.engine.request import SpecParams
 from slotmux.runtime.engine.slots import Slot
+from slotmux.runtime.interfaces import Drafter
 from slotmux.runtime.speculation.acceptance import Acceptance
 from slotmux.runtime.speculation.budget import choose
 from slotmux.runtime.speculation.costs import Costs

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from slotmux.runtime.gguf import Metadata
 from slotmux.runtime.engine.request import SlotmuxError
+from slotmux.runtime.gguf import Metadata
 from slotmux.runtime.tokenizer.attributes import HIDDEN, SPECIAL, Attr
 from slotmux.runtime.tokenizer.encoder import TextEncoder
 from slotmux.runtime.tokenizer.guard import Rendered, SpecialGuard

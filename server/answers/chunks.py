@@ -8,10 +8,10 @@ import orjson
 
 from slotmux.runtime.engine.request import Output
 from slotmux.server.answers.answer import Answer, finish_text
-from slotmux.server.http.errors import ApiError
 from slotmux.server.answers.generation import Choice, Generation
 from slotmux.server.answers.logprobs import LogprobsFormat
 from slotmux.server.answers.usage import timings_object, usage_object
+from slotmux.server.http.errors import ApiError
 
 DONE = b"data: [DONE]\n\n"
 PING = b":\n\n"

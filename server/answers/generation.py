@@ -7,7 +7,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from slotmux.runtime.engine.request import FinishReason, Output, Request, Usage
-from slotmux.server.http.errors import ApiError, engine_dead, internal, shutting_down, timed_out, unavailable
+from slotmux.server.http.errors import (
+    ApiError,
+    engine_dead,
+    internal,
+    shutting_down,
+    timed_out,
+    unavailable,
+)
 
 if TYPE_CHECKING:
     from slotmux.server.answers.intake import Admission

@@ -5,10 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 
-from slotmux.runtime.engine.request import EngineStoppedError, InvalidRequestError, QueueFullError, Request
+from slotmux.runtime.engine.request import (
+    EngineStoppedError,
+    InvalidRequestError,
+    QueueFullError,
+    Request,
+)
 from slotmux.server.answers.bridge import Bridge
-from slotmux.server.http.errors import ApiError, engine_dead, invalid, queue_full, shutting_down
 from slotmux.server.answers.generation import Generation, Sink, Timeline
+from slotmux.server.http.errors import ApiError, engine_dead, invalid, queue_full, shutting_down
 from slotmux.server.interfaces import EnginePort
 
 

@@ -9,14 +9,14 @@ from typing import Any
 
 from slotmux.runtime.engine.request import Request, SamplingParams, SpecParams
 from slotmux.runtime.tokenizer import PromptTooLongError
-from slotmux.server.templates.chat_template import TemplateError
 from slotmux.server.http.errors import ApiError, invalid
+from slotmux.server.http.trace import Trace
 from slotmux.server.interfaces import RenderedPort, TokenizerPort
+from slotmux.server.process.state import Loaded, ModelInfo, ServerState
 from slotmux.server.schemas.chat import TemplateParams
 from slotmux.server.schemas.completion import Prompt
 from slotmux.server.schemas.generation import GenerationParams
-from slotmux.server.process.state import Loaded, ModelInfo, ServerState
-from slotmux.server.http.trace import Trace
+from slotmux.server.templates.chat_template import TemplateError
 
 # Seeds are folded into this many bits: choice i draws with seed + i, which must not overflow.
 _SEED_MASK = 2**62 - 1

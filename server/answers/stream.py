@@ -11,12 +11,12 @@ from starlette.types import Receive, Scope, Send
 from slotmux.runtime.engine.request import Output
 from slotmux.server.answers.answer import Answer, whole_answer
 from slotmux.server.answers.chunks import PING, ChunkWriter
+from slotmux.server.answers.generation import Choice, Generation
+from slotmux.server.answers.watch import Watch
 from slotmux.server.http.disconnect import DisconnectWatcher
 from slotmux.server.http.errors import ApiError, json_response
-from slotmux.server.answers.generation import Choice, Generation
-from slotmux.server.settings import Settings
 from slotmux.server.http.trace import Trace, trace_of
-from slotmux.server.answers.watch import Watch
+from slotmux.server.settings import Settings
 
 # Where the server's protocol class offers a way to drop a connection whose reader stalls.
 ABORT_CONNECTION = "slotmux.abort"

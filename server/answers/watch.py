@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from slotmux.server.http.errors import timed_out
 from slotmux.server.answers.generation import Generation
+from slotmux.server.http.errors import timed_out
 from slotmux.server.settings import Settings
 
 

@@ -12,7 +12,6 @@ from slotmux.runtime.engine.thread import Engine, EngineConfig
 from slotmux.runtime.gguf import GGUFFile, open_gguf
 from slotmux.runtime.speculation.measure import measure_costs
 from slotmux.runtime.tokenizer import Tokenizer
-from slotmux.server.templates.chat_template import ChatTemplate
 from slotmux.server.commands.cores import n_usable_cores
 from slotmux.server.commands.inspect import n_params
 from slotmux.server.commands.loading import load, locate
@@ -24,8 +23,9 @@ from slotmux.server.commands.memory import (
     memory_needed,
 )
 from slotmux.server.commands.speculation import spec_config
-from slotmux.server.settings import Settings, SettingsError
 from slotmux.server.process.state import Loaded, ModelInfo
+from slotmux.server.settings import Settings, SettingsError
+from slotmux.server.templates.chat_template import ChatTemplate
 
 
 def assemble(settings: Settings) -> Loaded:

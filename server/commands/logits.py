@@ -14,8 +14,8 @@ from rich.console import Console
 
 from slotmux.runtime.driver import Driver
 from slotmux.runtime.gguf import open_gguf
-from slotmux.runtime.models import has_mtp
 from slotmux.runtime.interfaces import Model
+from slotmux.runtime.models import has_mtp
 from slotmux.server.commands.loading import load_for_sequences, locate
 from slotmux.server.commands.options import (
     CacheTypeKOpt,

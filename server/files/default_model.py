@@ -16,7 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, BinaryIO, TypeAlias
 
-from slotmux.server.files.download import CHUNK_BYTES, ModelSourceError, Progress, new_file, no_progress
+from slotmux.server.files.download import (
+    CHUNK_BYTES,
+    ModelSourceError,
+    Progress,
+    new_file,
+    no_progress,
+)
 
 _POLL_S = 0.1
 _MAX_PIP_LINES = 3

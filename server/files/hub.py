@@ -155,7 +155,10 @@ def _fetch_one(repo: str, name: str, snapshot: _Snapshot, progress: Progress, hu
         url = hf_hub_url(repo, name, revision=snapshot.commit, endpoint=hub.endpoint)
         meta = get_hf_file_metadata(url, token=hub.token)
     if meta.size is not None and meta.size <= _MAX_HTTP_BYTES:
-        from slotmux.server.files.fetch import RemoteFile, fetch  # a local file is served without an HTTP client
+        from slotmux.server.files.fetch import (  # a local file is served without an HTTP client
+            RemoteFile,
+            fetch,
+        )
 
         # huggingface_hub's downloader forgets a partial file when the process ends. Given the
         # whole blob, it only has to enter it in the cache.

@@ -11,10 +11,10 @@ from starlette.responses import Response
 from slotmux.server.http.disconnect import client_gone
 from slotmux.server.http.errors import ApiError, internal, invalid
 from slotmux.server.http.gate import Gate
-from slotmux.server.process.metrics import Metrics
-from slotmux.server.routes import chat, completions, health, models, ops, text
-from slotmux.server.process.state import ServerState
 from slotmux.server.http.trace import trace_of
+from slotmux.server.process.metrics import Metrics
+from slotmux.server.process.state import ServerState
+from slotmux.server.routes import chat, completions, health, models, ops, text
 
 
 def create_app(state: ServerState) -> FastAPI:

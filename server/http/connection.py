@@ -8,9 +8,9 @@ from typing import Any
 import orjson
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from slotmux.server.answers.stream import ABORT_CONNECTION
 from slotmux.server.http.errors import ApiError, invalid, unavailable
 from slotmux.server.settings import Settings
-from slotmux.server.answers.stream import ABORT_CONNECTION
 
 MAX_HEADERS = 64
 MAX_HEADER_BYTES = 8 * 1024  # of one header, and of the URL

@@ -6,8 +6,8 @@ import asyncio
 
 from starlette.types import Receive
 
-from slotmux.server.http.errors import ApiError
 from slotmux.server.answers.generation import Generation
+from slotmux.server.http.errors import ApiError
 
 
 def client_gone() -> ApiError:

@@ -11,10 +11,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from slotmux.server.http.auth import is_off, is_public
 from slotmux.server.http.errors import ApiError, internal, unauthorized
-from slotmux.server.process.logs import LOGGER, describe
 from slotmux.server.http.origins import OriginGuard
-from slotmux.server.process.state import ServerState
 from slotmux.server.http.trace import Trace, attach, request_id_of
+from slotmux.server.process.logs import LOGGER, describe
+from slotmux.server.process.state import ServerState
 
 _log = logging.getLogger(LOGGER)
 

@@ -14,11 +14,11 @@ import uvicorn
 
 from slotmux.runtime.engine.request import SlotmuxError
 from slotmux.server.http.app import create_app
+from slotmux.server.http.connection import bounded_by
 from slotmux.server.process.lifecycle import Lifecycle
 from slotmux.server.process.logs import LOGGER, describe, set_up_logging
-from slotmux.server.http.connection import bounded_by
-from slotmux.server.settings import Settings
 from slotmux.server.process.state import Loaded, ServerState
+from slotmux.server.settings import Settings
 
 EXIT_FAILED = 1
 EXIT_UNUSABLE = 2  # a model, a flag or an address that cannot be used

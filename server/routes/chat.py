@@ -9,15 +9,21 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from slotmux.server.answers.answer import Answer
+from slotmux.server.answers.logprobs import ChatLogprobs
+from slotmux.server.answers.prepare import (
+    build_requests,
+    chat_prompt,
+    check_chat_size,
+    check_model,
+    render,
+)
+from slotmux.server.answers.stream import respond
 from slotmux.server.http.errors import json_response
 from slotmux.server.http.json_body import read_json
-from slotmux.server.answers.logprobs import ChatLogprobs
-from slotmux.server.answers.prepare import build_requests, chat_prompt, check_chat_size, check_model, render
+from slotmux.server.http.trace import trace_of
+from slotmux.server.process.state import state_of
 from slotmux.server.schemas.base import validate
 from slotmux.server.schemas.chat import ChatRequest, TemplateParams
-from slotmux.server.process.state import state_of
-from slotmux.server.answers.stream import respond
-from slotmux.server.http.trace import trace_of
 
 router = APIRouter()
 

@@ -9,15 +9,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from slotmux.server.answers.answer import Answer
-from slotmux.server.http.errors import invalid
-from slotmux.server.http.json_body import read_json
 from slotmux.server.answers.logprobs import CompletionLogprobs
 from slotmux.server.answers.prepare import build_requests, check_model, text_prompts
+from slotmux.server.answers.stream import respond
+from slotmux.server.http.errors import invalid
+from slotmux.server.http.json_body import read_json
+from slotmux.server.http.trace import trace_of
+from slotmux.server.process.state import Loaded, ServerState, state_of
 from slotmux.server.schemas.base import validate
 from slotmux.server.schemas.completion import CompletionRequest
-from slotmux.server.process.state import Loaded, ServerState, state_of
-from slotmux.server.answers.stream import respond
-from slotmux.server.http.trace import trace_of
 
 router = APIRouter()
 

@@ -8,8 +8,8 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from slotmux.server.http.errors import json_response
 from slotmux.server.answers.prepare import model_not_found
+from slotmux.server.http.errors import json_response
 from slotmux.server.process.state import ModelInfo, ServerState, state_of
 
 router = APIRouter()

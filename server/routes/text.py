@@ -8,13 +8,13 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from slotmux.server.answers.prepare import check_ids
 from slotmux.server.http.errors import json_response
 from slotmux.server.http.json_body import read_json
 from slotmux.server.interfaces import TokenizerPort
-from slotmux.server.answers.prepare import check_ids
+from slotmux.server.process.state import state_of
 from slotmux.server.schemas.base import validate
 from slotmux.server.schemas.text import DetokenizeRequest, TokenizeRequest
-from slotmux.server.process.state import state_of
 
 router = APIRouter()
 

@@ -12,8 +12,8 @@ from typing import Any, NoReturn
 import jinja2
 from jinja2 import meta
 
-from slotmux.runtime.gguf import Metadata
 from slotmux.runtime.engine.request import SlotmuxError
+from slotmux.runtime.gguf import Metadata
 from slotmux.runtime.tokenizer import MARKS, Rendered, SpecialGuard, Tokenizer, choose_mark
 from slotmux.server.templates.builtin import BY_NAME, CHATML
 from slotmux.server.templates.limits import PROBE_SECONDS, RENDER_SECONDS, Budget, LimitError

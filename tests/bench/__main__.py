@@ -16,7 +16,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 from slotmux.server.commands.cores import n_usable_cores
-from tests.bench.synth import gguf_file as synth_gguf
 from tests.bench.cases import SUITE, TESTS, find_models, parse_tests
 from tests.bench.plot import svg
 from tests.bench.programs import LlamaCpp, Program, ProgramError, Slotmux
@@ -25,6 +24,7 @@ from tests.bench.report import markdown
 from tests.bench.results import Run
 from tests.bench.roofline import measure_roofline
 from tests.bench.suite import Plan, run_suite
+from tests.bench.synth import gguf_file as synth_gguf
 
 ROOT = Path(__file__).resolve().parents[2]
 

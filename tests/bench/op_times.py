@@ -22,7 +22,14 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from slotmux.kernels.address import atomic_swap, call_kernel, futex_wake, load_acquire, load_i64, store_i64
+from slotmux.kernels.address import (
+    atomic_swap,
+    call_kernel,
+    futex_wake,
+    load_acquire,
+    load_i64,
+    store_i64,
+)
 from slotmux.kernels.claims import (
     E_KERNEL,
     E_OP,

@@ -20,15 +20,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from slotmux.runtime.engine.config import MTP, NGRAM, SpecConfig
+from slotmux.runtime.engine.request import Output, Request, SamplingParams
 from slotmux.runtime.engine.thread import Engine, EngineConfig
 from slotmux.runtime.gguf import open_gguf
 from slotmux.runtime.model import Model, ModelConfig, load_model
 from slotmux.runtime.models import has_mtp
-from slotmux.runtime.engine.request import Output, Request, SamplingParams
 from slotmux.runtime.speculation.measure import measure_costs
 from slotmux.runtime.tokenizer import Tokenizer
-from slotmux.server.templates.chat_template import ChatTemplate
 from slotmux.server.commands.loading import locate
+from slotmux.server.templates.chat_template import ChatTemplate
 
 THINGS = (
     "cat", "river", "horse", "storm", "garden", "clock", "bridge", "fox", "lamp", "mountain",

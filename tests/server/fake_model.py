@@ -14,10 +14,10 @@ import uvicorn
 
 from slotmux.runtime.tokenizer import PromptTooLongError
 from slotmux.server.http.app import create_app
-from slotmux.server.templates.chat_template import TemplateError
 from slotmux.server.http.connection import bounded_by
-from slotmux.server.settings import Settings
 from slotmux.server.process.state import Loaded, ModelInfo, ServerState
+from slotmux.server.settings import Settings
+from slotmux.server.templates.chat_template import TemplateError
 from tests.server.fake_engine import FakeEngine
 
 

@@ -12,8 +12,8 @@ from slotmux.runtime.engine.thread import Engine, EngineConfig
 from slotmux.runtime.gguf import open_gguf
 from slotmux.runtime.model import ModelConfig, load_model
 from slotmux.runtime.tokenizer import Tokenizer
-from slotmux.server.templates.chat_template import ChatTemplate
 from slotmux.server.process.state import Loaded, ModelInfo
+from slotmux.server.templates.chat_template import ChatTemplate
 from tests.runtime.engine.fake_model import EagerCosts
 from tests.server.fake_model import RunningServer, running
 

@@ -22,10 +22,10 @@ from slotmux.kernels import simd
 from slotmux.kernels.address import load_f32, load_i32, load_i64, store_f32, store_i64
 from slotmux.kernels.claims import T_SCRATCH, claim
 from slotmux.kernels.operands import STEP, words
+from slotmux.kernels.ops.attention.cells import CELLS, build_head_bytes
 from slotmux.kernels.ops.attention.fold import LOW, finish_row, fold_chunk, start_state
 from slotmux.kernels.ops.attention.plan import GROUP_TILES, TILE, block_table, first_pos, seq_tokens
 from slotmux.kernels.ops.attention.tiles import CHUNK, build_scores, build_values
-from slotmux.kernels.ops.attention.cells import CELLS, build_head_bytes
 
 CHUNK_BLOCKS = CHUNK // CELLS
 # q: float32 rows of stride bytes; out: float32 rows of out_stride bytes [n_head * v_dim];

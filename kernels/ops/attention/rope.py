@@ -30,8 +30,8 @@ from slotmux.kernels.address import (
 )
 from slotmux.kernels.claims import claim
 from slotmux.kernels.operands import STEP, words
-from slotmux.kernels.ops.attention.plan import block_table, seq_of
 from slotmux.kernels.ops.attention.cells import CELLS, build_head_bytes, build_store
+from slotmux.kernels.ops.attention.plan import block_table, seq_of
 from slotmux.kernels.ops.dense.norm import rms_norm_row
 from slotmux.kernels.simd import F32X16, f32x16
 

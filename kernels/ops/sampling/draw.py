@@ -34,7 +34,11 @@ from slotmux.kernels.ops.sampling.logits import (
     value_at,
 )
 from slotmux.kernels.ops.sampling.slot_words import SLOT, is_greedy, work_arrays
-from slotmux.kernels.ops.sampling.truncation import is_truncated, list_candidates, looks_at_whole_row
+from slotmux.kernels.ops.sampling.truncation import (
+    is_truncated,
+    list_candidates,
+    looks_at_whole_row,
+)
 
 # logits: float32 rows of stride bytes; slots: a row of SLOT words for each slot; work: of each
 # thread, work_bytes apart, zeroed when allocated; masks: int64 [n_samples], for each draw the

@@ -10,7 +10,13 @@ import numpy as np
 from slotmux.kernels.address import load_f32, load_f64, load_i64, store_f32
 from slotmux.kernels.ops.sampling.cutoff import find_cut, gather_largest, prune
 from slotmux.kernels.ops.sampling.logits import LOWEST, exponentials, gather, inlined, inner
-from slotmux.kernels.ops.sampling.slot_words import SLOT, has_min_p, has_top_k, has_top_p, has_typical_p
+from slotmux.kernels.ops.sampling.slot_words import (
+    SLOT,
+    has_min_p,
+    has_top_k,
+    has_top_p,
+    has_typical_p,
+)
 
 
 @inner

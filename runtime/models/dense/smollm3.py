@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from slotmux.runtime.lowering.buffers import Rows
 from slotmux.runtime.lowering.builder import Builder
-from slotmux.runtime.models.hparams import Hparams
 from slotmux.runtime.models.dense.llama import dense_layers
+from slotmux.runtime.models.hparams import Hparams
 
 NO_ROPE_EVERY = 4
 

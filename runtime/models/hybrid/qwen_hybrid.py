@@ -18,8 +18,8 @@ from slotmux.runtime.lowering.conv import short_conv
 from slotmux.runtime.lowering.delta_net import DeltaShape, delta_net, gated_norm
 from slotmux.runtime.lowering.moe import MoeShape, moe
 from slotmux.runtime.models.blocks import embedding, gated_ffn, head_norm, norm, project
-from slotmux.runtime.models.hparams import MAX_HEADS, MAX_WIDTH, Hparams, rotation
 from slotmux.runtime.models.dense.qwen3moe import moe_shape
+from slotmux.runtime.models.hparams import MAX_HEADS, MAX_WIDTH, Hparams, rotation
 
 
 def lower(b: Builder, hp: Hparams) -> Rows:

@@ -16,8 +16,8 @@ from slotmux.runtime.lowering.layer_norm import layer_norm, layer_norm_outputs
 from slotmux.runtime.lowering.rwkv import token_shift, wkv6
 from slotmux.runtime.lowering.weights import Panels
 from slotmux.runtime.models.blocks import embedding, logits, project
-from slotmux.runtime.models.hparams import Hparams
 from slotmux.runtime.models.dense.phi2 import layer_norm_eps
+from slotmux.runtime.models.hparams import Hparams
 
 PARTS = "wkvrg"  # order of lerp_fused and of w2
 

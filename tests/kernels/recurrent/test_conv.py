@@ -6,8 +6,14 @@ import numpy as np
 import pytest
 
 from slotmux.kernels.activations import tile_bytes
-from slotmux.kernels.ops.recurrent.conv import CONV, build_conv, padded_channels, pending_floats, state_floats
 from slotmux.kernels.ops.dense.quantize import QUANTIZE, build_quantize
+from slotmux.kernels.ops.recurrent.conv import (
+    CONV,
+    build_conv,
+    padded_channels,
+    pending_floats,
+    state_floats,
+)
 from slotmux.kernels.team import aligned_zeros, make_team
 from tests.kernels.recurrent.harness import Bench, aligned, cut, equal_tiles, float_rows
 from tests.reference.conv import short_conv

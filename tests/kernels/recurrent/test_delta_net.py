@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from slotmux.kernels.activations import tile_bytes
+from slotmux.kernels.ops.dense.quantize import QUANTIZE, build_quantize
 from slotmux.kernels.ops.recurrent.delta_net import (
     DELTA,
     SEGMENT,
@@ -14,7 +15,6 @@ from slotmux.kernels.ops.recurrent.delta_net import (
     pending_floats,
 )
 from slotmux.kernels.ops.recurrent.gated_norm import GATED_NORM, build_gated_norm
-from slotmux.kernels.ops.dense.quantize import QUANTIZE, build_quantize
 from slotmux.kernels.team import aligned_zeros
 from tests.kernels.conftest import usable_isas
 from tests.kernels.recurrent.harness import Bench, aligned, cut, equal_tiles, float_rows

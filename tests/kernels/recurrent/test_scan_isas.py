@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from tests.kernels.recurrent import test_conv
-from tests.kernels.recurrent import test_mamba1
-from tests.kernels.recurrent import test_mamba2
 from tests.kernels.conftest import usable_isas
+from tests.kernels.recurrent import test_conv, test_mamba1, test_mamba2
 
 RUNS = [(3, 0, 1), (0, 0, 40), (5, 0, 2)]
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from slotmux.runtime.engine.request import FinishReason, Output, Request, SamplingParams, Usage
 from slotmux.runtime.engine.thread import Engine, EngineConfig
 from slotmux.runtime.model import Model
-from slotmux.runtime.engine.request import FinishReason, Output, Request, SamplingParams, Usage
 from slotmux.runtime.speculation.costs import Costs
 
 GREEDY = SamplingParams(temperature=0.0, n_logprobs=3)

@@ -5,10 +5,15 @@ import time
 import numpy as np
 import pytest
 
-from slotmux.runtime.engine.line import check_request
 from slotmux.runtime.engine.config import EngineConfig
 from slotmux.runtime.engine.core import Core
-from slotmux.runtime.engine.request import FinishReason, InvalidRequestError, Request, SamplingParams
+from slotmux.runtime.engine.line import check_request
+from slotmux.runtime.engine.request import (
+    FinishReason,
+    InvalidRequestError,
+    Request,
+    SamplingParams,
+)
 from tests.runtime.engine.fake_model import (
     EOG,
     GREEDY,

@@ -6,7 +6,6 @@ NaN in the logits ends a request with an error, so a stale read cannot pass.
 
 from __future__ import annotations
 
-import json
 import random
 import threading
 import time
@@ -14,7 +13,7 @@ from dataclasses import replace
 
 import pytest
 
-from slotmux.runtime.models import FAMILIES
+from tests.architectures import CROWDED
 from tests.runtime.engine.crowd import (
     GREEDY,
     LOOSE,
@@ -28,36 +27,14 @@ from tests.runtime.engine.crowd import (
     serving,
     together,
 )
-from tests.runtime.models.isolation import GOLDEN, golden, loaded
+from tests.runtime.models.isolation import golden, loaded
 
 N_SLOTS = 8
 # Small enough that long prompts take several steps, and no two cuts are alike.
 SIZES = {"n_ctx": 1024, "n_slots": N_SLOTS, "n_ubatch": 48, "n_outputs": N_SLOTS}
-# One folder for each kind of memory and of layer; those of families that are not there wait.
-NAMES = (
-    "llama",
-    "gemma3",
-    "qwen3moe",
-    "qwen35",
-    "qwen3next",
-    "mamba",
-    "mamba2",
-    "jamba",
-    "granitehybrid",
-    "falcon-h1",
-    "nemotron_h",
-    "lfm2",
-    "rwkv6",
-    "rwkv7",
-)
 
 
-def _supported() -> list[str]:
-    entries = {e["name"]: e["arch"] for e in json.loads((GOLDEN / "manifest.json").read_text())}
-    return [name for name in NAMES if entries[name] in FAMILIES]
-
-
-@pytest.fixture(scope="module", params=_supported())
+@pytest.fixture(scope="module", params=CROWDED)
 def served(request, kernel_cache_dir):
     """A loaded model, prompts, a crowd of requests and what each of them gets alone."""
     reference = golden(request.param)

@@ -6,7 +6,6 @@ import time
 
 import pytest
 
-from slotmux.runtime.engine.thread import Engine, EngineConfig
 from slotmux.runtime.engine.request import (
     EngineStoppedError,
     FinishReason,
@@ -15,6 +14,7 @@ from slotmux.runtime.engine.request import (
     Request,
     SamplingParams,
 )
+from slotmux.runtime.engine.thread import Engine, EngineConfig
 from tests.runtime.engine.fake_model import (
     GREEDY,
     FakeDetokenizer,

@@ -9,13 +9,9 @@ import numpy as np
 import pytest
 
 from slotmux.runtime.driver import Driver
+from tests.architectures import WITH_STATE
 from tests.runtime.models.isolation import golden, loaded
 
-MODELS = (
-    "qwen35", "qwen35moe", "qwen3next", "mamba", "mamba2", "jamba", "granitehybrid",
-    "granitehybrid-moe", "bamba", "falcon-h1", "nemotron_h", "nemotron_h-moe", "lfm2", "lfm2moe",
-    "rwkv6", "rwkv7",
-)  # fmt: skip
 MAX_DRAFTS = 5
 
 
@@ -61,7 +57,7 @@ class Verifying:
 
 
 @pytest.mark.parametrize("n_threads", [1, 3])
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", WITH_STATE)
 def test_rejected_drafts_leave_no_trace(name, n_threads, kernel_cache_dir):
     reference = golden(name)
     prompts = [reference.prompts[1], reference.prompts[2][:40], reference.prompts[0]]

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from slotmux.runtime.driver import Driver
-from slotmux.runtime.lowering import drafts
 from slotmux.runtime.engine.request import SamplingParams
+from slotmux.runtime.lowering import drafts
+from tests.architectures import WITH_MTP
 from tests.runtime.models.isolation import golden, loaded
 
-MODELS = ("qwen35", "qwen35moe")
 GREEDY = SamplingParams(temperature=0.0)
 
 
@@ -21,7 +21,7 @@ def greedy(model, driver):
 
 
 @pytest.mark.parametrize("source", ["hf", "lcpp"])
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", WITH_MTP)
 def test_golden_guesses(name, source, kernel_cache_dir):
     reference = golden(name)
     arrays = reference.arrays
@@ -48,7 +48,7 @@ def test_golden_guesses(name, source, kernel_cache_dir):
 
 
 @pytest.mark.parametrize("n_threads", [1, 3])
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", WITH_MTP)
 def test_same_guesses_in_any_company(name, n_threads, kernel_cache_dir):
     """However the prompt was cut and who else guesses: the same logprobs, bit for bit."""
     reference = golden(name)
@@ -80,7 +80,7 @@ def test_same_guesses_in_any_company(name, n_threads, kernel_cache_dir):
             assert np.array_equal(bits, alone[i][1][:, 0].view(np.int32))
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", WITH_MTP)
 def test_guesses_after_rejected_drafts(name, kernel_cache_dir):
     """What a rejected draft wrote into the block's cells and the row is not seen."""
     reference = golden(name)

@@ -10,7 +10,12 @@ import numpy as np
 import pytest
 
 from slotmux.runtime.lowering.attention import Rotation
-from slotmux.runtime.models.hybrid.qwen_hybrid import delta_shape, recurrent_layers, text_rotation, unpicked
+from slotmux.runtime.models.hybrid.qwen_hybrid import (
+    delta_shape,
+    recurrent_layers,
+    text_rotation,
+    unpicked,
+)
 
 
 class Refused(Exception):

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from slotmux.runtime.engine.config import MTP, NGRAM, SpecConfig
+from slotmux.runtime.engine.request import SamplingParams
 from slotmux.runtime.gguf import open_gguf
 from slotmux.runtime.model import Model
-from slotmux.runtime.engine.request import SamplingParams
 from slotmux.runtime.speculation.measure import measure_costs
 from slotmux.runtime.tokenizer import Tokenizer
-from slotmux.server.templates.chat_template import ChatTemplate
 from slotmux.server.files.default_model import demo_model
+from slotmux.server.templates.chat_template import ChatTemplate
 from tests.runtime.engine.crowd import GREEDY, alone, assert_equal, request_of, serving, together
 from tests.runtime.engine.fake_model import EagerCosts
 from tests.runtime.models.isolation import loaded

@@ -14,6 +14,7 @@ import pytest
 
 from slotmux.runtime.engine.config import MTP, NGRAM, SpecConfig
 from slotmux.runtime.engine.request import SamplingParams
+from tests.architectures import CROWDED, WITH_MTP
 from tests.runtime.engine.crowd import (
     GREEDY,
     LOOSE,
@@ -59,7 +60,7 @@ def expected(model, requests):
 
 
 @pytest.mark.parametrize("n_max", [1, 3, 8])
-@pytest.mark.parametrize("name", ["qwen35", "qwen35moe"])
+@pytest.mark.parametrize("name", WITH_MTP)
 def test_the_models_own_guesses_change_nothing(name, n_max, kernel_cache_dir):
     reference = golden(name)
     requests = requests_for(reference.prompts)
@@ -72,9 +73,7 @@ def test_the_models_own_guesses_change_nothing(name, n_max, kernel_cache_dir):
                 assert engine.stats().counters.n_draft_tokens > 100
 
 
-@pytest.mark.parametrize(
-    "name", ["llama", "mamba", "mamba2", "jamba", "falcon-h1", "lfm2", "rwkv6", "rwkv7", "gemma3"]
-)
+@pytest.mark.parametrize("name", CROWDED)
 def test_ngrams_change_nothing(name, kernel_cache_dir):
     reference = golden(name)
     requests = requests_for(reference.prompts)

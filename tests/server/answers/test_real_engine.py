@@ -12,8 +12,8 @@ import httpx
 import openai
 import pytest
 
-from slotmux.runtime.engine.thread import Engine, EngineConfig
 from slotmux.runtime.engine.request import Request, SamplingParams
+from slotmux.runtime.engine.thread import Engine, EngineConfig
 from slotmux.server.process.state import Loaded, ModelInfo
 from tests.runtime.engine.fake_model import (
     EOG,

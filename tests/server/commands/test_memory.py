@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from slotmux.runtime.engine.request import SlotmuxError
 from slotmux.runtime.gguf import GGUFFile, open_gguf
 from slotmux.runtime.model import ModelConfig, load_model
-from slotmux.runtime.engine.request import SlotmuxError
 from slotmux.server.commands.memory import (
     BASE_BYTES,
     Checkpoints,

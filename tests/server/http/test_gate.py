@@ -11,8 +11,8 @@ import pytest
 from slotmux.server.http.app import create_app
 from slotmux.server.http.auth import POLICIES
 from slotmux.server.process.logs import LOGGER, JsonFormatter
-from slotmux.server.settings import Settings
 from slotmux.server.process.state import ServerState
+from slotmux.server.settings import Settings
 from tests.server.fake_engine import FakeEngine
 from tests.server.fake_model import running
 

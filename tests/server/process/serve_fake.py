@@ -9,8 +9,8 @@ import threading
 import time
 
 from slotmux.server.process.serve import run
-from slotmux.server.settings import load_settings
 from slotmux.server.process.state import Loaded
+from slotmux.server.settings import load_settings
 from tests.server.fake_engine import FakeEngine
 from tests.server.fake_model import loaded_with
 
