@@ -29,15 +29,15 @@ class KVCells:
     def layer(self, layer: int, n_head_kv: int, head_dim: int, v_dim: int) -> tuple[int, int]:
         """Addresses of a layer's K and V blocks."""
         if layer not in self._layers:
-            k = self._blocks("cache_type_k", self.k_type, n_head_kv, head_dim)
-            v = self._blocks("cache_type_v", self.v_type, n_head_kv, round_up(v_dim, 16))
+            k = self._blocks("cache_type_k", self.k_type, n_head_kv, head_dim, head_dim)
+            v = self._blocks("cache_type_v", self.v_type, n_head_kv, v_dim, round_up(v_dim, 16))
             self._layers[layer] = (k, v)
         k, v = self._layers[layer]
         return int(k.ctypes.data), int(v.ctypes.data)
 
-    def _blocks(self, field: str, cell_type: str, n_head_kv: int, width: int) -> Bytes:
-        if cell_type == "q8_0" and width % GROUP:
-            message = f"{field}: q8_0 needs heads of a multiple of {GROUP}, this model has {width}"
+    def _blocks(self, field: str, cell_type: str, n_head_kv: int, dim: int, width: int) -> Bytes:
+        if cell_type == "q8_0" and dim % GROUP:
+            message = f"{field}: q8_0 needs heads of a multiple of {GROUP}, this model has {dim}"
             raise InvalidRequestError(field, message)
         n_bytes = n_head_kv * head_bytes(cell_type, width)
         return aligned_zeros(self._n_blocks * n_bytes, 4096).reshape(self._n_blocks, n_bytes)

@@ -138,8 +138,11 @@ def _cell_values(
     scales = b.add(block, b.mul(v_padded, ir.Constant(I64, CELLS)))
     n_groups = b.udiv(v_padded, ir.Constant(I64, GROUP))
     index = b.add(b.mul(cell, n_groups), b.udiv(first, ir.Constant(I64, GROUP)))
-    scale = _half_scalar(b, pointer(b, scales, b.mul(index, ir.Constant(I64, 2))))
-    return [b.fmul(value, scale) for value in values]
+    at = b.add(scales, b.mul(index, ir.Constant(I64, 2)))
+    # Tiles of more than a group begin where a group does.
+    n_scales = -(-16 * width // GROUP)
+    of_group = [_half_scalar(b, pointer(b, at, 2 * i)) for i in range(n_scales)]
+    return [b.fmul(value, of_group[16 * w // GROUP]) for w, value in enumerate(values)]
 
 
 def make_value_tile(height: int, width: int, cell_type: str) -> Any:

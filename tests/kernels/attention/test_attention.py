@@ -11,20 +11,67 @@ from slotmux.kernels.team import Program, aligned_zeros
 
 CELLS, MAX_BLOCKS, N_BLOCKS = 16, 64, 160
 DTYPES = {"f16": np.float16, "f32": np.float32}
-TOLERANCE = {"f16": 2e-3, "f32": 2e-5}
+
+
+class Side:
+    """K or V of a pool of blocks, one type of cell; what no token has written is NaN.
+
+    ``transposed``: 16 cells stand side by side for each dimension, as K has them."""
+
+    def __init__(self, cell_type, n_head_kv, d, transposed):
+        self.d, self.transposed, self.cell_type = d, transposed, cell_type
+        width = d if transposed else -(-d // 16) * 16
+        shape = (width, CELLS) if transposed else (CELLS, width)
+        if cell_type == "q8_0":
+            self.memory = np.zeros((N_BLOCKS, n_head_kv, CELLS * (width + width // 16)), np.uint8)
+            n_codes = CELLS * width
+            self.codes = (
+                self.memory[..., :n_codes].view(np.int8).reshape(N_BLOCKS, n_head_kv, *shape)
+            )
+            groups = (width // 32, CELLS) if transposed else (CELLS, width // 32)
+            scales = self.memory[..., n_codes:].view(np.float16)
+            self.scales = scales.reshape(N_BLOCKS, n_head_kv, *groups)
+            self.scales[:] = np.nan
+        else:
+            self.memory = np.full((N_BLOCKS, n_head_kv, *shape), np.nan, DTYPES[cell_type])
+
+    def put(self, block, cell, rows):
+        """Write a token's rows [n_head_kv, d]; returns what is then in the cells, as float64."""
+        if self.cell_type != "q8_0":
+            rows = rows.astype(self.memory.dtype)
+            if self.transposed:
+                self.memory[block, :, :, cell] = rows
+            else:
+                self.memory[block, :, cell] = 0.0
+                self.memory[block, :, cell, : self.d] = rows
+            return rows.astype(np.float64)
+        groups = rows.reshape(len(rows), -1, 32)
+        scales = (np.abs(groups).max(axis=2) / 127).astype(np.float16)
+        codes = np.rint(groups / scales[..., None].astype(np.float64)).astype(np.int8)
+        codes = codes.clip(-127, 127)
+        place = (
+            (block, slice(None), slice(None), cell)
+            if self.transposed
+            else (block, slice(None), cell)
+        )
+        self.codes[place] = codes.reshape(len(rows), -1)
+        self.scales[place] = scales
+        return (codes * scales[..., None].astype(np.float64)).reshape(rows.shape)
 
 
 class Case:
-    """Sequences of (tokens before the ubatch, tokens in it) over shuffled blocks; cells that no
-    token has written are NaN."""
+    """Sequences of (tokens before the ubatch, tokens in it) over shuffled blocks."""
 
-    def __init__(self, lengths, n_head, n_head_kv, d, window, cell_type, capacity):
+    def __init__(self, lengths, n_head, n_head_kv, d, window, cell_types, capacity):
         rng = np.random.default_rng(len(lengths) + d)
         self.lengths, self.window, self.d = lengths, window, d
         self.n_head, self.n_head_kv = n_head, n_head_kv
-        dtype, padded = DTYPES[cell_type], -(-d // 16) * 16
-        self.k_cells = np.full((N_BLOCKS, n_head_kv, d, CELLS), np.nan, dtype)
-        self.v_cells = np.full((N_BLOCKS, n_head_kv, CELLS, padded), np.nan, dtype)
+        padded = -(-d // 16) * 16
+        k_cells, v_cells = (
+            Side(kind, n_head_kv, d, is_k)
+            for kind, is_k in zip(cell_types, (True, False), strict=True)
+        )
+        self.k_cells, self.v_cells = k_cells.memory, v_cells.memory
         self.tables = np.zeros((len(lengths), MAX_BLOCKS), np.int32)
         free = rng.permutation(N_BLOCKS)
         self.kv, n_used = [], 0
@@ -32,21 +79,21 @@ class Case:
             n_blocks = -(-(before + n) // CELLS)
             self.tables[seq, :n_blocks] = free[n_used : n_used + n_blocks]
             n_used += n_blocks
-            k = rng.standard_normal((before + n, n_head_kv, d)).astype(dtype)
-            v = rng.standard_normal((before + n, n_head_kv, d)).astype(dtype)
+            # Dimensions of unlike size: a scale that is not their own shows.
+            size = np.exp(rng.standard_normal((2, n_head_kv, d)))
+            k, v = rng.standard_normal((2, before + n, n_head_kv, d)) * size[:, None]
             for pos in range(before + n):
                 block, cell = self.tables[seq, pos // CELLS], pos % CELLS
-                self.k_cells[block, :, :, cell] = k[pos]
-                self.v_cells[block, :, cell] = 0.0
-                self.v_cells[block, :, cell, :d] = v[pos]
-            self.kv.append((k.astype(np.float64), v.astype(np.float64)))
+                k[pos] = k_cells.put(block, cell, k[pos])
+                v[pos] = v_cells.put(block, cell, v[pos])
+            self.kv.append((k, v))
         self.positions = np.concatenate([np.arange(b, b + n) for b, n in lengths]).astype(np.int32)
         self.starts = np.cumsum([0, *(n for _, n in lengths)]).astype(np.int32)
         self.slots = np.arange(len(lengths), dtype=np.int32)
         n_tokens = int(self.starts[-1])
         self.q = (rng.standard_normal((n_tokens, n_head * d)) / np.sqrt(d)).astype(np.float32)
         self.out = np.zeros((n_tokens + 8, n_head * d), np.float32)
-        self.capacity, self.cell_type, self.padded = capacity, cell_type, padded
+        self.capacity, self.cell_types, self.padded = capacity, cell_types, padded
 
     def run(self, team):
         """The three ops on a team; returns the rows."""
@@ -73,11 +120,12 @@ class Case:
                       counts=counts, out=self.out, out_stride=stride, **shared)  # fmt: skip
         fold = fill(FOLD, x=self.out, x_stride=stride, gate=0, gate_stride=0,
                     gate_head_stride=0, tiles=0, **shared)  # fmt: skip
-        kind = self.cell_type
+        k_type, v_type = self.cell_types
         address = team.kernels.address
         program = Program(team, step, [
             (address("attention_plan", build_attention_plan), plan, -1),
-            (address(f"attention.{kind}.{kind}", lambda: build_attention(kind, kind)), attend, 0),
+            (address(f"attention.{k_type}.{v_type}", lambda: build_attention(k_type, v_type)),
+             attend, 0),
             (address("attention_fold", build_attention_fold), fold, 1),
         ])  # fmt: skip
         team.run(program)
@@ -104,21 +152,37 @@ class Case:
 LENGTHS = [(0, 37), (300, 1), (130, 5), (127, 2), (0, 1), (500, 40)]
 
 
-@pytest.mark.parametrize("cell_type", ["f32", "f16"])
+TYPES = ("f32", "f16", "q8_0")
+PAIRS = [(k, v) for k in TYPES for v in TYPES]
+
+
+def assert_twin(team, case):
+    """What is in the cells is exact; the rest is float32's rounding."""
+    want = case.expected()
+    np.testing.assert_allclose(case.run(team), want, rtol=0, atol=2e-5 * np.abs(want).max())
+
+
+@pytest.mark.parametrize("cell_types", [("f32", "f32"), ("f16", "f16")])
 @pytest.mark.parametrize(("n_head", "n_head_kv", "d"), [(6, 2, 64), (4, 1, 24), (3, 3, 80)])
 @pytest.mark.parametrize("window", [0, 100])
-def test_attention_equals_its_twin(team_of, cell_type, n_head, n_head_kv, d, window):
-    case = Case(LENGTHS, n_head, n_head_kv, d, window, cell_type, 16)
-    np.testing.assert_allclose(
-        case.run(team_of("auto", 3)), case.expected(), rtol=0, atol=TOLERANCE[cell_type]
-    )
+def test_attention_equals_its_twin(team_of, cell_types, n_head, n_head_kv, d, window):
+    assert_twin(team_of("auto", 3), Case(LENGTHS, n_head, n_head_kv, d, window, cell_types, 16))
+
+
+@pytest.mark.parametrize("cell_types", PAIRS)
+@pytest.mark.parametrize("d", [32, 64, 96, 128, 256, 512])
+def test_every_pair_of_cell_types_at_every_width(team_of, cell_types, d):
+    """One query row of a head, a few (3, 5, 6) and whole tiles; folded from parts and not."""
+    lengths = [(300, 1), (130, 2), (40, 5), (0, 40), (9, 1)]
+    for n_head, capacity in ((1, 16), (3, 0)):
+        assert_twin(team_of("auto", 2), Case(lengths, n_head, 1, d, 0, cell_types, capacity))
 
 
 @pytest.mark.parametrize("window", [0, 100])
 def test_the_same_bits_split_or_not_and_on_any_number_of_threads(team_of, window):
     """Capacity 0 splits nothing: every row is folded by one thread."""
     runs = [
-        Case(LENGTHS, 6, 2, 64, window, "f16", capacity).run(team_of("auto", n_threads))
+        Case(LENGTHS, 6, 2, 64, window, ("f16", "f16"), capacity).run(team_of("auto", n_threads))
         for capacity, n_threads in ((16, 1), (16, 3), (0, 1), (3, 3))
     ]
     for other in runs[1:]:
