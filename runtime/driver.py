@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from slotmux.runtime.interfaces import Model
+from slotmux.runtime.interfaces import ModelLike
 from slotmux.runtime.memory import Memory
 from slotmux.runtime.ubatch import BLOCK_CELLS, I32
 
@@ -25,7 +25,7 @@ class Driver:
     Slot i runs one token list at a time; there is no prefix cache and no sampling.
     """
 
-    def __init__(self, model: Model, *, n_ctx: int = 0, poison: bool = False) -> None:
+    def __init__(self, model: ModelLike, *, n_ctx: int = 0, poison: bool = False) -> None:
         self._model = model
         self._ubatch = model.ubatch
         n_slots, max_blocks = self._ubatch.block_tables.shape
@@ -126,7 +126,7 @@ class Driver:
         ub.n_outputs += n_outputs
 
 
-def logits_of(model: Model, tokens: Sequence[int], n_ubatch: int = 0) -> F32:
+def logits_of(model: ModelLike, tokens: Sequence[int], n_ubatch: int = 0) -> F32:
     """Logits of every position, [n, n_vocab], computed in pieces of ``n_ubatch`` (0 = largest)."""
     ub = model.ubatch
     largest = min(ub.n_ubatch, ub.max_outputs)
@@ -135,7 +135,7 @@ def logits_of(model: Model, tokens: Sequence[int], n_ubatch: int = 0) -> F32:
 
 
 def run_pattern(
-    model: Model,
+    model: ModelLike,
     prompts: Sequence[Sequence[int]],
     steps: Iterator[Step] | Sequence[Step],
     *,

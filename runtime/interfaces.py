@@ -41,7 +41,7 @@ class RowStorage(Protocol):
         """Poison a row, so that a stale read shows."""
 
 
-class SamplingTable(Protocol):
+class SamplingTableLike(Protocol):
     """Each slot's sampling parameters, where the kernels read them."""
 
     def check(self, params: SamplingParams) -> None:
@@ -61,7 +61,7 @@ class SamplingTable(Protocol):
         """
 
 
-class Drafter(Protocol):
+class DrafterLike(Protocol):
     """The model's own block for multi-token prediction."""
 
     @property
@@ -85,7 +85,7 @@ class Drafter(Protocol):
         guesses also stand in the slots' histories, behind ``token``."""
 
 
-class Model(Protocol):
+class ModelLike(Protocol):
     """A loaded model: fill ``ubatch``, call ``forward``, read ``logits`` and the draws."""
 
     @property
@@ -99,9 +99,9 @@ class Model(Protocol):
     @property
     def rows(self) -> RowStorage: ...
     @property
-    def sampling(self) -> SamplingTable: ...
+    def sampling(self) -> SamplingTableLike: ...
     @property
-    def drafter(self) -> Drafter | None: ...
+    def drafter(self) -> DrafterLike | None: ...
     @property
     def logits(self) -> NDArray[np.float32]:
         """[max_outputs, n_vocab]: row r belongs to token ``ubatch.out_tokens[r]``; overwritten by

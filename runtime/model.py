@@ -20,7 +20,7 @@ SCRATCH_BYTES = 1 << 20
 
 
 class Model:
-    """Implements slotmux.runtime.interfaces.Model. One thread at a time may use it."""
+    """Implements slotmux.runtime.interfaces.ModelLike. One thread at a time may use it."""
 
     def __init__(
         self, lowered: Lowered, kernels: KernelCache, n_compiled: int, progress: Progress

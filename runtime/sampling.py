@@ -33,7 +33,7 @@ def _mix(z: int) -> int:
 
 
 def draw_key(seed: int) -> int:
-    """What kernels/ops/sampling/logits.py's uniform() takes: SplitMix64's first output, as an int64."""
+    """What uniform() of kernels/ops/sampling takes: SplitMix64's first output, as an int64."""
     key = _mix((seed + 0x9E3779B97F4A7C15) & _MASK)
     return key - (1 << 64) if key >> 63 else key
 

@@ -10,7 +10,7 @@ from slotmux.runtime.engine.stats import EngineStats
 
 
 class EnginePort(Protocol):
-    """slotmux.runtime.engine.thread.Engine as the HTTP layer sees it. Every method may be called on any thread."""
+    """The engine (runtime/engine/thread.py) as the HTTP layer sees it. Any thread."""
 
     def start(self) -> None:
         """Starts the engine thread."""

@@ -7,15 +7,15 @@ import time
 from collections.abc import Callable
 
 from slotmux.runtime.engine.acceptor import INTERNAL, Acceptor
+from slotmux.runtime.engine.admission import Admission
 from slotmux.runtime.engine.choice import Choice, Job
 from slotmux.runtime.engine.config import EngineConfig
 from slotmux.runtime.engine.emitter import Emitter
-from slotmux.runtime.engine.line import Admission
 from slotmux.runtime.engine.request import FinishReason, Request
 from slotmux.runtime.engine.scheduler import Scheduler
 from slotmux.runtime.engine.slots import Slot
 from slotmux.runtime.engine.stats import Meter
-from slotmux.runtime.interfaces import DetokenizerLike, Model
+from slotmux.runtime.interfaces import DetokenizerLike, ModelLike
 from slotmux.runtime.memory import Memory
 from slotmux.runtime.speculation.costs import Costs
 from slotmux.runtime.speculation.speculator import Speculator
@@ -29,7 +29,7 @@ class Core:
 
     def __init__(
         self,
-        model: Model,
+        model: ModelLike,
         config: EngineConfig,
         eog_ids: frozenset[int],
         new_detokenizer: Callable[[], DetokenizerLike],

@@ -11,9 +11,9 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from slotmux.runtime.engine.admission import check_request, check_speculative
 from slotmux.runtime.engine.config import EngineConfig
 from slotmux.runtime.engine.core import Core
-from slotmux.runtime.engine.line import check_request, check_speculative
 from slotmux.runtime.engine.report import engine_stats
 from slotmux.runtime.engine.request import (
     EngineStoppedError,
@@ -22,7 +22,7 @@ from slotmux.runtime.engine.request import (
     Request,
 )
 from slotmux.runtime.engine.stats import EngineStats
-from slotmux.runtime.interfaces import DetokenizerLike, Model, TokenizerLike
+from slotmux.runtime.interfaces import DetokenizerLike, ModelLike, TokenizerLike
 from slotmux.runtime.speculation.costs import Costs
 from slotmux.runtime.ubatch import I32
 
@@ -43,7 +43,7 @@ class Engine:
 
     def __init__(
         self,
-        model: Model,
+        model: ModelLike,
         tokenizer: TokenizerLike,
         config: EngineConfig,
         *,

@@ -1,4 +1,4 @@
-"""Gated DeltaNet's recurrence and its gated norm (kernels/ops/recurrent/delta_net.py, gated_norm.py)."""
+"""Gated DeltaNet's recurrence and its gated norm (kernels/ops/recurrent)."""
 
 from __future__ import annotations
 

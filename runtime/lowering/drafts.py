@@ -1,8 +1,8 @@
 """Drafting by the model's own block for multi-token prediction: its tables, programs and results.
 
 A pass guesses one token for each sequence of the step; a chain of passes is one program
-(kernels/ops/sampling/advance.py). The block's cells lie in the KV cache as one more layer's, the hidden
-state that it begins with in the recurrent row: both follow the sequence wherever it goes.
+(kernels/ops/sampling/advance.py). The block's cells lie in the KV cache as one more layer's, the
+hidden state that it begins with in the recurrent row: both follow the sequence wherever it goes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The scans of Mamba 1 and 2 and the gated norm (see kernels/ops/recurrent/mamba1.py and mamba2.py)."""
+"""The scans of Mamba 1 and 2 and the gated norm (kernels/ops/recurrent)."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 
 from slotmux.runtime.driver import Driver
-from slotmux.runtime.interfaces import Model
+from slotmux.runtime.interfaces import ModelLike
 from slotmux.runtime.speculation.costs import Costs
 
 N_REPEATS = 3
@@ -15,7 +15,7 @@ MAX_S = 2.0  # for all of it; a slow model is measured once
 TOKEN = 0
 
 
-def measure_costs(model: Model, max_drafts: int) -> Costs:
+def measure_costs(model: ModelLike, max_drafts: int) -> Costs:
     """Steps of one sequence and of all slots with up to ``max_drafts`` drafts each, and passes."""
     deadline = time.perf_counter() + MAX_S
     driver, drafter = Driver(model), model.drafter

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from slotmux.runtime.engine.config import MTP, NGRAM, SpecConfig
 from slotmux.runtime.engine.request import SpecParams
 from slotmux.runtime.engine.slots import Slot
-from slotmux.runtime.interfaces import Drafter
+from slotmux.runtime.interfaces import DrafterLike
 from slotmux.runtime.speculation.acceptance import Acceptance
 from slotmux.runtime.speculation.budget import choose
 from slotmux.runtime.speculation.costs import Costs
@@ -43,7 +43,7 @@ class Speculator:
     def __init__(
         self,
         config: SpecConfig,
-        drafter: Drafter | None,
+        drafter: DrafterLike | None,
         ubatch: Ubatch,
         costs: Costs | None = None,
     ) -> None:

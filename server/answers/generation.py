@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from slotmux.runtime.engine.request import FinishReason, Output, Request, Usage
 from slotmux.server.http.errors import (
@@ -15,11 +15,10 @@ from slotmux.server.http.errors import (
     timed_out,
     unavailable,
 )
+from slotmux.server.interfaces import EnginePort
 
-if TYPE_CHECKING:
-    from slotmux.server.answers.intake import Admission
-
-# A reader that stalls is ended by the write timeout; this bounds what piles up until then.
+# A reader that stalls is ended by the write timeout; this bounds what piles up until then, of each
+# choice: many choices at once must not make a reader of good pace a slow one.
 MAX_PENDING = 4096
 
 Choice = tuple[int, Output]  # index among all choices of the HTTP request, and its Output
@@ -52,8 +51,9 @@ class Timeline:
 class Generation:
     """Lives on the event loop. Ends by itself when every choice has finished, or by ``fail``."""
 
-    admission: Admission
+    engine: EnginePort
     timeline: Timeline
+    on_close: Callable[[Generation], None]
     sinks: list[Sink] = field(default_factory=list)
     usages: dict[int, Usage] = field(default_factory=dict)
     finishes: dict[int, FinishReason] = field(default_factory=dict)
@@ -73,7 +73,7 @@ class Generation:
                 self._pending.append((sink.base + output.index, output))
         if self.timeline.first == 0.0:
             self.timeline.first = now
-        if len(self._pending) > MAX_PENDING:
+        if len(self._pending) > MAX_PENDING * sum(s.n_choices for s in self.sinks):
             self.fail(timed_out("the client reads too slowly"))
         self._wake()
 
@@ -89,7 +89,7 @@ class Generation:
         if not self.is_closed:
             self.is_closed = True
             self._abort_requests()
-            self.admission.forget(self)
+            self.on_close(self)
 
     async def next(self) -> list[Choice]:
         """All Outputs since the last call; none if ``nudge`` ended the wait.
@@ -132,9 +132,9 @@ class Generation:
             return unavailable("The request waited too long for a slot.", "queue_timeout", 5)
         if output.error_code == "server_shutdown" or output.finish_reason is FinishReason.ABORT:
             return shutting_down()
-        return internal() if self.admission.engine.is_alive else engine_dead()
+        return internal() if self.engine.is_alive else engine_dead()
 
     def _abort_requests(self) -> None:
         for sink in self.sinks:
             if sink.n_unfinished > 0:
-                self.admission.engine.abort(sink.request.id)
+                self.engine.abort(sink.request.id)

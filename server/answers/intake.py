@@ -17,7 +17,7 @@ from slotmux.server.http.errors import ApiError, engine_dead, invalid, queue_ful
 from slotmux.server.interfaces import EnginePort
 
 
-class Admission:
+class Intake:
     """Lives on the event loop; one for an engine."""
 
     def __init__(self, engine: EnginePort, loop: asyncio.AbstractEventLoop) -> None:
@@ -32,7 +32,7 @@ class Admission:
         """Submits all of ``requests``, or none. Raises ApiError (400, 429, 503)."""
         if self.is_draining:
             raise shutting_down()
-        generation = Generation(self, Timeline(self._loop.time()))
+        generation = Generation(self.engine, Timeline(self._loop.time()), self._forget)
         self.running.add(generation)
         try:
             for request in requests:
@@ -42,8 +42,7 @@ class Admission:
             raise
         return generation
 
-    def forget(self, generation: Generation) -> None:
-        """Called by Generation.close."""
+    def _forget(self, generation: Generation) -> None:
         self.running.discard(generation)
         if generation.failure is not None:
             self.n_aborted[str(generation.failure.code)] += 1

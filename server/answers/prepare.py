@@ -221,5 +221,5 @@ def render(loaded: Loaded, params: TemplateParams) -> RenderedPort:
 
 
 def _unset(request: Request, outputs: object) -> None:
-    """Stands in until Admission gives the request its bridge."""
-    raise AssertionError("the request was submitted without Admission")
+    """Stands in until the Intake gives the request its bridge."""
+    raise AssertionError("the request was submitted without the Intake")

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from slotmux.runtime.driver import Driver
 from slotmux.runtime.gguf import open_gguf
-from slotmux.runtime.interfaces import Model
+from slotmux.runtime.interfaces import ModelLike
 from slotmux.runtime.models import has_mtp
 from slotmux.server.commands.loading import load_for_sequences, locate
 from slotmux.server.commands.options import (
@@ -81,7 +81,7 @@ def logits(
     Console(stderr=True).print(f"{out}: float32 [{len(ids)}, {loaded.n_vocab}]", highlight=False)
 
 
-def write_logits(model: Model, tokens: list[int], out: Path, *, mtp: bool = False) -> None:
+def write_logits(model: ModelLike, tokens: list[int], out: Path, *, mtp: bool = False) -> None:
     """Compute a sequence from its start and write logits as they come: the whole table of a long
     sequence need not fit in memory."""
     parts = _guesses(model, tokens) if mtp else _logits(model, tokens)
@@ -93,7 +93,7 @@ def write_logits(model: Model, tokens: list[int], out: Path, *, mtp: bool = Fals
             file.write(np.ascontiguousarray(rows, "<f4").tobytes())
 
 
-def _logits(model: Model, tokens: list[int]) -> Iterator[NDArray[np.float32]]:
+def _logits(model: ModelLike, tokens: list[int]) -> Iterator[NDArray[np.float32]]:
     """The trunk's, an ubatch at a time."""
     driver = Driver(model, n_ctx=len(tokens))
     driver.open(0)
@@ -103,7 +103,7 @@ def _logits(model: Model, tokens: list[int]) -> Iterator[NDArray[np.float32]]:
     driver.close(0)
 
 
-def _guesses(model: Model, tokens: list[int]) -> Iterator[NDArray[np.float32]]:
+def _guesses(model: ModelLike, tokens: list[int]) -> Iterator[NDArray[np.float32]]:
     """Those of the block for multi-token prediction, token by token."""
     assert model.drafter is not None
     driver = Driver(model, n_ctx=len(tokens))

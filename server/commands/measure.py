@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from slotmux.runtime.driver import Driver
-from slotmux.runtime.interfaces import Model
+from slotmux.runtime.interfaces import ModelLike
 
 Step = list[tuple[int, list[int]]]  # one forward: (slot, its next tokens)
 
@@ -44,7 +44,7 @@ class Measurement:
     forwards_per_second: float
 
 
-def measure(model: Model, plan: Plan) -> Iterator[Measurement]:
+def measure(model: ModelLike, plan: Plan) -> Iterator[Measurement]:
     """Run every test of the plan, in the order depth, parallel, pp before tg."""
     lanes = Lanes(model, plan)
     for depth in plan.depths:
@@ -63,7 +63,7 @@ class Lanes:
     tokens up to the depth and is never changed, only forked.
     """
 
-    def __init__(self, model: Model, plan: Plan) -> None:
+    def __init__(self, model: ModelLike, plan: Plan) -> None:
         self.model = model
         self.driver = Driver(model, n_ctx=plan.n_ctx)
         self.depth = 0
@@ -139,6 +139,6 @@ def _measure_steps(
     return Measurement(test, n_parallel, lanes.depth, n_tokens / seconds, len(steps) / seconds)
 
 
-def _tokens(model: Model, start: int, n: int) -> list[int]:
+def _tokens(model: ModelLike, start: int, n: int) -> list[int]:
     """Tokens spread over the vocabulary, so that no embedding row is read twice in a row."""
     return [(start + i) * 7919 % model.n_vocab for i in range(n)]

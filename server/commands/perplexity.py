@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from slotmux.runtime.driver import Driver
-from slotmux.runtime.interfaces import Model
+from slotmux.runtime.interfaces import ModelLike
 from slotmux.server.commands.loading import load_for_sequences, locate
 from slotmux.server.commands.options import (
     CacheTypeKOpt,
@@ -72,7 +72,7 @@ def perplexity(
 
 
 def score(
-    model: Model, chunks: list[list[int]], n_seqs: int, progress: Callable[[int], None]
+    model: ModelLike, chunks: list[list[int]], n_seqs: int, progress: Callable[[int], None]
 ) -> list[NDArray[np.float64]]:
     """Log-probabilities of the tokens of each chunk but its first, ``n_seqs`` chunks at a time."""
     driver = Driver(model, n_ctx=max(len(chunk) for chunk in chunks))

@@ -85,7 +85,7 @@ class Lifecycle(uvicorn.Server):
         _log.info("draining")
         service = self._state.service
         if service is not None:
-            await service.admission.drain(self._state.settings.drain_timeout)
+            await service.intake.drain(self._state.settings.drain_timeout)
         self._end(0)
 
     async def _watch_engine(self) -> None:
@@ -99,7 +99,7 @@ class Lifecycle(uvicorn.Server):
             engine = service.loaded.engine
             if not engine.is_alive and not self.should_exit:
                 _log.error("the engine died", extra={"fields": describe(engine.failure)})
-                service.admission.fail_all(engine_dead())
+                service.intake.fail_all(engine_dead())
                 await asyncio.sleep(_TICK_S)
                 self._end(EXIT_ENGINE_DIED)
                 return

@@ -90,11 +90,11 @@ class _ServerCollector(Collector):
         yield from _engine_counters(stats.counters)
         yield from _slot_drafts(stats)
         yield from _histograms(stats)
-        yield _labelled("slotmux_aborts", "cause", service.admission.n_aborted)
+        yield _labelled("slotmux_aborts", "cause", service.intake.n_aborted)
         yield _gauge(
             "slotmux_http_generations",
             "Generations whose answer is not complete.",
-            len(service.admission.running),
+            len(service.intake.running),
         )
 
 

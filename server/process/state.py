@@ -12,7 +12,7 @@ from typing import Any, ParamSpec, TypeVar
 from starlette.requests import Request
 
 from slotmux.runtime.engine.config import SpecConfig
-from slotmux.server.answers.intake import Admission
+from slotmux.server.answers.intake import Intake
 from slotmux.server.http.auth import ApiKeys
 from slotmux.server.http.errors import engine_dead, model_loading, shutting_down
 from slotmux.server.interfaces import EnginePort, TemplatePort, TokenizerPort
@@ -69,10 +69,10 @@ class Loaded:
 
 @dataclass(slots=True)
 class Service:
-    """A loaded model with its admission: what exists only once the server is ready."""
+    """A loaded model with its intake: what exists only once the server is ready."""
 
     loaded: Loaded
-    admission: Admission
+    intake: Intake
     pulse: Pulse
 
 
@@ -93,17 +93,17 @@ class ServerState:
 
     def become_ready(self, loaded: Loaded) -> None:
         """From now on requests are served. Call on the event loop, with the engine started."""
-        admission = Admission(loaded.engine, asyncio.get_running_loop())
-        self.service = Service(loaded, admission, Pulse(loaded.engine))
+        intake = Intake(loaded.engine, asyncio.get_running_loop())
+        self.service = Service(loaded, intake, Pulse(loaded.engine))
 
     def ready(self) -> Service:
         """The service. Raises ApiError 503 while loading, draining, or when the engine died."""
         service = self.service
         if service is None:
             raise model_loading()
-        if not service.loaded.engine.is_alive and not service.admission.is_draining:
+        if not service.loaded.engine.is_alive and not service.intake.is_draining:
             raise engine_dead()
-        if service.admission.is_draining:
+        if service.intake.is_draining:
             raise shutting_down()
         return service
 

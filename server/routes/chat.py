@@ -48,7 +48,7 @@ async def create_chat_completion(request: Request) -> Response:
         with_token_ids=bool(params.return_token_ids),
         with_usage_chunk=params.wants_usage_chunk,
     )
-    generation = service.admission.start(requests)
+    generation = service.intake.start(requests)
     return await respond(request, generation, answer, state.settings, stream=params.is_streamed)
 
 

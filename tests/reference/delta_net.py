@@ -1,4 +1,4 @@
-"""Plain NumPy twins of kernels/ops/recurrent/delta_net.py and gated_norm.py: float64, token by token."""
+"""Plain NumPy twins of the delta net and its gated norm: float64, token by token."""
 
 from __future__ import annotations
 

@@ -139,7 +139,7 @@ def _rotate_halves(x, n_pairs, cos, sin):
 
 
 def build_rope(neighbours: bool, k_type: str, v_type: str) -> Callable[..., None]:
-    """Norm, rotate, scale and store the heads of a token (a chunk); cells: kernels/ops/attention/cells.py."""
+    """Norm, rotate, scale and store the heads of a token (a chunk); for its cells see cells.py."""
     rotate = _rotate_neighbours if neighbours else _rotate_halves
     store = build_store(k_type, v_type)
     k_bytes_of, v_bytes_of = build_head_bytes(k_type), build_head_bytes(v_type)

@@ -2,7 +2,7 @@
 
     python -m tests.bench.synth.gguf_file --list
     python -m tests.bench.synth.gguf_file qwen35-0.8b DIR --type Q8_0
-    python -m tests.bench.synth.gguf_file qwen35-0.8b DIR --type Q4_K_M --quantizer DIR/llama-quantize
+    python -m tests.bench.synth.gguf_file lfm2-350m DIR --type Q4_K_M --quantizer llama-quantize
 
 F16, Q8_0, Q4_0 and Q4_1 are written directly. Every other type (Q4_K_M, Q6_K, Q2_K, IQ4_XS, BF16,
 ...) is made by llama-quantize from the F16 file, which stays beside it for the next type.

@@ -7,8 +7,8 @@ import itertools
 import numpy as np
 import pytest
 
+from slotmux.runtime.engine.admission import check_speculative
 from slotmux.runtime.engine.config import MTP, NGRAM, SpecConfig
-from slotmux.runtime.engine.line import check_speculative
 from slotmux.runtime.engine.request import InvalidRequestError, SpecParams
 from slotmux.runtime.speculation.acceptance import Acceptance
 from slotmux.runtime.speculation.budget import choose

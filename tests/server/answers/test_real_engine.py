@@ -178,7 +178,7 @@ def test_clients_that_leave_give_back_slots_and_memory(served):
     eventually(lambda: not (engine.stats().n_slots_busy or engine.stats().n_queued), 1.0)
     stats = engine.stats()
     assert stats.n_blocks_free + stats.n_blocks_cached == stats.n_blocks
-    assert server.state.service.admission.running == set()
+    assert server.state.service.intake.running == set()
     assert stats.counters.finished["abort"] >= 10
 
 

@@ -138,7 +138,7 @@ class TestDownload:
 
     def test_environment_of_huggingface_hub(self, remote: FakeHub, tmp_path: Path) -> None:
         remote.token = "hf_secret"
-        code = f"from slotmux.server.files.hub import resolve_model; print(resolve_model('hf:{REPO}:Q8_0'))"
+        code = f"from slotmux.server.files import hub; print(hub.resolve_model('hf:{REPO}:Q8_0'))"
         names = {"HF_ENDPOINT": remote.endpoint, "HF_TOKEN": "hf_secret", "HF_HOME": str(tmp_path)}
         done = subprocess.run(
             [sys.executable, "-c", code],

@@ -28,7 +28,7 @@ def server() -> Iterator[RunningServer]:
 
 
 def is_idle(server: RunningServer) -> bool:
-    return server.engine.n_busy == 0 and not server.state.service.admission.running
+    return server.engine.n_busy == 0 and not server.state.service.intake.running
 
 
 # -- clients that leave
@@ -95,7 +95,7 @@ def test_a_reader_that_stalls_is_dropped():
         sock.sendall(request_bytes(stream=True, logprobs=20))
         eventually(lambda: engine.n_busy == 1)
         eventually(lambda: is_idle(server), 8.0)
-        aborts = server.state.service.admission.n_aborted
+        aborts = server.state.service.intake.n_aborted
         assert aborts["request_timeout"] == 1
         assert b"[DONE]" not in read_all(sock)
         sock.close()

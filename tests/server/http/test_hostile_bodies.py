@@ -28,7 +28,7 @@ def http() -> Iterator[httpx.Client]:
     ):
         yield client
         assert server.engine.n_busy == 0
-        assert server.state.service.admission.running == set()
+        assert server.state.service.intake.running == set()
 
 
 def check_error(answer: httpx.Response, *statuses: int) -> dict[str, Any]:
