@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from slotmux.kernels.ops.dense.linear import unpacking_bytes
 from slotmux.kernels.ops.moe.experts import EXPERT_GLU, EXPERTS, build_expert_glu, build_experts
 from slotmux.kernels.ops.moe.route import (
     COMBINE,
@@ -18,6 +19,7 @@ from slotmux.kernels.ops.moe.route import (
     build_gather,
     build_group,
     build_route,
+    route_scratch_bytes,
 )
 from slotmux.runtime.lowering.buffers import Rows, Span, round_up
 from slotmux.runtime.lowering.builder import Builder
@@ -152,6 +154,7 @@ def _route(
         },
         [logits.span],
         [groups.span],
+        route_scratch_bytes(shape.n_expert),
     )
 
 
@@ -204,6 +207,7 @@ def _products(b: Builder, weight: Experts, x: Rows, tiles: int, out: Rows, group
         },
         [groups.span, x.tiles_span if f.is_quantised else x.span],
         [out.span],
+        unpacking_bytes(isa, f, weight.n_blocks),
     )
 
 
