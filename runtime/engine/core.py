@@ -52,7 +52,9 @@ class Core:
             checkpoint_spacing=config.checkpoint_spacing,
         )
         self.slots = [Slot(seq.slot, seq) for seq in self.memory.sequences]
-        self.scheduler = Scheduler(ubatch, self._park, n_prompt_beside=config.n_prompt_beside)
+        self.scheduler = Scheduler(
+            ubatch, self._park, self._give_up, n_prompt_beside=config.n_prompt_beside
+        )
         self.admission = Admission(
             self.slots, self.memory, self.scheduler, config, self.meter.counters
         )
@@ -238,6 +240,16 @@ class Core:
         self.meter.counters.n_parked += 1
         self._vacate(slot, keep=True)
         self.admission.add(choice)
+
+    def _give_up(self, slot: Slot) -> None:
+        """End a choice for which there is no memory even when no other has any: its own fault or
+        ours, but nobody else's."""
+        choice = slot.choice
+        assert choice is not None
+        log.error("request %d: no memory for one sequence", choice.job.request.id)
+        message = "there is no memory for this sequence"
+        choice.fail(FinishReason.ERROR, time.monotonic(), message, "no_memory")
+        self._free(slot, True)
 
     def _vacate(self, slot: Slot, *, keep: bool) -> None:
         for follower in list(slot.followers):

@@ -83,7 +83,7 @@ class Output:
     finish_reason: FinishReason | None = None
     stop_string: str | None = None  # the stop string that ended the choice
     error: str | None = None  # with finish_reason ERROR or ABORT: what a client may be told
-    error_code: str | None = None  # "server_error", "queue_timeout" or "server_shutdown"
+    error_code: str | None = None  # server_error, queue_timeout, no_memory or server_shutdown
     usage: Usage | None = None
 
 

@@ -22,16 +22,22 @@ class Scheduler:
     """Plans steps over the active slots, oldest request first. Engine thread only.
 
     ``park`` takes a slot's choice out of it, back to the waiting; it is called with the youngest
-    when blocks run out.
+    when blocks run out. ``give_up`` ends the choice of a slot that has no memory even alone.
     """
 
-    __slots__ = ("_n_prompt_beside", "_park", "_turn", "_ubatch", "active", "draws")
+    __slots__ = ("_give_up", "_n_prompt_beside", "_park", "_turn", "_ubatch", "active", "draws")
 
     def __init__(
-        self, ubatch: Ubatch, park: Callable[[Slot], None], *, n_prompt_beside: int = 0
+        self,
+        ubatch: Ubatch,
+        park: Callable[[Slot], None],
+        give_up: Callable[[Slot], None],
+        *,
+        n_prompt_beside: int = 0,
     ) -> None:
         self._ubatch = ubatch
         self._park = park
+        self._give_up = give_up
         self._n_prompt_beside = n_prompt_beside
         self._turn = 0
         self.active: list[Slot] = []  # slots with memory of their own, by arrival
@@ -113,8 +119,10 @@ class Scheduler:
             while slot.choice is not None and slot.n_planned and not slot.seq.n_reserved:
                 if slot.seq.reserve(slot.n_planned):
                     break
+                if len(self.active) == 1:
+                    self._give_up(slot)
+                    break
                 victim = self.active[-1]
-                assert victim is not slot or len(self.active) > 1, "one sequence always fits"
                 self.remove(victim)
                 self._park(victim)
 

@@ -130,6 +130,8 @@ class Generation:
         """What the engine said, with a status: only "server_error" is a bug of ours."""
         if output.error_code == "queue_timeout":
             return unavailable("The request waited too long for a slot.", "queue_timeout", 5)
+        if output.error_code == "no_memory":
+            return unavailable("There was no memory left for this request.", "no_memory", 5)
         if output.error_code == "server_shutdown" or output.finish_reason is FinishReason.ABORT:
             return shutting_down()
         return internal() if self.engine.is_alive else engine_dead()

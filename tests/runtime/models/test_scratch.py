@@ -1,5 +1,4 @@
-"""Every op stays within the working memory that it declares for its shape, and shapes that need more
-than there can be are refused.
+"""Every op stays within the memory it declares for its shape; what needs too much is refused.
 
 Each op of a model runs by itself, with a pattern behind its declared part of every thread's
 scratch. A forward made of such runs must also give the bits of the whole program.
