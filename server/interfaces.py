@@ -84,6 +84,7 @@ class TemplatePort(Protocol):
         *,
         tools: list[dict[str, Any]] | None = None,
         add_generation_prompt: bool = True,
+        continue_final_message: bool = False,
         kwargs: Mapping[str, Any],
     ) -> RenderedPort:
         """A rendered prompt."""

@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 from slotmux.server.schemas.base import Identities, StrictModel, fault
 from slotmux.server.schemas.speculative import Speculative, fold_dotted
 
-MAX_STOPS = 4
+MAX_STOPS = 64  # editors send a dozen
 MAX_STOP_CHARS = 256
 MAX_BIASED_IDS = 1024
 _INT32_MAX = 2**31 - 1
