@@ -138,9 +138,17 @@ def build_requests(
             speculative=_speculative(params),
             boundaries=message_starts(ids, loaded.tokenizer) if loaded.keeps_states else (),
             label=trace.request_id,
+            client=_client(state, trace),
+            priority=params.priority or 0,
         )
         for ids in prompts
     ]
+
+
+def _client(state: ServerState, trace: Trace) -> str:
+    """Who a request is for, as fairness counts: with several API keys the key, else what the
+    gateway's header says. A header of its own choice must not get a key more turns."""
+    return trace.key if state.keys.n_keys > 1 else trace.fairness
 
 
 def _speculative(params: GenerationParams) -> SpecParams:

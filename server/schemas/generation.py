@@ -93,6 +93,8 @@ class GenerationParams(StrictModel):
     return_token_ids: bool | None = None
     cache_prompt: bool | None = None
     cache_salt: Annotated[str, StringConstraints(min_length=1, max_length=256)] | None = None
+    # vLLM's: lower is served earlier, whoever asks
+    priority: Annotated[int, Field(ge=-(2**31), le=_INT32_MAX)] | None = None
     id_slot: Annotated[int, Field(ge=-1, le=255)] | None = None
 
     speculative: Speculative | None = None

@@ -41,6 +41,8 @@ class EngineMachine(RuleBasedStateMachine):
         cache=st.sampled_from([True, True, True, False]),
         ignore_eos=st.booleans(),
         slot_id=st.sampled_from([-1, -1, -1, 0, 2]),
+        client=st.sampled_from(["", "", "a", "b"]),
+        priority=st.sampled_from([0, 0, 0, -1, 3]),
         boundaries=st.lists(st.integers(0, 90), max_size=2),
     )
     def submit(self, stem, n, tail, n_choices, temperature, salt, cache, boundaries, **options):
@@ -131,6 +133,7 @@ class EngineMachine(RuleBasedStateMachine):
         assert core.memory.n_blocks_free == core.memory.n_blocks
         assert core.memory.n_rows_free == core.memory.n_rows
         assert not core.memory.pools.tree.roots
+        assert not len(core.admission.fairness), "a client was not forgotten"
 
 
 def drafts(n_max):
