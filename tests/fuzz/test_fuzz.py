@@ -1,4 +1,4 @@
-"""A little of the fuzz with each run of the tests; `make fuzz STEPS=` makes as much as is wanted."""
+"""A little of the fuzz with each test run; `make fuzz STEPS=` makes as much as is wanted."""
 
 from __future__ import annotations
 
