@@ -27,7 +27,7 @@ endef
 export FETCH_DEFAULT_MODEL
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-real check format bench clean venv
+.PHONY: help serve test test-real test-isa check format bench clean venv
 .DELETE_ON_ERROR:
 
 help: ## show this list
@@ -37,11 +37,14 @@ serve: $(VENV)/.installed ## install, fetch the default model, serve on 127.0.0.
 	@exec $(BIN)/slotmux serve $(MODEL) $(ARGS)
 
 test: $(VENV)/.installed-dev ## run every test that needs no downloaded model
-	@$(BIN)/python -m pytest -m 'not real' $(ARGS)
+	@$(BIN)/python -m pytest -m 'not real and not isa' $(ARGS)
 
 test-real: $(VENV)/.installed-dev ## run the tests against real models (./models or SLOTMUX_TEST_MODELS)
 	@[ -n "$$SLOTMUX_TEST_MODELS" ] || $(BIN)/python -c "$$FETCH_DEFAULT_MODEL"
 	@$(BIN)/python -m pytest -m real -rs $(ARGS)
+
+test-isa: $(VENV)/.installed-dev ## logits of every golden file on every instruction set, to the bit
+	@$(BIN)/python -m pytest -m isa $(ARGS)
 
 check: $(VENV)/.installed-dev ## formatting, lint, types
 	@$(BIN)/ruff format --check .
