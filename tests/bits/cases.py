@@ -20,7 +20,7 @@ from tests.runtime.models.isolation import loaded
 GOLDEN = Path(__file__).resolve().parent.parent / "golden"
 TABLE = GOLDEN / "bits.json"
 # Files that are computed with float32 cells besides float16 ones, and those whose heads are a
-# multiple of 32 with q8_0: heads of many sizes, windows, partial rotation, recurrent layers, experts.
+# multiple of 32 with q8_0: heads of many sizes, windows, partial rotation, states, experts.
 F32_CELLS = tuple(
     f"{name}/model" for name in ("llama", "gemma3", "phi2", "falcon-h1", "granitehybrid-moe")
 )
