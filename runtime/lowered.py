@@ -17,8 +17,8 @@ from slotmux.kernels.operands import STEP
 from slotmux.kernels.ops.attention.cells import CELL_TYPES
 from slotmux.kernels.team import TEAM_KERNELS
 from slotmux.runtime.engine.request import InvalidRequestError
-from slotmux.runtime.gguf import GGUFFile
-from slotmux.runtime.lowering.buffers import Buffers, Rows
+from slotmux.runtime.gguf import GGUFFile, ModelFileError
+from slotmux.runtime.lowering.buffers import Buffers, Rows, round_up
 from slotmux.runtime.lowering.builder import Builder
 from slotmux.runtime.lowering.cells import KVCells
 from slotmux.runtime.lowering.drafts import DraftLowering, draft_ubatch, load_hidden
@@ -34,6 +34,8 @@ from slotmux.runtime.ubatch import BLOCK_CELLS, Ubatch
 log = logging.getLogger(__name__)
 DEFAULT_N_CTX = 32768
 MAX_DRAFTS = 16
+PAGE = 4096
+MAX_SCRATCH_BYTES = 1 << 26  # of a thread; a published shape needs 1 or 2 MB
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +120,10 @@ class Lowered:
         rows = memory[: self.buffers.padded_rows(config.n_outputs) * logits.stride // 4]
         self.logits: NDArray[np.float32] = rows.reshape(-1, logits.stride // 4)[:, : hp.n_vocab]
         append_draws(self.builder, self.sampling, logits, self.logits)
+        if self.scratch_bytes > MAX_SCRATCH_BYTES:
+            op = max(self.builder.ops, key=lambda op: op.scratch)
+            reason = f"{op.kernel} of this shape would need {op.scratch} bytes for each thread"
+            raise ModelFileError("hyper-parameters", None, reason, file.paths[0])
 
     def _lower_mtp(self, mtp: Any, x: Rows) -> DraftLowering | None:
         """The block for multi-token prediction, behind the trunk whose residual stream is x."""
@@ -149,10 +155,16 @@ class Lowered:
         return {**TEAM_KERNELS, **self.weights.builds, **self.builder.builds, **drafts}
 
     @property
+    def scratch_bytes(self) -> int:
+        """A thread's working memory, in whole pages: as much as its most demanding op needs."""
+        drafts = self.drafts.scratch_bytes if self.drafts is not None else 0
+        return round_up(max(self.builder.scratch_bytes, drafts), PAGE)
+
+    @property
     def buffer_bytes(self) -> int:
-        """Working memory of a forward, and of guessing."""
+        """Working memory of a forward, of guessing, and of all threads."""
         drafts = self.drafts.n_bytes if self.drafts is not None else 0
-        return self.buffers.n_bytes + drafts
+        return self.buffers.n_bytes + drafts + self.config.n_threads * self.scratch_bytes
 
 
 def step_words(ubatch: Ubatch) -> NDArray[np.int64]:

@@ -16,7 +16,6 @@ from slotmux.runtime.precompile import precompile
 
 __all__ = ["Lowered", "Model", "ModelConfig", "Progress", "load_model"]
 Progress = Callable[[str, float], None]
-SCRATCH_BYTES = 1 << 20
 
 
 class Model:
@@ -34,7 +33,7 @@ class Model:
         self._buffers, self._buffer_bytes = lowered.buffers, lowered.buffer_bytes
         self._n_compiled_before = n_compiled
         cpus = sorted(os.sched_getaffinity(0)) if self.config.pin_threads else []
-        self.team = Team(kernels, self.config.n_threads, SCRATCH_BYTES, cpus)
+        self.team = Team(kernels, self.config.n_threads, lowered.scratch_bytes, cpus)
         try:
             self._weights.load(self.team, lambda done: progress("load", done))
             self.kv.touch()

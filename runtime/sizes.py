@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 
 from slotmux.kernels.compiler import KernelCache
@@ -25,9 +26,10 @@ def model_sizes(file: GGUFFile, config: ModelConfig) -> ModelSizes:
     """Lowered for real, into nothing: raises what load_model would, before anything is loaded."""
     small = replace(config, n_ctx=BLOCK_CELLS, n_threads=1, n_checkpoints=0)
     lowered = Lowered(file, small, KernelCache(detect_cpu(config.isa), None))
+    n_threads = config.n_threads or len(os.sched_getaffinity(0))
     return ModelSizes(
         weights=lowered.weights.n_bytes,
         cell=lowered.kv.n_bytes / BLOCK_CELLS,
         row=lowered.rows.row_bytes,
-        buffers=lowered.buffer_bytes,
+        buffers=lowered.buffer_bytes + (n_threads - 1) * lowered.scratch_bytes,
     )

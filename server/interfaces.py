@@ -24,6 +24,9 @@ class EnginePort(Protocol):
     def abort(self, request_id: int) -> None:
         """Ends a request; no-op when it is unknown or finished."""
 
+    def cut(self, request_id: int) -> None:
+        """Ends a request with what it has; no-op when it is unknown or finished."""
+
     def stats(self) -> EngineStats:
         """A snapshot of counters."""
 
@@ -84,6 +87,7 @@ class TemplatePort(Protocol):
         *,
         tools: list[dict[str, Any]] | None = None,
         add_generation_prompt: bool = True,
+        continue_final_message: bool = False,
         kwargs: Mapping[str, Any],
     ) -> RenderedPort:
         """A rendered prompt."""

@@ -62,6 +62,7 @@ class Settings(BaseSettings):
     ctx_checkpoints: int = Field(8, ge=0, le=65_536)  # kept recurrent states a slot
     checkpoint_memory: int = Field(2**30, ge=0)  # bytes of all of them together
     prompt_tokens_beside: int = Field(128, ge=0, le=65_536)  # a step's; 0 = whatever fits
+    max_step_ms: float = Field(50.0, ge=0, le=60_000, allow_inf_nan=False)  # 0 = no bound
     poison_freed: bool = False  # debugging: fill freed memory with NaN
 
     # speculative decoding
@@ -89,7 +90,7 @@ class Settings(BaseSettings):
     body_timeout: _Seconds = 30.0
     queue_timeout: _Seconds = 60.0
     first_token_timeout: _Seconds = 120.0
-    request_timeout: _Seconds = 600.0
+    request_timeout: _Seconds = 3600.0
     write_timeout: _Seconds = 30.0
     sse_ping_interval: _Seconds = 30.0
     hang_timeout: _Seconds = 30.0

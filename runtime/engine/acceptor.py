@@ -160,6 +160,7 @@ class Acceptor:
             assert choice is not None
             if not choice.n_generated:
                 counters.n_prompt_tokens += n
+                choice.job.request.progress.n_computed = seq.n_computed
             elif n > 1 or seq.n_computed < slot.n_known:
                 counters.n_recomputed_tokens += n
             if slot.split_at and seq.n_computed >= slot.split_at:

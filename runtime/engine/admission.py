@@ -1,19 +1,25 @@
-"""Who may come in: checks of a request, the line of waiting choices, and the way into a slot."""
+"""Who may come in: checks of a request, and the way from the line of waiting choices to a slot."""
 
 from __future__ import annotations
 
-from bisect import insort
+from collections.abc import Callable
 
 import numpy as np
 
 from slotmux.runtime.engine.choice import Choice
 from slotmux.runtime.engine.config import EngineConfig, SpecConfig
+from slotmux.runtime.engine.fairness import Fairness
+from slotmux.runtime.engine.line import Line, cost, expected_tokens
 from slotmux.runtime.engine.request import InvalidRequestError, Request, SpecParams
 from slotmux.runtime.engine.scheduler import Scheduler
 from slotmux.runtime.engine.slots import Slot, checkpoint_positions
 from slotmux.runtime.engine.stats import Counters
-from slotmux.runtime.memory import Memory
+from slotmux.runtime.memory import Memory, n_blocks_for
 from slotmux.runtime.ubatch import I32, MAX_TOP_LOGPROBS
+
+# Choices whose memory is asked for, at most, before a release changes anything: finding a prefix
+# of a long prompt takes up to a millisecond.
+MAX_TRIES = 8
 
 
 def check_speculative(wishes: SpecParams, config: SpecConfig) -> None:
@@ -65,9 +71,13 @@ def check_request(request: Request, n_slots: int, n_ctx: int, n_vocab: int) -> I
 
 
 class Admission:
-    """The line of waiting choices in arrival order; parked ones keep their old place in it.
+    """Fills free slots from the line of waiting choices.
 
-    Engine thread only, but for ``n_waiting``.
+    One that does not fit into memory now is *held*: it stays first, and others may pass it only if
+    they leave so much of the pool alone that it fits as soon as those before it have ended. Those
+    that passed and grew beyond what was expected of them are parked for it.
+
+    Engine thread only, but for ``n_waiting``, ``waiting`` and ``n_passed``.
     """
 
     def __init__(
@@ -77,14 +87,18 @@ class Admission:
         scheduler: Scheduler,
         config: EngineConfig,
         counters: Counters,
+        park: Callable[[Slot], None],
     ) -> None:
         self._slots = slots
         self._memory = memory
         self._scheduler = scheduler
         self._config = config
         self._counters = counters
-        self._line: list[Choice] = []
-        # The first in line did not fit; nothing changes until memory or the line does.
+        self._park = park
+        self.fairness = Fairness()
+        self._line = Line(self.fairness)
+        self._held: Choice | None = None
+        # Nobody can come in; nothing changes until memory, a slot or the line does.
         self._is_blocked = False
 
     def __bool__(self) -> bool:
@@ -97,11 +111,14 @@ class Admission:
 
     def add(self, choice: Choice) -> None:
         """Put a choice into the line at its place."""
-        insort(self._line, choice, key=lambda c: c.serial)
+        self._line.add(choice)
         self._is_blocked = False
 
     def remove(self, choice: Choice) -> None:
+        """Take a choice out of the line."""
         self._line.remove(choice)
+        if choice is self._held:
+            self._held = None
         self._is_blocked = False
 
     def on_release(self) -> None:
@@ -110,38 +127,87 @@ class Admission:
 
     def waiting(self) -> list[Choice]:
         """A copy of the line."""
-        return list(self._line)
+        return self._line.all()
 
     def oldest_new(self) -> Choice | None:
-        """The first in line whose request has not begun."""
-        return next((choice for choice in self._line if choice.is_new), None)
+        """The first to arrive whose request has not begun."""
+        return self._line.oldest_new()
 
     def admit(self, now: float) -> list[Slot]:
-        """Fill free slots from the line, first come first served; returns those just filled."""
+        """Fill free slots from the line; returns those just filled."""
         filled: list[Slot] = []
         while self._line and not self._is_blocked:
-            found = self._next_pair()
-            if found is None:
-                break
-            choice, slot = found
-            if self._place(choice, slot, now):
-                filled.append(slot)
-            else:
+            slot = self._admit_one(now)
+            if slot is None:
                 self._is_blocked = True
+            else:
+                filled.append(slot)
         return filled
 
-    def _next_pair(self) -> tuple[Choice, Slot] | None:
-        """The first choice that has a free slot; one that wants a busy slot lets others pass."""
+    def _admit_one(self, now: float) -> Slot | None:
+        """Fill one slot with the first choice that may begin, has a slot and fits."""
         free = [slot for slot in self._slots if slot.choice is None]
         if not free:
             return None
-        for choice in self._line:
-            wanted = choice.job.request.slot_id if choice.index == 0 else -1
-            if wanted < 0:
-                return choice, free[0]
-            if self._slots[wanted].choice is None:
-                return choice, self._slots[wanted]
+        held, n_tries = self._held, 0
+        order = self._line.order()
+        if held is not None:
+            order = [held, *(choice for choice in order if choice is not held)]
+        for choice in order:
+            slot = self._slot_for(choice, free)
+            if slot is None or n_tries > MAX_TRIES:
+                continue
+            if choice is not held and held is not None and not self._may_pass(choice, held):
+                continue
+            n_tries += 1
+            if self._place(choice, slot, now) or self._place_by_parking(choice, slot, now):
+                self._on_placed(choice, slot)
+                return slot
+            if held is None:
+                held = self._held = choice
         return None
+
+    def _slot_for(self, choice: Choice, free: list[Slot]) -> Slot | None:
+        """A free slot for a choice whose turn it can be. One that wants a busy slot lets others
+        pass; further choices of a request follow its first, whose prompt they take over."""
+        first = choice.job.choices[0]
+        if choice.index and not (first.was_admitted or first.is_finished):
+            return None
+        wanted = choice.job.request.slot_id if choice.index == 0 else -1
+        if wanted < 0:
+            return free[0]
+        slot = self._slots[wanted]
+        return slot if slot.choice is None else None
+
+    def _may_pass(self, choice: Choice, held: Choice) -> bool:
+        """Whether ``held`` still fits beside all that passed it, this one too, at their ends."""
+        passed = [s.choice for s in self._slots if s.choice is not None and s.has_passed]
+        n_blocks = n_blocks_for(len(held.tokens) + 1) + 1
+        for other in (*passed, choice):
+            n_end = max(len(other.tokens), other.n_prompt + expected_tokens(other))
+            n_blocks += n_blocks_for(n_end + 1) + 1
+        return n_blocks <= self._memory.n_blocks
+
+    def _place_by_parking(self, choice: Choice, slot: Slot, now: float) -> bool:
+        """Place the held choice, parking those that passed it if only they are in its way."""
+        if choice is not self._held:
+            return False
+        passed = [s for s in self._slots if s.has_passed and s.leader is None]
+        others = any(s.choice is not None and not s.has_passed for s in self._slots)
+        if others or not passed:
+            return False
+        for victim in reversed(passed):
+            self._park(victim)
+            if self._place(choice, slot, now):
+                return True
+        return False
+
+    def _on_placed(self, choice: Choice, slot: Slot) -> None:
+        if choice is self._held:
+            self._held = None
+        elif self._held is not None:
+            slot.has_passed = True
+            self._counters.n_passed += 1
 
     def _place(self, choice: Choice, slot: Slot, now: float) -> bool:
         leader = self._leader_for(choice)
@@ -165,9 +231,13 @@ class Admission:
         return True
 
     def _on_first_admission(self, choice: Choice, n_cached: int, now: float) -> None:
+        self.fairness.charge(choice.client, cost(choice) - n_cached)
         choice.was_admitted = True
         choice.t_admitted = now
         choice.n_cached = n_cached
+        if choice.index == 0:
+            progress = choice.job.request.progress
+            progress.n_computed, progress.t_admitted = n_cached, now
         self._counters.n_prompt_tokens_cached += n_cached
         self._counters.n_prompt_tokens_queried += choice.n_prompt
 

@@ -112,6 +112,16 @@ class Choice:
         self.t_admitted = self.t_first = self.t_last = 0.0
 
     @property
+    def client(self) -> str:
+        """Whose turn it takes."""
+        return self.job.request.client
+
+    @property
+    def priority(self) -> int:
+        """Lower is earlier."""
+        return self.job.request.priority
+
+    @property
     def is_finished(self) -> bool:
         return self.last is not None
 

@@ -39,6 +39,7 @@ class EngineConfig:
     checkpoint_spacing: int = 32  # tokens between two kept states of a recurrent model, at least
     max_prompt_checkpoints: int = 4  # kept of one prompt, its end included
     n_prompt_beside: int = 128  # prompt tokens a step while others generate; 0 = whatever fits
+    max_step_s: float = 0.0  # of a step with prompt tokens while others generate; 0 = no bound
     spec: SpecConfig = SpecConfig()
 
     def __post_init__(self) -> None:

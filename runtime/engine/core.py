@@ -11,6 +11,8 @@ from slotmux.runtime.engine.admission import Admission
 from slotmux.runtime.engine.choice import Choice, Job
 from slotmux.runtime.engine.config import EngineConfig
 from slotmux.runtime.engine.emitter import Emitter
+from slotmux.runtime.engine.line import expected_tokens
+from slotmux.runtime.engine.pace import Pace
 from slotmux.runtime.engine.request import FinishReason, Request
 from slotmux.runtime.engine.scheduler import Scheduler
 from slotmux.runtime.engine.slots import Slot
@@ -52,9 +54,15 @@ class Core:
             checkpoint_spacing=config.checkpoint_spacing,
         )
         self.slots = [Slot(seq.slot, seq) for seq in self.memory.sequences]
-        self.scheduler = Scheduler(ubatch, self._park, n_prompt_beside=config.n_prompt_beside)
+        self.scheduler = Scheduler(
+            ubatch,
+            self._park,
+            self._give_up,
+            pace=Pace(config.max_step_s),
+            n_prompt_beside=config.n_prompt_beside,
+        )
         self.admission = Admission(
-            self.slots, self.memory, self.scheduler, config, self.meter.counters
+            self.slots, self.memory, self.scheduler, config, self.meter.counters, self._park
         )
         self._speculator = (
             Speculator(config.spec, model.drafter, ubatch, costs)
@@ -97,6 +105,7 @@ class Core:
         self._jobs[request.id] = job
         self.meter.counters.n_requests += 1
         for choice in job.choices:
+            self.admission.fairness.enter(choice.client)
             self.admission.add(choice)
 
     def abort(self, request_id: int, now: float) -> None:
@@ -104,6 +113,13 @@ class Core:
         job = self._jobs.get(request_id)
         if job is not None:
             self._end(job, lambda choice: choice.finish(FinishReason.ABORT, now))
+
+    def cut(self, request_id: int, now: float) -> None:
+        """End a request with what it has, as if it had reached its length; nothing when it is
+        unknown or has ended."""
+        job = self._jobs.get(request_id)
+        if job is not None:
+            self._end(job, lambda choice: choice.finish(FinishReason.LENGTH, now))
 
     def shut_down(self, now: float) -> None:
         """End every request because the server goes."""
@@ -155,6 +171,9 @@ class Core:
             self._model.forward()
             done = time.monotonic()
             forward_s = done - begin
+            self.scheduler.pace.observe(
+                self.scheduler.n_prompt_planned, self.scheduler.is_beside, forward_s
+            )
             self._acceptor.accept(done)
             self.meter.on_step(self._model.ubatch.n_seqs, done - now)
         self.emit()
@@ -229,6 +248,10 @@ class Core:
         assert last.finish_reason is not None
         assert last.usage is not None
         self.meter.on_finish(last.finish_reason, last.usage)
+        fairness = self.admission.fairness
+        if choice.was_admitted:
+            fairness.charge(choice.client, choice.n_generated - expected_tokens(choice))
+        fairness.leave(choice.client)
 
     def _park(self, slot: Slot) -> None:
         """Take an unfinished choice out of memory and back into the line, with its tokens."""
@@ -238,6 +261,16 @@ class Core:
         self.meter.counters.n_parked += 1
         self._vacate(slot, keep=True)
         self.admission.add(choice)
+
+    def _give_up(self, slot: Slot) -> None:
+        """End a choice for which there is no memory even when no other has any: its own fault or
+        ours, but nobody else's."""
+        choice = slot.choice
+        assert choice is not None
+        log.error("request %d: no memory for one sequence", choice.job.request.id)
+        message = "there is no memory for this sequence"
+        choice.fail(FinishReason.ERROR, time.monotonic(), message, "no_memory")
+        self._free(slot, True)
 
     def _vacate(self, slot: Slot, *, keep: bool) -> None:
         for follower in list(slot.followers):

@@ -13,7 +13,7 @@ class Emitter:
     Text that may turn out to be the beginning of a stop string is held back until it is decided.
     """
 
-    __slots__ = ("_begins", "_detokenizer", "_held", "_include_stop", "_stops")
+    __slots__ = ("_detokenizer", "_firsts", "_held", "_include_stop", "_longest", "_stops")
 
     def __init__(
         self, detokenizer: DetokenizerLike, stops: tuple[str, ...], *, include_stop: bool
@@ -21,8 +21,8 @@ class Emitter:
         self._detokenizer = detokenizer
         self._stops = stops
         self._include_stop = include_stop
-        begins = {stop[:n] for stop in stops for n in range(1, len(stop))}
-        self._begins = tuple(sorted(begins, key=len, reverse=True))
+        self._firsts = frozenset(stop[0] for stop in stops)
+        self._longest = max(map(len, stops), default=0)
         self._held = ""
 
     @property
@@ -49,11 +49,18 @@ class Emitter:
         if may_stop and (found := self._find_stop(text)) is not None:
             begin, stop = found
             return text[: begin + len(stop) * self._include_stop], stop
-        if text.endswith(self._begins):
-            held = next(begin for begin in self._begins if text.endswith(begin))
-            self._held = held
-            text = text[: -len(held)]
-        return text, None
+        end = self._undecided_from(text)
+        self._held = text[end:]
+        return text[:end], None
+
+    def _undecided_from(self, text: str) -> int:
+        """Where the longest end of ``text`` begins with which a stop string may be starting."""
+        for i in range(max(0, len(text) - self._longest + 1), len(text)):
+            if text[i] in self._firsts:
+                rest = text[i:]
+                if any(len(s) > len(rest) and s.startswith(rest) for s in self._stops):
+                    return i
+        return len(text)
 
     def _find_stop(self, text: str) -> tuple[int, str] | None:
         """The stop string that ends first; of those the longest. So token borders do not matter."""

@@ -83,8 +83,16 @@ class Output:
     finish_reason: FinishReason | None = None
     stop_string: str | None = None  # the stop string that ended the choice
     error: str | None = None  # with finish_reason ERROR or ABORT: what a client may be told
-    error_code: str | None = None  # "server_error", "queue_timeout" or "server_shutdown"
+    error_code: str | None = None  # server_error, queue_timeout, no_memory or server_shutdown
     usage: Usage | None = None
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a request's first choice has come. Written on the engine thread, read anywhere."""
+
+    t_admitted: float = 0.0  # time.monotonic() when it got a slot; 0 = it waits
+    n_computed: int = 0  # tokens in memory, those from the cache too
 
 
 @dataclass(slots=True)
@@ -112,6 +120,10 @@ class Request:
     boundaries: tuple[int, ...] = ()  # prompt positions where messages begin: worth a checkpoint
     id: int = 0  # given by Engine.submit
     label: str = ""  # X-Request-Id, for logs only
+    # Who is asking: clients get equal shares. "" is everybody who has no name of their own.
+    client: str = ""
+    priority: int = 0  # lower is earlier; above fairness
+    progress: Progress = field(default_factory=Progress)
     context: Any = field(default=None, repr=False)  # the caller's own
 
 
@@ -120,11 +132,13 @@ class SlotmuxError(Exception):
 
 
 class QueueFullError(SlotmuxError):
-    """The waiting queue is full; ``retry_after`` is an estimate in seconds (1 to 60)."""
+    """The waiting queue is full, or (``is_share``) a client's share of it; ``retry_after`` is an
+    estimate in seconds (1 to 60)."""
 
-    def __init__(self, retry_after: int) -> None:
+    def __init__(self, retry_after: int, *, is_share: bool = False) -> None:
         super().__init__("the queue of waiting requests is full")
         self.retry_after = retry_after
+        self.is_share = is_share
 
 
 class EngineStoppedError(SlotmuxError):

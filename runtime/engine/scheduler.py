@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import insort
 from collections.abc import Callable
 
+from slotmux.runtime.engine.pace import Pace
 from slotmux.runtime.engine.slots import Slot
 from slotmux.runtime.ubatch import Ubatch
 
@@ -18,20 +19,50 @@ def _serial(slot: Slot) -> int:
     return slot.choice.serial
 
 
+def _client(slot: Slot) -> str:
+    assert slot.choice is not None
+    return slot.choice.client
+
+
+def _priority(slot: Slot) -> int:
+    assert slot.choice is not None
+    return slot.choice.priority
+
+
 class Scheduler:
     """Plans steps over the active slots, oldest request first. Engine thread only.
 
-    ``park`` takes a slot's choice out of it, back to the waiting; it is called with the youngest
-    when blocks run out.
+    ``park`` takes a slot's choice out of it, back to the waiting, when blocks run out: the least
+    urgent, of these one of the client that holds most, of its own the youngest. ``give_up`` ends
+    the choice of a slot that has no memory even alone. ``pace`` bounds the prompt tokens of a step.
     """
 
-    __slots__ = ("_n_prompt_beside", "_park", "_turn", "_ubatch", "active", "draws")
+    __slots__ = (
+        "_give_up",
+        "_n_prompt_beside",
+        "_park",
+        "_turn",
+        "_ubatch",
+        "active",
+        "draws",
+        "n_prompt_planned",
+        "pace",
+    )
 
     def __init__(
-        self, ubatch: Ubatch, park: Callable[[Slot], None], *, n_prompt_beside: int = 0
+        self,
+        ubatch: Ubatch,
+        park: Callable[[Slot], None],
+        give_up: Callable[[Slot], None],
+        *,
+        pace: Pace,
+        n_prompt_beside: int = 0,
     ) -> None:
         self._ubatch = ubatch
+        self.pace = pace
+        self.n_prompt_planned = 0  # tokens of prompts in the planned step
         self._park = park
+        self._give_up = give_up
         self._n_prompt_beside = n_prompt_beside
         self._turn = 0
         self.active: list[Slot] = []  # slots with memory of their own, by arrival
@@ -73,16 +104,32 @@ class Scheduler:
             else:
                 slot.n_planned = 0
                 prompts.append(slot)
+        self.n_prompt_planned = 0
         if not prompts:
             return
-        if self._n_prompt_beside and len(prompts) < len(self.active):
-            n_left = min(n_left, max(self._n_prompt_beside, len(prompts)))
+        n_left = n_given = min(n_left, max(self._most_prompt(len(prompts)), len(prompts)))
         while prompts and n_left > 0:
-            n_left, prompts = _deal(prompts, n_left)
+            n_left, prompts = _deal_by_client(prompts, n_left)
+        self.n_prompt_planned = n_given - n_left
+
+    @property
+    def is_beside(self) -> bool:
+        """Whether requests generate in the planned step, beside prompts or alone."""
+        return self._ubatch.n_tokens > self.n_prompt_planned
+
+    def _most_prompt(self, n_prompts: int) -> int:
+        """Prompt tokens that the step may have."""
+        if n_prompts == len(self.active):
+            most = self.pace.most_alone()
+            return self._ubatch.n_ubatch if most < 0 else most
+        most = self.pace.most_beside()
+        bounds = [n for n in (self._n_prompt_beside, most) if n > 0]
+        return min(bounds, default=self._ubatch.n_ubatch)
 
     def _share_turns(self) -> None:
         """More slots than tokens in a ubatch: one token each, in turns."""
         active = self.active
+        self.n_prompt_planned = 0
         for slot in active:
             slot.n_planned = slot.n_draft = 0
         for i in range(self._ubatch.n_ubatch):
@@ -113,10 +160,20 @@ class Scheduler:
             while slot.choice is not None and slot.n_planned and not slot.seq.n_reserved:
                 if slot.seq.reserve(slot.n_planned):
                     break
-                victim = self.active[-1]
-                assert victim is not slot or len(self.active) > 1, "one sequence always fits"
+                if len(self.active) == 1:
+                    self._give_up(slot)
+                    break
+                victim = self._victim()
                 self.remove(victim)
                 self._park(victim)
+
+    def _victim(self) -> Slot:
+        """Who gives way; never the oldest, which so comes to its end whatever the others do."""
+        held: dict[str, int] = {}
+        for slot in self.active:
+            client = _client(slot)
+            held[client] = held.get(client, 0) + len(slot.seq.table)
+        return max(self.active[1:], key=lambda s: (_priority(s), held[_client(s)], _serial(s)))
 
     def _fill(self) -> None:
         ub = self._ubatch
@@ -167,6 +224,25 @@ class Scheduler:
         ub.sample_slot[:n_samples] = sample_slots
         ub.sample_pos[:n_samples] = sample_pos
         self.draws = draws
+
+
+def _deal_by_client(prompts: list[Slot], n_left: int) -> tuple[int, list[Slot]]:
+    """One round: each client an equal part, its own prompts equal parts of that."""
+    by_client: dict[str, list[Slot]] = {}
+    for slot in prompts:
+        by_client.setdefault(_client(slot), []).append(slot)
+    if len(by_client) == 1:
+        return _deal(prompts, n_left)
+    part, hungry = max(1, n_left // len(by_client)), []
+    for own in by_client.values():
+        n_own = min(part, n_left)
+        if n_own <= 0:
+            hungry += own
+            continue
+        rest, still = _deal(own, n_own)
+        n_left -= n_own - rest
+        hungry += still
+    return n_left, sorted(hungry, key=_serial)
 
 
 def _deal(prompts: list[Slot], n_left: int) -> tuple[int, list[Slot]]:

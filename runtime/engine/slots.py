@@ -20,6 +20,7 @@ class Slot:
         "choice",
         "drafts",
         "followers",
+        "has_passed",
         "history",
         "id",
         "leader",
@@ -44,6 +45,7 @@ class Slot:
     def clear(self) -> None:
         """Become free; memory has been released."""
         self.choice: Choice | None = None
+        self.has_passed = False  # while one that came before it did not fit
         self.n_known = 0
         self.n_planned = 0  # tokens in the ubatch under way
         # Of them drafts, which stand in history behind the known tokens, and what they are.

@@ -56,6 +56,7 @@ class Counters:
     drafted_at: list[int] = field(default_factory=list)  # by position in the draft
     accepted_at: list[int] = field(default_factory=list)
     n_parked: int = 0
+    n_passed: int = 0  # choices that began while one before them did not fit
     n_requests: int = 0
     prompt_s: float = 0.0
     generate_s: float = 0.0

@@ -59,6 +59,7 @@ class Engine:
         self._core = Core(model, config, tokenizer.eog_ids, new_detokenizer, costs)
         self._inbox: deque[tuple[Request, I32, float]] = deque()
         self._aborts: deque[int] = deque()
+        self._cuts: deque[int] = deque()
         self._wake = threading.Condition()
         self._n_ids = 0
         self._is_draining = False
@@ -99,25 +100,43 @@ class Engine:
             if not self.is_alive or self._is_draining:
                 self._core.meter.on_reject("stopped")
                 raise EngineStoppedError("the engine takes no new requests")
-            self._check_queue()
+            self._check_queue(request.client)
             self._n_ids += 1
             request.id = self._n_ids
             self._inbox.append((request, prompt, time.monotonic()))
             self._wake.notify()
         return request.id
 
-    def _check_queue(self) -> None:
-        n_waiting = self._core.n_queued + len(self._inbox)
+    def _check_queue(self, client: str) -> None:
+        """Raise QueueFullError when the queue is full, or a client's share of it."""
+        waiting = [choice.client for choice in self._core.admission.waiting() if choice.is_new]
+        waiting += [request.client for request, _, _ in list(self._inbox)]
         n_free = sum(slot.choice is None for slot in self._core.slots)
+        n_waiting, meter = len(waiting), self._core.meter
         if n_waiting >= self.config.max_queue + n_free:
-            meter = self._core.meter
             meter.on_reject("queue_full")
             raise QueueFullError(meter.retry_after(n_waiting, self.config.n_slots))
+        if client and waiting.count(client) >= self._share({*waiting, client}) + n_free:
+            meter.on_reject("queue_share")
+            n_own = waiting.count(client)
+            raise QueueFullError(meter.retry_after(n_own, self.config.n_slots), is_share=True)
+
+    def _share(self, clients: set[str]) -> int:
+        """Places of the queue that one of these clients may take: an equal part, and alone three
+        quarters, so that there is room for whoever comes next."""
+        return max(1, self.config.max_queue * 3 // 4 // len(clients))
 
     def abort(self, request_id: int) -> None:
         """End a request before the next step; no-op when it is unknown or has ended."""
         with self._wake:
             self._aborts.append(request_id)
+            self._wake.notify()
+
+    def cut(self, request_id: int) -> None:
+        """End a request before the next step with what it has, finish reason LENGTH; no-op when it
+        is unknown or has ended."""
+        with self._wake:
+            self._cuts.append(request_id)
             self._wake.notify()
 
     def stop(self, drain_timeout_s: float = 0.0) -> bool:
@@ -162,12 +181,12 @@ class Engine:
         core = self._core
         while True:
             self._heartbeat = now = time.monotonic()
-            if self._inbox or self._aborts or self._is_stopping:
+            if self._inbox or self._aborts or self._cuts or self._is_stopping:
                 self._take_in(now)
             if core.has_work:
                 return True
             with self._wake:
-                if self._inbox or self._aborts:
+                if self._inbox or self._aborts or self._cuts:
                     continue
                 if self._is_draining:
                     return False
@@ -180,6 +199,8 @@ class Engine:
             core.add(request, prompt, submitted)
         while self._aborts:
             core.abort(self._aborts.popleft(), now)
+        while self._cuts:
+            core.cut(self._cuts.popleft(), now)
         if self._is_stopping:
             core.shut_down(now)
         core.emit()

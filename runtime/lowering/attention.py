@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from slotmux.kernels.ops.attention.attention import ATTENTION, build_attention
+from slotmux.kernels.ops.attention.attention import ATTENTION, build_attention, scratch_bytes
 from slotmux.kernels.ops.attention.fold import FOLD, build_attention_fold
+from slotmux.kernels.ops.attention.fold import scratch_bytes as fold_scratch_bytes
 from slotmux.kernels.ops.attention.plan import PLAN, SPLIT_TOKENS, build_attention_plan
 from slotmux.kernels.ops.attention.rope import ROPE, ROPE_TABLE, build_rope, build_rope_table
 from slotmux.kernels.ops.attention.tiles import CHUNK
@@ -206,6 +207,7 @@ def attend(
         },
         [q.span, Span(f"cells{shape.layer}"), Span(plan.name), Span("step")],
         [out.span, partials],
+        scratch_bytes(shape.head_dim, shape.v_dim),
     )
     fold = b.append(
         "attention_fold",
@@ -222,5 +224,6 @@ def attend(
         },
         [out.span, partials, Span(plan.name), *([gate.span] if gate else [])],
         [out.span, out.tiles_span],
+        fold_scratch_bytes(shape.v_dim),
     )
     return b.producer(out, fold)

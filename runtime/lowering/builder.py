@@ -20,11 +20,14 @@ from slotmux.kernels.operands import STEP, fill
 from slotmux.kernels.ops.dense.bias import ADD_BIAS, build_add_bias
 from slotmux.kernels.ops.dense.gated import MOST_UNGATED
 from slotmux.kernels.ops.dense.glu import GLU, build_glu
+from slotmux.kernels.ops.dense.glu import SCRATCH_BYTES as GLU_SCRATCH
 from slotmux.kernels.ops.dense.linear import ANY_ROWS, LINEAR, build_linear
+from slotmux.kernels.ops.dense.linear import scratch_bytes as linear_scratch_bytes
 from slotmux.kernels.ops.dense.narrow import NARROW, build_narrow
 from slotmux.kernels.ops.dense.norm import RMS_NORM, build_rms_norm
+from slotmux.kernels.ops.dense.norm import SCRATCH_BYTES as NORM_SCRATCH
 from slotmux.kernels.ops.dense.quantize import QUANTIZE, build_quantize
-from slotmux.kernels.ops.dense.repack import EMBED, build_embed
+from slotmux.kernels.ops.dense.repack import EMBED, build_embed, embed_scratch_bytes
 from slotmux.kernels.team import Program, Team
 from slotmux.runtime.lowering.buffers import Buffers, Rows, Span, round_up
 from slotmux.runtime.lowering.cells import KVCells
@@ -71,9 +74,11 @@ class Builder:
         operands: dict[str, int | NDArray[Any]],
         reads: Sequence[Span],
         writes: Sequence[Span],
+        scratch: int = 0,
     ) -> Op:
-        """Add an op. ``kernel`` names the compiled code (see KernelCache.address)."""
-        op = Op(kernel, build, layout, operands, list(reads), list(writes))
+        """Add an op. ``kernel`` names the compiled code (see KernelCache.address); ``scratch``:
+        bytes of working memory that a thread needs for it."""
+        op = Op(kernel, build, layout, operands, list(reads), list(writes), scratch)
         self.ops.append(op)
         return op
 
@@ -87,6 +92,7 @@ class Builder:
         writes: Sequence[Span],
         n_state: int,
         n_pending: int,
+        scratch: int = 0,
     ) -> Op:
         """Add an op with ``n_state`` float32 of recurrent state a sequence, and ``n_pending`` that
         it keeps of each draft.
@@ -98,7 +104,7 @@ class Builder:
         offset, pending = self.rows.reserve(n_state, n_pending)
         own = {**operands, "rows": offset, "row_stride": 0, "pending": pending}
         state = Span("rows", offset, offset + 4 * n_state)
-        op = self.append(kernel, build, layout, own, [*reads, state], [*writes, state])
+        op = self.append(kernel, build, layout, own, [*reads, state], [*writes, state], scratch)
         op.has_state = True
         return op
 
@@ -145,6 +151,7 @@ class Builder:
             },
             [Span("step")],
             [x.span],
+            embed_scratch_bytes(table.format),
         )
         return x
 
@@ -179,6 +186,7 @@ class Builder:
             },
             [x.span],
             [out.span, out.tiles_span],
+            NORM_SCRATCH,
         )
         return self.producer(out, op, capacity)
 
@@ -317,6 +325,7 @@ class Builder:
             },
             [read, *([out.span] if add else [])],
             [out.span],
+            linear_scratch_bytes(isa, f, weight.n_blocks),
         )
         return out
 
@@ -353,6 +362,7 @@ class Builder:
             },
             [up.span, *([gate.span] if gate else [])],
             [out.span, out.tiles_span],
+            GLU_SCRATCH,
         )
         self.producer(out, op)
         if gate and self.buffers.n_rows > MOST_UNGATED:
@@ -360,6 +370,11 @@ class Builder:
         return out
 
     # -- the program ----------------------------------------------------------------------
+
+    @property
+    def scratch_bytes(self) -> int:
+        """Working memory that a thread needs for any of the ops."""
+        return max((op.scratch for op in self.ops), default=0)
 
     @property
     def builds(self) -> dict[str, Callable[[], Callable[..., None]]]:

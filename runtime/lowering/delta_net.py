@@ -13,8 +13,10 @@ from slotmux.kernels.ops.recurrent.delta_net import (
     block_vectors,
     build_delta_net,
     pending_floats,
+    scratch_bytes,
 )
 from slotmux.kernels.ops.recurrent.gated_norm import GATED_NORM, build_gated_norm
+from slotmux.kernels.ops.recurrent.gated_norm import scratch_bytes as norm_scratch_bytes
 from slotmux.runtime.lowering.buffers import Rows
 from slotmux.runtime.lowering.builder import Builder
 
@@ -83,6 +85,7 @@ def delta_net(
         [out.span],
         n_heads * d * d,
         pending_floats(n_heads, d),
+        scratch_bytes(d),
     )
     return out
 
@@ -119,5 +122,6 @@ def gated_norm(
         },
         [x.span, z.span],
         [out.span, out.tiles_span],
+        norm_scratch_bytes(d),
     )
     return b.producer(out, op)

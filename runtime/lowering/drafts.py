@@ -151,6 +151,11 @@ class DraftLowering:
         return self._b.buffers.n_bytes
 
     @property
+    def scratch_bytes(self) -> int:
+        """Working memory of each thread."""
+        return self._b.scratch_bytes
+
+    @property
     def has_short(self) -> bool:
         """Whether looking among the first tokens only is anything else than among all."""
         return True in self._tails

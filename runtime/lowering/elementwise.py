@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from slotmux.kernels.ops.dense.elementwise import ELEMENTWISE, build_elementwise
+from slotmux.kernels.ops.dense.elementwise import ELEMENTWISE, SCRATCH_BYTES, build_elementwise
 from slotmux.runtime.lowering.buffers import Rows
 from slotmux.runtime.lowering.builder import Builder
 from slotmux.runtime.lowering.ops import Op
@@ -82,4 +82,5 @@ def _append(
         },
         [rows.span for rows in inputs],
         [out.span],
+        SCRATCH_BYTES,
     )

@@ -6,7 +6,13 @@ from typing import NoReturn
 
 from slotmux.kernels.cpu import Isa
 from slotmux.kernels.formats import FORMATS, PANEL_ROWS, Format
-from slotmux.kernels.ops.dense.gated import GATED, MOST_UNGATED, build_gated, can_gate
+from slotmux.kernels.ops.dense.gated import (
+    GATED,
+    MOST_UNGATED,
+    build_gated,
+    can_gate,
+    scratch_bytes,
+)
 from slotmux.kernels.ops.dense.linear import LINEAR
 from slotmux.runtime.lowering.buffers import Rows
 from slotmux.runtime.lowering.ops import Op
@@ -76,4 +82,5 @@ def _gated(isa: Isa, activation: str, product: Op, glu: Op) -> Op:
         },
         list(product.reads),
         list(glu.writes),
+        scratch_bytes(f, int(p["n_blocks"]) * f.block_inputs),
     )

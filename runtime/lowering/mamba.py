@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from slotmux.kernels.ops.recurrent.mamba1 import MAMBA1, build_mamba1, packed_a
 from slotmux.kernels.ops.recurrent.mamba1 import pending_floats as mamba1_pending_floats
+from slotmux.kernels.ops.recurrent.mamba1 import scratch_bytes as mamba1_scratch_bytes
 from slotmux.kernels.ops.recurrent.mamba1 import state_floats as mamba1_state_floats
 from slotmux.kernels.ops.recurrent.mamba2 import (
     GATED_NORM,
@@ -19,6 +20,7 @@ from slotmux.kernels.ops.recurrent.mamba2 import (
     build_mamba2_steps,
 )
 from slotmux.kernels.ops.recurrent.mamba2 import pending_floats as mamba2_pending_floats
+from slotmux.kernels.ops.recurrent.mamba2 import scratch_bytes as mamba2_scratch_bytes
 from slotmux.kernels.ops.recurrent.mamba2 import state_floats as mamba2_state_floats
 from slotmux.runtime.lowering.buffers import Rows, round_up
 from slotmux.runtime.lowering.builder import Builder
@@ -96,6 +98,7 @@ def selective_scan(
         [out.span, out.tiles_span],
         mamba1_state_floats(n, n_state),
         mamba1_pending_floats(n, n_state),
+        mamba1_scratch_bytes(n_state),
     )
     return b.producer(out, op)
 
@@ -135,6 +138,7 @@ def ssd_scan(
         [out.span],
         mamba2_state_floats(shape.n_head, shape.head_dim, shape.n_state),
         mamba2_pending_floats(shape.n_head, shape.head_dim, shape.n_state),
+        mamba2_scratch_bytes(shape.head_dim, shape.n_state),
     )
     return out
 
@@ -192,5 +196,6 @@ def gated_norm(
         },
         [y.span, z.span],
         [out.span],
+        4 * round_up(y.width, 16),
     )
     return out

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from slotmux.kernels.float_tile import rounds_rows
 from slotmux.kernels.formats import Format
+from slotmux.kernels.ops.dense.linear import unpacking_bytes
 from slotmux.kernels.ops.moe.experts import EXPERT_GLU, EXPERTS, build_expert_glu, build_experts
 from slotmux.kernels.ops.moe.route import (
     COMBINE,
@@ -22,6 +23,7 @@ from slotmux.kernels.ops.moe.route import (
     build_gather,
     build_group,
     build_route,
+    route_scratch_bytes,
 )
 from slotmux.runtime.lowering.buffers import Rows, Span, round_up
 from slotmux.runtime.lowering.builder import Builder
@@ -158,6 +160,7 @@ def _route(
         },
         [logits.span],
         [groups.span],
+        route_scratch_bytes(shape.n_expert),
     )
 
 
@@ -226,6 +229,7 @@ def _products(b: Builder, weight: Experts, x: _Input, out: Rows, groups: _Groups
         },
         [groups.span, x.span],
         [out.span],
+        unpacking_bytes(isa, f, weight.n_blocks),
     )
 
 

@@ -21,6 +21,7 @@ class Op:
     operands: dict[str, int | NDArray[Any]]
     reads: list[Span]
     writes: list[Span]
+    scratch: int = 0  # bytes of a thread's working memory
     has_state: bool = False  # operands "rows" and "row_stride" are completed by the builder
     changes_step: bool = False  # all ops before it must be finished, and none after it begun
 

@@ -1,7 +1,12 @@
-"""Repacked weights kept on disk, so that the next start maps them instead of repacking.
+"""Repacked weights kept on disk, so that the next start reads them instead of repacking.
 
 One file a model, named after the identity of the model's files (path, size, time of change) and
-of the code that lays panels out. Written whole or not at all; the directory is ours, mode 0700.
+of the code that lays panels out. Written whole or not at all, in a directory that is ours.
+
+It is read into memory of the process's own and every piece is checked on the way, chunk by chunk
+while it is in a core's cache (some 3 GB/s a thread, more than most disks give). A mapped file would
+save that copy, but whoever cuts or changes it would end the server or change its answers. What is
+damaged is repacked, and the file written anew.
 """
 
 from __future__ import annotations
@@ -9,20 +14,22 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import stat
 import tempfile
-from collections.abc import Sequence
+import zlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from slotmux.kernels.compiler import source_digest
+from slotmux.kernels.own_directory import ensure_own
 from slotmux.runtime.gguf import GGUFFile
 
 log = logging.getLogger(__name__)
-_MAGIC = b"slotmux-panels-1\n"
-_HEADER = 4096  # panels begin at a page's border
+_MAGIC = b"slotmux-panels-2\n"
+_PAGE, _ALIGNMENT, _CHUNK = 4096, 64, 1 << 20
 Bytes = NDArray[np.uint8]
 
 
@@ -31,6 +38,8 @@ class PanelCache:
     be written, is left alone with a warning: the model is repacked as without a cache."""
 
     def __init__(self, directory: Path, file: GGUFFile) -> None:
+        # Other versions of the same model go when this one is written.
+        self._model = f"{file.paths[0].stem}-{_short(str(file.paths[0].resolve()).encode())}-"
         digest = hashlib.sha256(_MAGIC)
         for path in file.paths:
             info = path.stat()
@@ -38,39 +47,109 @@ class PanelCache:
         digest.update(source_digest().encode())
         # The order in which panels are asked for follows from how models are lowered.
         for folder in ("lowering", "models"):
-            for source in sorted((Path(__file__).parents[1] / folder).glob("*.py")):
+            for source in sorted((Path(__file__).parents[1] / folder).rglob("*.py")):
                 digest.update(source.read_bytes())
-        self._path = directory / f"{file.paths[0].stem}-{digest.hexdigest()[:24]}.panels"
+        self._path = directory / f"{self._model}{digest.hexdigest()[:24]}.panels"
 
-    def read(self) -> Bytes | None:
-        """The panels one after the other, mapped read-only; None if they are not there."""
+    def read(self, pieces: Sequence[Bytes], progress: Callable[[float], None]) -> bool:
+        """Fill ``pieces``, in the order in which they were written; False, with a line in the log
+        unless there is just no file, if they must be repacked. ``progress`` hears the share done.
+        """
+        if not self._path.exists():
+            return False
         try:
+            ensure_own(self._path.parent)
             with self._path.open("rb") as file:
-                if file.read(len(_MAGIC)) != _MAGIC:
-                    return None
-            return np.memmap(self._path, np.uint8, "r", offset=_HEADER)
-        except (OSError, ValueError):
-            return None
+                self._fill(file.fileno(), pieces, progress)
+        except (OSError, ValueError) as error:
+            log.warning("panel cache %s is not used and made anew: %s", self._path, error)
+            return False
+        return True
+
+    def _fill(self, fd: int, pieces: Sequence[Bytes], progress: Callable[[float], None]) -> None:
+        sums = _read_header(fd, pieces)
+        places = _places(pieces)
+        n_bytes, n_done = max(1, sum(piece.nbytes for piece in pieces)), 0
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+            read = pool.map(lambda piece, at: _read_piece(fd, piece, at), pieces, places)
+            for piece, got, want in zip(pieces, read, sums, strict=True):
+                if got != want:
+                    raise ValueError("its content is damaged")
+                n_done += piece.nbytes
+                progress(n_done / n_bytes)
 
     def write(self, pieces: Sequence[Bytes]) -> None:
         """Keep the panels, in the order in which they will be asked for."""
         folder = self._path.parent
         try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            info = folder.lstat()
-            if info.st_uid != os.getuid() or stat.S_IMODE(info.st_mode) & 0o077:
-                raise PermissionError(f"{folder} is not a directory of ours with mode 0700")
+            ensure_own(folder)
             with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
                 try:
-                    file.write(_MAGIC.ljust(_HEADER, b"\0"))
+                    file.write(_header(pieces))
                     for piece in pieces:
                         file.write(piece.data)
-                        file.write(b"\0" * (-piece.nbytes % 64))
+                        file.write(b"\0" * (-piece.nbytes % _ALIGNMENT))
                     file.flush()
                     os.fsync(file.fileno())
                     Path(file.name).replace(self._path)
                 except BaseException:
                     Path(file.name).unlink(missing_ok=True)
                     raise
+            for old in folder.glob("*.panels"):
+                if old.name.startswith(self._model) and old != self._path:
+                    old.unlink(missing_ok=True)
         except OSError as error:
             log.warning("panel cache not written: %s", error)
+
+
+def _short(text: bytes) -> str:
+    return hashlib.sha256(text).hexdigest()[:12]
+
+
+def _header(pieces: Sequence[Bytes]) -> bytes:
+    """Magic, a checksum of what follows, the number of pieces, of each its size and checksum."""
+    table = np.array([(p.nbytes, zlib.crc32(p.data)) for p in pieces], np.uint64).tobytes()
+    body = len(pieces).to_bytes(8, "little") + table
+    head = _MAGIC + zlib.crc32(body).to_bytes(4, "little") + body
+    return head.ljust(_header_bytes(len(pieces)), b"\0")
+
+
+def _header_bytes(n_pieces: int) -> int:
+    return -(-(len(_MAGIC) + 12 + 16 * n_pieces) // _PAGE) * _PAGE
+
+
+def _places(pieces: Sequence[Bytes]) -> list[int]:
+    """Where each piece begins in the file."""
+    places, at = [], _header_bytes(len(pieces))
+    for piece in pieces:
+        places.append(at)
+        at += -(-piece.nbytes // _ALIGNMENT) * _ALIGNMENT
+    return places
+
+
+def _read_header(fd: int, pieces: Sequence[Bytes]) -> list[int]:
+    """The pieces' checksums. Raises ValueError for a file that is not of these pieces."""
+    head = os.pread(fd, _header_bytes(len(pieces)), 0)
+    if not head.startswith(_MAGIC):
+        raise ValueError("it has another format")
+    at = len(_MAGIC) + 4
+    body = head[at : at + 8 + 16 * len(pieces)]
+    if zlib.crc32(body) != int.from_bytes(head[at - 4 : at], "little"):
+        raise ValueError("its header is damaged")
+    table = np.frombuffer(body[8:], np.uint64).reshape(-1, 2)
+    if table[:, 0].tolist() != [piece.nbytes for piece in pieces]:
+        raise ValueError("it holds other panels than the model needs")
+    return [int(value) for value in table[:, 1]]
+
+
+def _read_piece(fd: int, piece: Bytes, at: int) -> int:
+    """Read a piece; returns its checksum. Raises ValueError where the file ends before it."""
+    checksum, done, view = 0, 0, memoryview(piece.data).cast("B")
+    while done < piece.nbytes:
+        part = view[done : done + _CHUNK]
+        n = os.preadv(fd, [part], at + done)
+        if not n:
+            raise ValueError("it ends too early")
+        checksum = zlib.crc32(part[:n], checksum)
+        done += n
+    return checksum

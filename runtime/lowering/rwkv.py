@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from slotmux.kernels.ops.recurrent.rwkv import pending_floats
+from slotmux.kernels.ops.recurrent.rwkv import pending_floats, scratch_bytes
 from slotmux.kernels.ops.recurrent.rwkv6 import N_KEPT as N_KEPT6
+from slotmux.kernels.ops.recurrent.rwkv6 import N_SCRATCH as N_SCRATCH6
 from slotmux.kernels.ops.recurrent.rwkv6 import WKV6, build_wkv6
 from slotmux.kernels.ops.recurrent.rwkv7 import N_KEPT as N_KEPT7
+from slotmux.kernels.ops.recurrent.rwkv7 import N_SCRATCH as N_SCRATCH7
 from slotmux.kernels.ops.recurrent.rwkv7 import WKV7, build_wkv7
 from slotmux.kernels.ops.recurrent.token_shift import TOKEN_SHIFT, build_token_shift, state_floats
 from slotmux.runtime.lowering.buffers import Rows, round_up
@@ -45,7 +47,9 @@ def wkv6(b: Builder, blk: str, head_size: int, inputs: dict[str, Rows]) -> Rows:
     """RWKV-6's recurrence, group norm and gate; ``inputs`` r, k, v, w (decay), g."""
     n = inputs["r"].width
     first = b.weights.vector(f"{blk}.time_mix_first.weight", head_size, n // head_size)
-    return _wkv(b, "wkv6", build_wkv6, WKV6, N_KEPT6, blk, head_size, inputs, {"u": first})
+    return _wkv(
+        b, "wkv6", build_wkv6, WKV6, N_KEPT6, N_SCRATCH6, blk, head_size, inputs, {"u": first}
+    )
 
 
 def wkv7(b: Builder, blk: str, head_size: int, inputs: dict[str, Rows]) -> Rows:
@@ -55,7 +59,7 @@ def wkv7(b: Builder, blk: str, head_size: int, inputs: dict[str, Rows]) -> Rows:
         name: b.weights.vector(f"{blk}.time_mix_{name}.weight", n) for name in ("k_k", "k_a")
     }
     vectors["r_k"] = b.weights.vector(f"{blk}.time_mix_r_k.weight", n)
-    return _wkv(b, "wkv7", build_wkv7, WKV7, N_KEPT7, blk, head_size, inputs, vectors)
+    return _wkv(b, "wkv7", build_wkv7, WKV7, N_KEPT7, N_SCRATCH7, blk, head_size, inputs, vectors)
 
 
 def _wkv(
@@ -64,6 +68,7 @@ def _wkv(
     build: Any,
     layout: Any,
     n_kept: int,
+    n_scratch: int,
     blk: str,
     d: int,
     inputs: dict[str, Rows],
@@ -94,6 +99,7 @@ def _wkv(
         [out.span, out.tiles_span],
         n * round_up(d, 16),
         pending_floats(n_kept, n // d, d),
+        scratch_bytes(n_scratch, d),
     )
     if d % 32 == 0:
         return b.producer(out, op)

@@ -103,7 +103,6 @@ class Weights:
     def __init__(self, file: GGUFFile, cache: PanelCache | None = None) -> None:
         self.file = file
         self._cache = cache
-        self._cached = cache.read() if cache is not None else None
         self._pieces: list[NDArray[np.uint8]] = []
         self.n_bytes = 0
         self.builds: dict[str, Callable[[], Callable[..., None]]] = {}
@@ -228,12 +227,6 @@ class Weights:
         on the way of a stream of weights, also across many small tensors.
         """
         n_padded = round_up(n_bytes, 64)
-        if self._cached is not None:
-            memory, self._cached = self._cached[:n_bytes], self._cached[n_padded:]
-            if memory.nbytes < n_bytes:
-                reason = "holds less than the model needs; delete it"
-                raise ModelFileError("panel cache", None, reason)
-            return self._piece(np.asarray(memory))
         if n_padded > self._arena.nbytes:
             size = max(n_padded, min(ARENA_BYTES, round_up(self._n_file_bytes, 64)))
             self._arena = aligned_empty(size)
@@ -300,7 +293,7 @@ class Weights:
 
     def load(self, team: Team, progress: Callable[[float], None]) -> None:
         """Repack everything that was asked for; ``progress`` hears the share done so far."""
-        if self._cached is not None:
+        if self._cache is not None and self._cache.read(self._pieces, progress):
             self._pending.clear()
             progress(1.0)
             return

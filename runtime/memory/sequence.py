@@ -192,10 +192,12 @@ class Sequence:
         pools = self.pools
         blocks = pools.blocks
         table = self.table
-        first = self.n_computed // BLOCK_CELLS
-        shared = [i for i in range(first, len(table)) if not blocks.is_private(table[i])]
         n_new = max(0, -(-end // BLOCK_CELLS) - len(table))
+        shared = self._shared_blocks()
         taken = pools.take_blocks(len(shared) + n_new)
+        if taken is None and self._uncache_own(shared):
+            shared = self._shared_blocks()
+            taken = pools.take_blocks(len(shared) + n_new)
         if taken is None:
             return False
         for i in shared:
@@ -208,6 +210,21 @@ class Sequence:
             self._append_block(block)
         self.n_writable = len(table) * BLOCK_CELLS
         return True
+
+    def _shared_blocks(self) -> list[int]:
+        """Places in the table, from the next position on, that are not this sequence's to write."""
+        is_private = self.pools.blocks.is_private
+        first = self.n_computed // BLOCK_CELLS
+        return [i for i in range(first, len(self.table)) if not is_private(self.table[i])]
+
+    def _uncache_own(self, places: list[int]) -> bool:
+        """Have the cache forget blocks that only this sequence holds: what a fork of it left behind
+        when it was parked, while this one still fills the block. False if there are none."""
+        pools = self.pools
+        own = [self.table[i] for i in places if pools.blocks.refs[self.table[i]] == 1]
+        for block in own:
+            pools.drop_node(pools.tree.by_block[block])
+        return bool(own)
 
     def commit(self, n: int) -> None:
         """The forward is done: ``n`` of the reserved tokens stay, the rest are rejected drafts.

@@ -74,7 +74,7 @@ class Generation:
         if self.timeline.first == 0.0:
             self.timeline.first = now
         if len(self._pending) > MAX_PENDING * sum(s.n_choices for s in self.sinks):
-            self.fail(timed_out("the client reads too slowly"))
+            self.fail(timed_out("the client reads more slowly than tokens come"))
         self._wake()
 
     def fail(self, error: ApiError) -> None:
@@ -83,6 +83,22 @@ class Generation:
             self.failure = error
             self._abort_requests()
             self._wake()
+
+    def cut(self) -> None:
+        """Ends what still runs with what it has, as if it had reached its length."""
+        for sink in self.sinks:
+            if sink.n_unfinished > 0:
+                self.engine.cut(sink.request.id)
+
+    @property
+    def is_admitted(self) -> bool:
+        """Whether any of its requests has got a slot."""
+        return any(sink.request.progress.t_admitted for sink in self.sinks)
+
+    @property
+    def n_computed(self) -> int:
+        """Tokens of its prompts that are in memory."""
+        return sum(sink.request.progress.n_computed for sink in self.sinks)
 
     def close(self) -> None:
         """The consumer is gone or has all it needs: gives back whatever still runs."""
@@ -129,7 +145,9 @@ class Generation:
     def _error_of(self, output: Output) -> ApiError:
         """What the engine said, with a status: only "server_error" is a bug of ours."""
         if output.error_code == "queue_timeout":
-            return unavailable("The request waited too long for a slot.", "queue_timeout", 5)
+            return unavailable("No slot became free in time (--queue-timeout).", "queue_timeout", 5)
+        if output.error_code == "no_memory":
+            return unavailable("There was no memory left for this request.", "no_memory", 5)
         if output.error_code == "server_shutdown" or output.finish_reason is FinishReason.ABORT:
             return shutting_down()
         return internal() if self.engine.is_alive else engine_dead()

@@ -72,7 +72,7 @@ class Intake:
         try:
             request.id = self.engine.submit(request)
         except QueueFullError as error:
-            raise queue_full(error.retry_after) from None
+            raise queue_full(error.retry_after, is_share=error.is_share) from None
         except EngineStoppedError:
             raise shutting_down() if self.engine.failure is None else engine_dead() from None
         except InvalidRequestError as error:

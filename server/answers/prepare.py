@@ -77,7 +77,7 @@ def check_text_size(loaded: Loaded, param: str, n_bytes: int) -> None:
 
 def check_chat_size(loaded: Loaded, params: TemplateParams) -> None:
     """check_text_size for the sum of all messages."""
-    n_bytes = sum(len((message.content or "").encode()) for message in params.messages)
+    n_bytes = sum(message.n_bytes for message in params.messages)
     check_text_size(loaded, "messages", n_bytes)
 
 
@@ -138,9 +138,17 @@ def build_requests(
             speculative=_speculative(params),
             boundaries=message_starts(ids, loaded.tokenizer) if loaded.keeps_states else (),
             label=trace.request_id,
+            client=_client(state, trace),
+            priority=params.priority or 0,
         )
         for ids in prompts
     ]
+
+
+def _client(state: ServerState, trace: Trace) -> str:
+    """Who a request is for, as fairness counts: with several API keys the key, else what the
+    gateway's header says. A header of its own choice must not get a key more turns."""
+    return trace.key if state.keys.n_keys > 1 else trace.fairness
 
 
 def _speculative(params: GenerationParams) -> SpecParams:
@@ -215,7 +223,12 @@ def render(loaded: Loaded, params: TemplateParams) -> RenderedPort:
         raise invalid("messages", "The model has no chat template.", "no_chat_template")
     messages = [message.for_template() for message in params.messages]
     try:
-        return loaded.template.render(messages, kwargs=params.chat_template_kwargs or {})
+        return loaded.template.render(
+            messages,
+            kwargs=params.chat_template_kwargs or {},
+            add_generation_prompt=params.begins_turn,
+            continue_final_message=params.continues,
+        )
     except TemplateError as error:
         raise invalid(error.param or "messages", f"{error}.", "template_error") from None
 

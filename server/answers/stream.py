@@ -123,5 +123,10 @@ def _note(trace: Trace, generation: Generation) -> None:
     ordered = sorted(generation.usages)
     trace.usages = [generation.usages[index] for index in ordered]
     trace.finishes = [generation.finishes[index].value for index in ordered]
+    requests = [sink.request for sink in generation.sinks]
+    trace.n_prompt = sum(len(request.prompt) for request in requests)
+    trace.n_computed = generation.n_computed
+    if requests:
+        trace.t_admitted = requests[0].progress.t_admitted
     if generation.failure is not None:
         trace.error = str(generation.failure.code)

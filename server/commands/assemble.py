@@ -76,6 +76,7 @@ def assemble(settings: Settings) -> Loaded:
         queue_timeout_s=settings.queue_timeout,
         poison_freed=settings.poison_freed,
         n_prompt_beside=settings.prompt_tokens_beside,
+        max_step_s=settings.max_step_ms / 1000,
         spec=spec,
     )
     costs = measure_costs(model, spec.n_max) if spec.types else None

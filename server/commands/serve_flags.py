@@ -26,6 +26,7 @@ class Flag:
 
     help: str
     short: tuple[str, ...] = ()
+    metavar: str | None = None  # where the type's own says the wrong thing
 
 
 PANELS: dict[str, dict[str, Flag]] = {
@@ -39,6 +40,11 @@ PANELS: dict[str, dict[str, Flag]] = {
         "prompt_tokens_beside": Flag(
             "Most prompt tokens of a forward while others generate: bounds their pauses;"
             " 0: whatever fits."
+        ),
+        "max_step_ms": Flag(
+            "Milliseconds that a forward with prompt tokens may take while others generate, or four"
+            " plain forwards if that is more; 0: no bound.",
+            metavar="MS",
         ),
         "isa": Flag("Instruction set of the kernels."),
         "cache_type_k": Flag("Type of K cells.", ("-ctk",)),
@@ -84,16 +90,24 @@ PANELS: dict[str, dict[str, Flag]] = {
         ),
         "spec_draft_n_max": Flag("Most drafts that a step verifies of one request."),
         "spec_draft_n_min": Flag("Fewest drafts that are worth a verification."),
-        "spec_draft_p_min": Flag("Least probability of a draft of the model's own block."),
+        "spec_draft_p_min": Flag(
+            "Least probability of a draft of the model's own block, 0 to 1.", metavar="P"
+        ),
     },
     "Limits and times": {
-        "max_queue": Flag("Requests that may wait; more are answered 429."),
+        "max_queue": Flag(
+            "Requests that may wait; more are answered 429. With several API keys each has a share."
+        ),
         "max_connections": Flag("Connections open at the same time."),
         "header_timeout": Flag("Seconds to send the headers of a request."),
         "body_timeout": Flag("Seconds to send the body of a request."),
         "queue_timeout": Flag("Seconds a request may wait for a slot."),
-        "first_token_timeout": Flag("Seconds to the first token."),
-        "request_timeout": Flag("Seconds for a whole request."),
+        "first_token_timeout": Flag(
+            "Seconds in which a prompt makes no progress; a long one may take longer."
+        ),
+        "request_timeout": Flag(
+            "Seconds from admission on, after which a request ends with what it has."
+        ),
         "write_timeout": Flag("Seconds a client may take to read what was sent."),
         "sse_ping_interval": Flag("Seconds of silence after which a stream gets a comment."),
         "hang_timeout": Flag(
@@ -134,7 +148,7 @@ def _option(name: str, flag: Flag, panel: str) -> inspect.Parameter:
         *names,
         *flag.short,
         help=f"{flag.help}{_choices(field.annotation)}{_default(field)}",
-        metavar=_metavar(kind),
+        metavar=flag.metavar or _metavar(kind),
         show_default=False,
         rich_help_panel=panel,
     )

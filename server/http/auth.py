@@ -35,6 +35,11 @@ class ApiKeys:
         self._keys = [key.encode() for key in keys]
 
     @property
+    def n_keys(self) -> int:
+        """How many are accepted."""
+        return len(self._keys)
+
+    @property
     def is_required(self) -> bool:
         """Whether a request needs a key."""
         return bool(self._keys)

@@ -73,11 +73,12 @@ def unauthorized() -> ApiError:
     )
 
 
-def queue_full(retry_after: int) -> ApiError:
-    """429: every slot is busy and the waiting queue is full."""
+def queue_full(retry_after: int, *, is_share: bool = False) -> ApiError:
+    """429: every slot is busy and the waiting queue, or this client's share of it, is full."""
+    whose = "your share of its queue" if is_share else "its queue"
     return ApiError(
         429,
-        "The server is busy and its queue is full. Try again later.",
+        f"The server is busy and {whose} is full (--max-queue). Try again later.",
         code="queue_full",
         headers={"Retry-After": str(retry_after)},
     )
@@ -103,9 +104,16 @@ def engine_dead() -> ApiError:
     return unavailable("The engine has stopped.", "engine_dead", retry_after=5)
 
 
+def waited_too_long(seconds: float) -> ApiError:
+    """503: no slot became free within --queue-timeout."""
+    message = f"No slot became free within {seconds:g} s (--queue-timeout). Try again later."
+    return unavailable(message, "queue_timeout", retry_after=5)
+
+
 def timed_out(what: str) -> ApiError:
-    """504: a limit on time was reached."""
-    return ApiError(504, f"The request took too long ({what}).", code="request_timeout")
+    """504: a limit on time was reached; ``what`` names its flag."""
+    message = f"The request was ended: {what}."
+    return ApiError(504, message, code="request_timeout", headers={"Retry-After": "5"})
 
 
 def internal() -> ApiError:

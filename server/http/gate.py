@@ -17,6 +17,8 @@ from slotmux.server.process.logs import LOGGER, describe
 from slotmux.server.process.state import ServerState
 
 _log = logging.getLogger(LOGGER)
+# What a gateway says of whom a request is for (Gateway API inference extension, llm-d).
+FAIRNESS_HEADER, MAX_FAIRNESS_CHARS = "x-llm-d-inference-fairness-id", 128
 
 
 class Gate:
@@ -38,6 +40,7 @@ class Gate:
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
         trace = Trace(request_id_of(headers.get("x-request-id")))
+        trace.fairness = headers.get(FAIRNESS_HEADER, "")[:MAX_FAIRNESS_CHARS]
         attach(scope, trace)
         sender = _Sender(send, trace, self._origins.cors_headers(headers))
         try:

@@ -31,6 +31,10 @@ class Trace:
     engine_ids: list[int] = field(default_factory=list)
     usages: list[Usage] = field(default_factory=list)
     finishes: list[str] = field(default_factory=list)
+    n_prompt: int = 0  # of all prompts of the request
+    n_computed: int = 0  # of them, or taken from the cache, so far
+    t_admitted: float = 0.0  # on the clock of ``started``; 0 = never
+    fairness: str = ""  # X-LLM-D-Inference-Fairness-Id
     error: str | None = None
 
     def record(self, scope: Scope) -> dict[str, Any]:
@@ -58,6 +62,14 @@ class Trace:
                 "prompt_ms": _ms(first.prompt_s),
                 "generate_ms": _ms(max(usage.generate_s for usage in self.usages)),
                 "finish": self.finishes,
+            }
+        elif self.n_prompt:  # ended before its answer did
+            until = self.t_admitted or time.monotonic()
+            fields |= {
+                "engine_ids": self.engine_ids,
+                "n_prompt": self.n_prompt,
+                "n_computed": self.n_computed,
+                "queue_ms": _ms(until - self.started),
             }
         return fields
 

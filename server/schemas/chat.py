@@ -26,23 +26,25 @@ _RESERVED_KWARGS = frozenset(
 )
 
 
-def _text_of(value: Any) -> Any:
-    """Content as one string: text parts are joined by newlines, as the peers do."""
+def _content(value: Any) -> Any:
+    """A string, or text parts: whether they are joined, and how, is for the template to say."""
     if not isinstance(value, list):
+        if value is not None and not isinstance(value, str):
+            raise PydanticCustomError("string_type", "should be a string or text parts")
         return value
     if len(value) > MAX_PARTS:
         raise fault(f"at most {MAX_PARTS} content parts")
-    return "\n".join(_part_text(part) for part in value)
+    return [_part(part) for part in value]
 
 
-def _part_text(part: Any) -> str:
+def _part(part: Any) -> dict[str, str]:
     if not isinstance(part, dict):
         raise PydanticCustomError("dict_type", "a content part should be an object")
     if part.get("type") != "text":
         raise fault("only content parts of type 'text' are supported")
     if part.keys() != {"type", "text"} or not isinstance(part["text"], str):
         raise fault("a text part should have 'type' and 'text', a string")
-    return part["text"]
+    return part
 
 
 def _few_messages(value: Any) -> Any:
@@ -78,7 +80,9 @@ def _metadata(value: Any) -> Any:
     return value
 
 
-Content = Annotated[str, BeforeValidator(_text_of)]
+Content = Annotated[Any, BeforeValidator(_content)]  # str or [{"type": "text", "text": str}]
+# One thing under the names that servers and clients have for it.
+REASONING_NAMES = ("reasoning_content", "reasoning", "thinking")
 
 
 class Message(StrictModel):
@@ -92,18 +96,34 @@ class Message(StrictModel):
     content: Content | None = None
     name: Annotated[str, StringConstraints(max_length=256)] | None = None
     reasoning_content: str | None = None
+    reasoning: str | None = None
+    thinking: str | None = None
 
     @model_validator(mode="after")
     def _check_content(self) -> Self:
         if self.content is None:
             raise fault("a message should have content", "content")
+        if len({getattr(self, name) for name in REASONING_NAMES} - {None}) > 1:
+            names = ", ".join(REASONING_NAMES)
+            raise fault(f"{names} mean the same and differ", "reasoning_content")
         return self
+
+    @property
+    def n_bytes(self) -> int:
+        """Of its text, in UTF-8."""
+        parts = self.content if isinstance(self.content, list) else [{"text": self.content or ""}]
+        return sum(len(part["text"].encode()) for part in parts)
 
     def for_template(self) -> dict[str, Any]:
         """As a template sees it: 'developer' is what older templates call 'system'."""
         message: dict[str, Any] = self.model_dump(exclude_none=True)
         if self.role == "developer":
             message["role"] = "system"
+        thought = next((message.pop(n) for n in REASONING_NAMES if n in message), None)
+        for name in REASONING_NAMES:
+            message.pop(name, None)
+        if thought is not None:
+            message[REASONING_NAMES[0]] = thought
         return message
 
 
@@ -112,6 +132,28 @@ class TemplateParams(StrictModel):
 
     messages: Annotated[list[Message], Field(fail_fast=True), BeforeValidator(_few_messages)]
     chat_template_kwargs: Annotated[dict[str, Any] | None, BeforeValidator(_template_kwargs)] = None
+    add_generation_prompt: bool | None = None
+    continue_final_message: bool | None = None
+
+    @model_validator(mode="after")
+    def _check_turn(self) -> Self:
+        if self.add_generation_prompt and self.continue_final_message:
+            raise fault(
+                "a message is continued or a new turn begun: not both", "continue_final_message"
+            )
+        return self
+
+    @property
+    def continues(self) -> bool:
+        """Whether the last message goes on: where nothing is said, if it is the assistant's."""
+        if self.continue_final_message is not None:
+            return self.continue_final_message
+        return self.add_generation_prompt is None and self.messages[-1].role == "assistant"
+
+    @property
+    def begins_turn(self) -> bool:
+        """Whether the assistant's next turn is begun."""
+        return self.add_generation_prompt is not False and not self.continues
 
 
 class ChatRequest(GenerationParams, TemplateParams):

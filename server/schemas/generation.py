@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 from slotmux.server.schemas.base import Identities, StrictModel, fault
 from slotmux.server.schemas.speculative import Speculative, fold_dotted
 
-MAX_STOPS = 4
+MAX_STOPS = 64  # editors send a dozen
 MAX_STOP_CHARS = 256
 MAX_BIASED_IDS = 1024
 _INT32_MAX = 2**31 - 1
@@ -93,6 +93,8 @@ class GenerationParams(StrictModel):
     return_token_ids: bool | None = None
     cache_prompt: bool | None = None
     cache_salt: Annotated[str, StringConstraints(min_length=1, max_length=256)] | None = None
+    # vLLM's: lower is served earlier, whoever asks
+    priority: Annotated[int, Field(ge=-(2**31), le=_INT32_MAX)] | None = None
     id_slot: Annotated[int, Field(ge=-1, le=255)] | None = None
 
     speculative: Speculative | None = None

@@ -17,7 +17,7 @@ from slotmux.runtime.gguf import Metadata
 from slotmux.runtime.tokenizer import MARKS, Rendered, SpecialGuard, Tokenizer, choose_mark
 from slotmux.server.templates.builtin import BY_NAME, CHATML
 from slotmux.server.templates.limits import PROBE_SECONDS, RENDER_SECONDS, Budget, LimitError
-from slotmux.server.templates.messages import Abilities, adapt, probe
+from slotmux.server.templates.messages import Abilities, adapt, probe, thought_names, with_end
 from slotmux.server.templates.sandbox import TemplateSandbox
 from slotmux.server.templates.user_text import Marker
 
@@ -87,6 +87,7 @@ class ChatTemplate:
             raise TemplateError(f"the chat template cannot be compiled: {error}") from error
         except (RecursionError, MemoryError):
             raise TemplateError("the chat template is nested too deeply") from None
+        self._thoughts = thought_names(source)
         deadline = time.monotonic() + PROBE_SECONDS
         self._abilities: Abilities = probe(lambda messages: self._probe(messages, deadline))
 
@@ -115,17 +116,24 @@ class ChatTemplate:
         *,
         tools: Sequence[Mapping[str, Any]] | None = None,
         add_generation_prompt: bool = True,
+        continue_final_message: bool = False,
         kwargs: Mapping[str, Any] | None = None,
     ) -> Rendered:
         """The prompt of a conversation. ``kwargs`` are the request's own template variables.
-        Raises TemplateError; bounded in time and memory whatever the template does."""
+        ``continue_final_message``: the prompt ends with the last message's text, so that the model
+        goes on with it. Raises TemplateError; bounded in time and memory whatever the template
+        does."""
         extra = dict(kwargs or {})
         self._check_kwargs(extra)
-        adapted = adapt(messages, self._abilities, _blame)
+        adapted = adapt(messages, self._abilities, self._thoughts, _blame)
         texts = list(_texts([adapted, tools, extra]))
-        mark = choose_mark([self.source, *self._tokens.values(), *texts])
-        if mark is None:
+        fixed = [self.source, *self._tokens.values(), *texts]
+        mark = choose_mark(fixed)
+        end = choose_mark([*fixed, mark or ""])
+        if mark is None or end is None:
             raise TemplateError("the messages hold every Unicode noncharacter", "messages")
+        if continue_final_message:
+            adapted[-1] = with_end(adapted[-1], end)
         marker = Marker(self._guard, mark)
         variables = {
             **marker.value(extra),
@@ -136,7 +144,8 @@ class ChatTemplate:
         }
         n_input = sum(map(len, texts))
         budget = Budget(n_input, time.monotonic() + RENDER_SECONDS)
-        return Rendered(self._run(variables, budget, marker), mark)
+        prompt = self._run(variables, budget, marker)
+        return Rendered(_cut(prompt, end) if continue_final_message else prompt, mark)
 
     def _run(self, variables: dict[str, Any], budget: Budget, marker: Marker) -> str:
         pieces: list[str] = []
@@ -186,6 +195,14 @@ class ChatTemplate:
             return self._run(variables, Budget(0, deadline), marker)
         except TemplateError:
             return None
+
+
+def _cut(prompt: str, end: str) -> str:
+    """``prompt`` up to the last ``end``, without any."""
+    before, found, _ = prompt.rpartition(end)
+    if not found:
+        raise TemplateError("the chat template does not show the last message", "messages")
+    return before.replace(end, "")
 
 
 def _blame(message: str, param: str) -> NoReturn:

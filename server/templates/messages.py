@@ -4,11 +4,14 @@ tool calls as JSON text or as objects. What it can take is found by trying, once
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 _NEEDLE = "slotmuxneedle"
+# What templates call an assistant's thoughts in the history; the first is what we are given.
+_THOUGHTS = ("reasoning_content", "reasoning", "thinking")
 _KEY, _VALUE = "slotmuxkey", "slotmuxvalue"
 
 Message = dict[str, Any]
@@ -56,14 +59,33 @@ def _call(arguments: Any) -> Message:
     return {"role": "assistant", "content": "", "tool_calls": [call]}
 
 
+def thought_names(source: str) -> tuple[str, ...]:
+    """Under which names a template reads thoughts."""
+    return tuple(name for name in _THOUGHTS if re.search(rf"\b{name}\b", source))
+
+
+def with_end(message: Message, end: str) -> Message:
+    """A message whose content ends with ``end``."""
+    content = message.get("content") or ""
+    if isinstance(content, str):
+        return {**message, "content": content + end}
+    last = {**content[-1], "text": content[-1]["text"] + end}
+    return {**message, "content": [*content[:-1], last]}
+
+
 def adapt(
-    messages: Sequence[Mapping[str, Any]], abilities: Abilities, blame: Blame
+    messages: Sequence[Mapping[str, Any]],
+    abilities: Abilities,
+    thoughts: Sequence[str],
+    blame: Blame,
 ) -> list[Message]:
-    """Copies of ``messages`` in the form that the template takes. Calls ``blame`` for parts
-    that are not text."""
+    """Copies of ``messages`` in the form that the template takes, with thoughts under each of the
+    names ``thoughts``. Calls ``blame`` for parts that are not text."""
     adapted = []
     for index, message in enumerate(messages):
         copy = dict(message)
+        if (thought := copy.get(_THOUGHTS[0])) is not None:
+            copy |= dict.fromkeys(thoughts, thought)
         if "content" in copy:
             copy["content"] = _content(copy["content"], abilities, f"messages[{index}]", blame)
         if abilities.object_arguments and copy.get("tool_calls"):
@@ -77,6 +99,7 @@ def _content(content: Any, abilities: Abilities, param: str, blame: Blame) -> An
         texts = [_text_of(part, f"{param}.content[{i}]", blame) for i, part in enumerate(content)]
         if abilities.part_contents:
             return [{"type": "text", "text": text} for text in texts]
+        # As llama-server and vLLM do for templates that take text only.
         return "\n".join(texts)
     if isinstance(content, str) and abilities.part_contents and not abilities.text_contents:
         return [{"type": "text", "text": content}]

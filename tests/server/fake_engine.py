@@ -95,11 +95,27 @@ class FakeEngine:
 
     def abort(self, request_id: int) -> None:
         self.aborted.append(request_id)
+        self._remove(request_id)
+
+    def cut(self, request_id: int) -> None:
+        request = next(r for r in self.submitted if r.id == request_id)
+        n_done = self._remove(request_id)
+        usage = Usage(len(request.prompt), self.n_cached, n_done, 0.001, 0.002, 0.003)
+        outputs = [
+            Output(i, finish_reason=FinishReason.LENGTH, usage=usage) for i in range(request.n)
+        ]
+        request.on_output(request, outputs)
+
+    def _remove(self, request_id: int) -> int:
+        """Take a request out; returns how many tokens its last choice had."""
+        n_done = 0
         with self._lock:
             self._queue = deque(lane for lane in self._queue if lane.request.id != request_id)
             for i, lane in enumerate(self._lanes):
                 if lane is not None and lane.request.id == request_id:
+                    n_done = lane.n_generated
                     self._lanes[i] = None
+        return n_done
 
     @property
     def n_busy(self) -> int:
@@ -132,7 +148,8 @@ class FakeEngine:
     def _fill(self) -> None:
         for i, lane in enumerate(self._lanes):
             if lane is None and self._queue:
-                self._lanes[i] = self._queue.popleft()
+                self._lanes[i] = lane = self._queue.popleft()
+                lane.request.progress.t_admitted = time.monotonic()
                 if self.prompt_s:
                     time.sleep(self.prompt_s)
 

@@ -60,6 +60,10 @@ class Rendered:
     text: str
 
 
+def _joined(content: Any) -> str:
+    return content if isinstance(content, str) else "".join(part["text"] for part in content)
+
+
 class LoopTemplate:
     """'<role>content' for every message, then the keyword arguments."""
 
@@ -69,11 +73,12 @@ class LoopTemplate:
         *,
         tools: list[dict[str, Any]] | None = None,
         add_generation_prompt: bool = True,
+        continue_final_message: bool = False,
         kwargs: Mapping[str, Any],
     ) -> Rendered:
         if messages[0]["content"] == "refuse me":
             raise TemplateError("the template refused", "messages[0]")
-        lines = "".join(f"<{m['role']}>{m['content']}" for m in messages)
+        lines = "".join(f"<{m['role']}>{_joined(m['content'])}" for m in messages)
         return Rendered(lines + "".join(f"[{k}={v}]" for k, v in kwargs.items()))
 
 

@@ -48,9 +48,9 @@ def test_the_name_demo_needs_no_network_and_no_folder(tmp_path: Path) -> None:
 
 def test_a_wheel_holds_the_file() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    patterns = project["tool"]["setuptools"]["package-data"]["server"]
-    packed = {path for pattern in patterns for path in (ROOT / "server").glob(pattern)}
-    assert demo_model() in packed
+    patterns = project["tool"]["setuptools"]["package-data"]["slotmux"]
+    packed = {path for pattern in patterns for path in (ROOT / "src" / "slotmux").glob(pattern)}
+    assert demo_model().resolve() in {path.resolve() for path in packed}
 
 
 def test_it_is_a_hybrid_with_a_block_for_prediction() -> None:

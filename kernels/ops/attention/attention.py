@@ -35,9 +35,33 @@ ATTENTION = words(
     "q stride k_cells v_cells n_head n_head_kv head_dim v_dim window counts split_base partials "
     "max_chunks out out_stride",
 )
-# Places in a thread's scratch, in bytes.
-S_Q, S_SCORES, S_CHUNK, S_STATE, S_ML = 0, 65536, 131072, 196608, 327680
-S_KEYS, S_VALUES, S_LATER = 331776, 331904, 332032  # addresses of a chunk's blocks
+# A thread's scratch, in bytes: addresses of a chunk's blocks; of each row its state's (m, l), and
+# its position; (m, l) of a tile's rows in a chunk; a tile's scores. Behind them, as wide as heads
+# are: query rows, a tile's values of a chunk, the rows' states.
+ROWS = TILE * GROUP_TILES
+S_KEYS, S_VALUES, S_LATER = (8 * CHUNK_BLOCKS * i for i in range(3))
+S_ML = 8 * CHUNK_BLOCKS * 4
+S_POS, S_CHUNK_ML = S_ML + 8 * ROWS, S_ML + 16 * ROWS
+S_SCORES = S_ML + 32 * ROWS
+S_Q = S_SCORES + 4 * CHUNK * TILE
+
+
+def scratch_bytes(head_dim: int, v_dim: int) -> int:
+    """What a thread needs for heads of these widths."""
+    return S_Q + 4 * ROWS * head_dim + 4 * (TILE + ROWS) * ((v_dim + 15) // 16 * 16)
+
+
+@njit(forceinline=True)
+def _chunk_at(op, scratch):
+    """Where a tile's values of a chunk are, behind the query rows."""
+    return scratch + S_Q + 4 * ROWS * load_i64(op + ATTENTION.head_dim)
+
+
+@njit(forceinline=True)
+def _states_at(op, scratch):
+    """Where the rows' states are, behind a tile's values."""
+    width = (load_i64(op + ATTENTION.v_dim) + 15) // 16 * 16
+    return _chunk_at(op, scratch) + 4 * TILE * width
 
 
 def _build_chunk(k_type: str, v_type: str) -> Any:
@@ -111,7 +135,7 @@ def _build_chunk(k_type: str, v_type: str) -> Any:
 def _gather_rows(op, step, scratch, first_token, first_row, n_rows, group, head):
     """Copy n_rows query rows of a KV head's group into scratch, and their positions."""
     head_dim, stride = load_i64(op + ATTENTION.head_dim), load_i64(op + ATTENTION.stride)
-    row_pos = scratch + S_ML + 2048
+    row_pos = scratch + S_POS
     for r in range(n_rows):
         row = first_row + r
         token = first_token + row // group
@@ -140,27 +164,27 @@ def build_attention(k_type: str, v_type: str) -> Callable[..., None]:
         row_pos = _gather_rows(op, step, scratch, first, first_row, n_rows, group, head)
         v_dim = load_i64(op + ATTENTION.v_dim)
         width = (v_dim + 15) // 16 * 16
+        values, states = _chunk_at(op, scratch), _states_at(op, scratch)
         for r in range(n_rows):
-            start_state(scratch + S_STATE + 4 * width * r, scratch + S_ML + 8 * r, width)
+            start_state(states + 4 * width * r, scratch + S_ML + 8 * r, width)
         table = block_table(step, seq)
         last = load_i64(row_pos + 8 * (n_rows - 1))
         from_pos = first_pos(load_i64(row_pos), load_i64(op + ATTENTION.window))
         for chunk in range(from_pos // CHUNK, last // CHUNK + 1):
             for t in range((n_rows + TILE - 1) // TILE):
                 height = min(np.int64(TILE), n_rows - t * TILE)
-                at, ml = row_pos + 8 * TILE * t, scratch + S_ML + 1024
-                attend_chunk(op, scratch, t, height, table, head, 0, chunk, last, at,
-                             scratch + S_CHUNK, ml)  # fmt: skip
+                at, ml = row_pos + 8 * TILE * t, scratch + S_CHUNK_ML
+                attend_chunk(op, scratch, t, height, table, head, 0, chunk, last, at, values, ml)
                 for r in range(height):
                     row = t * TILE + r
-                    fold_chunk(scratch + S_STATE + 4 * width * row, scratch + S_ML + 8 * row,
-                               scratch + S_CHUNK + 4 * width * r, ml + 8 * r, width)  # fmt: skip
+                    fold_chunk(states + 4 * width * row, scratch + S_ML + 8 * row,
+                               values + 4 * width * r, ml + 8 * r, width)  # fmt: skip
         out_stride = load_i64(op + ATTENTION.out_stride)
         for r in range(n_rows):
             row = first_row + r
             to = load_i64(op + ATTENTION.out) + (first + row // group) * out_stride
             to += (head * group + row % group) * v_dim * 4
-            finish_row(scratch + S_STATE + 4 * width * r, scratch + S_ML + 8 * r, to, v_dim)
+            finish_row(states + 4 * width * r, scratch + S_ML + 8 * r, to, v_dim)
 
     @njit
     def one_chunk(op, step, scratch, seq, item, group, head):
@@ -177,9 +201,9 @@ def build_attention(k_type: str, v_type: str) -> Callable[..., None]:
         if chunk * CHUNK > last:
             return
         v_padded = (load_i64(op + ATTENTION.v_dim) + 15) // 16 * 16
-        ml = scratch + S_ML + 1024
+        values, ml = _chunk_at(op, scratch), scratch + S_CHUNK_ML
         attend_chunk(op, scratch, 0, n_rows, block_table(step, seq), head, 1, chunk, last, row_pos,
-                     scratch + S_CHUNK, ml)  # fmt: skip
+                     values, ml)  # fmt: skip
         base = load_i32(load_i64(op + ATTENTION.split_base) + 4 * seq)
         for r in range(n_rows):
             row = first_row + r
@@ -191,7 +215,7 @@ def build_attention(k_type: str, v_type: str) -> Callable[..., None]:
             place = (base + row // group) * n_head + head * group + row % group
             to += (place * max_chunks + chunk) * (v_padded + 16) * 4
             for d in range(0, v_padded, 16):
-                simd.store(to + 4 * d, simd.load(scratch + S_CHUNK + 4 * (v_padded * r + d)))
+                simd.store(to + 4 * d, simd.load(values + 4 * (v_padded * r + d)))
             store_f32(to + 4 * v_padded, load_f32(ml + 8 * r))
             store_f32(to + 4 * v_padded + 4, load_f32(ml + 8 * r + 4))
 

@@ -27,6 +27,11 @@ FOLD = words(
 )
 
 
+def scratch_bytes(v_dim: int) -> int:
+    """What a thread needs: a head's state and its (m, l)."""
+    return 4 * ((v_dim + 15) // 16 * 16) + 8
+
+
 @njit
 def fold_chunk(state, state_ml, values, ml, width):
     """Fold one chunk's (values, m, l) of a row into the row's state; width: floats, by 16."""

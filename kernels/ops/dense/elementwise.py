@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit
 
 from slotmux.kernels import simd
-from slotmux.kernels.activations import blocks_at, n_tile_parts, tile_part
+from slotmux.kernels.activations import TILE_ROWS, blocks_at, n_tile_parts, tile_part
 from slotmux.kernels.address import load_f32, load_i64
 from slotmux.kernels.claims import T_SCRATCH, claim
 from slotmux.kernels.operands import words
@@ -27,6 +27,7 @@ ELEMENTWISE = words(
     "x x_stride y y_stride z z_stride v scalar n n_rows out out_stride tiles",
 )
 SEGMENT = 512  # inputs of a row that a chunk covers
+SCRATCH_BYTES = 4 * TILE_ROWS * SEGMENT  # of a thread: a segment of a tile of rows
 
 
 @njit(forceinline=True)

@@ -23,7 +23,6 @@ from slotmux.kernels.operands import words
 from slotmux.kernels.ops.dense.glu import activation_function
 from slotmux.kernels.ops.dense.linear import (
     LEAST_TILES,
-    UNPACKED_AT,
     UNPACKED_BYTES,
     even_parts,
     token_block_bytes,
@@ -39,10 +38,11 @@ GATED = words("Gated", "gate up x n_rows n_panels n_blocks tiles most_rows")
 # ops -> this, from 32 rows on 0 to 8 % faster where they are whole tiles.
 MOST_UNGATED = 63  # what most_rows is in a model's program
 # A thread's scratch: sums of 8 rows of a panel of each weight; for each tile of a chunk, a block's
-# 32 outputs of 8 rows; at UNPACKED_AT, panels of a format that must be unpacked.
+# 32 outputs of 8 rows; panels of a format that must be unpacked.
 ROW = 4 * BLOCK  # bytes, of both
 PART = TILE_ROWS * ROW
-MOST_TILES = UNPACKED_AT // PART - 1
+MOST_TILES = 255
+S_UNPACKED = (1 + MOST_TILES) * PART
 TILES_AHEAD = 4  # tiles whose lines are asked for before they are written
 
 
@@ -51,6 +51,11 @@ def can_gate(isa: Isa, f: Format, n_inputs: int, n_outputs: int) -> bool:
     if not (f.is_quantised and can_pair(isa) and n_outputs % BLOCK == 0):
         return False
     return not must_unpack(f) or 2 * unpacked(f).panel_bytes(n_inputs) <= UNPACKED_BYTES
+
+
+def scratch_bytes(f: Format, n_inputs: int) -> int:
+    """What a thread needs for weights of this format and so many inputs."""
+    return S_UNPACKED + (2 * unpacked(f).panel_bytes(n_inputs) if must_unpack(f) else 0)
 
 
 def build_gated_panels(isa: Isa, f: Format, activation: str) -> Callable[..., None]:
@@ -126,7 +131,7 @@ def build_gated(isa: Isa, format_name: str, activation: str) -> Callable[..., No
                     n_blocks,
                     sums,
                     sums + PART + 64 * half,
-                    sums + UNPACKED_AT,
+                    sums + S_UNPACKED,
                 )
             block = load_i64(op + GATED.tiles) + (tile * n_outputs + output) * BLOCK_BYTES
             quantize_blocks(sums + PART, n, block, n_outputs * BLOCK_BYTES)

@@ -25,6 +25,7 @@ from slotmux.kernels.quantize import quantize_tile
 GLU = words("Glu", "gate up stride n n_rows out out_stride tiles most_rows")
 ACTIVATIONS = ("silu", "gelu", "relu2")
 SEGMENT, MANY_ROWS_SEGMENT = 256, 512  # inputs of a tile of rows that a chunk covers
+SCRATCH_BYTES = 4 * TILE_ROWS * MANY_ROWS_SEGMENT  # of a thread: a segment of a tile of rows
 # Rows that are asked for before they are used: with many rows inputs come from far away, in pieces
 # too short for the hardware to notice. 512 rows of 4608, one Zen 5 core: 45 -> 25 cycles a vector.
 ROWS_AHEAD = 2

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from numba import njit
 
-from slotmux.kernels.activations import compact_tile
+from slotmux.kernels.activations import N_WORDS, compact_tile
 from slotmux.kernels.address import load_i64
 from slotmux.kernels.claims import T_N_THREADS, T_SCRATCH, claim
 from slotmux.kernels.cpu import Isa
@@ -48,8 +48,33 @@ PAIR_TILES, FEW_TILES = 4, 2
 # Tiles of a chunk however many inputs there are: less would read weights too often. 8192 inputs,
 # 512 rows, two Zen 5 cores, 1 -> 16, GOP/s: Q8_0 1123 -> 1330, BF16 617 -> 960, Q4_K 1199 -> 1248.
 LEAST_TILES = 16
-# A thread's scratch: a last tile of few rows, then two panels of a format that must be unpacked.
-UNPACKED_AT, UNPACKED_BYTES = 262144, 786432
+UNPACKED_BYTES = 786432  # two panels of a format that must be unpacked, where they fit in a cache
+
+
+def compact_bytes(f: Format) -> int:
+    """Of a block of inputs, in a last tile of few rows, with which a thread's scratch begins."""
+    return round_up_line(4 * f.n_sub_blocks * N_WORDS * HEIGHTS[-2]) if f.is_quantised else 0
+
+
+def round_up_line(n_bytes: int) -> int:
+    """To whole cache lines."""
+    return -(-n_bytes // 64) * 64
+
+
+def working_bytes(f: Format) -> int:
+    """Of a block of inputs, in two unpacked panels; 0 where nothing is unpacked."""
+    return 2 * unpacked(f).block_bytes * f.n_sub_blocks if must_unpack(f) else 0
+
+
+def unpacking_bytes(isa: Isa, f: Format, n_blocks: int) -> int:
+    """Scratch in which ``build_panels_times_rows`` unpacks panels of ``n_blocks`` blocks."""
+    n_bytes = n_blocks * working_bytes(f)
+    return n_bytes if can_pair(isa) and n_bytes <= UNPACKED_BYTES else 0
+
+
+def scratch_bytes(isa: Isa, f: Format, n_blocks: int) -> int:
+    """What a thread needs for panels of ``n_blocks`` blocks: a last tile, unpacked panels."""
+    return n_blocks * compact_bytes(f) + unpacking_bytes(isa, f, n_blocks)
 
 
 def token_block_bytes(isa: Isa, f: Format) -> int:
@@ -131,7 +156,7 @@ def build_panels_times_rows(isa: Isa, format_name: str, *, compact: bool) -> Cal
     """A Numba function: ``n_panels`` panels at ``w`` times ``n_rows`` rows at ``x``.
 
     ``last``: where the last tile is, with ``compact`` in a layout of its own height; ``scratch``:
-    UNPACKED_BYTES of working memory.
+    ``unpacking_bytes`` of working memory.
     """
     f = FORMATS[format_name]
     pairs = can_pair(isa)
@@ -145,7 +170,7 @@ def build_panels_times_rows(isa: Isa, format_name: str, *, compact: bool) -> Cal
     block_bytes, quantised, x_bytes = f.block_bytes, f.is_quantised, activation_bytes(f)
     two_panels = build_two_panels(isa, f) if pairs else no_panels
     pair_tiles = least_pair_tiles(f)
-    working_bytes = 2 * unpacked(f).block_bytes * f.n_sub_blocks if must_unpack(f) else 0
+    unpacked_bytes = working_bytes(f)
 
     @njit
     def panels_times_rows(
@@ -153,7 +178,7 @@ def build_panels_times_rows(isa: Isa, format_name: str, *, compact: bool) -> Cal
     ):
         tile_stride = n_blocks * x_bytes if quantised else 8 * x_stride
         n_tiles, n_whole = (n_rows + 7) // 8, (n_rows + 3) // 8  # 5 rows and more are a whole tile
-        by_pairs = pairs and n_whole >= pair_tiles and n_blocks * working_bytes <= UNPACKED_BYTES
+        by_pairs = pairs and n_whole >= pair_tiles and n_blocks * unpacked_bytes <= UNPACKED_BYTES
         panel = 0
         while panel < n_panels:
             n, first = 1, 0
@@ -186,6 +211,7 @@ def build_linear(isa: Isa, format_name: str) -> Callable[..., None]:
     least_tiles = LEAST_TILES if pairs else 1
     # Bytes between tiles of 8 rows: activation tiles, or 8 float rows (x_stride each).
     quantised, x_bytes, n_sub_blocks = f.is_quantised, activation_bytes(f), f.n_sub_blocks
+    last_bytes = compact_bytes(f)
 
     def linear(op, step, thread):  # type: ignore[no-untyped-def]
         n_rows = load_i64(load_i64(op + LINEAR.n_rows))
@@ -227,7 +253,7 @@ def build_linear(isa: Isa, format_name: str) -> Callable[..., None]:
                 load_i64(op + LINEAR.out) + first_panel * 64 + 8 * first_tile * out_stride,
                 out_stride,
                 load_i64(op + LINEAR.accumulate),
-                load_i64(thread + 8 * T_SCRATCH) + UNPACKED_AT,
+                load_i64(thread + 8 * T_SCRATCH) + n_blocks * last_bytes,
             )
             chunk = claim(thread, n_chunks)
 

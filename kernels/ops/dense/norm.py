@@ -25,6 +25,9 @@ from slotmux.kernels.quantize import quantize_tile
 RMS_NORM = words("RmsNorm", "x x_stride index n_rows n weight eps out out_stride tiles add")
 MIN_COLUMNS = 128  # of a chunk
 SEGMENT = 512  # columns of a tile of rows that are normalised, then quantised
+# A thread's scratch: a scale of each row of a tile, then a segment of it.
+S_ROWS = 64
+SCRATCH_BYTES = S_ROWS + 4 * TILE_ROWS * SEGMENT
 
 
 @njit(forceinline=True)
@@ -86,7 +89,7 @@ def _norm_tile(op, row, n_rows, first, end, scratch):
     for i in range(n_rows):
         store_f32(scratch + 4 * i, inverse_rms(_source(op, row + i), n, eps))
     for column in range(first, end, SEGMENT):
-        to, stride, width = scratch + 64, 4 * SEGMENT, min(SEGMENT, end - column)
+        to, stride, width = scratch + S_ROWS, 4 * SEGMENT, min(SEGMENT, end - column)
         if out != 0:
             stride = load_i64(op + RMS_NORM.out_stride)
             to = out + row * stride + 4 * column

@@ -38,6 +38,11 @@ EMBED = words("Embed", "panels n_inputs scale out out_stride")
 _SCALES, _MINIMA = 512, 512 + 128
 
 
+def embed_scratch_bytes(f: Format) -> int:
+    """What a thread needs to read rows of an embedding: a decoded sub-block, or vectors of one."""
+    return _MINIMA + 128 if f.is_quantised else 64 * f.block_inputs
+
+
 def build_repack(format_name: str) -> Callable[..., None]:
     """The kernel for one format; a chunk is a panel."""
     f = FORMATS[format_name]

@@ -21,7 +21,6 @@ from slotmux.kernels.ops.dense.glu import SEGMENT, gelu, relu2, silu
 from slotmux.kernels.ops.dense.linear import (
     CHUNK_BYTES,
     PAIR_TILES,
-    UNPACKED_AT,
     build_panels_times_rows,
     token_block_bytes,
 )
@@ -86,7 +85,7 @@ def build_experts(isa: Isa, format_name: str) -> Callable[..., None]:
                 load_i64(entry + G_N_ROWS),
                 first_panel,
                 min(per_chunk, n_panels - first_panel),
-                load_i64(thread + 8 * T_SCRATCH) + UNPACKED_AT,
+                load_i64(thread + 8 * T_SCRATCH),
             )
             chunk = claim(thread, n_chunks)
 

@@ -137,6 +137,11 @@ def _choose(op, scores, ranking, ids, weights):
         store_f32(weights + 4 * rank, load_f32(weights + 4 * rank) * factor)
 
 
+def route_scratch_bytes(n_expert: int) -> int:
+    """What a thread needs: scores, and a ranking of them."""
+    return 2 * 64 * ((n_expert + 15) // 16)
+
+
 def build_route(scores: str) -> Callable[..., None]:
     """Scores (softmax or sigmoid) and the choice of experts; a chunk is a token."""
     score = {"softmax": _softmax, "sigmoid": _sigmoid}[scores]

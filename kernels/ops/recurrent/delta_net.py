@@ -49,6 +49,11 @@ def block_vectors(d: int) -> int:
     return 2 if d % 32 == 0 else 1
 
 
+def scratch_bytes(d: int) -> int:
+    """What a thread needs for heads of d."""
+    return S_STATE + 4 * d * 16 * block_vectors(d)
+
+
 def pending_floats(n_heads: int, d: int) -> int:
     """What is kept of a draft: each block of columns has its own, which no other chunk touches."""
     width = 16 * block_vectors(d)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from numba import njit
 
 from slotmux.kernels import simd
-from slotmux.kernels.activations import blocks_at, n_tile_parts, tile_part
+from slotmux.kernels.activations import TILE_ROWS, blocks_at, n_tile_parts, tile_part
 from slotmux.kernels.address import load_f32, load_i64
 from slotmux.kernels.claims import T_SCRATCH, claim
 from slotmux.kernels.operands import STEP, words
@@ -23,6 +23,19 @@ from slotmux.kernels.quantize import quantize_tile
 # tiles: 8-bit activations (0: none), then n_heads * d is a multiple of 32.
 GATED_NORM = words("GatedNorm", "x x_stride z z_stride weight eps n_heads d out out_stride tiles")
 CHUNK_WIDTH = 256  # columns of a token that a chunk covers, about
+
+
+def scratch_bytes(d: int) -> int:
+    """What a thread needs for heads of d: a chunk's heads of a tile of tokens."""
+    return 4 * TILE_ROWS * d * heads_of_chunk(d)
+
+
+def heads_of_chunk(d):  # type: ignore[no-untyped-def]
+    """An even number of heads, so that 8-bit blocks end with a chunk."""
+    return max(2, CHUNK_WIDTH // d // 2 * 2)
+
+
+_heads_of_chunk = njit(heads_of_chunk)
 
 
 @njit
@@ -48,7 +61,7 @@ def build_gated_norm() -> Callable[..., None]:
         n_heads, d = load_i64(op + GATED_NORM.n_heads), load_i64(op + GATED_NORM.d)
         out, tiles = load_i64(op + GATED_NORM.out), load_i64(op + GATED_NORM.tiles)
         n_tokens, scratch = load_i64(step + STEP.n_tokens), load_i64(thread + 8 * T_SCRATCH)
-        per_chunk = max(2, CHUNK_WIDTH // d // 2 * 2)
+        per_chunk = _heads_of_chunk(d)
         n_chunks = n_tile_parts(n_tokens, n_heads, per_chunk)
         chunk = claim(thread, n_chunks)
         while chunk >= 0:

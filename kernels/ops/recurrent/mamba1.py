@@ -45,6 +45,11 @@ def state_floats(n: int, n_state: int) -> int:
     return -(-n // 16) * 16 * n_state
 
 
+def scratch_bytes(n_state: int) -> int:
+    """What a thread needs: two segments' tokens, and a copy of a group's state."""
+    return STATE_COPY + 64 * n_state
+
+
 def pending_floats(n: int, n_state: int) -> int:
     """What is kept of a draft: each group of channels has its own B."""
     return -(-n // 16) * (32 + -(-n_state // 16) * 16)

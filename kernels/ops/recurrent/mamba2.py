@@ -37,18 +37,22 @@ MAMBA2 = words(
     "x x_stride b c bc_stride dt decay dt_stride d n_head head_dim n_group n_state "
     "out out_stride rows row_stride pending",
 )
-STATE_COPY = TOKEN_BYTES * SEGMENT  # in the scratch, behind the scan's tokens
+STATE_COPY = TOKEN_BYTES * SEGMENT  # in a thread's scratch, behind the scan's tokens
 
 # y, z: float32 rows [n_rows, n] of their strides in bytes; weight: float32 [n], padded (0: no
 # norm, only the gate); eps: address of a float32; out: float32 rows of out_stride bytes. Thread
-# scratch: n floats.
+# scratch: n floats, rounded up to 16.
 GATED_NORM = words("GatedNorm", "y y_stride z z_stride n_rows n n_group weight eps out out_stride")
-MAX_INNER = 131072  # of n in GATED_NORM: a row fits in a thread's scratch of 1 MiB
 
 
 def state_floats(n_head: int, head_dim: int, n_state: int) -> int:
     """Size of a sequence's state."""
     return n_head * -(-head_dim // 16) * 16 * n_state
+
+
+def scratch_bytes(head_dim: int, n_state: int) -> int:
+    """What a thread needs for the scan: a segment's tokens, and a copy of a head's state."""
+    return STATE_COPY + 4 * state_floats(1, head_dim, n_state)
 
 
 def pending_floats(n_head: int, head_dim: int, n_state: int) -> int:

@@ -10,6 +10,11 @@ from slotmux.kernels.address import load_f32, store_f32
 from slotmux.kernels.quantize import quantize_block
 
 
+def scratch_bytes(n_vectors: int, d: int) -> int:
+    """What a thread needs for a head: ``n_vectors`` vectors, and a copy of its state."""
+    return 4 * (n_vectors + d) * -(-d // 16) * 16
+
+
 def pending_floats(n_kept: int, n_heads: int, d: int) -> int:
     """Size of what is kept of a draft: ``n_kept`` vectors of each head."""
     return n_kept * n_heads * -(-d // 16) * 16

@@ -35,6 +35,7 @@ WKV6 = words(
     "pending",
 )
 N_KEPT = 3  # vectors of a head kept of a draft
+N_SCRATCH = 1  # vectors in a thread's scratch, before a copy of the state
 
 
 @njit(forceinline=True)
@@ -154,7 +155,7 @@ def build_wkv6() -> Callable[..., None]:
             for t in range(n_kept):
                 mix_token(op, state, fresh != 0 and t == 0, head, first + t, y)
             if n_drafts > 0:
-                copy = y + 4 * padded(d)
+                copy = y + 4 * N_SCRATCH * padded(d)
                 copy_vector(state, d * padded(d), copy)
                 for i in range(n_drafts):
                     mix_token(op, copy, False, head, first + n_kept + i, y)

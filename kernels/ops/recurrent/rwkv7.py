@@ -36,6 +36,7 @@ WKV7 = words(
     "rows row_stride pending",
 )
 N_KEPT = 4  # vectors of a head kept of a draft
+N_SCRATCH = 4  # vectors in a thread's scratch, before a copy of the state
 LEAST_NORM = np.float32(1e-12)  # of k * k_k
 
 
@@ -207,7 +208,7 @@ def build_wkv7() -> Callable[..., None]:
             for t in range(n_kept):
                 mix_token(op, state, fresh != 0 and t == 0, head, first + t, y)
             if n_drafts > 0:
-                copy = y + 16 * padded(d)
+                copy = y + 4 * N_SCRATCH * padded(d)
                 copy_vector(state, d * padded(d), copy)
                 for i in range(n_drafts):
                     mix_token(op, copy, False, head, first + n_kept + i, y)

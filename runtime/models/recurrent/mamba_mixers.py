@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slotmux.kernels.ops.recurrent.conv import MAX_TAPS
-from slotmux.kernels.ops.recurrent.mamba2 import MAX_INNER
 from slotmux.runtime.gguf import ModelFileError
 from slotmux.runtime.lowering.buffers import Rows
 from slotmux.runtime.lowering.builder import Builder
@@ -14,7 +13,7 @@ from slotmux.runtime.lowering.conv import short_conv
 from slotmux.runtime.lowering.mamba import SsdShape, gated_norm, selective_scan, ssd_scan
 from slotmux.runtime.models.hparams import MAX_HEADS, Hparams
 
-MAX_STATE = 4096
+MAX_STATE, MAX_INNER = 4096, 131072
 
 
 def _size(hp: Hparams, key: str, high: int, low: int = 1) -> int:

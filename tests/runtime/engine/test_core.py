@@ -14,6 +14,7 @@ from slotmux.runtime.engine.request import (
     Request,
     SamplingParams,
 )
+from slotmux.runtime.memory.pools import Pools
 from tests.runtime.engine.fake_model import (
     EOG,
     GREEDY,
@@ -389,3 +390,31 @@ def test_a_prompt_larger_than_the_pool_is_too_long():
     bench.run()
     bench.check(request, receiver)
     assert receiver.last[0].finish_reason == FinishReason.LENGTH
+
+
+@pytest.mark.parametrize("n", [2, 3])
+@pytest.mark.parametrize("n_prompt", [49, 50, 62])
+def test_forks_in_the_last_block_of_all(n, n_prompt):
+    """The pool holds one context, its last block is shared: one choice writes, the others wait."""
+    bench = Bench("attention", n_slots=n, n_ctx=64, n_blocks=4)
+    request, receiver = bench.add([i % EOG for i in range(n_prompt)], n=n, max_tokens=12)
+    bench.run()
+    for index in range(n):
+        assert receiver.tokens[index] == oracle(request, 64, bench.model, index)
+    assert bench.core.meter.counters.n_parked > 0
+
+
+def test_a_sequence_without_memory_fails_alone(monkeypatch):
+    """Blocks that cannot be had, as a bug might cause, end one request and no other."""
+    bench = Bench("attention", n_slots=2, n_ctx=64, n_blocks=4)
+    _, long = bench.add(list(range(30)), max_tokens=30)
+    bench.step()
+    with monkeypatch.context() as patch:
+        patch.setattr(Pools, "take_blocks", lambda self, n: None if n else [])
+        bench.run()
+    assert long.last[0].finish_reason is FinishReason.ERROR
+    assert long.last[0].error_code == "no_memory"
+    request, after = bench.add([1, 2, 3], max_tokens=9)
+    bench.run()
+    assert after.tokens[0] == oracle(request, 64, bench.model, 0)
+    bench.core.memory.check_integrity()

@@ -15,7 +15,7 @@ from tests.runtime.engine.fake_model import EOG, EagerCosts, oracle
 from tests.runtime.engine.test_core import Bench
 
 # Few distinct beginnings, so that prompts share prefixes of every length.
-STEMS = [[(7 * i + k) % EOG for i in range(100)] for k in (0, 0, 3)]
+STEMS = [[(7 * i + k) % EOG for i in range(110)] for k in (0, 0, 3)]
 STEMS[1] = STEMS[0][:37] + STEMS[2][37:]
 
 
@@ -32,7 +32,7 @@ class EngineMachine(RuleBasedStateMachine):
 
     @rule(
         stem=st.sampled_from(STEMS),
-        n=st.integers(1, 90),
+        n=st.one_of(st.integers(1, 90), st.integers(96, 110)),  # in the last block of all, too
         tail=st.lists(st.integers(0, EOG - 1), max_size=3),
         n_choices=st.sampled_from([1, 1, 1, 2, 3]),
         max_tokens=st.integers(1, 40),
@@ -41,6 +41,8 @@ class EngineMachine(RuleBasedStateMachine):
         cache=st.sampled_from([True, True, True, False]),
         ignore_eos=st.booleans(),
         slot_id=st.sampled_from([-1, -1, -1, 0, 2]),
+        client=st.sampled_from(["", "", "a", "b"]),
+        priority=st.sampled_from([0, 0, 0, -1, 3]),
         boundaries=st.lists(st.integers(0, 90), max_size=2),
     )
     def submit(self, stem, n, tail, n_choices, temperature, salt, cache, boundaries, **options):
@@ -90,6 +92,16 @@ class EngineMachine(RuleBasedStateMachine):
             slot = data.draw(st.sampled_from(active))
             self.bench.core._park(slot)
 
+    @rule(data=st.data())
+    def park_a_fork(self, data):
+        """One of two choices that go on from the same prompt."""
+        active = self.bench.core.scheduler.active
+        forks = [
+            s for s in active if any(o is not s and o.choice.job is s.choice.job for o in active)
+        ]
+        if forks:
+            self.bench.core._park(data.draw(st.sampled_from(forks)))
+
     @rule()
     def drop_cache(self):
         self.bench.core.memory.drop_cache()
@@ -121,6 +133,7 @@ class EngineMachine(RuleBasedStateMachine):
         assert core.memory.n_blocks_free == core.memory.n_blocks
         assert core.memory.n_rows_free == core.memory.n_rows
         assert not core.memory.pools.tree.roots
+        assert not len(core.admission.fairness), "a client was not forgotten"
 
 
 def drafts(n_max):
@@ -135,12 +148,16 @@ def drafts(n_max):
 CASES = {
     "attention": ("attention", {"n_blocks": 40}),
     "attention, little memory": ("attention", {"n_blocks": 9}),
+    "attention, one context": ("attention", {"n_blocks": 7}),
     "hybrid": ("hybrid", {"n_blocks": 40, "n_rows": 8}),
     "hybrid, little memory": ("hybrid", {"n_blocks": 9, "n_rows": 4}),
+    "hybrid, one context": ("hybrid", {"n_blocks": 7, "n_rows": 4}),
     "recurrent": ("recurrent", {"n_rows": 7}),
     "recurrent, no spare row": ("recurrent", {"n_rows": 3}),
     "attention, drafts": ("attention", {"n_blocks": 40, **drafts(5)}),
     "attention, little memory, drafts": ("attention", {"n_blocks": 9, **drafts(3)}),
+    "attention, one context, drafts": ("attention", {"n_blocks": 7, **drafts(3)}),
+    "hybrid, one context, drafts": ("hybrid", {"n_blocks": 7, "n_rows": 3, **drafts(5)}),
     "hybrid, drafts": ("hybrid", {"n_blocks": 40, "n_rows": 8, **drafts(2)}),
     "hybrid, little memory, drafts": ("hybrid", {"n_blocks": 9, "n_rows": 4, **drafts(5)}),
     "recurrent, no spare row, drafts": ("recurrent", {"n_rows": 3, **drafts(4)}),

@@ -171,7 +171,7 @@ def test_content_parts_and_developer_role(client, server):
             {"role": "user", "content": [{"type": "text", "text": t} for t in ("a", "b")]},
         ],
     )
-    assert bytes(server.engine.submitted[-1].prompt) == b"<system>be brief<user>a\nb"
+    assert bytes(server.engine.submitted[-1].prompt) == b"<system>be brief<user>ab"
 
 
 def test_an_answer_can_be_sent_back(client):

@@ -101,19 +101,64 @@ def test_a_reader_that_stalls_is_dropped():
         sock.close()
 
 
-@pytest.mark.parametrize(
-    ("limit", "engine"),
-    [
-        ({"request_timeout": 0.2}, FakeEngine(script=LONG, step_s=0.01)),
-        ({"first_token_timeout": 0.1}, FakeEngine(prompt_s=1.0)),
-    ],
-)
-def test_time_limits(limit, engine):
-    with running(engine, **limit) as server:
+def test_a_prompt_without_progress_is_ended():
+    with running(FakeEngine(prompt_s=1.0), first_token_timeout=0.1) as server:
         answer = httpx.post(f"{server.url}/v1/completions", json={"prompt": "x"})
         assert answer.status_code == 504
-        assert answer.json()["error"]["code"] == "request_timeout"
+        error = answer.json()["error"]
+        assert error["code"] == "request_timeout"
+        assert "--first-token-timeout" in error["message"]
+        assert int(answer.headers["retry-after"]) >= 1
         eventually(lambda: is_idle(server), 3.0)
+
+
+def test_a_prompt_that_gets_ahead_may_take_longer_than_the_limit():
+    class Slow(FakeEngine):
+        def _fill(self):
+            for lane in self._queue:
+                lane.request.progress.t_admitted = time.monotonic()
+                for _ in range(10):
+                    lane.request.progress.n_computed += 1
+                    time.sleep(0.05)
+            super()._fill()
+
+    with running(Slow(), first_token_timeout=0.3) as server:
+        answer = httpx.post(f"{server.url}/v1/completions", json={"prompt": "x"}, timeout=30)
+        assert answer.status_code == 200
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_total_limit_gives_back_what_there_is(stream):
+    engine = FakeEngine(script=LONG, step_s=0.01)
+    with running(engine, request_timeout=0.3) as server:
+        body = {"prompt": "x", "stream": stream}
+        answer = httpx.post(f"{server.url}/v1/completions", json=body, timeout=30)
+        assert answer.status_code == 200
+        if stream:
+            assert answer.text.endswith("data: [DONE]\n\n")
+            assert '"finish_reason":"length"' in answer.text
+        else:
+            (choice,) = answer.json()["choices"]
+            assert choice["finish_reason"] == "length"
+            assert LONG.decode().startswith(choice["text"])
+            assert choice["text"]
+        eventually(lambda: is_idle(server), 3.0)
+
+
+def test_the_wait_for_a_slot_has_a_limit_of_its_own():
+    engine = FakeEngine(n_slots=1, script=LONG, step_s=0.01)
+    with running(engine, queue_timeout=0.2, first_token_timeout=60.0) as server:
+        first = connect(server)
+        first.sendall(request_bytes(stream=True))
+        eventually(lambda: engine.n_busy == 1)
+        answer = httpx.post(f"{server.url}/v1/completions", json={"prompt": "x"}, timeout=30)
+        assert answer.status_code == 503
+        error = answer.json()["error"]
+        assert error["code"] == "queue_timeout"
+        assert "--queue-timeout" in error["message"]
+        assert int(answer.headers["retry-after"]) >= 1
+        hang_up(first, reset=True)
+        eventually(lambda: is_idle(server), 5.0)
 
 
 # -- more clients than places

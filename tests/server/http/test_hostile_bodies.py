@@ -208,7 +208,8 @@ def check_values(http: httpx.Client, path: str, body: dict[str, Any], field: str
 
 PAIRED = {
     "n": [1, 4, 5], "logprobs": [True, 0, 21], "top_logprobs": [0, 20], "seed": [-1, 2**63 - 1],
-    "frequency_penalty": [2, 2.1], "logit_bias": [{"0": 100}, {"999": 1}], "stop": ["a", ["a"] * 5],
+    "frequency_penalty": [2, 2.1], "logit_bias": [{"0": 100}, {"999": 1}],
+    "stop": ["a", ["a"] * 65],
     "max_tokens": [1, 2**31 - 1], "min_tokens": [1, 600], "max_completion_tokens": [1, 2],
     "stream": [True], "stream_options": [{"include_usage": True}, {"x": 1}],
 }  # fmt: skip

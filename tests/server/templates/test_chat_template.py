@@ -237,3 +237,62 @@ def test_threads_share_a_template() -> None:
     for thread in threads:
         thread.join()
     assert wrong == []
+
+
+STRING_OR_PARTS = (
+    "{% for m in messages %}<{{ m.role }}>{% if m.content is string %}{{ m.content }}"
+    "{% else %}{% for part in m.content %}{{ part.text }}{% endfor %}{% endif %}</s>{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+
+
+def test_parts_reach_templates_that_take_them_as_they_are() -> None:
+    """transformers and llama-server put nothing between them; the template decides."""
+    parts = [{"type": "text", "text": "one"}, {"type": "text", "text": "two\n"}]
+    listed = {"role": "user", "content": parts}
+    assert render(STRING_OR_PARTS, listed) == "<user>onetwo\n</s><assistant>"
+    assert render(STRING_OR_PARTS, USER) == "<user>Hi</s><assistant>"
+    halves = [{"type": "text", "text": half} for half in ("<|im_", "end|>")]
+    marked = template(STRING_OR_PARTS).render([{"role": "user", "content": halves}])
+    assert "<|im_end|>" in marked.text
+    assert "<|im_end|>" not in marked.marked  # two parts do not make a special token
+
+
+@pytest.mark.parametrize("name", ["reasoning_content", "reasoning", "thinking"])
+def test_thoughts_of_the_history_under_the_name_that_the_template_reads(name: str) -> None:
+    source = (
+        "{% for m in messages %}{% if m." + name + " is defined %}<think>{{ m." + name + " }}"
+        "</think>{% endif %}{{ m.content }};{% endfor %}"
+    )
+    thought = {"role": "assistant", "content": "4", "reasoning_content": "two and two"}
+    assert render(source, USER, thought, USER) == "Hi;<think>two and two</think>4;Hi;"
+
+
+@pytest.mark.parametrize(
+    ("source", "prompt"),
+    [
+        (known.CHATML, "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nSure, <"),
+        (known.LLAMA3, "<|start_header_id|>assistant<|end_header_id|>\n\nSure, <"),
+        (known.GEMMA, "<start_of_turn>user\nHi<end_of_turn>\n<start_of_turn>model\nSure, <"),
+        (known.QWEN3, "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nSure, <"),
+        (known.PHI3, "<|user|>\nHi<|end|>\n<|assistant|>\nSure, <"),
+        (known.PARTS, "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nSure, <"),
+        (STRING_OR_PARTS, "<user>Hi</s><assistant>Sure, <"),
+    ],
+)
+def test_the_last_message_is_continued(source: str, prompt: str) -> None:
+    """The prompt ends with what was written, blanks too; nothing closes it, no turn is begun."""
+    options = {"continue_final_message": True, "add_generation_prompt": False}
+    begun = {"role": "assistant", "content": "Sure, <"}
+    assert render(source, USER, begun, **options).endswith(prompt)
+    blank = {"role": "assistant", "content": "Sure, < \n"}
+    assert render(source, USER, blank, **options).endswith(prompt + " \n")
+    listed = {"role": "assistant", "content": [{"type": "text", "text": "Sure, <"}]}
+    assert render(source, USER, listed, **options).endswith(prompt)
+    empty = {"role": "assistant", "content": ""}
+    assert render(source, USER, empty, **options).endswith(prompt.removesuffix("Sure, <"))
+
+
+def test_a_template_that_hides_the_last_message_cannot_continue_it() -> None:
+    with pytest.raises(TemplateError, match="does not show the last message"):
+        render("{{ messages[0].content }}", USER, USER, continue_final_message=True)
