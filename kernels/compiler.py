@@ -36,8 +36,7 @@ KEPT_VERSIONS, KEPT_DIRECTORIES = 3, 4
 _MAGIC = b"slotmux-kernel-1\n"
 # What compiled code may call in the C library. LLVM's own lookup leaves some at address 0.
 _C_SYMBOLS = (
-    "syscall", "sched_yield", "memcpy", "memmove", "memset", "cos", "sin", "pow", "exp", "expf",
-    "log", "logf", "log1p", "log1pf", "fmaf", "fma",
+    "syscall", "sched_yield", "memcpy", "memmove", "memset", "fmaf", "fma",
 )  # fmt: skip
 _ENTRY = "slotmux_kernel"
 KernelSource = Callable[..., Any]  # (op: int64, step: int64, thread: int64) -> None
