@@ -20,6 +20,8 @@ from slotmux.server.settings import Settings
 
 # Where the server's protocol class offers a way to drop a connection whose reader stalls.
 ABORT_CONNECTION = "slotmux.abort"
+# What it calls to have something sent, if it is there.
+PROBE_READER = "slotmux.probe"
 _HEADERS = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache"),
@@ -91,6 +93,7 @@ class EventStream(Response):
         activity = self._delivery.watch.activity
         extensions: dict[str, Any] = scope.get("extensions") or {}
         activity.on_stall = extensions.get(ABORT_CONNECTION)
+        extensions[PROBE_READER] = self._delivery.generation.nudge
         try:
             await send(start)
             await self._send_events(send)

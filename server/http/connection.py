@@ -1,14 +1,22 @@
-"""uvicorn's HTTP/1.1 protocol with the limits it lacks: header size, header time, dead readers."""
+"""uvicorn's HTTP/1.1 protocol with the limits it lacks: header size, header time, dead readers.
+
+A client may shut its sending side once it has asked, and still gets its answer. TCP does not tell
+that from a client that is gone: only what we send does, as the other end then answers with a reset.
+So from that moment on something harmless is sent now and then until the answer begins: 100 Continue,
+which every HTTP/1.1 client skips (RFC 9110, 15.2), or a comment where a stream is open. The first
+one draws the reset, the second one meets it: one that is gone loses its slot within a tenth of a
+second. HTTP/1.0 has no such answer: there a client that shuts its side is taken to be gone.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 import orjson
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from slotmux.server.answers.stream import ABORT_CONNECTION
+from slotmux.server.answers.stream import ABORT_CONNECTION, PROBE_READER
 from slotmux.server.http.errors import ApiError, invalid, unavailable
 from slotmux.server.settings import Settings
 
@@ -16,6 +24,8 @@ MAX_HEADERS = 64
 MAX_HEADER_BYTES = 8 * 1024  # of one header, and of the URL
 MAX_HEADERS_BYTES = 64 * 1024  # of all headers together
 LINGER_S = 1.0
+PROBE_S, MAX_PROBE_S = 0.05, 0.5  # between two probes: the first time, and at most
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -29,6 +39,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._is_in_headers = False
         self._is_in_message = False
         self._is_refused = False
+        self._is_half_closed = False  # the client has asked, and will not send any more
+        self._probe: asyncio.TimerHandle | None = None
         self._n_header_bytes = 0
         self._refusal: ApiError | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -39,7 +51,32 @@ class BoundedProtocol(HttpToolsProtocol):
         if len(self.connections) > self.max_connections:
             self._refuse(unavailable("Too many connections.", "too_many_connections"))
 
+    def eof_received(self) -> bool | None:  # type: ignore[override]
+        """True keeps our side open: a whole request has come and is not answered yet."""
+        cycle = self.cycle
+        is_asked = cycle is not None and not cycle.response_complete and not self._is_in_message
+        if self._is_refused or not is_asked or self.scope["http_version"] != "1.1":
+            return None
+        self._is_half_closed = True
+        self._probe_reader(PROBE_S)
+        return True
+
+    def _probe_reader(self, pause_s: float) -> None:
+        """Send what only a client that is gone objects to."""
+        if self.transport.is_closing() or self.cycle.response_complete:
+            return
+        if not self.cycle.response_started:
+            self.transport.write(_CONTINUE)
+        else:
+            extensions = cast("dict[str, Any]", self.scope["extensions"])
+            if (probe := extensions.get(PROBE_READER)) is not None:
+                probe()
+        next_s = min(2 * pause_s, MAX_PROBE_S)
+        self._probe = self.loop.call_later(pause_s, self._probe_reader, next_s)
+
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._probe is not None:
+            self._probe.cancel()
         self._stop_timer()
         super().connection_lost(exc)
 
@@ -84,6 +121,9 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
+        if self._is_half_closed and not self.transport.is_closing():
+            self.transport.close()
+            return
         if self._is_in_message:  # the rest of a body that nobody reads must come to its end
             self._start_timer()
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import http.client
 import itertools
 import json
 import random
 import socket
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import pytest
@@ -284,3 +286,47 @@ def test_no_endpoint_breaks_on_any_method(server):
         for path, method in itertools.product(POLICIES, methods):
             answer = client.request(method, path.replace("{model_id:path}", "x"))
             assert answer.status_code < 500
+
+
+# -- clients that have asked and shut their sending side
+
+
+def half_close(server: RunningServer, **body: Any) -> socket.socket:
+    sock = connect(server)
+    sock.sendall(request_bytes(**body))
+    sock.shutdown(socket.SHUT_WR)
+    return sock
+
+
+@pytest.mark.parametrize("prompt_s", [0.0, 1.2])
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_half_closed_client_gets_its_answer(stream, prompt_s):
+    with running(FakeEngine(prompt_s=prompt_s, script=b"abc" * 20)) as server:
+        sock = half_close(server, stream=stream)
+        sock.settimeout(20)
+        data = read_all(sock)
+        while data.startswith(b"HTTP/1.1 100 "):
+            data = data.partition(b"\r\n\r\n")[2]
+        assert data.startswith(b"HTTP/1.1 200 ")
+        end = b"data: [DONE]" if stream else b'"finish_reason":"stop"'
+        assert end in data
+        eventually(lambda: is_idle(server))
+
+
+def test_python_skips_what_probes_a_half_closed_client():
+    with running(FakeEngine(prompt_s=1.2)) as server:
+        client = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+        headers = {"Content-Type": "application/json"}
+        client.request("POST", "/v1/completions", '{"prompt": "x"}', headers)
+        client.sock.shutdown(socket.SHUT_WR)
+        assert client.getresponse().status == 200
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_one_that_shut_its_side_and_then_left_gives_its_slot_back(stream):
+    engine = FakeEngine(script=LONG, step_s=0.01, n_ctx=10**6)
+    with running(engine) as server:
+        sock = half_close(server, stream=stream)
+        eventually(lambda: engine.n_busy == 1)
+        hang_up(sock, reset=False)
+        eventually(lambda: is_idle(server), 5.0)
