@@ -306,8 +306,8 @@ def test_a_kernel_may_take_roots_and_round(cpu):
     """What IEEE 754 rounds in one way only."""
 
     def exact(op, step, thread):
-        store_f64(op, math.floor(np.sqrt(load_f64(op))))
+        store_f64(op, math.floor(math.sqrt(load_f64(op))))
 
-    word = np.array([17.0])
-    as_callable(KernelCache(cpu).address("exact", lambda: exact), 3)(word.ctypes.data, 0, 0)
+    cache, word = KernelCache(cpu), np.array([17.0])  # the cache owns the code
+    as_callable(cache.address("exact", lambda: exact), 3)(word.ctypes.data, 0, 0)
     assert word[0] == 4.0
