@@ -99,6 +99,7 @@ class Settings(BaseSettings):
 
     # the hub and local caches
     cache_dir: Path | None = None  # downloads and compiled kernels; None = the user's cache folder
+    xdg_cache_home: Path | None = Field(None, validation_alias="XDG_CACHE_HOME")
     hf_token: SecretStr | None = Field(
         None, validation_alias=AliasChoices("SLOTMUX_HF_TOKEN", "HF_TOKEN")
     )
@@ -132,6 +133,17 @@ class Settings(BaseSettings):
         if self.spec_draft_n_min > self.spec_draft_n_max:
             raise ValueError("spec_draft_n_min: more than spec_draft_n_max")
         return self
+
+    @property
+    def caches(self) -> Path:
+        """Where downloads, kernels and panels are kept: --cache-dir, else the user's cache folder
+        (XDG Base Directory Specification: a relative path there is ignored)."""
+        if self.cache_dir is not None:
+            return self.cache_dir
+        base = self.xdg_cache_home
+        if base is None or not base.is_absolute():
+            base = Path.home() / ".cache"
+        return base / "slotmux"
 
     @property
     def n_ubatch(self) -> int:

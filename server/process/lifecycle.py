@@ -51,8 +51,10 @@ class Lifecycle(uvicorn.Server):
             task.cancel()
         service = self._state.service
         if service is not None and service.loaded.engine.is_alive:
-            is_stopped = await asyncio.to_thread(service.loaded.engine.stop, 1.0)
-            if not is_stopped:
+            engine = service.loaded.engine
+            await asyncio.to_thread(engine.stop, 1.0)
+            # A forward under way is waited for, as long as it gets ahead.
+            if engine.is_alive:
                 _log.error("the engine did not stop")
 
     def on_loaded(self, loaded: Loaded) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pydantic
 import pytest
 
@@ -82,3 +84,13 @@ def test_the_hubs_own_variables_are_understood(monkeypatch):
     settings = load_settings()
     assert settings.hf_token.get_secret_value() == "t"
     assert settings.hf_endpoint == "http://hub.lan"
+
+
+def test_caches_follow_the_users_cache_folder(monkeypatch, tmp_path):
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    assert load_settings().caches == Path.home() / ".cache" / "slotmux"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert load_settings().caches == tmp_path / "slotmux"
+    assert load_settings(cache_dir=tmp_path / "own").caches == tmp_path / "own"
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    assert load_settings().caches == Path.home() / ".cache" / "slotmux"
