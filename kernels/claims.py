@@ -196,7 +196,7 @@ def lead(team, program, thread):
 
 def follow(team, thread, unused):
     """Take part in every run of the team until it is stopped (the other threads)."""
-    last = load_acquire(team + TEAM_EPOCH)
+    last = np.int64(0)  # also a run that began before this thread did is to be taken part in
     rounds = 0
     while True:
         epoch = load_acquire(team + TEAM_EPOCH)

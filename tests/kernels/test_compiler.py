@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import stat
 import subprocess
@@ -15,7 +16,7 @@ import pytest
 from numba.core.errors import NumbaError
 
 from slotmux.kernels import compiler, sources
-from slotmux.kernels.address import load_i64, store_i64
+from slotmux.kernels.address import load_f64, load_i64, store_f64, store_i64
 from slotmux.kernels.compiler import KernelCache, as_callable
 from slotmux.kernels.cpu import detect_cpu
 from slotmux.kernels.ops.attention.rope import build_rope
@@ -348,3 +349,29 @@ def test_a_kernel_with_python_objects_does_not_compile(cpu):
         cache.address("bad", build)
     assert not cache.has("bad", build_add)
     assert result(cache) == 42
+
+
+@pytest.mark.parametrize("function", ["cos", "log", "exp", "pow", "tanh"])
+def test_a_kernel_that_calls_a_c_librarys_function_is_refused(cpu, function):
+    """Its bits would depend on the library's version and on the CPU it chooses code for."""
+    scope = {"math": math, "load_f64": load_f64, "store_f64": store_f64}
+    arguments = "x, x" if function == "pow" else "x"
+    code = f"""
+def inexact(op, step, thread):
+    x = load_f64(op)
+    store_f64(op, math.{function}({arguments}))
+"""
+    exec(code, scope)
+    with pytest.raises(ValueError, match=f"inexact: (llvm.)?{function}"):
+        KernelCache(cpu).address("inexact", lambda: scope["inexact"])
+
+
+def test_a_kernel_may_take_roots_and_round(cpu):
+    """What IEEE 754 rounds in one way only."""
+
+    def exact(op, step, thread):
+        store_f64(op, math.floor(math.sqrt(load_f64(op))))
+
+    cache, word = KernelCache(cpu), np.array([17.0])  # the cache owns the code
+    as_callable(cache.address("exact", lambda: exact), 3)(word.ctypes.data, 0, 0)
+    assert word[0] == 4.0

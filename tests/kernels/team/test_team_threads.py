@@ -142,6 +142,16 @@ def test_the_share_of_a_thread_that_is_held_up_is_taken_over(team_with, n_thread
         assert target[0] == 1, "nobody computed the chunks beside the one that waited"
 
 
+def test_threads_take_part_in_a_run_that_began_before_them(team_with):
+    """The first run follows at once: the others' threads may not have come to their loop yet."""
+    for _ in range(20):
+        team, n, target, done = team_with(3), words_of(1), words_of(1), words_of(1)
+        n[0] = 64
+        operands = fill(OP, n=n, source=0, target=target, done=done)
+        team.run(Program(team, words_of(1), [(address(team, "others"), operands, -1)]))
+        assert target[0] == 1
+
+
 def test_a_run_leaves_python_to_others(team_with):
     """Another Python thread sets the flag that the kernel waits for: the GIL is free."""
     team, target, done = team_with(2), words_of(1), words_of(1)
