@@ -7,7 +7,6 @@ in a directory named after everything else that shapes the code: Numba, LLVM, Py
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import ctypes
 import hashlib
@@ -27,13 +26,14 @@ import llvmlite
 from llvmlite import binding as llvm
 
 from slotmux.kernels.cpu import Cpu
-from slotmux.kernels.own_directory import ensure_own
+from slotmux.kernels.own_directory import ensure_own, private_directory
 from slotmux.kernels.sources import kernel_digest
 
 log = logging.getLogger(__name__)
 # Older code of a kernel, and directories of other CPUs and compilers, that are kept: whoever goes
 # back and forth between two versions does not compile each time.
 KEPT_VERSIONS, KEPT_DIRECTORIES = 3, 4
+_PRIVATE = "slotmux-kernels-"
 _PART = ".part"  # of files that are being written
 _ROOM = 1 << 20  # bytes that must be free for a cache to be written: several kernels
 _MAGIC = b"slotmux-kernel-1\n"
@@ -132,9 +132,7 @@ class KernelCache:
     def _use_private(self) -> None:
         self.root = self._directory = None
         with contextlib.suppress(OSError):  # no room for that either: nothing is kept
-            private = Path(tempfile.mkdtemp(prefix="slotmux-kernels-"))
-            atexit.register(shutil.rmtree, private, ignore_errors=True)
-            self._use(private)
+            self._use(private_directory(_PRIVATE))
 
     def _cannot_write(self, error: OSError) -> None:
         """What is compiled from here on goes to a private directory, or nowhere."""

@@ -200,6 +200,33 @@ def test_what_a_killed_writer_left_goes(filled, cpu):
     assert entries(filled) == sorted([entry, new])
 
 
+def test_private_places_go_with_those_who_use_them(tmp_path, cpu, monkeypatch):
+    (tmp_path / "file").write_text("no directory")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    abandoned = Path(tempfile.mkdtemp(prefix="slotmux-kernels-"))  # by a process that was killed
+    first = KernelCache(cpu, tmp_path / "file")
+    assert not abandoned.exists()
+    assert result(first) == 42
+    second = KernelCache(cpu, tmp_path / "file")
+    assert first.root != second.root
+    assert result(KernelCache(cpu, first.root), never) == 42  # in use: left alone
+
+
+def test_nothing_private_stays_after_the_end(tmp_path):
+    (tmp_path / "file").write_text("no directory")
+    code = (
+        "import sys, pathlib; from slotmux.kernels.compiler import KernelCache;"
+        "from slotmux.kernels.cpu import detect_cpu;"
+        "print(KernelCache(detect_cpu('portable'), pathlib.Path(sys.argv[1])).root)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "file")],
+        env=os.environ | {"TMPDIR": str(tmp_path)}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert Path(done.stdout.strip()).parent == tmp_path
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
 def unwritable(monkeypatch, directory):
     """Nothing can be written below ``directory`` any more, whoever asks (root, too)."""
     access, utime = os.access, os.utime
