@@ -89,7 +89,8 @@ class PanelCache:
             _remove_abandoned(folder)
             with tempfile.NamedTemporaryFile(dir=folder, suffix=_PART, delete=False) as file:
                 try:
-                    fcntl.flock(file, fcntl.LOCK_EX)
+                    with contextlib.suppress(OSError):  # a disk without locks: nobody removes it
+                        fcntl.flock(file, fcntl.LOCK_EX)
                     file.write(_header(pieces))
                     for piece in pieces:
                         file.write(piece.data)
