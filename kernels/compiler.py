@@ -7,7 +7,6 @@ in a directory named after everything else that shapes the code: Numba, LLVM, Py
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import ctypes
 import hashlib
@@ -17,6 +16,7 @@ import re
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -26,13 +26,16 @@ import llvmlite
 from llvmlite import binding as llvm
 
 from slotmux.kernels.cpu import Cpu
-from slotmux.kernels.own_directory import ensure_own
+from slotmux.kernels.own_directory import ensure_own, private_directory
 from slotmux.kernels.sources import kernel_digest
 
 log = logging.getLogger(__name__)
 # Older code of a kernel, and directories of other CPUs and compilers, that are kept: whoever goes
 # back and forth between two versions does not compile each time.
 KEPT_VERSIONS, KEPT_DIRECTORIES = 3, 4
+_PRIVATE = "slotmux-kernels-"
+_PART = ".part"  # of files that are being written
+_ROOM = 1 << 20  # bytes that must be free for a cache to be written: several kernels
 _MAGIC = b"slotmux-kernel-1\n"
 # What compiled code may call in the C library. LLVM's own lookup leaves some at address 0.
 _C_SYMBOLS = (
@@ -104,8 +107,8 @@ class KernelCache:
     """Compiled kernels by name; not thread-safe, used while a model is loaded.
 
     ``directory`` is created with mode 0700. In the place of one that others can write, or that
-    cannot be used, a private one serves until this process ends, and a line in the log says so;
-    None keeps nothing.
+    cannot be used, a private one serves until this process ends, and a line in the log says so.
+    What is compiled in one that is ours but takes no more is still used. None keeps nothing.
     """
 
     def __init__(self, cpu: Cpu, directory: Path | None = None) -> None:
@@ -118,6 +121,7 @@ class KernelCache:
         _register_c_symbols()
         self.root: Path | None = None  # the directory in use, for other processes
         self._directory: Path | None = None  # within it, for this CPU and compiler
+        self._read_only: Path | None = None  # likewise, of a root that cannot be written
         if directory is not None:
             self._open(directory)
 
@@ -129,10 +133,35 @@ class KernelCache:
                 "kernel cache not used, kernels are compiled at every start: %s;"
                 " --cache-dir names another place", error,
             )  # fmt: skip
-            with contextlib.suppress(OSError):  # no room for that either: nothing is kept
-                private = Path(tempfile.mkdtemp(prefix="slotmux-kernels-"))
-                atexit.register(shutil.rmtree, private, ignore_errors=True)
-                self._use(private)
+            self._use_private()
+
+    def _use_private(self) -> None:
+        self.root = self._directory = None
+        with contextlib.suppress(OSError):  # no room for that either: nothing is kept
+            self._use(private_directory(_PRIVATE))
+
+    def _cannot_write(self, error: OSError) -> None:
+        """What is compiled from here on goes to a private directory, or nowhere."""
+        if self._read_only is None:
+            log.warning(
+                "kernel cache %s cannot be written, what is missing there is compiled at every"
+                " start: %s; --cache-dir names another place", self.root, error,
+            )  # fmt: skip
+            self._read_only = self._directory
+            self._use_private()
+        else:
+            self.root = self._directory = None
+
+    def make_room(self) -> None:
+        """See that kernels can be written, before other processes are told to: they need not find
+        out, nor say, each for itself."""
+        if self._directory is None:
+            return
+        try:
+            with tempfile.TemporaryFile(dir=self._directory) as file:
+                file.write(bytes(_ROOM))
+        except OSError as error:
+            self._cannot_write(error)
 
     def _use(self, directory: Path) -> None:
         import numba
@@ -146,12 +175,13 @@ class KernelCache:
         path = directory / key[:24]
         for folder in (directory, path):
             ensure_own(folder)
-        if not os.access(path, os.W_OK | os.X_OK):
-            raise PermissionError(f"{path} cannot be written")
-        os.utime(path)
         self.root, self._directory = directory, path
+        if not os.access(path, os.W_OK | os.X_OK):
+            return  # what is in it can be read: it is told when something is to be written
+        os.utime(path)
         _prune([p for p in directory.iterdir() if len(p.name) == 24 and p.is_dir()],
                KEPT_DIRECTORIES)  # fmt: skip
+        _remove_abandoned(path)
 
     def address(self, name: str, build: Callable[[], KernelSource]) -> int:
         """Address of the kernel called ``name``; ``build`` makes its Python source if needed.
@@ -228,45 +258,63 @@ class KernelCache:
         self._engines.append(engine)  # owns the machine code
         return address
 
-    def _file(self, name: str, build: Callable[[], KernelSource]) -> Path | None:
-        if self._directory is None:
-            return None
-        of_name = hashlib.sha256(name.encode()).hexdigest()[:24]
-        return self._directory / f"{of_name}-{kernel_digest(build)[:16]}.o"
-
     def _read(self, name: str, build: Callable[[], KernelSource]) -> tuple[str, bytes] | None:
-        path = self._file(name, build)
-        if path is None:
-            return None
-        try:
-            data = path.read_bytes()
-        except OSError:
-            return None
-        head, body = data[: len(_MAGIC)], data[len(_MAGIC) :]
-        if head != _MAGIC or _digest(name, body[32:]) != body[:32]:
-            return None  # truncated or another kernel's: compile anew and overwrite
-        symbol, _, code = body[32:].partition(b"\n")
-        return symbol.decode(), code
+        for directory in (self._directory, self._read_only):
+            if directory is None:
+                continue
+            path = directory / _file_name(name, build)
+            try:
+                data = path.read_bytes()
+            except OSError:
+                continue
+            head, body = data[: len(_MAGIC)], data[len(_MAGIC) :]
+            if head != _MAGIC or _digest(name, body[32:]) != body[:32]:
+                continue  # truncated or another kernel's: compile anew and overwrite
+            with contextlib.suppress(OSError):  # a place that is only read
+                os.utime(path)  # the last used are kept
+            symbol, _, code = body[32:].partition(b"\n")
+            return symbol.decode(), code
+        return None
 
     def _write(
         self, name: str, build: Callable[[], KernelSource], entry: tuple[str, bytes]
     ) -> None:
-        path = self._file(name, build)
-        if path is None:
-            return
         body = entry[0].encode() + b"\n" + entry[1]
-        file = None
-        try:
-            with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-                file.write(_MAGIC + _digest(name, body) + body)
-            Path(file.name).replace(path)
-            _prune(list(path.parent.glob(f"{path.name[:24]}-*.o")), KEPT_VERSIONS)
-        except OSError as error:
-            log.warning("kernel cache cannot be written: %s", error)
-            self.root = self._directory = None
-            if file is not None:
-                with contextlib.suppress(OSError):  # the disk may take not even that
-                    Path(file.name).unlink(missing_ok=True)
+        data = _MAGIC + _digest(name, body) + body
+        while self._directory is not None:
+            try:
+                _write_whole(self._directory / _file_name(name, build), data)
+                break
+            except OSError as error:
+                self._cannot_write(error)
+
+
+def _file_name(name: str, build: Callable[[], KernelSource]) -> str:
+    of_name = hashlib.sha256(name.encode()).hexdigest()[:24]
+    return f"{of_name}-{kernel_digest(build)[:16]}.o"
+
+
+def _write_whole(path: Path, data: bytes) -> None:
+    """Written whole or not at all; older versions of it go. Raises OSError."""
+    file = None
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=_PART, delete=False) as file:
+            file.write(data)
+        Path(file.name).replace(path)
+    except OSError:
+        if file is not None:
+            with contextlib.suppress(OSError):  # the disk may take not even that
+                Path(file.name).unlink(missing_ok=True)
+        raise
+    _prune(list(path.parent.glob(f"{path.name[:24]}-*.o")), KEPT_VERSIONS)
+
+
+def _remove_abandoned(directory: Path) -> None:
+    """Parts of files whose writer was killed; a kernel is written within a moment."""
+    for path in directory.glob(f"*{_PART}"):
+        with contextlib.suppress(OSError):
+            if path.stat().st_mtime < time.time() - 3600:
+                path.unlink()
 
 
 def _prune(paths: list[Path], n_kept: int) -> None:

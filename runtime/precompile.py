@@ -58,6 +58,8 @@ def precompile(
     """
     missing = [name for name, build in builds.items() if not kernels.has(name, build)]
     n_children = min(len(missing) // 2, config.n_threads or len(os.sched_getaffinity(0)), 4)
+    if missing:
+        kernels.make_room()
     if not kernels.is_on_disk or n_children < 1:
         return 0
     missing.sort(key=lambda name: not name.startswith(_SLOW))

@@ -11,6 +11,8 @@ damaged is repacked, and the file written anew.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import logging
 import os
@@ -30,6 +32,7 @@ from slotmux.runtime.gguf import GGUFFile
 log = logging.getLogger(__name__)
 _MAGIC = b"slotmux-panels-2\n"
 _PAGE, _ALIGNMENT, _CHUNK = 4096, 64, 1 << 20
+_PART = ".part"  # of files that are being written
 Bytes = NDArray[np.uint8]
 
 
@@ -83,8 +86,11 @@ class PanelCache:
         folder = self._path.parent
         try:
             ensure_own(folder)
-            with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
+            _remove_abandoned(folder)
+            with tempfile.NamedTemporaryFile(dir=folder, suffix=_PART, delete=False) as file:
                 try:
+                    with contextlib.suppress(OSError):  # a disk without locks: nobody removes it
+                        fcntl.flock(file, fcntl.LOCK_EX)
                     file.write(_header(pieces))
                     for piece in pieces:
                         file.write(piece.data)
@@ -100,6 +106,14 @@ class PanelCache:
                     old.unlink(missing_ok=True)
         except OSError as error:
             log.warning("panel cache not written: %s", error)
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Parts, as large as a model, whose writer was killed: nobody holds their lock any more."""
+    for path in folder.glob(f"*{_PART}"):
+        with contextlib.suppress(OSError), path.open("rb") as file:  # held, or gone by now
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
 
 
 def _short(text: bytes) -> str:

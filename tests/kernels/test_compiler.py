@@ -180,6 +180,99 @@ def test_older_code_of_a_kernel_is_pruned(filled, cpu, monkeypatch):
     assert result(KernelCache(cpu, filled), never) == 42
 
 
+def test_the_versions_of_a_kernel_that_are_kept_are_the_last_used(filled, cpu, monkeypatch):
+    (first,) = entries(filled)
+    for i in range(6):
+        os.utime(first, (0, 0))  # written long ago
+        assert result(KernelCache(cpu, filled), never) == 42  # used just now
+        with monkeypatch.context() as edited:
+            edited.setattr(compiler, "kernel_digest", lambda build, i=i: f"edit {i}".ljust(16))
+            result(KernelCache(cpu, filled))
+    assert result(KernelCache(cpu, filled), never) == 42
+
+
+def test_what_a_killed_writer_left_goes(filled, cpu):
+    (entry,) = entries(filled)
+    old, new = entry.parent / "old.part", entry.parent / "new.part"
+    old.touch()
+    new.touch()
+    os.utime(old, (0, 0))
+    assert result(KernelCache(cpu, filled), never) == 42
+    assert entries(filled) == sorted([entry, new])
+
+
+def test_private_places_go_with_those_who_use_them(tmp_path, cpu, monkeypatch):
+    (tmp_path / "file").write_text("no directory")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    abandoned = Path(tempfile.mkdtemp(prefix="slotmux-kernels-"))  # by a process that was killed
+    first = KernelCache(cpu, tmp_path / "file")
+    assert not abandoned.exists()
+    assert result(first) == 42
+    second = KernelCache(cpu, tmp_path / "file")
+    assert first.root != second.root
+    assert result(KernelCache(cpu, first.root), never) == 42  # in use: left alone
+
+
+def test_nothing_private_stays_after_the_end(tmp_path):
+    (tmp_path / "file").write_text("no directory")
+    code = (
+        "import sys, pathlib; from slotmux.kernels.compiler import KernelCache;"
+        "from slotmux.kernels.cpu import detect_cpu;"
+        "print(KernelCache(detect_cpu('portable'), pathlib.Path(sys.argv[1])).root)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "file")],
+        env=os.environ | {"TMPDIR": str(tmp_path)}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert Path(done.stdout.strip()).parent == tmp_path
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def unwritable(monkeypatch, directory):
+    """Nothing can be written below ``directory`` any more, whoever asks (root, too)."""
+    access, utime = os.access, os.utime
+
+    def check(path):
+        if directory in (path := Path(path), *path.parents):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    def is_allowed(path, mode, **kwargs):
+        return access(path, mode, **kwargs) and not (
+            mode & os.W_OK and directory in Path(path).parents
+        )
+
+    monkeypatch.setattr(os, "access", is_allowed)
+    monkeypatch.setattr(os, "utime", lambda path, *a: (check(path), utime(path, *a)))
+    for name in ("NamedTemporaryFile", "TemporaryFile"):
+        make = getattr(tempfile, name)
+        monkeypatch.setattr(
+            tempfile, name, lambda *a, make=make, dir, **k: (check(dir), make(*a, dir=dir, **k))[1]
+        )
+
+
+@pytest.mark.parametrize("is_asked_before", [False, True])
+def test_a_place_that_takes_no_more_is_read(filled, cpu, monkeypatch, caplog, is_asked_before):
+    """An image with its kernels on a read-only disk: what is there is used without a word, what is
+    not goes to a private place, where other processes find it; one line says where and why."""
+    before = entries(filled)
+    unwritable(monkeypatch, filled)
+    cache = KernelCache(cpu, filled)
+    assert result(cache, never) == 42
+    assert not caplog.messages
+    if is_asked_before:
+        cache.make_room()
+        assert cache.root != filled
+    assert result(cache, lambda: build_add(2), "add.2") == 43
+    (line,) = caplog.messages
+    assert str(filled) in line
+    assert "Read-only" in line
+    assert "--cache-dir" in line
+    assert cache.root not in (None, filled)
+    assert cache.has("add", never)
+    assert result(KernelCache(cpu, cache.root), never, "add.2") == 43
+    assert entries(filled) == before
+
+
 def test_an_edit_of_one_op_leaves_the_others_compiled(monkeypatch):
     """A kernel's key is made of what its module imports."""
     linear = kernel_digest(lambda: build_linear(None, "q4_0"))

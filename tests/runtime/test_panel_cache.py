@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import random
 from dataclasses import replace
 
@@ -123,6 +124,19 @@ def test_older_versions_of_the_same_model_go(path, config, monkeypatch):
     assert old not in left
     assert other in left
     assert len(left) == 2
+
+
+def test_what_a_killed_writer_left_goes(path, config):
+    config.panel_cache.mkdir(mode=0o700)
+    left, held = config.panel_cache / "left.part", config.panel_cache / "held.part"
+    left.write_bytes(b"x")
+    held.write_bytes(b"x")
+    with held.open("rb") as writer:
+        fcntl.flock(writer, fcntl.LOCK_EX)
+        logits(path, config)
+    assert not left.exists()
+    assert held.exists()
+    assert len(list(config.panel_cache.iterdir())) == 2
 
 
 def test_a_full_disk_costs_the_cache_only(path, config, monkeypatch, caplog):
