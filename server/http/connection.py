@@ -2,10 +2,10 @@
 
 A client may shut its sending side once it has asked, and still gets its answer. TCP does not tell
 that from a client that is gone: only what we send does, as the other end then answers with a reset.
-So from that moment on something harmless is sent now and then until the answer begins: 100 Continue,
-which every HTTP/1.1 client skips (RFC 9110, 15.2), or a comment where a stream is open. The first
-one draws the reset, the second one meets it: one that is gone loses its slot within a tenth of a
-second. HTTP/1.0 has no such answer: there a client that shuts its side is taken to be gone.
+So from that moment on something harmless is sent now and then until the answer begins: 100
+Continue, which every HTTP/1.1 client skips (RFC 9110, 15.2), or a comment where a stream is open.
+The first one draws the reset, the second one meets it: one that is gone loses its slot within a
+tenth of a second. HTTP/1.0 has no such answer: there a client that shuts its side counts as gone.
 """
 
 from __future__ import annotations
