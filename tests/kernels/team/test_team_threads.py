@@ -164,6 +164,7 @@ def test_a_run_leaves_python_to_others(team_with):
     assert target[0] == 1
 
 
+@pytest.mark.timing
 def test_an_idle_team_uses_no_cpu(team_with):
     team, n = team_with(8), words_of(1)
     n[0] = 16

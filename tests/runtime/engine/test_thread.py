@@ -292,6 +292,7 @@ def test_stop_strings_end_a_choice_across_tokens(make_engine):
             assert waiter.last[0].finish_reason == FinishReason.STOP
 
 
+@pytest.mark.timing
 def test_it_sleeps_when_idle(make_engine):
     engine = make_engine()
     request, waiter = request_of([1, 2], max_tokens=2)

@@ -12,6 +12,7 @@ from gguf import GGMLQuantizationType, GGUFReader, GGUFValueType
 from slotmux.runtime.gguf import GGUFFile, open_gguf
 from slotmux.runtime.gguf.part import read_part
 from tests.runtime.gguf.writer import ARCHITECTURE, File, array, small_file
+from tests.timing import judge
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 MODELS = sorted(GOLDEN.glob("*/*.gguf"))
@@ -128,6 +129,7 @@ def test_data_outlives_the_file_object_and_the_name(tmp_path: Path) -> None:
     assert data.tobytes() == bytes(range(48))
 
 
+@pytest.mark.timed
 def test_a_large_vocabulary_costs_no_seconds(tmp_path: Path) -> None:
     tokens = [f"▁token{i}" for i in range(250_000)]
     path = tmp_path / "m.gguf"
@@ -137,4 +139,4 @@ def test_a_large_vocabulary_costs_no_seconds(tmp_path: Path) -> None:
     found = open_gguf(path).metadata.get_strings("tokenizer.ggml.tokens")
     elapsed = time.perf_counter() - start
     assert found == tokens
-    assert elapsed < 1.5  # 0.1 s on an idle machine
+    judge(elapsed < 1.5)  # 0.1 s on an idle machine

@@ -58,6 +58,7 @@ def test_runs_are_taken_by_the_longest_first() -> None:
     assert matcher.split("a" + "\n" * 33 + "b") == ["a", 31, 2, "b"]
 
 
+@pytest.mark.timing
 def test_a_flood_of_special_tokens_takes_linear_time() -> None:
     texts = {f"<unused{i}>": i for i in range(6000)} | {"\n" * n: 6000 + n for n in range(1, 32)}
     matcher = SpecialMatcher(texts)

@@ -18,6 +18,7 @@ from slotmux.server.http.auth import POLICIES
 from tests.server.fake_engine import FakeEngine
 from tests.server.fake_model import RunningServer, running
 from tests.server.http.sockets import connect, eventually, hang_up, read_all, request_bytes
+from tests.timing import judge
 
 LONG = b"abcdefgh" * 4000
 
@@ -46,7 +47,7 @@ def test_a_client_that_leaves_frees_its_slots(server, reset, stream, n):
     if stream:
         assert b"200 OK" in sock.recv(65536)
     hang_up(sock, reset=reset)
-    eventually(lambda: is_idle(server), 0.5)
+    eventually(lambda: is_idle(server))
 
 
 def test_a_client_that_leaves_while_queued_frees_its_place(server):
@@ -56,7 +57,7 @@ def test_a_client_that_leaves_while_queued_frees_its_place(server):
     eventually(lambda: server.engine.stats().n_queued == 1)
     for sock in reversed(busy):  # the queued one first
         hang_up(sock, reset=False)
-    eventually(lambda: is_idle(server), 0.5)
+    eventually(lambda: is_idle(server))
 
 
 def test_leaving_at_any_moment_leaks_nothing(server):
@@ -166,6 +167,7 @@ def test_the_wait_for_a_slot_has_a_limit_of_its_own():
 # -- more clients than places
 
 
+@pytest.mark.timed
 def test_a_full_queue_is_told_with_a_time_to_wait():
     engine = FakeEngine(n_slots=1, max_queue=1, script=LONG, n_ctx=10**6)
     with running(engine) as server:
@@ -175,7 +177,7 @@ def test_a_full_queue_is_told_with_a_time_to_wait():
         eventually(lambda: engine.stats().n_queued == 1)
         began = time.monotonic()
         answer = httpx.post(f"{server.url}/v1/completions", json={"prompt": "x"})
-        assert time.monotonic() - began < 0.5
+        judge(time.monotonic() - began < 0.5)
         assert answer.status_code == 429
         assert answer.headers["retry-after"] == "7"
         assert answer.json()["error"]["type"] == "rate_limit_error"
@@ -252,13 +254,14 @@ def test_a_body_must_arrive_in_time(server):
     assert b'"body_timeout"' in answer
 
 
+@pytest.mark.timed
 def test_slow_connections_do_not_hold_up_others(server):
     slow = [connect(server) for _ in range(100)]
     for sock in slow:
         sock.sendall(b"GET /health HTTP/1.1\r\nx: ")
     began = time.monotonic()
     assert httpx.get(f"{server.url}/health").status_code == 200
-    assert time.monotonic() - began < 0.3
+    judge(time.monotonic() - began < 0.3)
     for sock in slow:
         sock.close()
 
@@ -269,6 +272,7 @@ def test_a_length_that_lies_is_refused_at_once(server):
     assert answer.startswith(b"HTTP/1.1 413 ")
 
 
+@pytest.mark.timed
 def test_the_rest_of_an_unread_body_must_come_to_an_end(server):
     """A 415 is sent at once; a client that trickles its body afterwards is cut off."""
     data = request_bytes().replace(b"application/json", b"text/plain")
@@ -277,7 +281,7 @@ def test_the_rest_of_an_unread_body_must_come_to_an_end(server):
         assert sock.recv(65536).startswith(b"HTTP/1.1 415 ")
         began = time.monotonic()
         assert read_all(sock) == b""
-        assert time.monotonic() - began < 3
+        judge(time.monotonic() - began < 3)
 
 
 def test_no_endpoint_breaks_on_any_method(server):

@@ -13,6 +13,7 @@ import pytest
 
 from tests.server.fake_engine import FakeEngine
 from tests.server.fake_model import running
+from tests.timing import judge
 
 CANARY = "xyzzycanary"
 CHAT = {"messages": [{"role": "user", "content": "hi"}]}
@@ -151,12 +152,13 @@ HEAVY = {
 }
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize("name", HEAVY)
 def test_a_heavy_body_costs_little(http, name):
     path = "/v1/chat/completions" if b"messages" in HEAVY[name][:12] else "/v1/completions"
     began = time.perf_counter()
     check_error(post(http, path, HEAVY[name]), 400)
-    assert time.perf_counter() - began < 3  # one machine, shared: the bound is generous
+    judge(time.perf_counter() - began < 3)
 
 
 # -- numbers and types at their extremes

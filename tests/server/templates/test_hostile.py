@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from slotmux.server.templates.chat_template import ChatTemplate, TemplateError
+from tests.timing import judge
 
 MESSAGES = [{"role": "user", "content": "Hello there"}]
 RUN = "popen('touch {marker}')"
@@ -206,17 +207,19 @@ def test_the_conversation_is_not_changed() -> None:
     assert messages == MESSAGES
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize("index", range(len(BOMBS)))
 def test_a_bomb_ends_soon_and_in_little_memory(index: int) -> None:
     before = resident_mib()
     start, cpu = time.perf_counter(), time.thread_time()
     with pytest.raises(TemplateError):
         ChatTemplate(BOMBS[index]).render(MESSAGES)
-    assert time.thread_time() - cpu < 4  # the budget is 1.5 s; a shared machine counts more
-    assert time.perf_counter() - start < 10  # 2 s on a machine that has nothing else to do
+    judge(time.thread_time() - cpu < 4)  # the budget is 1.5 s; a shared machine counts more
+    judge(time.perf_counter() - start < 10)  # 2 s on a machine that has nothing else to do
     assert resident_mib() - before < 256
 
 
+@pytest.mark.timed
 def test_a_bomb_does_not_hold_up_other_threads() -> None:
     template = ChatTemplate("{% if messages | length > 1 %}" + BOMBS[0] + "{% endif %}ok")
     gaps = []
@@ -236,7 +239,7 @@ def test_a_bomb_does_not_hold_up_other_threads() -> None:
         template.render(MESSAGES * 2)
     done.set()
     watcher.join()
-    assert sorted(gaps)[int(len(gaps) * 0.95)] < 0.25
+    judge(sorted(gaps)[int(len(gaps) * 0.95)] < 0.25)
     assert template.render(MESSAGES).text == "ok"
 
 
