@@ -38,10 +38,11 @@ def self_attention(
 ) -> Rows:
     """Softmax attention over the sequence's cells; the output projection is the caller's."""
     blk = f"blk.{layer}"
+    n_head, n_head_kv = hp.heads(layer)
     shape = AttentionShape(
         layer=layer,
-        n_head=hp.n_head[layer],
-        n_head_kv=hp.n_head_kv[layer],
+        n_head=n_head,
+        n_head_kv=n_head_kv,
         head_dim=hp.head_dim,
         v_dim=hp.v_dim,
         scale=scale or hp.attention_scale,

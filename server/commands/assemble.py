@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
 
 from rich.console import Console
 
-from slotmux.runtime.engine.config import MTP
+from slotmux.runtime.engine.config import MTP, SpecConfig
 from slotmux.runtime.engine.thread import Engine, EngineConfig
 from slotmux.runtime.gguf import GGUFFile, open_gguf
 from slotmux.runtime.speculation.measure import measure_costs
@@ -22,10 +23,12 @@ from slotmux.server.commands.memory import (
     memory_limit,
     memory_needed,
 )
-from slotmux.server.commands.speculation import spec_config
+from slotmux.server.commands.speculation import spec_config, without_mtp
 from slotmux.server.process.state import Loaded, ModelInfo
 from slotmux.server.settings import Settings, SettingsError
-from slotmux.server.templates.chat_template import ChatTemplate
+from slotmux.server.templates.chat_template import ChatTemplate, file_template
+
+log = logging.getLogger(__name__)
 
 
 def assemble(settings: Settings) -> Loaded:
@@ -36,22 +39,16 @@ def assemble(settings: Settings) -> Loaded:
     path = locate(settings.model, settings)
     file = open_gguf(path)
     spec = spec_config(settings, file)
-    needed = memory_needed(
-        file,
-        settings.parallel,
-        settings.ctx_size,
-        settings.kv_size,
-        settings.cache_type_k,
-        settings.cache_type_v,
-        n_ubatch=settings.n_ubatch,
-        isa=settings.isa,
-        checkpoints=Checkpoints(settings.ctx_checkpoints, settings.checkpoint_memory),
-        spec=spec,
-    )
+    needed = _memory_needed(settings, file, spec)
+    if MTP in spec.types and not needed.sizes.has_drafts:
+        spec = without_mtp(spec)
+        needed = _memory_needed(settings, file, spec)
     check_fits(needed, settings.mem_limit or memory_limit())
     _print_budget(path, needed)
     tokenizer = Tokenizer.from_metadata(file.metadata)
     template = _template(settings, file, tokenizer)
+    for warning in file.metadata.warnings:
+        log.warning(warning)
     model = load(
         path,
         settings,
@@ -84,7 +81,7 @@ def assemble(settings: Settings) -> Loaded:
         engine=Engine(model, tokenizer, config, costs=costs),
         tokenizer=tokenizer,
         template=template,
-        info=_model_info(settings, file, tokenizer, needed, template.source),
+        info=_model_info(settings, file, tokenizer, needed, template.source if template else ""),
         spec=spec,
         n_max_token_bytes=tokenizer.max_token_bytes,
         keeps_states=model.rows.n_rows > 0,
@@ -92,11 +89,26 @@ def assemble(settings: Settings) -> Loaded:
     )
 
 
-def _template(settings: Settings, file: GGUFFile, tokenizer: Tokenizer) -> ChatTemplate:
+def _memory_needed(settings: Settings, file: GGUFFile, spec: SpecConfig) -> MemoryNeeded:
+    return memory_needed(
+        file,
+        settings.parallel,
+        settings.ctx_size,
+        settings.kv_size,
+        settings.cache_type_k,
+        settings.cache_type_v,
+        n_ubatch=settings.n_ubatch,
+        isa=settings.isa,
+        checkpoints=Checkpoints(settings.ctx_checkpoints, settings.checkpoint_memory),
+        spec=spec,
+    )
+
+
+def _template(settings: Settings, file: GGUFFile, tokenizer: Tokenizer) -> ChatTemplate | None:
     """The operator's chat template, else the file's, else ChatML."""
     path = settings.chat_template_file
     if path is None:
-        return ChatTemplate.from_metadata(file.metadata, tokenizer)
+        return file_template(file.metadata, tokenizer)
     try:
         return ChatTemplate.for_tokenizer(path.read_text("utf-8"), tokenizer)
     except (OSError, UnicodeDecodeError) as error:
