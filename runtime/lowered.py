@@ -136,6 +136,7 @@ class Lowered:
             self._skip_draft_blocks()
         logits = self._family.head(self.builder, hp, x, config.n_outputs)
         self.weights.check_all_used()
+        self.weights.check_alike()
         memory = self.buffers.array(logits.buffer).view(np.float32)
         rows = memory[: self.buffers.padded_rows(config.n_outputs) * logits.stride // 4]
         self.logits: NDArray[np.float32] = rows.reshape(-1, logits.stride // 4)[:, : hp.n_vocab]
@@ -168,6 +169,7 @@ class Lowered:
                 mtp.head(b, hp),
                 lambda: mtp.guess(b, hp, hidden),
             )
+            self.weights.check_alike()
             unknown = self.weights.unused(f"blk.{hp.n_layers}.")
             if unknown:
                 self.weights.refuse(unknown[0], "this tensor has no use in a block for drafts")

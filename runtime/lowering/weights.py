@@ -7,6 +7,7 @@ kernel sees it; at the end a tensor that nobody used is an error.
 from __future__ import annotations
 
 import fnmatch
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import NoReturn
@@ -25,6 +26,7 @@ from slotmux.runtime.lowering.panel_cache import PanelCache
 
 ARENA_BYTES = 64 << 20
 HUGE_PAGE = 2 << 20
+_IN_BLOCK = re.compile(r"blk\.\d+\.")
 
 
 def aligned_empty(n_bytes: int) -> NDArray[np.uint8]:
@@ -117,6 +119,7 @@ class Weights:
         self._keep: list[NDArray[np.uint8]] = []
         self._vectors: dict[str, NDArray[np.float32]] = {}
         self._panels: dict[tuple[str, ...], Panels] = {}
+        self._optional: dict[str, dict[str, bool]] = {}
         self._row_orders: dict[str, Sequence[int]] = {}
         self._step = np.zeros(1, np.int64)
         self._n_file_bytes = sum(tensor.n_bytes for tensor in file.tensors.values())
@@ -125,6 +128,19 @@ class Weights:
     def has(self, name: str) -> bool:
         """Whether the file has a tensor of this name."""
         return name in self.file.tensors
+
+    def optional(self, name: str) -> bool:
+        """The same of a tensor that all blocks have, or none: see ``check_alike``."""
+        has = self.has(name)
+        self._optional.setdefault(_IN_BLOCK.sub("", name), {})[name] = has
+        return has
+
+    def check_alike(self) -> None:
+        """Raise ModelFileError naming a tensor that one block lacks and another has."""
+        for found in self._optional.values():
+            missing = [name for name, has in found.items() if not has]
+            if missing and len(missing) < len(found):
+                self.refuse(missing[0], "this tensor is missing; other blocks have it")
 
     def refuse(self, name: str, reason: str) -> NoReturn:
         """Raise ModelFileError blaming the tensor ``name``."""

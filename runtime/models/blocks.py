@@ -24,7 +24,7 @@ def norm(b: Builder, hp: Hparams, x: Rows, tensor: str, name: str = "norm") -> R
 
 def head_norm(b: Builder, name: str, head_dim: int) -> NDArray[np.float32] | None:
     """A norm weight over one head's dimensions, if the file has it."""
-    return b.weights.vector(name, head_dim) if b.weights.has(name) else None
+    return b.weights.vector(name, head_dim) if b.weights.optional(name) else None
 
 
 def self_attention(
@@ -78,7 +78,7 @@ def biased_linear(b: Builder, x: Rows, tensor: str, n_out: int, out: str) -> Row
 
 def add_bias_if_any(b: Builder, x: Rows, tensor: str) -> None:
     """x += ``tensor``.bias"""
-    if b.weights.has(f"{tensor}.bias"):
+    if b.weights.optional(f"{tensor}.bias"):
         b.add_bias(x, b.weights.vector(f"{tensor}.bias", x.width))
 
 

@@ -58,10 +58,13 @@ class Hparams:
 
     def f32(self, name: str, default: float | None = None) -> float:
         """A float key of the architecture, in its range."""
-        bounds = floats(name)
+        bounds, key = floats(name), self.key(name)
+        value = self.metadata.get(key)
+        if bounds.or_zero and isinstance(value, float) and value == 0.0:
+            return value
         if default is None:
-            return self.metadata.get_f32(self.key(name), low=bounds.low, high=bounds.high)
-        return self.metadata.get_f32(self.key(name), default, bounds.low, bounds.high)
+            return self.metadata.get_f32(key, low=bounds.low, high=bounds.high)
+        return self.metadata.get_f32(key, default, bounds.low, bounds.high)
 
     def flag(self, name: str, default: bool) -> bool:
         """A bool key of the architecture."""

@@ -24,10 +24,11 @@ class Integers:
 
 @dataclass(frozen=True, slots=True)
 class Floats:
-    """Finite floats, ``low`` and ``high`` included."""
+    """Finite floats, ``low`` and ``high`` included; ``or_zero``: also 0, for "there is none"."""
 
     low: float
     high: float
+    or_zero: bool = False
 
 
 _LAYERS = Integers(0, MAX_LAYERS)
@@ -35,7 +36,7 @@ _WIDTH, _SOME_WIDTH = Integers(0, MAX_WIDTH), Integers(1, MAX_WIDTH)
 _HEADS, _SOME_HEADS = Integers(0, MAX_HEADS), Integers(1, MAX_HEADS)
 _TAPS = Integers(2, 16)
 _EPSILON = Floats(1e-20, 1.0)  # 0 would divide a row of zeros by zero
-_FACTOR = Floats(0.0, 1e6)  # 0 often says that there is none
+_FACTOR = Floats(1e-6, 1e6, or_zero=True)
 _BASE = Floats(2.0, 1e15)  # of a geometric series that has to fall
 
 # By the key without its architecture.
@@ -50,7 +51,7 @@ RANGES: dict[str, Integers | Floats] = {
     "rescale_every_n_layers": _LAYERS,
     "embedding_scale": _FACTOR,
     "residual_scale": _FACTOR,
-    "logit_scale": Floats(0.0, 1e6),
+    "logit_scale": _FACTOR,
     "attention.head_count": _HEADS,
     "attention.head_count_kv": _HEADS,
     "attention.key_length": Integers(1, 1024),

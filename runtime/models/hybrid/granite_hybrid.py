@@ -23,8 +23,8 @@ from slotmux.runtime.models.recurrent.mamba_mixers import mamba2_mixer
 
 def lower(b: Builder, hp: Hparams) -> Rows:
     """Append all layers; returns the residual stream."""
-    x = embedding(b, hp, hp.f32("embedding_scale", 1.0))
-    scale = hp.f32("residual_scale", 1.0)
+    x = embedding(b, hp, hp.f32("embedding_scale", 1.0) or 1.0)
+    scale = hp.f32("residual_scale", 1.0) or 1.0
     is_rotated = hp.flag("rope.scaling.finetuned", True)
     rope = rotation(hp, b.weights, neighbours=True) if is_rotated else None
     for layer in range(hp.n_layers):

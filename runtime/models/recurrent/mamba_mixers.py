@@ -48,7 +48,7 @@ def mamba1_mixer(b: Builder, hp: Hparams, blk: str, h: Rows) -> Rows:
 
 def _normed(b: Builder, hp: Hparams, blk: str, name: str, x: Rows) -> Rows:
     tensor = f"{blk}.ssm_{name}_norm.weight"
-    if b.weights.has(tensor):
+    if any(b.weights.has(f"{blk}.ssm_{n}_norm.weight") for n in ("dt", "b", "c")):
         return b.rms_norm(x, b.weights.vector(tensor, x.width), hp.eps, f"ssm_{name}_norm")
     if hp.flag("ssm.dt_b_c_rms", False):
         return b.rms_norm(x, None, hp.eps, f"ssm_{name}_norm")
@@ -99,6 +99,6 @@ def mamba2_mixer(b: Builder, hp: Hparams, blk: str, h: Rows) -> Rows:
     y = ssd_scan(b, shape, xbc, dt, a, d, b.weights.vector(bias, n_head))
     norm = f"{blk}.ssm_norm.weight"
     weights = None
-    if b.weights.has(norm):
+    if b.weights.optional(norm):
         weights = b.weights.vector(norm, n // shape.n_group, shape.n_group)
     return gated_norm(b, y, zxbcdt.columns(0, n), weights, shape.n_group, hp.eps)
