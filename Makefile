@@ -27,7 +27,7 @@ endef
 export FETCH_DEFAULT_MODEL
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-real check format bench clean venv
+.PHONY: help serve test test-real test-isa fuzz check format bench clean venv
 .DELETE_ON_ERROR:
 
 help: ## show this list
@@ -37,11 +37,17 @@ serve: $(VENV)/.installed ## install, fetch the default model, serve on 127.0.0.
 	@exec $(BIN)/slotmux serve $(MODEL) $(ARGS)
 
 test: $(VENV)/.installed-dev ## run every test that needs no downloaded model
-	@$(BIN)/python -m pytest -m 'not real' $(ARGS)
+	@$(BIN)/python -m pytest -m 'not real and not isa' $(ARGS)
 
 test-real: $(VENV)/.installed-dev ## run the tests against real models (./models or SLOTMUX_TEST_MODELS)
 	@[ -n "$$SLOTMUX_TEST_MODELS" ] || $(BIN)/python -c "$$FETCH_DEFAULT_MODEL"
 	@$(BIN)/python -m pytest -m real -rs $(ARGS)
+
+fuzz: $(VENV)/.installed-dev ## random crowds, each compared with itself alone: STEPS=100000 SEED=0
+	@exec $(BIN)/python -m tests.fuzz --steps $(or $(STEPS),10000) --seed $(or $(SEED),0) $(ARGS)
+
+test-isa: $(VENV)/.installed-dev ## logits of every golden file on every instruction set, to the bit
+	@$(BIN)/python -m pytest -m isa $(ARGS)
 
 check: $(VENV)/.installed-dev ## formatting, lint, types
 	@$(BIN)/ruff format --check .

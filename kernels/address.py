@@ -118,6 +118,18 @@ def load_acquire(ctx: Any, address: Any) -> Any:
 
 
 @intrinsic
+def load_in_order(ctx: Any, address: Any) -> Any:
+    """The same, and not before the effect of this thread's atomic writes that stand before it: all
+    threads agree on one order of these loads and of ``atomic_add``, ``atomic_swap`` and
+    ``compare_and_swap`` (sequential consistency; see kernels/claims.py)."""
+
+    def codegen(c: Any, b: Any, sig: Any, args: Any) -> Any:
+        return b.load_atomic(b.inttoptr(args[0], PTR), "seq_cst", 8, typ=I64)
+
+    return types.int64(types.int64), codegen
+
+
+@intrinsic
 def atomic_add(ctx: Any, address: Any, value: Any) -> Any:
     """Add to an int64 in one step; returns the value before."""
 

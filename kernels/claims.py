@@ -6,6 +6,21 @@ left to claim and runs on. Who computed a chunk has no influence on the result.
 
 Words shared by threads carry the run's number (epoch) in their upper bits, so that nothing needs
 resetting between runs and a thread left behind in an older run cannot claim from a newer one.
+
+Memory order, also on CPUs that keep less of it than x86 does:
+
+What is handed on. Whoever writes data then changes a shared word by an atomic read-modify-write,
+which releases; whoever reads data has read that word by ``load_acquire``, or changed it. An op's
+count of finished chunks is only ever changed so: who reads the last change of a count sees what all
+those wrote who changed it before. A run's program and sizes are handed on by the epoch.
+
+Who sleeps. A thread that waits counts itself among the sleepers and then looks at the word once
+more; a thread that changes the word then looks whether anybody sleeps. Each writes one word and
+reads the other's: with acquire and release alone both may read the old value (store buffering), and
+the sleeper is never woken. So these reads are ``load_in_order`` and the writes before them
+read-modify-writes, all sequentially consistent: in their one order either the change comes before
+the sleeper's look, which sees it, or the sleeper was counted before the changer's look, who wakes.
+The rest is the futex's: it compares the word and goes to sleep in one step, against every wake.
 """
 
 from __future__ import annotations
@@ -23,6 +38,7 @@ from slotmux.kernels.address import (
     futex_wake,
     load_acquire,
     load_i64,
+    load_in_order,
     store_i64,
 )
 
@@ -58,7 +74,7 @@ def _publish(thread, sync, epoch, n_done):
             count += value & COUNT_MASK
         if compare_and_swap(sync, value, (epoch << COUNT_BITS) | count):
             break
-    if load_acquire(load_i64(thread + 8 * T_TEAM) + TEAM_SLEEPERS) > 0:
+    if load_in_order(load_i64(thread + 8 * T_TEAM) + TEAM_SLEEPERS) > 0:
         futex_wake(sync)
 
 
@@ -135,7 +151,7 @@ def _wait(thread, sync, total):
             cpu_pause()
             continue
         atomic_add(sleepers, 1)
-        if load_acquire(sync) == value:
+        if load_in_order(sync) == value:
             futex_wait(sync, value)
         atomic_add(sleepers, -1)
 
@@ -171,7 +187,7 @@ def lead(team, program, thread):
     atomic_swap(team + TEAM_PROGRAM, program)
     epoch += 2
     atomic_swap(team + TEAM_EPOCH, epoch)
-    if load_i64(thread + 8 * T_N_THREADS) > 1 and load_acquire(team + TEAM_SLEEPERS) > 0:
+    if load_i64(thread + 8 * T_N_THREADS) > 1 and load_in_order(team + TEAM_SLEEPERS) > 0:
         futex_wake(team + TEAM_EPOCH)
     _run_ops(program, thread, epoch)
     n_ops = load_i64(program + 8 * P_N_OPS)
@@ -182,15 +198,17 @@ def follow(team, thread, unused):
     """Take part in every run of the team until it is stopped (the other threads)."""
     last = load_acquire(team + TEAM_EPOCH)
     rounds = 0
-    while load_acquire(team + TEAM_STOP) == 0:
+    while True:
         epoch = load_acquire(team + TEAM_EPOCH)
+        if load_acquire(team + TEAM_STOP) != 0:  # after the epoch, which ``stop`` changes last
+            return
         if epoch == last or epoch & 1:
             if rounds < IDLE_ROUNDS:
                 rounds += 1
                 cpu_pause()
                 continue
             atomic_add(team + TEAM_SLEEPERS, 1)
-            if load_acquire(team + TEAM_STOP) == 0:
+            if load_in_order(team + TEAM_EPOCH) == epoch:
                 futex_wait(team + TEAM_EPOCH, epoch)
             atomic_add(team + TEAM_SLEEPERS, -1)
             continue

@@ -1,21 +1,22 @@
 """Compile a kernel to machine code, or find it compiled on disk.
 
 Numba's own cache misses kernels that are made by factories and does not notice a change in an
-imported file, so slotmux keeps one object file a kernel, in a directory named after everything
-that shapes the code: the sources of this package, Numba, LLVM and the CPU.
+imported file, so slotmux keeps one object file a kernel, named after the sources it is made of,
+in a directory named after everything else that shapes the code: Numba, LLVM, Python and the CPU.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
 import hashlib
+import logging
 import os
 import re
-import stat
+import shutil
 import sys
 import tempfile
-import warnings
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -25,24 +26,20 @@ import llvmlite
 from llvmlite import binding as llvm
 
 from slotmux.kernels.cpu import Cpu
+from slotmux.kernels.own_directory import ensure_own
+from slotmux.kernels.sources import kernel_digest
 
+log = logging.getLogger(__name__)
+# Older code of a kernel, and directories of other CPUs and compilers, that are kept: whoever goes
+# back and forth between two versions does not compile each time.
+KEPT_VERSIONS, KEPT_DIRECTORIES = 3, 4
 _MAGIC = b"slotmux-kernel-1\n"
 # What compiled code may call in the C library. LLVM's own lookup leaves some at address 0.
 _C_SYMBOLS = (
-    "syscall", "sched_yield", "memcpy", "memmove", "memset", "cos", "sin", "pow", "exp", "expf",
-    "log", "logf", "log1p", "log1pf", "fmaf", "fma",
+    "syscall", "sched_yield", "memcpy", "memmove", "memset", "fmaf", "fma",
 )  # fmt: skip
 _ENTRY = "slotmux_kernel"
 KernelSource = Callable[..., Any]  # (op: int64, step: int64, thread: int64) -> None
-
-
-@cache
-def source_digest() -> str:
-    """Of every source of this package, as it was when first asked for."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.rglob("*.py")):
-        digest.update(path.name.encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()
 
 
 def _digest(name: str, body: bytes) -> bytes:
@@ -100,8 +97,9 @@ def _with_frame_pointers(text: str) -> str:
 class KernelCache:
     """Compiled kernels by name; not thread-safe, used while a model is loaded.
 
-    ``directory`` is created with mode 0700; one that is not ours, or that cannot be written,
-    is not used (a warning says so) and kernels are compiled anew.
+    ``directory`` is created with mode 0700. In the place of one that others can write, or that
+    cannot be used, a private one serves until this process ends, and a line in the log says so;
+    None keeps nothing.
     """
 
     def __init__(self, cpu: Cpu, directory: Path | None = None) -> None:
@@ -112,30 +110,42 @@ class KernelCache:
         llvm.initialize_native_target()
         llvm.initialize_native_asmprinter()
         _register_c_symbols()
-        self._directory = self._usable(directory)
+        self.root: Path | None = None  # the directory in use, for other processes
+        self._directory: Path | None = None  # within it, for this CPU and compiler
+        if directory is not None:
+            self._open(directory)
 
-    def _usable(self, directory: Path | None) -> Path | None:
-        if directory is None:
-            return None
+    def _open(self, directory: Path) -> None:
+        try:
+            self._use(directory)
+        except OSError as error:
+            log.warning(
+                "kernel cache not used, kernels are compiled at every start: %s;"
+                " --cache-dir names another place", error,
+            )  # fmt: skip
+            with contextlib.suppress(OSError):  # no room for that either: nothing is kept
+                private = Path(tempfile.mkdtemp(prefix="slotmux-kernels-"))
+                atexit.register(shutil.rmtree, private, ignore_errors=True)
+                self._use(private)
+
+    def _use(self, directory: Path) -> None:
         import numba
 
         key = hashlib.sha256(
             "\0".join(
-                (source_digest(), numba.__version__, llvmlite.__version__, sys.version,
+                (numba.__version__, llvmlite.__version__, sys.version,
                  self.cpu.name, self.cpu.features, self.cpu.isa)
             ).encode()
         ).hexdigest()  # fmt: skip
         path = directory / key[:24]
-        try:
-            for folder in (directory, path):
-                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                info = folder.lstat()
-                if info.st_uid != os.getuid() or stat.S_IMODE(info.st_mode) & 0o077:
-                    raise PermissionError(f"{folder} is not a directory of ours with mode 0700")
-        except OSError as error:
-            warnings.warn(f"kernel cache not used: {error}", stacklevel=3)
-            return None
-        return path
+        for folder in (directory, path):
+            ensure_own(folder)
+        if not os.access(path, os.W_OK | os.X_OK):
+            raise PermissionError(f"{path} cannot be written")
+        os.utime(path)
+        self.root, self._directory = directory, path
+        _prune([p for p in directory.iterdir() if len(p.name) == 24 and p.is_dir()],
+               KEPT_DIRECTORIES)  # fmt: skip
 
     def address(self, name: str, build: Callable[[], KernelSource]) -> int:
         """Address of the kernel called ``name``; ``build`` makes its Python source if needed.
@@ -143,15 +153,15 @@ class KernelCache:
         ``name`` must say everything that ``build`` depends on besides the cache's own key.
         """
         if name not in self._addresses:
-            entry = self._read(name)
+            entry = self._read(name, build)
             if entry is None:
                 entry = self._compile(build())
-                self._write(name, entry)
+                self._write(name, build, entry)
                 self.n_compiled += 1
             try:
                 self._addresses[name] = self._link(*entry)
             except RuntimeError as error:  # an object file that LLVM cannot read
-                warnings.warn(f"kernel {name}: cached code refused: {error}", stacklevel=2)
+                log.warning("kernel %s: cached code refused: %s", name, error)
                 entry = self._compile(build())
                 self.n_compiled += 1
                 self._addresses[name] = self._link(*entry)
@@ -162,9 +172,9 @@ class KernelCache:
         """Whether compiled kernels are kept for other processes."""
         return self._directory is not None
 
-    def has(self, name: str) -> bool:
-        """Whether ``address(name, ...)`` would compile nothing."""
-        return name in self._addresses or self._read(name) is not None
+    def has(self, name: str, build: Callable[[], KernelSource]) -> bool:
+        """Whether ``address(name, build)`` would compile nothing."""
+        return name in self._addresses or self._read(name, build) is not None
 
     def _target(self) -> Any:
         target = llvm.Target.from_triple(llvm.get_process_triple())
@@ -209,13 +219,14 @@ class KernelCache:
         self._engines.append(engine)  # owns the machine code
         return address
 
-    def _file(self, name: str) -> Path | None:
+    def _file(self, name: str, build: Callable[[], KernelSource]) -> Path | None:
         if self._directory is None:
             return None
-        return self._directory / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.o"
+        of_name = hashlib.sha256(name.encode()).hexdigest()[:24]
+        return self._directory / f"{of_name}-{kernel_digest(build)[:16]}.o"
 
-    def _read(self, name: str) -> tuple[str, bytes] | None:
-        path = self._file(name)
+    def _read(self, name: str, build: Callable[[], KernelSource]) -> tuple[str, bytes] | None:
+        path = self._file(name, build)
         if path is None:
             return None
         try:
@@ -228,8 +239,10 @@ class KernelCache:
         symbol, _, code = body[32:].partition(b"\n")
         return symbol.decode(), code
 
-    def _write(self, name: str, entry: tuple[str, bytes]) -> None:
-        path = self._file(name)
+    def _write(
+        self, name: str, build: Callable[[], KernelSource], entry: tuple[str, bytes]
+    ) -> None:
+        path = self._file(name, build)
         if path is None:
             return
         body = entry[0].encode() + b"\n" + entry[1]
@@ -238,12 +251,28 @@ class KernelCache:
             with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
                 file.write(_MAGIC + _digest(name, body) + body)
             Path(file.name).replace(path)
+            _prune(list(path.parent.glob(f"{path.name[:24]}-*.o")), KEPT_VERSIONS)
         except OSError as error:
-            warnings.warn(f"kernel cache cannot be written: {error}", stacklevel=3)
-            self._directory = None
+            log.warning("kernel cache cannot be written: %s", error)
+            self.root = self._directory = None
             if file is not None:
                 with contextlib.suppress(OSError):  # the disk may take not even that
                     Path(file.name).unlink(missing_ok=True)
+
+
+def _prune(paths: list[Path], n_kept: int) -> None:
+    """Remove all but the ``n_kept`` last used: code that other processes run is in their memory."""
+
+    def used(path: Path) -> float:
+        with contextlib.suppress(OSError):
+            return path.stat().st_mtime
+        return 0.0
+
+    for path in sorted(paths, key=used)[:-n_kept]:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def as_callable(address: int, n_arguments: int) -> Callable[..., None]:

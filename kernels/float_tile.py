@@ -1,8 +1,8 @@
 """Panels of floats times a few rows. As in kernels/tile.py, each output is summed over the inputs
 in ascending order in one accumulator, whatever the number of rows or panels computed together.
 
-Weights are multiplied with float32 activations, widened; or, where the CPU can, BF16 weights with
-activations rounded to BF16, two inputs an instruction.
+Weights are widened and multiplied with float32 activations; BF16 weights with activations rounded
+to BF16, by two FMAs or, where the CPU can, by one instruction: the same bits (kernels/bf16.py).
 """
 
 from __future__ import annotations
@@ -33,12 +33,17 @@ AHEAD = 8192  # bytes
 PAIR_AHEAD = 32  # bytes that a tile of two panels asks for every block
 
 
-def takes_bf16(isa: Isa, f: Format) -> bool:
-    """Whether products take activations rounded to BF16 (rows of them, two inputs a word).
+def rounds_rows(f: Format) -> bool:
+    """Whether products take activations rounded to BF16.
 
     A rounding error of 2^-9 at most, where 8-bit activations have 2^-8 of a block's largest.
     """
-    return isa is Isa.AVX512_BF16 and f.name == "bf16"
+    return f.name == "bf16"
+
+
+def takes_bf16(isa: Isa, f: Format) -> bool:
+    """Whether such activations are rows of BF16, two inputs a word, or still of float32."""
+    return isa is Isa.AVX512_BF16 and rounds_rows(f)
 
 
 def _rows(b: Any, x: Any, x_stride: Any, height: int) -> list[Any]:
@@ -55,9 +60,9 @@ def _add_bf16(b: Any, blocks: list[Any], rows: list[Any], accs: Accs) -> None:
 
 
 def _add_floats(b: Any, f: Format, blocks: list[Any], rows: list[Any], accs: Accs) -> None:
-    """Add a block's inputs of each panel, one after the other."""
+    """Add a block's inputs of each panel: the odd one of a BF16 pair first, see kernels/bf16.py."""
     weights = [float_vectors(b, f, block) for block in blocks]
-    for i in range(f.block_inputs):
+    for i in reversed(range(f.block_inputs)):
         for m, row in enumerate(rows):
             value = splat_load(b, row, 4 * i, F32, F32X16)
             for p, vectors in enumerate(weights):

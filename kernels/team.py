@@ -6,6 +6,7 @@ The compiled part, and why no thread waits for one that was preempted, is in ker
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -68,6 +69,11 @@ class Team:
     ) -> None:
         if n_threads < 1:
             raise ValueError(f"n_threads: {n_threads} is less than 1")
+        if sys.float_info.min / 2 == 0.0:  # threads inherit it
+            raise RuntimeError(
+                "this thread flushes denormal numbers to zero (a library built with -ffast-math?): "
+                "kernels would not give the same bits as elsewhere"
+            )
         self.kernels = kernels
         self.n_threads = n_threads
         self._team = aligned_zeros(4 * LINE)

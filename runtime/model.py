@@ -84,7 +84,7 @@ def load_model(path: Path, config: ModelConfig, progress: Progress = lambda *_: 
     kernels = KernelCache(detect_cpu(config.isa), config.kernel_cache)
     lowered = Lowered(open_gguf(path), config, kernels)
     progress("compile", 0.0)
-    n_compiled = precompile(path, config, kernels, list(lowered.builds), progress)
+    n_compiled = precompile(path, config, kernels, lowered.builds, progress)
     for i, (name, build) in enumerate(lowered.builds.items()):
         kernels.address(name, build)
         progress("compile", (i + 1) / len(lowered.builds))

@@ -16,7 +16,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -28,20 +28,35 @@ from slotmux.runtime.lowered import Lowered, ModelConfig
 log = logging.getLogger(__name__)
 # Kernels that take seconds are started first, so that the last child is not left with one.
 _SLOW = ("attention.", "sample", "rope.", "delta_net", "mamba", "wkv", "experts")
+# What a child runs. A thread ends it when its parent is gone, however that ended, from before the
+# compiler is imported on: a compilation cannot be interrupted. (The kernel's own signal for that
+# hangs on the thread of the parent that started the child, not on the parent.)
+_CHILD = """
+import os, sys, threading, time
+
+def watch(parent=int(sys.argv[1])):
+    while os.getppid() == parent:
+        time.sleep(0.2)
+    os._exit(1)
+
+threading.Thread(target=watch, daemon=True).start()
+from slotmux.runtime.precompile import compile_named
+compile_named(*sys.argv[2:])
+"""
 
 
 def precompile(
     path: Path,
     config: ModelConfig,
     kernels: KernelCache,
-    names: list[str],
+    builds: Mapping[str, Callable[[], Callable[..., None]]],
     progress: Callable[[str, float], None],
 ) -> int:
-    """Have those of ``names`` that are not in the cache compiled into it; returns their number.
+    """Have those kernels that are not in the cache compiled into it; returns their number.
 
     A child that fails leaves its kernels to the caller, who compiles what is missing.
     """
-    missing = [name for name in names if not kernels.has(name)]
+    missing = [name for name, build in builds.items() if not kernels.has(name, build)]
     n_children = min(len(missing) // 2, config.n_threads or len(os.sched_getaffinity(0)), 4)
     if not kernels.is_on_disk or n_children < 1:
         return 0
@@ -68,10 +83,12 @@ def precompile(
                     break
                 with lock:
                     done[0] += 1
-                    progress("compile", done[0] / len(names))
+                    progress("compile", done[0] / len(builds))
             child.stdin.close()
 
-    threads = [threading.Thread(target=work) for _ in range(n_children)]
+    config = replace(config, kernel_cache=kernels.root)  # may be a private one
+    # Daemons: a child that compiles must not hold up the end of this process. It dies with it.
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(n_children)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -83,16 +100,18 @@ def _child(path: Path, config: ModelConfig) -> subprocess.Popen[str]:
     fields = asdict(replace(config, panel_cache=None))
     fields["kernel_cache"] = str(config.kernel_cache)
     return subprocess.Popen(
-        [sys.executable, "-m", "slotmux.runtime.precompile", str(path), json.dumps(fields)],
+        [sys.executable, "-c", _CHILD, str(os.getpid()), str(path), json.dumps(fields)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
+        start_new_session=True,  # an interrupt at the terminal is the parent's to answer
         # What this process can import, the child can.
         env=os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
     )
 
 
-def _main(path: str, fields: str) -> None:
+def compile_named(path: str, fields: str) -> None:
+    """Compile the kernels named on standard input, one a line, into the cache."""
     values = json.loads(fields)
     values["kernel_cache"] = Path(values["kernel_cache"])
     config = ModelConfig(**values)
@@ -102,7 +121,3 @@ def _main(path: str, fields: str) -> None:
         name = line.strip()
         kernels.address(name, builds[name])
         print(name, flush=True)
-
-
-if __name__ == "__main__":
-    _main(*sys.argv[1:])

@@ -13,6 +13,7 @@ from slotmux.kernels.operands import fill
 from slotmux.kernels.ops.sampling.draw import SAMPLE
 from slotmux.kernels.ops.sampling.slot_words import SLOT, work_bytes
 from slotmux.kernels.team import aligned_zeros
+from slotmux.runtime import exact
 from slotmux.runtime.engine.request import InvalidRequestError, SamplingParams
 from slotmux.runtime.ubatch import I32, MAX_TOP_LOGPROBS
 
@@ -154,7 +155,7 @@ class SamplingTable:
             "repeat_last_n": min(last_n, self.n_ctx),
             "inverse_temperature": factor,
             "top_p": _check("top_p", params.top_p, 0.0, 1.0),
-            "log_min_p": math.log(min_p) if min_p > 0.0 else -math.inf,
+            "log_min_p": exact.log(min_p),
             "typical_p": _check("typical_p", params.typical_p, 0.0, 1.0),
             "repeat_penalty": _check("repeat_penalty", params.repeat_penalty, 1 / penalty, penalty),
             "frequency_penalty": _check(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -17,6 +18,7 @@ from slotmux.server.commands.perplexity import perplexity
 from slotmux.server.commands.serve import serve
 from slotmux.server.commands.tokenize import tokenize
 from slotmux.server.settings import SettingsError
+from slotmux.server.version import slotmux_version
 
 EXIT_UNUSABLE = 2  # what was asked for cannot be done: a bad file, a bad flag, too little memory
 
@@ -27,10 +29,28 @@ app = typer.Typer(
     "--ctx-size is SLOTMUX_CTX_SIZE.",
     no_args_is_help=True,
     add_completion=False,
-    rich_markup_mode="markdown",
+    # Plain: the boxes of the other kind cut long names where a terminal has 80 columns.
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _print_version(is_wanted: bool) -> None:
+    if is_wanted:
+        print(slotmux_version())
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print it.")
+    ] = False,
+) -> None:
+    """What stands before a command."""
+
+
 app.command(rich_help_panel="Serve")(serve)
 app.command(rich_help_panel="Measure and test")(bench)
 app.command(rich_help_panel="Measure and test")(perplexity)

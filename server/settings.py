@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import ipaddress
+import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -25,6 +28,19 @@ _Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 MAX_BODY_BYTES = 8 * 1024 * 1024
 MAX_JSON_DEPTH = 64
 MAX_JSON_CONTAINERS = 100_000  # arrays and objects in one body
+
+
+ENV_PREFIX = "SLOTMUX_"
+
+
+def env_name(flag: str) -> str:
+    """The environment variable of a flag: --cache-type-k is SLOTMUX_CACHE_TYPE_K."""
+    return ENV_PREFIX + flag.lstrip("-").upper().replace("-", "_")
+
+
+def flag_name(field: str) -> str:
+    """The flag of a setting: cache_type_k is --cache-type-k."""
+    return "--" + field.replace("_", "-")
 
 
 class SettingsError(ValueError):
@@ -95,10 +111,12 @@ class Settings(BaseSettings):
     sse_ping_interval: _Seconds = 30.0
     hang_timeout: _Seconds = 30.0
     drain_timeout: float = Field(30.0, ge=0, le=86_400, allow_inf_nan=False)
+    log_format: Literal["auto", "text", "json"] = "auto"  # auto: text on a terminal
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     # the hub and local caches
     cache_dir: Path | None = None  # downloads and compiled kernels; None = the user's cache folder
+    xdg_cache_home: Path | None = Field(None, validation_alias="XDG_CACHE_HOME")
     hf_token: SecretStr | None = Field(
         None, validation_alias=AliasChoices("SLOTMUX_HF_TOKEN", "HF_TOKEN")
     )
@@ -124,14 +142,25 @@ class Settings(BaseSettings):
     def _check(self) -> Self:
         if not (self.is_loopback or self.insecure_no_key or self.api_key or self.api_key_file):
             raise ValueError(
-                "host: listening on a non-loopback address needs api_key or api_key_file"
-                " (or insecure_no_key, if something else guards the port)"
+                "host: listening on a non-loopback address needs --api-key or --api-key-file"
+                " (or --insecure-no-key, if something else guards the port)"
             )
         if len(self.spec_type) > 1 and {"auto", "none"} & set(self.spec_type):
             raise ValueError("spec_type: 'auto' and 'none' stand alone")
         if self.spec_draft_n_min > self.spec_draft_n_max:
-            raise ValueError("spec_draft_n_min: more than spec_draft_n_max")
+            raise ValueError("spec_draft_n_min: more than --spec-draft-n-max")
         return self
+
+    @property
+    def caches(self) -> Path:
+        """Where downloads, kernels and panels are kept: --cache-dir, else the user's cache folder
+        (XDG Base Directory Specification: a relative path there is ignored)."""
+        if self.cache_dir is not None:
+            return self.cache_dir
+        base = self.xdg_cache_home
+        if base is None or not base.is_absolute():
+            base = Path.home() / ".cache"
+        return base / "slotmux"
 
     @property
     def n_ubatch(self) -> int:
@@ -155,9 +184,30 @@ class Settings(BaseSettings):
         if self.api_key_file is not None:
             from_file = _read_keys(self.api_key_file)
             if not from_file:
-                raise SettingsError("api_key_file: the file holds no key")
+                raise SettingsError(f"{told_as('api_key_file')}: the file holds no key")
             keys += from_file
         return tuple(dict.fromkeys(keys))
+
+
+def told_as(field: str, given: Iterable[str] = ()) -> str:
+    """A setting as whoever chose it calls it: the variable where it came from there, else the flag;
+    ``given``: the fields that came as flags."""
+    variable = env_name(field)
+    is_variable = field not in given and variable in os.environ
+    return variable if is_variable else flag_name(field)
+
+
+def unknown_variables(known: Iterable[str] = ()) -> list[str]:
+    """A line for each SLOTMUX_ variable of the environment that nothing reads; ``known``: names
+    that others than Settings read."""
+    names = {env_name(field) for field in Settings.model_fields} | set(known)
+    lines = []
+    for name in sorted(os.environ):
+        if name.startswith(ENV_PREFIX) and name not in names:
+            near = difflib.get_close_matches(name, names, 1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            lines.append(f"{name} is set, but there is no such setting{hint}")
+    return lines
 
 
 def load_settings(**flags: Any) -> Settings:
@@ -170,7 +220,9 @@ def load_settings(**flags: Any) -> Settings:
         parts = (part for part in first["loc"] if isinstance(part, str))  # no places in a list
         name = ".".join(parts).lower().removeprefix("slotmux_")
         message = first["msg"].removeprefix("Value error, ")
-        raise SettingsError(f"{name}: {message}" if name else message) from None
+        if not name:
+            name, _, message = message.partition(": ")
+        raise SettingsError(f"{told_as(name, given)}: {message}") from None
     _ = settings.api_keys  # an unreadable key file must stop the start, not the first request
     return settings
 
@@ -179,6 +231,7 @@ def _read_keys(path: Path) -> list[str]:
     try:
         lines = path.read_text("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"api_key_file: cannot be read ({type(error).__name__})") from None
+        name = told_as("api_key_file")
+        raise SettingsError(f"{name}: cannot be read ({type(error).__name__})") from None
     stripped = (line.strip() for line in lines)
     return [line for line in stripped if line and not line.startswith("#")]

@@ -31,7 +31,7 @@ __all__ = ["Engine", "EngineConfig", "EngineStats"]
 log = logging.getLogger(__name__)
 
 IDLE_HEARTBEAT_S = 1.0
-JOIN_GRACE_S = 10.0
+JOIN_GRACE_S = 10.0  # without any progress of a forward that is waited for
 
 
 class Engine:
@@ -155,7 +155,10 @@ class Engine:
         with self._wake:
             self._is_stopping = True
             self._wake.notify()
-        self._thread.join(JOIN_GRACE_S)
+        progress = None
+        while self._thread.is_alive() and self._core.progress != progress:
+            progress = self._core.progress
+            self._thread.join(JOIN_GRACE_S)
         return False
 
     def stats(self) -> EngineStats:

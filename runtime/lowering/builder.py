@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slotmux.kernels.compiler import KernelCache
-from slotmux.kernels.float_tile import takes_bf16
+from slotmux.kernels.cpu import Isa
+from slotmux.kernels.float_tile import rounds_rows
 from slotmux.kernels.formats import Format
 from slotmux.kernels.operands import STEP, fill
 from slotmux.kernels.ops.dense.bias import ADD_BIAS, build_add_bias
@@ -253,26 +254,33 @@ class Builder:
         return tiles
 
     def narrow(self, x: Rows, n_rows: str = "n_tokens", capacity: int = 0) -> Rows:
-        """x as BF16, two columns a float's place: an op of its own makes it."""
+        """x rounded to BF16: an op of its own makes it, once."""
         if x._bf16 is None:
-            name = f"{x.buffer}@{x.start}:bf16"
-            x._bf16 = out = self.buffers.rows(name, round_up(x.width, 32) // 2, capacity)
-            self.append(
-                "narrow",
-                build_narrow,
-                NARROW,
-                {
-                    "x": x.floats().address,
-                    "stride": x.stride,
-                    "n": x.width,
-                    "n_rows": self.count(n_rows),
-                    "out": out.address,
-                    "out_stride": out.stride,
-                },
-                [x.span],
-                [out.span],
-            )
+            x._bf16 = self.append_narrow(x, self.count(n_rows), capacity, [])
         return x._bf16
+
+    def append_narrow(self, x: Rows, n_rows: int, capacity: int, reads: Sequence[Span]) -> Rows:
+        """The op that rounds as many rows as stand at the address ``n_rows``. With ``takes_bf16``
+        two columns stand in a float's place."""
+        isa = self.kernels.cpu.isa
+        width = round_up(x.width, 32) // 2 if isa is Isa.AVX512_BF16 else x.width
+        out = self.buffers.rows(f"{x.buffer}@{x.start}:bf16", width, capacity)
+        self.append(
+            "narrow",
+            lambda: build_narrow(isa),
+            NARROW,
+            {
+                "x": x.floats().address,
+                "stride": x.stride,
+                "n": x.width,
+                "n_rows": n_rows,
+                "out": out.address,
+                "out_stride": out.stride,
+            },
+            [x.span, *reads],
+            [out.span],
+        )
+        return out
 
     def activations(
         self, x: Rows, f: Format, n_rows: str = "n_tokens", capacity: int = 0
@@ -281,9 +289,7 @@ class Builder:
         next (of rows, not of tiles), and what is read."""
         if f.is_quantised:
             return self.quantize(x), x.stride, x.tiles_span
-        rows = x.floats()
-        if takes_bf16(self.kernels.cpu.isa, f):
-            rows = self.narrow(x, n_rows, capacity)
+        rows = self.narrow(x, n_rows, capacity) if rounds_rows(f) else x.floats()
         return rows.address, rows.stride, rows.span
 
     def linear(

@@ -7,10 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from slotmux.kernels.float_tile import rounds_rows
+from slotmux.kernels.formats import Format
 from slotmux.kernels.ops.dense.linear import unpacking_bytes
 from slotmux.kernels.ops.moe.experts import EXPERT_GLU, EXPERTS, build_expert_glu, build_experts
 from slotmux.kernels.ops.moe.route import (
     COMBINE,
+    COUNT_ROWS,
+    COUNT_WORDS,
     GATHER,
     GROUP,
     GROUP_WORDS,
@@ -81,15 +85,17 @@ def moe(
             (b.weights.experts([name], x.width, [n_ff], n_expert), part)
             for name, part in zip(names, parts, strict=True)
         ]
-    quantised = {weight.format.is_quantised for weight, _ in products}
-    gathered, tiles = _gather(b, x, groups, shape.n_used, quantised)
+    gathered: dict[str, _Input] = {}
     for weight, out in products:
-        _products(b, weight, gathered, tiles, out, groups)
+        form = _form(weight.format)
+        if form not in gathered:
+            gathered[form] = _gather(b, x, groups, shape.n_used, form)
+        _products(b, weight, gathered[form], out, groups)
     down = b.weights.experts([f"{blk}.ffn_down_exps.weight"], n_ff, [residual.width], n_expert)
     gate = parts[0] if shape.has_gate else None
-    glu, tiles = _glu(b, shape, gate, parts[-1], groups, down.format.is_quantised)
+    glu = _glu(b, shape, gate, parts[-1], groups, _form(down.format))
     y = b.buffers.rows("expert_down", residual.width, groups.n_rows)
-    _products(b, down, glu, tiles, y, groups)
+    _products(b, down, glu, y, groups)
     _combine(b, shape, groups, y, residual, shared, shared_gate)
 
 
@@ -107,7 +113,7 @@ def _group(b: Builder, blk: str, x: Rows, shape: MoeShape) -> _Groups:
         place,
         weights,
         b.buffers.words(f"{name}:table", n_expert * GROUP_WORDS),
-        b.buffers.words(f"{name}:{blk}:counts", 2),
+        b.buffers.words(f"{name}:{blk}:counts", COUNT_WORDS),
         n_pairs + 7 * min(n_expert, n_pairs),
     )
     _route(b, blk, x, shape, ids, groups)
@@ -158,13 +164,29 @@ def _route(
     )
 
 
-def _gather(
-    b: Builder, x: Rows, groups: _Groups, n_used: int, quantised: set[bool]
-) -> tuple[Rows, int]:
-    """x by place, as floats and tiles (0: not) as the products need them."""
-    out = b.buffers.rows("expert_in", x.width, groups.n_rows)
-    tiles = b.buffers.tiles(out.buffer, x.width, groups.n_rows) if True in quantised else 0
-    wants_floats = False in quantised
+def _form(f: Format) -> str:
+    """What products with weights of this format take: tiles, floats, or floats as BF16."""
+    if f.is_quantised:
+        return "tiles"
+    return "bf16" if rounds_rows(f) else "floats"
+
+
+@dataclass(frozen=True, slots=True)
+class _Input:
+    """Rows by place: their address, bytes from a row to the next, and what is read."""
+
+    address: int
+    stride: int
+    span: Span
+
+
+def _gather(b: Builder, x: Rows, groups: _Groups, n_used: int, form: str) -> _Input:
+    """x by place in one of the forms."""
+    if form == "bf16":
+        x = b.narrow(x)
+    out = b.buffers.rows(f"expert_in:{form}", x.width, groups.n_rows)
+    is_tiles = form == "tiles"
+    tiles = b.buffers.tiles(out.buffer, x.width, groups.n_rows) if is_tiles else 0
     b.append(
         "gather",
         build_gather,
@@ -172,21 +194,21 @@ def _gather(
         {
             "place": groups.place,
             "n_used": n_used,
-            "x": x.floats().address if wants_floats else 0,
+            "x": 0 if is_tiles else x.floats().address,
             "stride": x.stride,
             "n": x.width,
-            "out": out.address if wants_floats else 0,
+            "out": 0 if is_tiles else out.address,
             "out_stride": out.stride,
-            "tiles": b.quantize(x) if tiles else 0,
+            "tiles": b.quantize(x) if is_tiles else 0,
             "out_tiles": tiles,
         },
-        [groups.span, *([x.span] if wants_floats else []), *([x.tiles_span] if tiles else [])],
-        [out.span, out.tiles_span],
+        [groups.span, x.tiles_span if is_tiles else x.span],
+        [out.tiles_span if is_tiles else out.span],
     )
-    return out, tiles
+    return _Input(tiles or out.address, out.stride, out.tiles_span if is_tiles else out.span)
 
 
-def _products(b: Builder, weight: Experts, x: Rows, tiles: int, out: Rows, groups: _Groups) -> None:
+def _products(b: Builder, weight: Experts, x: _Input, out: Rows, groups: _Groups) -> None:
     """Each expert's matrix times its rows of x."""
     f, isa = weight.format, b.kernels.cpu.isa
     b.append(
@@ -196,7 +218,7 @@ def _products(b: Builder, weight: Experts, x: Rows, tiles: int, out: Rows, group
         {
             "w": weight.address,
             "expert_bytes": weight.expert_bytes,
-            "x": tiles if f.is_quantised else x.address,
+            "x": x.address,
             "x_stride": x.stride,
             "out": out.address,
             "out_stride": out.stride,
@@ -205,18 +227,19 @@ def _products(b: Builder, weight: Experts, x: Rows, tiles: int, out: Rows, group
             "n_panels": weight.n_panels,
             "n_blocks": weight.n_blocks,
         },
-        [groups.span, x.tiles_span if f.is_quantised else x.span],
+        [groups.span, x.span],
         [out.span],
         unpacking_bytes(isa, f, weight.n_blocks),
     )
 
 
 def _glu(
-    b: Builder, shape: MoeShape, gate: Rows | None, up: Rows, groups: _Groups, quantised: bool
-) -> tuple[Rows, int]:
-    """The activation, as tiles or floats."""
+    b: Builder, shape: MoeShape, gate: Rows | None, up: Rows, groups: _Groups, form: str
+) -> _Input:
+    """The activation in one of the forms."""
     out = b.buffers.rows("expert_glu", shape.n_ff, groups.n_rows)
-    tiles = b.buffers.tiles(out.buffer, shape.n_ff, groups.n_rows) if quantised else 0
+    is_tiles = form == "tiles"
+    tiles = b.buffers.tiles(out.buffer, shape.n_ff, groups.n_rows) if is_tiles else 0
     b.append(
         f"expert_glu.{shape.activation}",
         lambda: build_expert_glu(shape.activation),
@@ -228,14 +251,17 @@ def _glu(
             "up": up.address,
             "stride": up.stride,
             "n": shape.n_ff,
-            "out": 0 if quantised else out.address,
+            "out": 0 if is_tiles else out.address,
             "out_stride": out.stride,
             "tiles": tiles,
         },
         [groups.span, up.span, *([gate.span] if gate else [])],
-        [out.span, out.tiles_span],
+        [out.tiles_span if is_tiles else out.span],
     )
-    return out, tiles
+    if form == "bf16":
+        n_rows = int(groups.counts.ctypes.data) + COUNT_ROWS
+        out = b.append_narrow(out, n_rows, groups.n_rows, [groups.span])
+    return _Input(tiles or out.address, out.stride, out.tiles_span if is_tiles else out.span)
 
 
 def _combine(

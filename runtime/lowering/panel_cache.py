@@ -23,8 +23,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from slotmux.kernels.compiler import source_digest
 from slotmux.kernels.own_directory import ensure_own
+from slotmux.kernels.sources import source_digest
 from slotmux.runtime.gguf import GGUFFile
 
 log = logging.getLogger(__name__)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from slotmux.runtime.exact import log, power
 from slotmux.runtime.gguf import GGUFFile, Metadata, ModelFileError
 from slotmux.runtime.lowering.attention import Rotation
 from slotmux.runtime.lowering.weights import Weights
@@ -151,8 +152,7 @@ def _eps(meta: Metadata, arch: str) -> float:
 
 def rope_frequencies(n_rot: int, base: float) -> NDArray[np.float64]:
     """base^(-2i / n_rot) for each pair i: radians per position (Su et al. 2021)."""
-    frequencies: NDArray[np.float64] = base ** (-2.0 * np.arange(n_rot // 2) / n_rot)
-    return frequencies
+    return np.array([power(base, -2.0 * i / n_rot) for i in range(n_rot // 2)], np.float64)
 
 
 def yarn(
@@ -167,7 +167,7 @@ def yarn(
     """Interpolate slow pairs, keep fast ones, ramp between (Peng et al. 2023, section 3.2)."""
 
     def pair(turns: float) -> float:
-        return n_rot * math.log(n_ctx / (turns * 2 * math.pi)) / (2 * math.log(base))
+        return n_rot * log(n_ctx / (turns * 2 * math.pi)) / (2 * log(base))
 
     low, high = max(0.0, math.floor(pair(fast))), min(n_rot - 1.0, math.ceil(pair(slow)))
     ramp: NDArray[np.float64] = np.clip(
@@ -218,8 +218,10 @@ def rotation(
     elif kind == "yarn":
         fast = hp.f32("rope.scaling.yarn_beta_fast", 32.0)
         slow = hp.f32("rope.scaling.yarn_beta_slow", 1.0)
+        if factor <= 0.0:
+            hp.metadata.refuse(hp.key("rope.scaling.factor"), f"yarn cannot scale by {factor}")
         frequencies = yarn(frequencies, n_rot, base, factor, original, fast, slow)
-        magnitude *= 1.0 + 0.1 * math.log(factor)
+        magnitude *= 1.0 + 0.1 * log(factor)
     elif kind not in ("none", "longrope"):
         hp.metadata.refuse(hp.key("rope.scaling.type"), f"{kind!r} is not supported")
     return Rotation(tuple(float(f) for f in frequencies), neighbours, magnitude)

@@ -11,6 +11,7 @@ from rich.console import Console
 from slotmux.runtime.engine.config import MTP, SpecConfig
 from slotmux.runtime.engine.thread import Engine, EngineConfig
 from slotmux.runtime.gguf import GGUFFile, open_gguf
+from slotmux.runtime.models import family
 from slotmux.runtime.speculation.measure import measure_costs
 from slotmux.runtime.tokenizer import Tokenizer
 from slotmux.server.commands.cores import n_usable_cores
@@ -24,11 +25,22 @@ from slotmux.server.commands.memory import (
     memory_needed,
 )
 from slotmux.server.commands.speculation import spec_config, without_mtp
+from slotmux.server.process.logs import LOGGER
 from slotmux.server.process.state import Loaded, ModelInfo
-from slotmux.server.settings import Settings, SettingsError
+from slotmux.server.settings import Settings, SettingsError, told_as
 from slotmux.server.templates.chat_template import ChatTemplate, file_template
+from slotmux.server.templates.stored import stored_template
 
-log = logging.getLogger(__name__)
+log = logging.getLogger(LOGGER)
+
+
+def check_file(settings: Settings) -> None:
+    """Raise at once what is wrong with a local file, so that nobody waits for it behind a port; a
+    download comes later. Raises what ``assemble`` would."""
+    spec = settings.model
+    if spec is None or spec == "demo" or spec.startswith("hf:"):
+        return
+    family(open_gguf(locate(spec, settings)))
 
 
 def assemble(settings: Settings) -> Loaded:
@@ -108,11 +120,13 @@ def _template(settings: Settings, file: GGUFFile, tokenizer: Tokenizer) -> ChatT
     """The operator's chat template, else the file's, else ChatML."""
     path = settings.chat_template_file
     if path is None:
+        if stored_template(file.metadata) is None:
+            log.info("the file has no chat template: ChatML is used (--chat-template-file)")
         return file_template(file.metadata, tokenizer)
     try:
         return ChatTemplate.for_tokenizer(path.read_text("utf-8"), tokenizer)
     except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"chat_template_file: {error}") from error
+        raise SettingsError(f"{told_as('chat_template_file')}: {error}") from error
 
 
 def _model_info(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from slotmux.server.commands.loading import locate
 from slotmux.server.commands.options import CacheTypeKOpt, CacheTypeVOpt, JsonOpt, ModelArg, option
@@ -133,7 +133,9 @@ def _memory_report(memory: MemoryNeeded) -> dict[str, int]:
 
 
 def _table(title: str, *headings: str) -> Table:
-    return Table(*headings, box=None, title=f"\n{title}", title_justify="left", title_style="bold")
+    # Names stand whole on a line; what is beside them gives way.
+    columns = (Column(h, overflow="fold", no_wrap=i == 0) for i, h in enumerate(headings))
+    return Table(*columns, box=None, title=f"\n{title}", title_justify="left", title_style="bold")
 
 
 def _plain(value: Any) -> Any:

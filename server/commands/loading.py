@@ -25,12 +25,12 @@ def locate(spec: str | None, settings: Settings | None = None) -> Path:
     """The file of a model, downloaded first if need be, with a progress display. Raises
     ModelSourceError."""
     settings = settings or command_settings()
-    cache_dir = settings.cache_dir
     token = settings.hf_token.get_secret_value() if settings.hf_token else None
-    hub = Hub(settings.hf_endpoint, token, cache_dir / "hub" if cache_dir else None)
-    models_dir = cache_dir / "models" if cache_dir else None
+    # Downloads from the hub are shared with whatever else uses its cache, unless told otherwise.
+    hub_dir = settings.cache_dir / "hub" if settings.cache_dir else None
+    hub = Hub(settings.hf_endpoint, token, hub_dir)
     with ConsoleProgress() as progress:
-        return resolve_model(spec, progress, models_dir=models_dir, hub=hub)
+        return resolve_model(spec, progress, models_dir=settings.caches / "models", hub=hub)
 
 
 def load(
@@ -42,9 +42,9 @@ def load(
     from slotmux.runtime.model import ModelConfig, load_model
 
     settings = settings or command_settings()
-    cache_dir = settings.cache_dir or Path.home() / ".cache" / "slotmux"
-    panels = cache_dir / "panels" if keep_panels else None
-    wanted = ModelConfig(**config, kernel_cache=cache_dir / "kernels", panel_cache=panels)
+    panels = settings.caches / "panels" if keep_panels else None
+    kernels = settings.caches / "kernels"
+    wanted = ModelConfig(**config, kernel_cache=kernels, panel_cache=panels)
     try:
         detect_cpu(wanted.isa)
     except ValueError as error:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slotmux.runtime.engine.config import MTP, SpecConfig
 from slotmux.runtime.gguf import GGUFFile
+from slotmux.server.commands.cgroups import cgroup_limit
 from slotmux.server.commands.options import CommandError
 
 if TYPE_CHECKING:
@@ -162,24 +162,6 @@ def check_fits(needed: MemoryNeeded, limit: int) -> None:
 
 
 def memory_limit() -> int:
-    """Bytes that this process may use: the machine's memory or its control group's limit."""
-    limit = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    for path in _cgroup_files():
-        text = path.read_text().strip() if path.is_file() else "max"
-        if text.isdigit():
-            limit = min(limit, int(text))
-    return limit
-
-
-def _cgroup_files() -> list[Path]:
-    """The limits of this process's control group and of those around it, in both versions."""
-    root = Path("/sys/fs/cgroup")
-    files = [root / "memory.max", root / "memory" / "memory.limit_in_bytes"]
-    membership = Path("/proc/self/cgroup")
-    for line in membership.read_text().splitlines() if membership.is_file() else ():
-        number, controllers, path = line.split(":", 2)
-        group = root / path.lstrip("/")
-        while number == "0" and not controllers and group != root and root in group.parents:
-            files.append(group / "memory.max")
-            group = group.parent
-    return files
+    """Bytes that this process may use: the machine's memory or its control groups' limit."""
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min(machine, cgroup_limit() or machine)

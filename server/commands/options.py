@@ -7,17 +7,11 @@ from typing import Annotated, Any
 import typer
 
 from slotmux.runtime.engine.request import SlotmuxError
-
-ENV_PREFIX = "SLOTMUX_"
+from slotmux.server.settings import env_name
 
 
 class CommandError(SlotmuxError):
     """A command cannot do what it was asked; the message is for the person who typed it."""
-
-
-def env_name(flag: str) -> str:
-    """The environment variable of a flag: --cache-type-k is SLOTMUX_CACHE_TYPE_K."""
-    return ENV_PREFIX + flag.lstrip("-").upper().replace("-", "_")
 
 
 def option(flag: str, *short: str, help: str, **settings: Any) -> Any:

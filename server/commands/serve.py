@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import typer
 
@@ -18,9 +18,26 @@ def serve(**flags: Any) -> None:
 
     Each flag can also be set in the environment: --ctx-size is SLOTMUX_CTX_SIZE.
     """
-    from slotmux.server.commands.assemble import assemble
+    from slotmux.server.commands.assemble import assemble, check_file
     from slotmux.server.process.serve import run
     from slotmux.server.settings import load_settings
 
     settings = load_settings(**flags)
-    raise typer.Exit(run(settings, lambda: assemble(settings)))
+    check_file(settings)
+    raise typer.Exit(run(settings, lambda: assemble(settings), _variables_of_commands()))
+
+
+def _variables_of_commands() -> set[str]:
+    """SLOTMUX_ names that flags of the other commands read."""
+    from slotmux.server.commands.bench import bench
+    from slotmux.server.commands.crossbleed import crossbleed
+    from slotmux.server.commands.inspect import inspect
+    from slotmux.server.commands.logits import logits
+    from slotmux.server.commands.perplexity import perplexity
+    from slotmux.server.commands.tokenize import tokenize
+
+    names = set()
+    for command in (bench, crossbleed, inspect, logits, perplexity, tokenize):
+        for hint in get_type_hints(command, include_extras=True).values():
+            names |= {str(getattr(meta, "envvar", "")) for meta in get_args(hint)[1:]}
+    return names

@@ -114,6 +114,7 @@ PANELS: dict[str, dict[str, Flag]] = {
             "Seconds in which no kernel ends, after which the process does (status 70)."
         ),
         "drain_timeout": Flag("Seconds that running requests get after SIGTERM."),
+        "log_format": Flag("Lines for people (text) or for programs; auto: text on a terminal."),
         "log_level": Flag("Least severe log lines to write."),
     },
 }

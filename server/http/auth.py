@@ -14,6 +14,7 @@ POLICIES: dict[str, Access | str] = {
     "/health": "public",
     "/livez": "public",
     "/readyz": "public",
+    "/version": "key",
     "/v1/models": "key",
     "/v1/models/{model_id:path}": "key",
     "/v1/chat/completions": "key",

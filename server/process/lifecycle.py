@@ -18,7 +18,7 @@ from typing import Any
 import uvicorn
 
 from slotmux.server.http.errors import engine_dead
-from slotmux.server.process.logs import LOGGER, describe
+from slotmux.server.process.logs import LOGGER, describe, is_text
 from slotmux.server.process.state import Loaded, ServerState, Service
 
 EXIT_ENGINE_DIED = 70
@@ -30,8 +30,9 @@ _log = logging.getLogger(LOGGER)
 class Lifecycle(uvicorn.Server):
     """uvicorn's server with our own ending: the first signal drains, the second exits at once."""
 
-    def __init__(self, config: uvicorn.Config, state: ServerState) -> None:
+    def __init__(self, config: uvicorn.Config, state: ServerState, url: str) -> None:
         super().__init__(config)
+        self._url = url
         self.exit_code = 0
         self._state = state
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -51,8 +52,10 @@ class Lifecycle(uvicorn.Server):
             task.cancel()
         service = self._state.service
         if service is not None and service.loaded.engine.is_alive:
-            is_stopped = await asyncio.to_thread(service.loaded.engine.stop, 1.0)
-            if not is_stopped:
+            engine = service.loaded.engine
+            await asyncio.to_thread(engine.stop, 1.0)
+            # A forward under way is waited for, as long as it gets ahead.
+            if engine.is_alive:
                 _log.error("the engine did not stop")
 
     def on_loaded(self, loaded: Loaded) -> None:
@@ -120,6 +123,10 @@ class Lifecycle(uvicorn.Server):
         self._state.become_ready(loaded)
         fields = {"model": loaded.info.name, "n_ctx": loaded.info.n_ctx}
         _log.info("ready", extra={"fields": fields | {"n_slots": loaded.info.n_slots}})
+        if is_text(self._state.settings.log_format):
+            print(
+                _example(self._url, needs_key=bool(self._state.settings.api_keys)), file=sys.stderr
+            )
 
     def _end(self, exit_code: int) -> None:
         if not self.should_exit:
@@ -136,3 +143,15 @@ class Lifecycle(uvicorn.Server):
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _example(url: str, *, needs_key: bool) -> str:
+    """What a person at the terminal can do now."""
+    key = " -H 'Authorization: Bearer KEY'" if needs_key else ""
+    return f"""
+  {url}/v1 is an OpenAI-compatible API. Try it:
+
+  curl {url}/v1/chat/completions{key} \\
+    -H 'Content-Type: application/json' \\
+    -d '{{"messages": [{{"role": "user", "content": "Why is the sky blue?"}}]}}'
+"""

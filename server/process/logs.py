@@ -1,4 +1,5 @@
-"""JSON lines on standard error. A record's fields come from our code, never from a client."""
+"""Lines on standard error: JSON for programs, plain text for people at a terminal. A record's
+fields come from our code, never from a client."""
 
 from __future__ import annotations
 
@@ -10,6 +11,8 @@ from types import TracebackType
 from typing import Any
 
 import orjson
+
+from slotmux.runtime.gguf.errors import ascii_safe
 
 LOGGER = "slotmux"
 
@@ -31,6 +34,24 @@ class JsonFormatter(logging.Formatter):
         return orjson.dumps(line, default=str).decode()
 
 
+class TextFormatter(logging.Formatter):
+    """The same for a person: time, what happened, its fields."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """``12:30:01 event  name=value ...``; a warning or an error says that it is one."""
+        fields = dict(getattr(record, "fields", {}))
+        if record.exc_info and record.exc_info[0] is not None:
+            fields |= describe(record.exc_info[1])
+        level = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "
+        values = "  ".join(f"{name}={_plain(value)}" for name, value in fields.items())
+        clock = time.strftime("%H:%M:%S", time.localtime(record.created))
+        return ascii_safe(f"{clock} {level}{record.getMessage()}  {values}".rstrip(), 2000)
+
+
+def _plain(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
 def describe(error: BaseException | None) -> dict[str, Any]:
     """Class and places of an exception, not its message, which may hold a client's text."""
     if error is None:
@@ -38,10 +59,15 @@ def describe(error: BaseException | None) -> dict[str, Any]:
     return {"exception": type(error).__name__, "where": _places(error.__traceback__)}
 
 
-def set_up_logging(level: str) -> logging.Logger:
-    """Sends every log to standard error as JSON lines; of other packages only warnings."""
+def is_text(log_format: str) -> bool:
+    """Whether lines are for a person."""
+    return log_format == "text" or (log_format == "auto" and sys.stderr.isatty())
+
+
+def set_up_logging(level: str, log_format: str = "json") -> logging.Logger:
+    """Sends every log to standard error; of other packages only warnings."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter())
+    handler.setFormatter(TextFormatter() if is_text(log_format) else JsonFormatter())
     for name, its_level in ((LOGGER, level.upper()), ("uvicorn.error", "WARNING"), ("", "WARNING")):
         logger = logging.getLogger(name)
         logger.handlers = [handler]

@@ -190,6 +190,9 @@ def _engine_counters(c: Counters) -> Iterator[Metric]:
     yield _counter("slotmux_requests", "Requests taken.", c.n_requests)
     yield _counter("slotmux_parked", "Sequences parked for want of memory.", c.n_parked)
     yield _counter(
+        "slotmux_passed", "Requests that began while one before them did not fit.", c.n_passed
+    )
+    yield _counter(
         "slotmux_recomputed_tokens", "Tokens computed again after parking.", c.n_recomputed_tokens
     )
     yield _labelled("slotmux_finished", "reason", c.finished)

@@ -8,7 +8,7 @@ import os
 import socket
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import uvicorn
 
@@ -18,7 +18,7 @@ from slotmux.server.http.connection import bounded_by
 from slotmux.server.process.lifecycle import Lifecycle
 from slotmux.server.process.logs import LOGGER, describe, set_up_logging
 from slotmux.server.process.state import Loaded, ServerState
-from slotmux.server.settings import Settings
+from slotmux.server.settings import Settings, unknown_variables
 
 EXIT_FAILED = 1
 EXIT_UNUSABLE = 2  # a model, a flag or an address that cannot be used
@@ -26,24 +26,29 @@ _BACKLOG = 512
 _log = logging.getLogger(LOGGER)
 
 
-def run(settings: Settings, load: Callable[[], Loaded]) -> int:
+def run(settings: Settings, load: Callable[[], Loaded], known_variables: Iterable[str] = ()) -> int:
     """Serves until a signal or a fatal error; returns the process's exit code. Main thread only.
+
+    ``known_variables``: SLOTMUX_ names that are not settings and that nobody has mistyped.
 
     ``load`` runs on a thread of its own and returns a model whose engine is not started. It shows
     its own progress; an expected error of it (a bad file, too little memory) means exit code 2.
     """
-    set_up_logging(settings.log_level)
+    set_up_logging(settings.log_level, settings.log_format)
+    for line in unknown_variables(known_variables):
+        _log.warning(line)
     try:
         listener = _listen(settings)
     except OSError as error:
         print(
-            f"slotmux: cannot listen on {settings.host}:{settings.port}: {error.strerror}",
+            f"slotmux: cannot listen on {settings.host}:{settings.port}: {error.strerror}"
+            " (--host, --port)",
             file=sys.stderr,
         )
         return EXIT_UNUSABLE
     state = ServerState(settings)
     config = _uvicorn_config(state)
-    lifecycle = Lifecycle(config, state)
+    lifecycle = Lifecycle(config, state, _url(settings, listener))
     loader = threading.Thread(
         target=_load, args=(load, lifecycle), name="slotmux-load", daemon=True
     )
@@ -91,10 +96,14 @@ def _listen(settings: Settings) -> socket.socket:
     return listener
 
 
-def _announce(settings: Settings, listener: socket.socket) -> None:
+def _url(settings: Settings, listener: socket.socket) -> str:
     port = listener.getsockname()[1]
     host = f"[{settings.host}]" if ":" in settings.host.strip("[]") else settings.host
-    fields = {"url": f"http://{host}:{port}", "needs_key": bool(settings.api_keys)}
+    return f"http://{host}:{port}"
+
+
+def _announce(settings: Settings, listener: socket.socket) -> None:
+    fields = {"url": _url(settings, listener), "needs_key": bool(settings.api_keys)}
     _log.info("listening", extra={"fields": fields})
 
 

@@ -1,4 +1,4 @@
-"""GET /health, /livez, /readyz: what probes ask. They need no key and no engine lock."""
+"""GET and HEAD of /health, /livez, /readyz: what probes ask. No key, no lock of the engine."""
 
 from __future__ import annotations
 
@@ -11,22 +11,23 @@ from slotmux.server.process.state import ServerState, state_of
 
 router = APIRouter()
 STALL_LIMIT_S = 5.0
+PROBED = ["GET", "HEAD"]
 
 
-@router.get("/livez", response_model=None)
+@router.api_route("/livez", methods=PROBED, response_model=None)
 async def livez(request: Request) -> Response:
     """The process and its event loop live."""
     return json_response({"status": "ok"})
 
 
-@router.get("/readyz", response_model=None)
+@router.api_route("/readyz", methods=PROBED, response_model=None)
 async def readyz(request: Request) -> Response:
     """A request sent now would be served."""
     check_ready(state_of(request))
     return json_response({"status": "ok"})
 
 
-@router.get("/health", response_model=None)
+@router.api_route("/health", methods=PROBED, response_model=None)
 async def health(request: Request) -> Response:
     """/readyz for clients of llama-server."""
     check_ready(state_of(request))

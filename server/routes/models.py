@@ -1,4 +1,4 @@
-"""GET /v1/models and /v1/models/{id}."""
+"""GET /v1/models, /v1/models/{id} and /version."""
 
 from __future__ import annotations
 
@@ -11,8 +11,15 @@ from starlette.responses import Response
 from slotmux.server.answers.prepare import model_not_found
 from slotmux.server.http.errors import json_response
 from slotmux.server.process.state import ModelInfo, ServerState, state_of
+from slotmux.server.version import slotmux_version
 
 router = APIRouter()
+
+
+@router.get("/version", response_model=None)
+async def version(request: Request) -> Response:
+    """As vLLM tells it."""
+    return json_response({"version": slotmux_version()})
 
 
 @router.get("/v1/models", response_model=None)

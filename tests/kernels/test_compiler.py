@@ -8,17 +8,20 @@ import stat
 import subprocess
 import sys
 import tempfile
-import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numba.core.errors import NumbaError
 
-from slotmux.kernels import compiler
+from slotmux.kernels import compiler, sources
 from slotmux.kernels.address import load_i64, store_i64
 from slotmux.kernels.compiler import KernelCache, as_callable
 from slotmux.kernels.cpu import detect_cpu
+from slotmux.kernels.ops.attention.rope import build_rope
+from slotmux.kernels.ops.dense.linear import build_linear
+from slotmux.kernels.ops.dense.norm import build_rms_norm
+from slotmux.kernels.sources import kernel_digest
 
 
 def build_add(value=1):
@@ -60,8 +63,8 @@ def filled(tmp_path, cpu):
 
 def test_a_second_start_compiles_nothing(filled, cpu):
     cache = KernelCache(cpu, filled)
-    assert cache.has("add")
-    assert not cache.has("other")
+    assert cache.has("add", build_add)
+    assert not cache.has("other", build_add)
     assert result(cache, never) == 42
     assert cache.n_compiled == 0
     assert result(cache, never) == 42  # from memory
@@ -69,10 +72,10 @@ def test_a_second_start_compiles_nothing(filled, cpu):
 
 def test_one_cache_compiles_a_kernel_once(cpu):
     cache = KernelCache(cpu)
-    assert not cache.has("add")
+    assert not cache.has("add", build_add)
     assert result(cache) == result(cache, never) == 42
     assert cache.n_compiled == 1
-    assert cache.has("add")
+    assert cache.has("add", build_add)
 
 
 def test_kernels_of_one_source_keep_apart_by_name(filled, cpu):
@@ -97,57 +100,119 @@ def test_the_directory_is_ours_alone(tmp_path, cpu):
         assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0
 
 
-def refused(cpu, directory):
-    """A cache that may not use the directory: it warns once, works, and writes nothing."""
+def refused(cpu, directory, caplog):
+    """A cache that may not use the directory says so once with a remedy, works, and writes nothing
+    there; what it compiles is in a place of its own, which other processes are told of."""
     before = entries(directory.parent)
-    with pytest.warns(UserWarning, match="kernel cache not used"):
-        cache = KernelCache(cpu, directory)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert result(cache) == 42
+    cache = KernelCache(cpu, directory)
+    (line,) = caplog.messages
+    assert line.startswith("kernel cache not used")
+    assert "--cache-dir" in line
+    assert result(cache) == 42
     assert cache.n_compiled == 1
+    assert len(caplog.messages) == 1
     assert entries(directory.parent) == before
+    assert cache.root != directory
+    if cache.root is not None:
+        assert stat.S_IMODE(cache.root.stat().st_mode) == 0o700
+        assert result(KernelCache(cpu, cache.root), never) == 42
 
 
-@pytest.mark.parametrize("mode", [0o755, 0o770, 0o707, 0o777, 0o710])
-def test_a_directory_that_others_may_enter_is_not_used(filled, cpu, mode):
+@pytest.mark.parametrize("mode", [0o770, 0o707, 0o777, 0o720])
+def test_a_directory_that_others_may_write_is_not_used(filled, cpu, mode, caplog):
     filled.chmod(mode)
-    refused(cpu, filled)
+    refused(cpu, filled, caplog)
+    assert "chmod go-w" in caplog.text
 
 
-def test_a_folder_of_the_key_that_others_may_enter_is_not_used(filled, cpu):
+@pytest.mark.parametrize("mode", [0o755, 0o750, 0o711])
+def test_a_directory_that_others_may_read_is(filled, cpu, mode, caplog):
+    filled.chmod(mode)
+    assert result(KernelCache(cpu, filled), never) == 42
+    assert not caplog.messages
+
+
+def test_a_folder_of_the_key_that_others_may_write_is_not_used(filled, cpu, caplog):
     next(filled.iterdir()).chmod(0o777)
-    refused(cpu, filled)
+    refused(cpu, filled, caplog)
 
 
-def test_a_directory_of_another_user_is_not_used(filled, cpu, monkeypatch):
+def test_a_directory_of_another_user_is_not_used(filled, cpu, monkeypatch, caplog):
     monkeypatch.setattr(os, "getuid", lambda: filled.stat().st_uid + 1)
-    refused(cpu, filled)
+    refused(cpu, filled, caplog)
 
 
-def test_a_link_is_not_followed(filled, cpu):
+def test_a_link_is_not_followed(filled, cpu, caplog):
     link = filled.parent / "link"
     link.symlink_to(filled)
-    refused(cpu, link)
+    refused(cpu, link, caplog)
 
 
-def test_a_path_that_cannot_be_made_is_not_used(tmp_path, cpu):
+@pytest.mark.parametrize("below", ["", "below"])
+def test_a_path_that_cannot_be_made_is_not_used(tmp_path, cpu, caplog, below):
     (tmp_path / "file").write_text("no directory")
-    refused(cpu, tmp_path / "file")
-    refused(cpu, tmp_path / "file" / "below")
+    refused(cpu, tmp_path / "file" / below, caplog)
 
 
 @pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.ENOSPC])
-def test_a_read_only_place(tmp_path, cpu, monkeypatch, number):
+def test_a_read_only_place(tmp_path, cpu, monkeypatch, caplog, number):
     def fail(*args, **kwargs):
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(Path, "mkdir", fail)
-    refused(cpu, tmp_path / "cache")
+    refused(cpu, tmp_path / "cache", caplog)
+
+
+def test_directories_of_other_compilers_are_pruned(filled, cpu, monkeypatch):
+    for i in range(6):
+        monkeypatch.setattr("numba.__version__", f"0.{i}")
+        result(KernelCache(cpu, filled))
+    assert len(list(filled.iterdir())) == compiler.KEPT_DIRECTORIES
+    assert result(KernelCache(cpu, filled), never) == 42  # the last one used is among them
+
+
+def test_older_code_of_a_kernel_is_pruned(filled, cpu, monkeypatch):
+    for i in range(6):
+        monkeypatch.setattr(compiler, "kernel_digest", lambda build, i=i: f"edit {i}".ljust(16))
+        result(KernelCache(cpu, filled))
+    assert len(entries(filled)) == compiler.KEPT_VERSIONS
+    assert result(KernelCache(cpu, filled), never) == 42
+
+
+def test_an_edit_of_one_op_leaves_the_others_compiled(monkeypatch):
+    """A kernel's key is made of what its module imports."""
+    linear = kernel_digest(lambda: build_linear(None, "q4_0"))
+    norm, rope = kernel_digest(build_rms_norm), kernel_digest(lambda: build_rope(False, "", ""))
+    assert len({linear, norm, rope}) == 3
+    edited = {**sources._sources(), "slotmux.kernels.ops.dense.linear": b"edited"}
+    monkeypatch.setattr(sources, "_sources", lambda: edited)
+    for cached in (sources.source_digest, sources._imports):
+        cached.cache_clear()
+    try:
+        assert kernel_digest(lambda: build_linear(None, "q4_0")) != linear
+        assert kernel_digest(build_rms_norm) == norm
+        assert kernel_digest(lambda: build_rope(False, "", "")) == rope
+        edited["slotmux.kernels.simd"] = b"edited, too"
+        sources.source_digest.cache_clear()
+        assert kernel_digest(build_rms_norm) != norm
+    finally:
+        monkeypatch.undo()
+        for cached in (sources.source_digest, sources._imports):
+            cached.cache_clear()
+
+
+def test_what_a_kernel_imports_is_what_python_imports():
+    """The closure of a module against the modules that are loaded when it alone is imported."""
+    for name in ("ops.dense.linear", "ops.recurrent.delta_net", "ops.attention.attention", "team"):
+        module = f"slotmux.kernels.{name}"
+        code = f"import sys, {module}; print([m for m in sys.modules if 'slotmux.kernels' in m])"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+        loaded = set(eval(done.stdout))  # our own list
+        assert loaded - {"slotmux.kernels"} <= sources._closure(frozenset({module}))
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EIO])
-def test_a_disk_that_takes_no_more(tmp_path, cpu, monkeypatch, number):
+def test_a_disk_that_takes_no_more(tmp_path, cpu, monkeypatch, caplog, number):
     """The kernels work, one warning says why they are not kept, and no part of a file stays."""
     make = tempfile.NamedTemporaryFile
 
@@ -165,11 +230,10 @@ def test_a_disk_that_takes_no_more(tmp_path, cpu, monkeypatch, number):
     monkeypatch.setattr(tempfile, "NamedTemporaryFile", failing)
     directory = tmp_path / "cache"
     cache = KernelCache(cpu, directory)
-    with pytest.warns(UserWarning, match="cannot be written"):
-        assert result(cache) == 42
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert result(cache, lambda: build_add(2), "add.2") == 43
+    assert result(cache) == 42
+    assert "cannot be written" in caplog.text
+    assert result(cache, lambda: build_add(2), "add.2") == 43
+    assert len(caplog.messages) == 1
     assert entries(directory) == []
 
 
@@ -194,7 +258,7 @@ def test_a_damaged_entry_is_compiled_anew_and_mended(filled, cpu, damage):
     whole = entry.read_bytes()
     entry.write_bytes(DAMAGE[damage](whole))
     cache = KernelCache(cpu, filled)
-    assert not cache.has("add")
+    assert not cache.has("add", build_add)
     assert result(cache) == 42
     assert cache.n_compiled == 1
     mended = KernelCache(cpu, filled)
@@ -202,13 +266,13 @@ def test_a_damaged_entry_is_compiled_anew_and_mended(filled, cpu, damage):
     assert entries(filled) == [entry]
 
 
-def test_an_entry_that_is_a_directory_does_no_harm(filled, cpu):
+def test_an_entry_that_is_a_directory_does_no_harm(filled, cpu, caplog):
     (entry,) = entries(filled)
     entry.unlink()
     entry.mkdir()
     cache = KernelCache(cpu, filled)
-    with pytest.warns(UserWarning, match="cannot be written"):
-        assert result(cache) == 42
+    assert result(cache) == 42
+    assert "cannot be written" in caplog.text
     assert entries(filled) == []
 
 
@@ -224,14 +288,14 @@ def test_an_entry_of_another_kernel_is_not_taken(filled, cpu):
 
 
 def test_the_key_is_all_that_shapes_the_code(filled, cpu, monkeypatch):
-    assert not KernelCache(detect_cpu("auto"), filled).has("add")
-    monkeypatch.setattr(compiler, "source_digest", lambda: "an edited kernel")
-    assert not KernelCache(cpu, filled).has("add")
+    assert not KernelCache(detect_cpu("auto"), filled).has("add", build_add)
+    monkeypatch.setattr(compiler, "kernel_digest", lambda build: "an edited kernel")
+    assert not KernelCache(cpu, filled).has("add", build_add)
     monkeypatch.undo()
     monkeypatch.setattr("numba.__version__", "0.0")
-    assert not KernelCache(cpu, filled).has("add")
+    assert not KernelCache(cpu, filled).has("add", build_add)
     monkeypatch.undo()
-    assert KernelCache(cpu, filled).has("add")
+    assert KernelCache(cpu, filled).has("add", build_add)
 
 
 STARTER = """
@@ -240,7 +304,7 @@ from pathlib import Path
 warnings.simplefilter("error")
 sys.path.insert(0, {root!r})
 from tests.kernels.test_compiler import KernelCache, build_add, compiler, detect_cpu, result
-compiler.source_digest = lambda: "the same, whoever edits a kernel meanwhile"
+compiler.kernel_digest = lambda build: "the same, whoever edits a kernel meanwhile"
 print("ready", flush=True)
 sys.stdin.readline()
 cache = KernelCache(detect_cpu("portable"), Path({directory!r}))
@@ -251,7 +315,7 @@ print(values, cache.n_compiled)
 
 def test_two_processes_start_at_once(tmp_path, cpu, monkeypatch):
     same = "the same, whoever edits a kernel meanwhile"
-    monkeypatch.setattr(compiler, "source_digest", lambda: same)
+    monkeypatch.setattr(compiler, "kernel_digest", lambda build: same)
     root = Path(__file__).resolve().parents[2]
     directory = tmp_path / "cache"
     code = STARTER.format(root=str(root), directory=str(directory))
@@ -282,5 +346,5 @@ def test_a_kernel_with_python_objects_does_not_compile(cpu):
     cache = KernelCache(cpu)
     with pytest.raises(NumbaError):
         cache.address("bad", build)
-    assert not cache.has("bad")
+    assert not cache.has("bad", build_add)
     assert result(cache) == 42

@@ -44,9 +44,16 @@ def codes(name, raw):
 
 
 def bf16_rows(x):
-    """float32 rounded to BF16, ties to even: the upper halves of its bits."""
+    """float32 rounded to BF16, ties to even, below 2^-56 to zero: the upper halves of its bits."""
     bits = np.ascontiguousarray(x, np.float32).view(np.uint32)
-    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
+    upper = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
+    upper[(upper & 0x7FFF) < (127 - 56) << 7] = 0
+    return upper
+
+
+def bf16_values(x):
+    """The same as float32."""
+    return (bf16_rows(x).astype(np.uint32) << 16).view(np.float32)
 
 
 def packed(name, raw):
@@ -120,11 +127,11 @@ def tiles(x):
     return out
 
 
-def product(name, raw, x, isa=""):
+def product(name, raw, x):
     """x [t, k] times the weight [n, k] with the kernel's rounding of x, in float64: [t, n]."""
     weight = dequantised(name, raw).astype(np.float64)
-    if name == "bf16" and isa == "avx512bf16":
-        x = (bf16_rows(x).astype(np.uint32) << 16).view(np.float32)
+    if name == "bf16":
+        x = bf16_values(x)
     if name in OFFSETS:
         x = rounded_rows(x)
     return x.astype(np.float64) @ weight.T

@@ -8,7 +8,6 @@ heads may be RMS-normalised; after it q takes the attention scale.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -33,6 +32,7 @@ from slotmux.kernels.operands import STEP, words
 from slotmux.kernels.ops.attention.cells import CELLS, build_head_bytes, build_store
 from slotmux.kernels.ops.attention.plan import block_table, seq_of
 from slotmux.kernels.ops.dense.norm import rms_norm_row
+from slotmux.kernels.scalar import cos_sin
 from slotmux.kernels.simd import F32X16, f32x16
 
 # frequency: float64 [n_pairs] (angle per position); magnitude: address of a float32 factor;
@@ -95,10 +95,10 @@ def build_rope_table() -> Callable[..., None]:
             at = 4 * token * n_pairs
             for i in range(n_pairs):
                 angle = pos * load_f64(load_i64(op + ROPE_TABLE.frequency) + 8 * i)
-                c = np.float32(math.cos(angle)) * magnitude
-                s = np.float32(math.sin(angle)) * magnitude
-                store_f32(load_i64(op + ROPE_TABLE.cos) + at + 4 * i, c)
-                store_f32(load_i64(op + ROPE_TABLE.sin) + at + 4 * i, s)
+                c, s = cos_sin(angle)
+                cos, sin = load_i64(op + ROPE_TABLE.cos), load_i64(op + ROPE_TABLE.sin)
+                store_f32(cos + at + 4 * i, np.float32(c) * magnitude)
+                store_f32(sin + at + 4 * i, np.float32(s) * magnitude)
             token = claim(thread, n_tokens)
 
     return rope_table

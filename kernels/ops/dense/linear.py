@@ -30,9 +30,9 @@ from slotmux.kernels.tile import (
 )
 
 # w: panels; x: activation tiles (quantised) or rows of x_stride bytes, float32 or BF16 (see
-# ``takes_bf16``); out: float32 rows of out_stride bytes, as many as tokens rounded up to a tile.
-# n_rows: address of the number of tokens (a word of the step). accumulate: 1 adds to out. With
-# more than most_rows it does nothing: see gated.py.
+# ``rounds_rows`` and ``takes_bf16``); out: float32 rows of out_stride bytes, as many as tokens
+# rounded up to a tile. n_rows: address of the number of tokens (a word of the step). accumulate: 1
+# adds to out. With more than most_rows it does nothing: see gated.py.
 LINEAR = words(
     "Linear", "w x out n_rows n_panels n_blocks x_stride out_stride accumulate most_rows"
 )

@@ -1,4 +1,4 @@
-"""Float32 rows to BF16 rows, for products with BF16 weights where the CPU multiplies such."""
+"""Float32 rows rounded to BF16, for products with weights of that type."""
 
 from __future__ import annotations
 
@@ -6,18 +6,20 @@ from collections.abc import Callable
 
 from slotmux.kernels import simd
 from slotmux.kernels.address import load_i64
-from slotmux.kernels.bf16 import store_bf16
+from slotmux.kernels.bf16 import round_bf16, store_bf16
 from slotmux.kernels.claims import claim
+from slotmux.kernels.cpu import Isa
 from slotmux.kernels.operands import words
 
 # x: float32 rows of stride bytes; n: width, rounded up to 16; n_rows: address of their number;
-# out: BF16 rows of out_stride bytes.
+# out: rows of out_stride bytes, BF16 or still float32 (see ``takes_bf16``).
 NARROW = words("Narrow", "x stride n n_rows out out_stride")
 CHUNK_ROWS = 4
 
 
-def build_narrow() -> Callable[..., None]:
+def build_narrow(isa: Isa) -> Callable[..., None]:
     """The kernel; a chunk is a few rows."""
+    to_words = isa is Isa.AVX512_BF16
 
     def narrow(op, step, thread):  # type: ignore[no-untyped-def]
         n_rows = load_i64(load_i64(op + NARROW.n_rows))
@@ -28,7 +30,10 @@ def build_narrow() -> Callable[..., None]:
                 x = load_i64(op + NARROW.x) + row * load_i64(op + NARROW.stride)
                 out = load_i64(op + NARROW.out) + row * load_i64(op + NARROW.out_stride)
                 for i in range(0, load_i64(op + NARROW.n), 16):
-                    store_bf16(out + 2 * i, simd.load(x + 4 * i))
+                    if to_words:
+                        store_bf16(out + 2 * i, simd.load(x + 4 * i))
+                    else:
+                        simd.store(out + 4 * i, round_bf16(simd.load(x + 4 * i)))
             chunk = claim(thread, n_chunks)
 
     return narrow

@@ -29,8 +29,8 @@ from slotmux.kernels.quantize import quantize_block
 from slotmux.kernels.tile import activation_bytes, can_pair
 
 # w: panels of the first expert, expert_bytes to the next one's; x: activation tiles (quantised)
-# or float32 rows of x_stride bytes, by place; out: float32 rows of out_stride bytes, by place,
-# whole tiles; counts, table: see GROUP.
+# or rows of x_stride bytes, float32 or BF16 as linear.py takes them, by place; out: float32 rows of
+# out_stride bytes, by place, whole tiles; counts, table: see GROUP.
 EXPERTS = words(
     "Experts", "w expert_bytes x x_stride out out_stride counts table n_panels n_blocks"
 )
@@ -42,8 +42,6 @@ EXPERT_GLU = words("ExpertGlu", "place n_used gate up stride n out out_stride ti
 def build_experts(isa: Isa, format_name: str) -> Callable[..., None]:
     """Every expert's panels times its rows; a chunk is some panels of one expert."""
     f = FORMATS[format_name]
-    if isa is Isa.AVX512_BF16:
-        isa = Isa.AVX512_VBMI  # activations of BF16 experts stay float32
     panels_times_rows = build_panels_times_rows(isa, format_name, compact=False)
     block_bytes, quantised, x_bytes = f.block_bytes, f.is_quantised, activation_bytes(f)
     pairs, token_block = can_pair(isa), token_block_bytes(isa, f)

@@ -36,9 +36,10 @@ from slotmux.kernels.operands import STEP, words
 ROUTE = words("Route", "logits stride n_expert bias n_used renormalise scale ids weights")
 # ids as above; place: int32 [n_tokens, n_used] to fill; starts: int64 [n_expert + 1], working
 # memory; table: int64 [n_expert, 3] to fill, for each expert in use its number, first row and
-# number of rows; counts: int64 [2] to fill, experts in use and tiles. counts belongs to one layer
-# (a late thread may look at it when others are at the next layer), the rest may be shared.
+# number of rows; counts: int64 [3] to fill, experts in use, tiles and rows. counts belongs to one
+# layer (a late thread may look at it when others are at the next layer), the rest may be shared.
 GROUP = words("Group", "ids n_used n_expert place starts table counts")
+COUNT_ROWS, COUNT_WORDS = 16, 3  # of counts
 G_EXPERT, G_FIRST, G_N_ROWS, GROUP_WORDS = 0, 8, 16, 3
 # x: float32 rows of stride bytes, n wide, copied to out (0: not), rows of out_stride bytes;
 # tiles: 8-bit activations, copied to out_tiles (0: not).
@@ -178,6 +179,7 @@ def _fill_table(op, starts):
             row += (n_rows + 7) // 8 * 8
     store_i64(counts, n_active)
     store_i64(counts + 8, row // 8)
+    store_i64(counts + COUNT_ROWS, row)
 
 
 def build_group() -> Callable[..., None]:

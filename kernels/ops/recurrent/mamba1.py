@@ -35,6 +35,7 @@ MAMBA1 = words(
     "rows row_stride pending",
 )
 GROUPS = 16
+LOG2_E = 1.4426950408889634
 # Scratch: the scan's tokens of two groups of 16 channels, then a copy of a group's state.
 SECOND, STATE_COPY = TOKEN_BYTES * SEGMENT, 2 * TOKEN_BYTES * SEGMENT
 
@@ -58,7 +59,7 @@ def packed_a(a: NDArray[np.float32]) -> NDArray[np.float32]:
     """A [n, n_state] as the scan reads it: times log2(e), [n / 16 rounded up, n_state, 16]."""
     n, n_state = a.shape
     padded = np.zeros((-(-n // 16) * 16, n_state), np.float32)
-    padded[:n] = a.astype(np.float64) * np.log2(np.e)
+    padded[:n] = a.astype(np.float64) * LOG2_E
     return np.ascontiguousarray(padded.reshape(-1, 16, n_state).transpose(0, 2, 1))
 
 

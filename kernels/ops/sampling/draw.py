@@ -9,7 +9,6 @@ function of the row, the slot's parameters, its history and the position.
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import log
 
 import numpy as np
 
@@ -39,6 +38,7 @@ from slotmux.kernels.ops.sampling.truncation import (
     list_candidates,
     looks_at_whole_row,
 )
+from slotmux.kernels.scalar import log
 
 # logits: float32 rows of stride bytes; slots: a row of SLOT words for each slot; work: of each
 # thread, work_bytes apart, zeroed when allocated; masks: int64 [n_samples], for each draw the

@@ -3,8 +3,6 @@ and min_p (Nguyen et al. 2024), each on what the one before has kept."""
 
 from __future__ import annotations
 
-from math import log
-
 import numpy as np
 
 from slotmux.kernels.address import load_f32, load_f64, load_i64, store_f32
@@ -17,6 +15,7 @@ from slotmux.kernels.ops.sampling.slot_words import (
     has_top_p,
     has_typical_p,
 )
+from slotmux.kernels.scalar import log
 
 
 @inner

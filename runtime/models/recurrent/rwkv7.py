@@ -5,8 +5,6 @@ From the second layer on, values are drawn towards the first layer's.
 
 from __future__ import annotations
 
-import math
-
 from slotmux.runtime.lowering.buffers import Rows
 from slotmux.runtime.lowering.builder import Builder
 from slotmux.runtime.lowering.elementwise import elementwise, in_place
@@ -19,7 +17,7 @@ from slotmux.runtime.models.recurrent.rwkv6 import head as head
 from slotmux.runtime.models.recurrent.rwkv6 import head_size
 
 PARTS = "rwkvag"  # order of lerp_fused
-DECAY_FACTOR = -math.exp(-0.5)
+DECAY_FACTOR = -0.6065306597126334  # -e^-0.5
 
 
 def lower(b: Builder, hp: Hparams) -> Rows:

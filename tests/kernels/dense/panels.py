@@ -6,14 +6,14 @@ import numpy as np
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
 from slotmux.kernels import activations as act
-from slotmux.kernels.float_tile import takes_bf16
+from slotmux.kernels.float_tile import rounds_rows, takes_bf16
 from slotmux.kernels.formats import FORMATS
 from slotmux.kernels.operands import STEP, fill
 from slotmux.kernels.ops.dense.linear import LINEAR, build_linear
 from slotmux.kernels.ops.dense.quantize import QUANTIZE, build_quantize
 from slotmux.kernels.ops.dense.repack import EMBED, REPACK, build_embed, build_repack
 from slotmux.kernels.team import Program, aligned_zeros
-from tests.reference.linear import bf16_rows
+from tests.reference.linear import bf16_rows, bf16_values
 
 # Where a type's blocks have float16: random bits would be Inf or NaN there too often.
 HALVES = {
@@ -115,6 +115,8 @@ def product(team, name: str, panels: np.ndarray, x: np.ndarray, n_out: int) -> n
         source = quantise(team, np.ascontiguousarray(x))
     elif takes_bf16(isa, f):
         source, x_stride = bf16_rows(rows), 2 * n_in
+    elif rounds_rows(f):
+        source = bf16_values(rows)
     out, count = np.zeros((padded, 16 * n_panels), np.float32), np.array([n_rows])
     operands = fill(
         LINEAR, w=panels, x=source, out=out, n_rows=count, n_panels=n_panels,

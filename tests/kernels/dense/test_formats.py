@@ -5,11 +5,11 @@ import pytest
 from gguf import GGML_QUANT_SIZES
 from gguf.quants import dequantize
 
-from slotmux.kernels.float_tile import takes_bf16
+from slotmux.kernels.float_tile import rounds_rows
 from slotmux.kernels.formats import FORMATS
 from tests.kernels.conftest import usable_isas
-from tests.kernels.dense.panels import QUANTISED, ggml_type, pack, product, random_file, read_rows
-from tests.reference.linear import bf16_rows, rounded_rows
+from tests.kernels.dense.panels import ggml_type, pack, product, random_file, read_rows
+from tests.reference.linear import bf16_values, rounded_rows
 
 NAMES = list(FORMATS)
 
@@ -61,8 +61,8 @@ def test_products_are_right(team, name):
     taken = x.astype(np.float64)
     if FORMATS[name].is_quantised:
         taken = rounded_rows(x)
-    elif takes_bf16(team.kernels.cpu.isa, FORMATS[name]):
-        taken = (bf16_rows(x).astype(np.uint32) << 16).view(np.float32).astype(np.float64)
+    elif rounds_rows(FORMATS[name]):
+        taken = bf16_values(x).astype(np.float64)
     size = np.abs(taken) @ np.abs(weight).T
     assert (np.abs(got - taken @ weight.T) <= 3e-6 * size).all()
     if FORMATS[name].is_quantised:  # and near the exact product: half a step of 127 a value
@@ -83,12 +83,13 @@ def test_bits_do_not_depend_on_rows_or_threads(team, team_of, name):
 
 
 @pytest.mark.parametrize("isa", usable_isas())
-@pytest.mark.parametrize("name", QUANTISED)
+@pytest.mark.parametrize("name", NAMES)
 def test_every_path_gives_the_same_bits(team, team_of, name, isa):
+    """With one row, a few, one tile, and so many that two panels are computed together."""
     rng = np.random.default_rng(9)
-    n_in, n_out = widths(name)[0], 16
+    n_in, n_out = widths(name)[0], 40
     panels = pack(team, name, random_file(name, n_out, n_in, rng), n_in)
-    x = rng.normal(size=(3, n_in)).astype(np.float32)
-    np.testing.assert_array_equal(
-        product(team_of(isa), name, panels, x, n_out), product(team, name, panels, x, n_out)
-    )
+    x = rng.normal(size=(37, n_in)).astype(np.float32)
+    for n in (1, 3, 8, 37):
+        got, want = (product(t, name, panels, x[:n], n_out) for t in (team_of(isa), team))
+        assert got.tobytes() == want.tobytes(), n

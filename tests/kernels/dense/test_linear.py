@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from slotmux.kernels.activations import tile_bytes
-from slotmux.kernels.float_tile import takes_bf16
+from slotmux.kernels.float_tile import rounds_rows, takes_bf16
 from slotmux.kernels.formats import FORMATS
 from slotmux.kernels.operands import fill
 from slotmux.kernels.ops.dense.linear import LINEAR, build_linear
@@ -39,8 +39,10 @@ def quantised(team, x):
 
 
 def narrowed(team, rows):
-    """BF16 rows made by the kernel from float32 rows of a multiple of 16."""
-    out = aligned_zeros(2 * rows.size).view(np.uint16).reshape(rows.shape)
+    """float32 rows of a multiple of 16 rounded by the kernel, to words or still float32."""
+    isa = team.kernels.cpu.isa
+    kind = np.uint16 if takes_bf16(isa, FORMATS["bf16"]) else np.float32
+    out = aligned_zeros(kind().nbytes * rows.size).view(kind).reshape(rows.shape)
     n_rows = np.array([len(rows)], np.int64)
     operands = fill(
         NARROW,
@@ -51,7 +53,7 @@ def narrowed(team, rows):
         out=out,
         out_stride=out.strides[0],
     )
-    run(team, "narrow", build_narrow, operands)
+    run(team, "narrow", lambda: build_narrow(isa), operands)
     return out
 
 
@@ -77,7 +79,7 @@ class Linear:
         isa, source = self.team.kernels.cpu.isa, rows
         if self.format.is_quantised:
             source = quantised(self.team, x)
-        elif takes_bf16(isa, self.format):
+        elif rounds_rows(self.format):
             source = narrowed(self.team, rows)
         count = np.array([n_rows], np.int64)
         operands = fill(
@@ -119,7 +121,7 @@ def test_products_match_the_twin(team_of, isa, name):
         raw, linear, rng = make(team_of(isa), name, n, k)
         for n_rows in (1, 2, 3, 8, 11, 43):
             x = rng.normal(size=(n_rows, k)).astype(np.float32)
-            expected = twin.product(name, raw, x, isa)
+            expected = twin.product(name, raw, x)
             error = np.abs(linear(x) - expected) / (twin.magnitude(name, raw, x) + 1e-30)
             assert error.max() < 1e-6, (n, k, n_rows)
 
@@ -141,9 +143,7 @@ def test_a_row_has_the_same_bits_in_any_company_and_with_any_threads(team_of, na
 def test_all_paths_give_the_same_bits(team_of, name):
     raw, _, rng = make(team_of(), name, 48, 128)
     x = rng.normal(size=(33, 128)).astype(np.float32)
-    # The path with BF16 products rounds activations to BF16.
-    isas = [isa for isa in usable_isas() if (name, isa) != ("bf16", "avx512bf16")]
-    results = {isa: Linear(team_of(isa), name, raw)(x).tobytes() for isa in isas}
+    results = {isa: Linear(team_of(isa), name, raw)(x).tobytes() for isa in usable_isas()}
     assert len(set(results.values())) == 1, sorted(results)
 
 
@@ -210,16 +210,24 @@ def test_blocks_too_small_to_scale_are_zeros(team_of):
         assert linear(x).tobytes() == expected.tobytes(), tiny
 
 
-@pytest.mark.skipif("avx512bf16" not in usable_isas(), reason="this CPU has no vdpbf16ps")
-def test_activations_are_rounded_to_bf16_as_the_twin_does(team_of):
+@pytest.mark.parametrize("isa", usable_isas())
+def test_activations_are_rounded_to_bf16_as_the_twin_does(team_of, isa):
     rng = np.random.default_rng(4)
     for n_rows, k in ((1, 16), (7, 96)):
         x = rng.normal(size=(n_rows, k)) * np.exp2(rng.integers(-100, 100, (n_rows, k)))
         x = x.astype(np.float32)
         x[0, :4] = 0, np.inf, -np.inf, 1 + 2**-8  # the last one half way
-        assert narrowed(team_of("avx512bf16"), x).tobytes() == twin.bf16_rows(x).tobytes()
-    x[:] = np.nan
-    assert np.isnan((narrowed(team_of(), x).astype(np.uint32) << 16).view(np.float32)).all()
+        x[0, 4:8] = 1 + 3 * 2**-8, 3.4e38, 2**-56, -(2**-56) * (1 - 2**-9)
+        x[0, 8:11] = 2**-57, -1e-45, -0.0
+        got = narrowed(team_of(isa), x)
+        if got.dtype == np.uint16:
+            got = (got.astype(np.uint32) << 16).view(np.float32)
+        assert got.tobytes() == twin.bf16_values(x).tobytes()
+    for payload in (0x7FC00000, 0xFFFFFFFF, 0x7F800001):
+        x.view(np.uint32)[:] = payload
+        got = narrowed(team_of(isa), x)
+        is_word = got.dtype == np.uint16
+        assert np.isnan((got.astype(np.uint32) << 16).view(np.float32) if is_word else got).all()
 
 
 @pytest.mark.parametrize("n_threads", [1, 3])

@@ -5,7 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from slotmux.kernels.ops.moe.route import GROUP, GROUP_WORDS, ROUTE, build_group, build_route
+from slotmux.kernels.ops.moe.route import (
+    COUNT_WORDS,
+    GROUP,
+    GROUP_WORDS,
+    ROUTE,
+    build_group,
+    build_route,
+)
 from tests.kernels.recurrent.harness import Bench, aligned, float_rows
 from tests.reference.moe import route
 
@@ -94,7 +101,7 @@ def test_groups_start_at_tiles_and_hold_every_pair_once(team, n_tokens, n_expert
     ids = np.array([rng.permutation(n_expert)[:n_used] for _ in range(n_tokens)], np.int32)
     place = np.full(ids.shape, -1, np.int32)
     table = np.zeros((n_expert, GROUP_WORDS), np.int64)
-    starts, counts = np.zeros(n_expert + 1, np.int64), np.zeros(2, np.int64)
+    starts, counts = np.zeros(n_expert + 1, np.int64), np.zeros(COUNT_WORDS, np.int64)
     Bench(team, 0).run(
         "group",
         build_group,
@@ -108,7 +115,8 @@ def test_groups_start_at_tiles_and_hold_every_pair_once(team, n_tokens, n_expert
         table=table,
         counts=counts,
     )
-    n_active, n_tiles = counts.tolist()
+    n_active, n_tiles, n_padded = counts.tolist()
+    assert n_padded == 8 * n_tiles
     used, n_rows = np.unique(ids, return_counts=True)
     assert np.array_equal(table[:n_active, 0], used)
     assert np.array_equal(table[:n_active, 2], n_rows)

@@ -337,3 +337,14 @@ def test_refused_requests_are_not_taken(make_engine):
         engine.submit(request_of([1], sampling=SamplingParams(top_k=665))[0])
     assert info.value.field == "top_k"
     assert engine.stats().counters.rejected == {"invalid": 3}
+
+
+def test_a_forward_under_way_is_waited_for(make_engine):
+    """The thread ends when the step does, and whoever stops it sees that."""
+    engine = make_engine()
+    slow(engine.model, 0.5)
+    request, _ = request_of([1, 2, 3], max_tokens=50)
+    engine.submit(request)
+    time.sleep(0.1)
+    assert not engine.stop(0.05)
+    assert not engine.is_alive

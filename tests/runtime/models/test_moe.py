@@ -17,6 +17,8 @@ from slotmux.runtime.lowering.buffers import Buffers
 from slotmux.runtime.lowering.cells import KVCells
 from slotmux.runtime.lowering.moe import MoeShape, moe
 from slotmux.runtime.lowering.rows import StateRows
+from tests.kernels.conftest import team_of as team_of
+from tests.kernels.conftest import usable_isas
 from tests.kernels.dense.panels import random_file
 from tests.reference.moe import moe as moe_twin
 from tests.reference.moe import route
@@ -114,6 +116,8 @@ class Block:
 
 FLOATS = dict.fromkeys(("gate", "up", "down"), Type.F32)
 MIXED = {"gate": Type.Q8_0, "up": Type.F16, "down": Type.Q4_0}
+BF16 = dict.fromkeys(FLOATS, Type.BF16)
+HALF_BF16 = {"gate": Type.BF16, "up": Type.F32, "down": Type.BF16}
 K_MIX = {"gate": Type.Q4_K, "up": Type.Q4_K, "down": Type.Q6_K}
 CASES = {
     "qwen": (MoeShape(7, 3, 40), 48, FLOATS, {}),
@@ -124,6 +128,8 @@ CASES = {
     ),
     "q8_0": (MoeShape(6, 2, 64), 96, dict.fromkeys(FLOATS, Type.Q8_0), {}),
     "k-quants": (MoeShape(5, 2, 256), 256, K_MIX, {}),
+    "bf16": (MoeShape(6, 3, 40), 48, BF16, {}),
+    "bf16 beside f32": (MoeShape(6, 3, 64), 72, HALF_BF16, {}),
     "mixed": (MoeShape(6, 5, 64, activation="gelu"), 64, MIXED, {}),
 }  # fmt: skip
 
@@ -145,6 +151,17 @@ def test_matches_twin_and_ignores_company(team, case):
     assert error < (2e-6 if kinds is FLOATS else 2e-2)
     for rows in ([3], [36, 3], list(range(9)), list(range(36, 4, -1))):
         assert np.array_equal(block.run(x[rows]), found[rows]), rows
+
+
+@pytest.mark.parametrize("case", ["bf16", "bf16 beside f32", "mixed"])
+def test_every_path_gives_the_same_bits(case, team_of):
+    shape, n_embd, kinds, options = CASES[case]
+    x = np.random.default_rng(1).normal(size=(37, n_embd)).astype(np.float32)
+    results = {
+        isa: Block(team_of(isa, 2), shape, n_embd, kinds, **options).run(x).tobytes()
+        for isa in usable_isas()
+    }
+    assert len(set(results.values())) == 1, sorted(results)
 
 
 def test_shared_expert_is_gated_by_a_sigmoid(team):

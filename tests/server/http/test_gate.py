@@ -13,6 +13,7 @@ from slotmux.server.http.auth import POLICIES
 from slotmux.server.process.logs import LOGGER, JsonFormatter
 from slotmux.server.process.state import ServerState
 from slotmux.server.settings import Settings
+from slotmux.server.version import slotmux_version
 from tests.server.fake_engine import FakeEngine
 from tests.server.fake_model import running
 
@@ -222,3 +223,17 @@ def test_slots_and_props(plain):
     assert plain.get("/slots?fail_on_no_slot=1").status_code == 200
     assert plain.get("/slots?fail_on_no_slot=x").status_code == 400
     assert plain.get("/props").json()["total_slots"] == 4
+
+
+@pytest.mark.parametrize("path", ["/health", "/livez", "/readyz"])
+def test_probes_may_ask_for_the_head_only(path):
+    with running(FakeEngine()) as server:
+        answer = httpx.head(f"{server.url}{path}")
+        assert answer.status_code == 200
+        assert not answer.content
+
+
+def test_version_over_http():
+    with running(FakeEngine()) as server:
+        answer = httpx.get(f"{server.url}/version")
+        assert answer.json() == {"version": slotmux_version()}
