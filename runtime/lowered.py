@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,6 +77,14 @@ def _resolved(config: ModelConfig, n_ctx_train: int) -> ModelConfig:
     )
 
 
+class _DraftsRefused(Exception):
+    """The trunk is sound, the block for multi-token prediction behind it is not."""
+
+    def __init__(self, error: ModelFileError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
 class Lowered:
     """A file's ops, and places for its weights and memory; nothing compiled, nothing loaded.
 
@@ -87,8 +94,21 @@ class Lowered:
     def __init__(self, file: GGUFFile, config: ModelConfig, kernels: KernelCache) -> None:
         self.hparams = hp = read_hparams(file)
         self.config = config = _resolved(config, hp.n_ctx_train)
-        n_blocks = -(-config.n_ctx // BLOCK_CELLS)
-        self.n_ctx = min(n_blocks * BLOCK_CELLS, hp.n_ctx_train)  # of one sequence
+        self._n_blocks = -(-config.n_ctx // BLOCK_CELLS)
+        self.n_ctx = min(self._n_blocks * BLOCK_CELLS, hp.n_ctx_train)  # of one sequence
+        self.file, self._family = file, family(file)
+        with_drafts = config.use_mtp and config.max_drafts > 0 and has_mtp(file)
+        try:
+            self._lower(kernels, with_drafts)
+        except _DraftsRefused as refused:
+            error = refused.error
+            file.metadata.warn(error.field, f"{error.reason}; served without drafts")
+            self._lower(kernels, with_drafts=False)
+
+    def _lower(self, kernels: KernelCache, with_drafts: bool) -> None:
+        """Everything from nothing: a block for multi-token prediction that turns out bad leaves
+        ops behind."""
+        file, config, hp = self.file, self.config, self.hparams
         self.ubatch = Ubatch(
             config.n_ubatch, config.n_slots, -(-self.n_ctx // BLOCK_CELLS), config.n_outputs
         )
@@ -96,7 +116,7 @@ class Lowered:
         cache = PanelCache(config.panel_cache, file) if config.panel_cache else None
         self.weights = Weights(file, cache)
         self.buffers = Buffers(config.n_ubatch)
-        self.kv = KVCells(n_blocks, config.cache_type_k, config.cache_type_v)
+        self.kv = KVCells(self._n_blocks, config.cache_type_k, config.cache_type_v)
         self.rows = StateRows(config.n_slots + config.n_checkpoints, config.max_drafts)
         self.builder = Builder(
             kernels,
@@ -109,13 +129,14 @@ class Lowered:
             self.n_ctx,
             config.n_slots,
         )
-        architecture = family(file)
         self.sampling = SamplingTable(config.n_slots, hp.n_vocab, self.n_ctx)
-        x = architecture.lower(self.builder, hp)
-        is_wanted = config.use_mtp and config.max_drafts > 0 and has_mtp(file)
-        self.drafts = self._lower_mtp(architecture.mtp if is_wanted else None, x)
-        logits = architecture.head(self.builder, hp, x, config.n_outputs)
+        x = self._family.lower(self.builder, hp)
+        self.drafts = self._lower_mtp(x) if with_drafts else None
+        if self.drafts is None:
+            self._skip_draft_blocks()
+        logits = self._family.head(self.builder, hp, x, config.n_outputs)
         self.weights.check_all_used()
+        self.weights.check_alike()
         memory = self.buffers.array(logits.buffer).view(np.float32)
         rows = memory[: self.buffers.padded_rows(config.n_outputs) * logits.stride // 4]
         self.logits: NDArray[np.float32] = rows.reshape(-1, logits.stride // 4)[:, : hp.n_vocab]
@@ -125,28 +146,36 @@ class Lowered:
             reason = f"{op.kernel} of this shape would need {op.scratch} bytes for each thread"
             raise ModelFileError("hyper-parameters", None, reason, file.paths[0])
 
-    def _lower_mtp(self, mtp: Any, x: Rows) -> DraftLowering | None:
+    def _skip_draft_blocks(self) -> None:
+        for block in range(self.hparams.n_layers, self.hparams.n_blocks):
+            skipped = self.weights.skip(f"blk.{block}.*")
+            log.info("blk.%d predicts further tokens: %d tensors not used", block, len(skipped))
+
+    def _lower_mtp(self, x: Rows) -> DraftLowering:
         """The block for multi-token prediction, behind the trunk whose residual stream is x."""
-        trunk, hp, config = self.builder, self.hparams, self.config
-        if mtp is None:
-            for block in range(hp.n_layers, hp.n_blocks):
-                skipped = trunk.weights.skip(f"blk.{block}.*")
-                log.info("blk.%d predicts further tokens: %d tensors not used", block, len(skipped))
-            return None
+        trunk, hp, mtp = self.builder, self.hparams, self._family.mtp
         ubatch = draft_ubatch(self.ubatch)
         self.draft_step = step_words(ubatch)
-        b = trunk.beside(Buffers(config.n_slots), self.draft_step)
-        last = mtp.keep_past(trunk, hp, x)
-        hidden = load_hidden(b, last, hp.n_embd)
-        return DraftLowering(
-            b,
-            ubatch,
-            self.sampling,
-            config.max_drafts,
-            hidden,
-            mtp.head(b, hp),
-            lambda: mtp.guess(b, hp, hidden),
-        )
+        b = trunk.beside(Buffers(self.config.n_slots), self.draft_step)
+        try:
+            last = mtp.keep_past(trunk, hp, x)
+            hidden = load_hidden(b, last, hp.n_embd)
+            drafts = DraftLowering(
+                b,
+                ubatch,
+                self.sampling,
+                self.config.max_drafts,
+                hidden,
+                mtp.head(b, hp),
+                lambda: mtp.guess(b, hp, hidden),
+            )
+            self.weights.check_alike()
+            unknown = self.weights.unused(f"blk.{hp.n_layers}.")
+            if unknown:
+                self.weights.refuse(unknown[0], "this tensor has no use in a block for drafts")
+        except ModelFileError as error:
+            raise _DraftsRefused(error) from error
+        return drafts
 
     @property
     def builds(self) -> dict[str, Callable[[], Callable[..., None]]]:

@@ -20,6 +20,7 @@ class ModelSizes:
     cell: float  # one token in the KV cells of all layers; 0 without attention
     row: int  # one sequence's recurrent state; 0 without recurrent layers
     buffers: int  # of one forward
+    has_drafts: bool = False  # the block for multi-token prediction was asked for and can be used
 
 
 def model_sizes(file: GGUFFile, config: ModelConfig) -> ModelSizes:
@@ -32,4 +33,5 @@ def model_sizes(file: GGUFFile, config: ModelConfig) -> ModelSizes:
         cell=lowered.kv.n_bytes / BLOCK_CELLS,
         row=lowered.rows.row_bytes,
         buffers=lowered.buffer_bytes + (n_threads - 1) * lowered.scratch_bytes,
+        has_drafts=lowered.drafts is not None,
     )

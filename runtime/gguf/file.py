@@ -39,6 +39,9 @@ def open_gguf(path: str | os.PathLike[str]) -> GGUFFile:
         first = read_part(given)
         _check_not_split(first)
         return _join([first])
+    whole = _whole_under_a_parts_name(given)
+    if whole is not None:
+        return _join([whole])
     n_parts = int(name["count"])
     if not 1 <= n_parts <= MAX_SPLITS or not 1 <= int(name["no"]) <= n_parts:
         raise ModelFileError("file", None, f"the name asks for {n_parts} parts", given)
@@ -61,6 +64,14 @@ def parse_split_name(name: str) -> tuple[str, int, int] | None:
     if match is None:
         return None
     return match["stem"], int(match["no"]) - 1, int(match["count"])
+
+
+def _whole_under_a_parts_name(path: Path) -> Part | None:
+    """A file that is named like one of several parts and says nothing of a split."""
+    if not path.is_file():
+        return None  # of a split model, the first part that is missing gets the blame
+    part = read_part(path)
+    return None if "split.count" in part.metadata else part
 
 
 def _check_not_split(part: Part) -> None:

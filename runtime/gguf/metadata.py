@@ -38,6 +38,7 @@ class Metadata(Mapping[str, Value]):
         self.path = path  # of the file the keys come from, for errors
         self._entries = dict(entries)
         self._decoded: dict[str, Value] = {}
+        self.warnings: list[str] = []  # what was found wrong and done without
 
     def __getitem__(self, key: str) -> Value:
         if key not in self._decoded:
@@ -65,6 +66,21 @@ class Metadata(Mapping[str, Value]):
     def refuse(self, key: str, reason: str) -> NoReturn:
         """Raise ModelFileError blaming ``key``."""
         raise ModelFileError(key, self.offset(key), reason, self.path)
+
+    def warn(self, key: str, what: str) -> None:
+        """Note, once, that something is wrong with ``key`` (or a tensor of this name) and what it
+        costs."""
+        line = str(ModelFileError(key, None, what, self.path))
+        if line not in self.warnings:
+            self.warnings.append(line)
+
+    def tolerant(self, key: str, default: T, read: Callable[[str, T], T]) -> T:
+        """``read(key, default)``; what cannot be used counts as absent, with a warning."""
+        try:
+            return read(key, default)
+        except ModelFileError as error:
+            self.warn(key, f"{error.reason}; ignored")
+            return default
 
     def get_u32(
         self, key: str, default: T | _RequiredType = REQUIRED, low: int = 0, high: int = U32_MAX

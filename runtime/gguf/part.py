@@ -75,6 +75,9 @@ def _read_version(cursor: Cursor) -> int:
         for prefix, name in _OTHER_FILES:
             if start.startswith(prefix):
                 raise ModelFileError("magic", 0, f"this is {name}")
+        if start[8:10] == b'{"' and int.from_bytes(start[:8], "little") < len(cursor.buffer):
+            reason = "this is a safetensors file; convert the model to GGUF, or find one converted"
+            raise ModelFileError("magic", 0, reason)
         raise ModelFileError("magic", 0, "this is not a GGUF file")
     cursor.take(4, "magic")
     version = cursor.u32("version")

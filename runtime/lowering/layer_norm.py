@@ -34,7 +34,7 @@ def _append(
             "n_rows": b.count(n_rows),
             "n": x.width,
             "weight": b.weights.vector(f"{tensor}.weight", x.width),
-            "bias": b.weights.vector(bias, x.width) if b.weights.has(bias) else 0,
+            "bias": b.weights.vector(bias, x.width) if b.weights.optional(bias) else 0,
             "eps": b.scalar(eps),
             "out": out.address,
             "out_stride": out.stride,

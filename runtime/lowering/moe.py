@@ -151,7 +151,7 @@ def _route(
             "logits": logits.address,
             "stride": logits.stride,
             "n_expert": shape.n_expert,
-            "bias": b.weights.vector(bias, shape.n_expert) if b.weights.has(bias) else 0,
+            "bias": b.weights.vector(bias, shape.n_expert) if b.weights.optional(bias) else 0,
             "n_used": shape.n_used,
             "renormalise": int(shape.renormalise),
             "scale": b.scalar(shape.scale),

@@ -7,8 +7,10 @@ kernel sees it; at the end a tensor that nobody used is an error.
 from __future__ import annotations
 
 import fnmatch
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import NoReturn
 
 import numpy as np
 from gguf.quants import dequantize
@@ -24,6 +26,7 @@ from slotmux.runtime.lowering.panel_cache import PanelCache
 
 ARENA_BYTES = 64 << 20
 HUGE_PAGE = 2 << 20
+_IN_BLOCK = re.compile(r"blk\.\d+\.")
 
 
 def aligned_empty(n_bytes: int) -> NDArray[np.uint8]:
@@ -94,6 +97,11 @@ def _without_ones(shape: Sequence[int]) -> tuple[int, ...]:
     return kept
 
 
+def _n_rows(tensor: TensorInfo) -> int:
+    """Rows of a matrix; one of a single row may be stored with one dimension."""
+    return tensor.shape[1] if len(tensor.shape) > 1 else 1
+
+
 class Weights:
     """Places for the tensors of one file, given while the model is lowered; ``load`` fills them.
 
@@ -111,6 +119,7 @@ class Weights:
         self._keep: list[NDArray[np.uint8]] = []
         self._vectors: dict[str, NDArray[np.float32]] = {}
         self._panels: dict[tuple[str, ...], Panels] = {}
+        self._optional: dict[str, dict[str, bool]] = {}
         self._row_orders: dict[str, Sequence[int]] = {}
         self._step = np.zeros(1, np.int64)
         self._n_file_bytes = sum(tensor.n_bytes for tensor in file.tensors.values())
@@ -120,14 +129,34 @@ class Weights:
         """Whether the file has a tensor of this name."""
         return name in self.file.tensors
 
+    def optional(self, name: str) -> bool:
+        """The same of a tensor that all blocks have, or none: see ``check_alike``."""
+        has = self.has(name)
+        self._optional.setdefault(_IN_BLOCK.sub("", name), {})[name] = has
+        return has
+
+    def check_alike(self) -> None:
+        """Raise ModelFileError naming a tensor that one block lacks and another has."""
+        for found in self._optional.values():
+            missing = [name for name, has in found.items() if not has]
+            if missing and len(missing) < len(found):
+                self.refuse(missing[0], "this tensor is missing; other blocks have it")
+
+    def refuse(self, name: str, reason: str) -> NoReturn:
+        """Raise ModelFileError blaming the tensor ``name``."""
+        tensor = self.file.tensors.get(name)
+        offset = None if tensor is None else tensor.offset
+        raise ModelFileError(name, offset, reason, self.file.paths[0])
+
     def _tensor(self, name: str, shape: tuple[int, ...]) -> TensorInfo:
+        """The one place where a tensor's presence, shape and type are checked."""
         tensor = self.file.tensors.get(name)
         if tensor is None:
-            raise ModelFileError(name, None, "this tensor is missing")
+            self.refuse(name, "this tensor is missing")
         if _without_ones(tensor.shape) != _without_ones(shape):
-            raise ModelFileError(
-                name, tensor.offset, f"shape {list(tensor.shape)}, but {list(shape)} is needed"
-            )
+            self.refuse(name, f"shape {list(tensor.shape)}, but {list(shape)} is needed")
+        if tensor.type.name.lower() not in FORMATS:
+            self.refuse(name, f"tensor type {tensor.type.name} is not supported")
         self._used.add(name)
         return tensor
 
@@ -161,7 +190,7 @@ class Weights:
         """Whether matrices may stand in one run of panels: one type, whole panels each."""
         tensors = [self.file.tensors[name] for name in names if self.has(name)]
         return len({t.type for t in tensors}) == 1 and all(
-            t.shape[1] % PANEL_ROWS == 0 for t in tensors[:-1]
+            _n_rows(t) % PANEL_ROWS == 0 for t in tensors[:-1]
         )
 
     def matrix(self, names: str | Sequence[str], n_in: int, n_out: Sequence[int] | int) -> Panels:
@@ -240,14 +269,10 @@ class Weights:
         return memory
 
     def _format(self, tensor: TensorInfo) -> Format:
-        f: Format | None = FORMATS.get(tensor.type.name.lower())
-        if f is None:
-            raise ModelFileError(
-                tensor.name, tensor.offset, f"tensor type {tensor.type.name} is not supported"
-            )
+        f: Format = FORMATS[tensor.type.name.lower()]
         if tensor.shape[0] % f.block_inputs:
             reason = f"{tensor.shape[0]} inputs, {tensor.type.name} needs pairs of them"
-            raise ModelFileError(tensor.name, tensor.offset, reason)
+            self.refuse(tensor.name, reason)
         return f
 
     def _repack(
@@ -315,12 +340,13 @@ class Weights:
 
     def check_all_used(self) -> None:
         """Raise ModelFileError naming a tensor that the model did not use."""
-        unused = [name for name in self.file.tensors if name not in self._used]
+        unused = self.unused()
         if unused:
-            tensor = self.file.tensors[unused[0]]
-            raise ModelFileError(
-                tensor.name,
-                tensor.offset,
-                f"this tensor has no use in a {self.file.architecture} model"
-                + (f" (nor have {len(unused) - 1} more)" if len(unused) > 1 else ""),
-            )
+            more = f" (nor have {len(unused) - 1} more)" if len(unused) > 1 else ""
+            reason = f"this tensor has no use in a {self.file.architecture} model{more}"
+            self.refuse(unused[0], reason)
+
+    def unused(self, prefix: str = "") -> list[str]:
+        """Tensors that the model did not use, whose names begin with ``prefix``."""
+        names = [name for name in self.file.tensors if name not in self._used]
+        return [name for name in names if name.startswith(prefix)]

@@ -24,7 +24,7 @@ def norm(b: Builder, hp: Hparams, x: Rows, tensor: str, name: str = "norm") -> R
 
 def head_norm(b: Builder, name: str, head_dim: int) -> NDArray[np.float32] | None:
     """A norm weight over one head's dimensions, if the file has it."""
-    return b.weights.vector(name, head_dim) if b.weights.has(name) else None
+    return b.weights.vector(name, head_dim) if b.weights.optional(name) else None
 
 
 def self_attention(
@@ -38,10 +38,11 @@ def self_attention(
 ) -> Rows:
     """Softmax attention over the sequence's cells; the output projection is the caller's."""
     blk = f"blk.{layer}"
+    n_head, n_head_kv = hp.heads(layer)
     shape = AttentionShape(
         layer=layer,
-        n_head=hp.n_head[layer],
-        n_head_kv=hp.n_head_kv[layer],
+        n_head=n_head,
+        n_head_kv=n_head_kv,
         head_dim=hp.head_dim,
         v_dim=hp.v_dim,
         scale=scale or hp.attention_scale,
@@ -77,7 +78,7 @@ def biased_linear(b: Builder, x: Rows, tensor: str, n_out: int, out: str) -> Row
 
 def add_bias_if_any(b: Builder, x: Rows, tensor: str) -> None:
     """x += ``tensor``.bias"""
-    if b.weights.has(f"{tensor}.bias"):
+    if b.weights.optional(f"{tensor}.bias"):
         b.add_bias(x, b.weights.vector(f"{tensor}.bias", x.width))
 
 

@@ -9,11 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slotmux.runtime.exact import log, power
-from slotmux.runtime.gguf import GGUFFile, Metadata
+from slotmux.runtime.gguf import GGUFFile, Metadata, ModelFileError
 from slotmux.runtime.lowering.attention import Rotation
 from slotmux.runtime.lowering.weights import Weights
+from slotmux.runtime.models import check_architecture, n_draft_blocks
+from slotmux.runtime.models.ranges import floats, integers
 
-MAX_LAYERS, MAX_WIDTH, MAX_HEADS = 1024, 1 << 20, 4096
+# Families without an RMS norm of their own: what eps means to them has another key.
+_LAYER_NORMED = ("phi2", "rwkv6", "rwkv7")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,23 +39,47 @@ class Hparams:
     @property
     def n_blocks(self) -> int:
         """Blocks of the file, those for multi-token prediction included."""
-        return self.u32("block_count", high=MAX_LAYERS)
+        return self.u32("block_count")
 
     def key(self, name: str) -> str:
         """Full name of one of the architecture's keys."""
         return f"{self.arch}.{name}"
 
-    def u32(self, name: str, default: int | None = None, high: int = MAX_WIDTH) -> int:
-        """An integer key of the architecture."""
+    def u32(
+        self, name: str, default: int | None = None, low: int | None = None, high: int | None = None
+    ) -> int:
+        """An integer key of the architecture, in its range (see ranges.py) and not beyond ``low``
+        and ``high``, where other keys bound it further."""
+        bounds = integers(name)
+        low = bounds.low if low is None else low
+        high = bounds.high if high is None else min(high, bounds.high)
         if default is None:
-            return self.metadata.get_u32(self.key(name), high=high)
-        return self.metadata.get_u32(self.key(name), default, high=high)
+            return self.metadata.get_u32(self.key(name), low=low, high=high)
+        return self.metadata.get_u32(self.key(name), default, low, high)
 
     def f32(self, name: str, default: float | None = None) -> float:
-        """A float key of the architecture."""
+        """A float key of the architecture, in its range."""
+        bounds, key = floats(name), self.key(name)
+        value = self.metadata.get(key)
+        if bounds.or_zero and isinstance(value, float) and value == 0.0:
+            return value
         if default is None:
-            return self.metadata.get_f32(self.key(name))
-        return self.metadata.get_f32(self.key(name), default)
+            return self.metadata.get_f32(key, low=bounds.low, high=bounds.high)
+        return self.metadata.get_f32(key, default, bounds.low, bounds.high)
+
+    def flag(self, name: str, default: bool) -> bool:
+        """A bool key of the architecture."""
+        return self.metadata.get_bool(self.key(name), default)
+
+    def heads(self, layer: int) -> tuple[int, int]:
+        """Query and KV heads of a layer that has attention; refuses none."""
+        for name, count in (("", self.n_head), ("_kv", self.n_head_kv)):
+            if not count[layer]:
+                key = self.key(f"attention.head_count{name}")
+                self.metadata.refuse(key, f"layer {layer} has attention and no heads")
+        if not self.head_dim:
+            self.metadata.refuse(self.key("attention.head_count"), "more heads than dimensions")
+        return self.n_head[layer], self.n_head_kv[layer]
 
     @property
     def attention_scale(self) -> float:
@@ -61,39 +88,66 @@ class Hparams:
 
 
 def read_hparams(file: GGUFFile) -> Hparams:
-    """Read and check; raises ModelFileError naming the key."""
+    """Read and check; raises ModelFileError naming the key and the file."""
+    check_architecture(file)
     meta, arch = file.metadata, file.architecture
-    n_blocks = meta.get_u32(f"{arch}.block_count", low=1, high=MAX_LAYERS)
-    n_mtp = meta.get_u32(f"{arch}.nextn_predict_layers", 0, high=n_blocks - 1)
-    n_embd = meta.get_u32(f"{arch}.embedding_length", low=1, high=MAX_WIDTH)
-    n_head = meta.per_layer(f"{arch}.attention.head_count", n_blocks, 0, high=MAX_HEADS)
-    kv = n_head
-    if f"{arch}.attention.head_count_kv" in meta:
-        kv = meta.per_layer(f"{arch}.attention.head_count_kv", n_blocks, high=MAX_HEADS)
+
+    def u32(name: str, default: int | None = None) -> int:
+        low, high = integers(name).low, integers(name).high
+        if default is None:
+            return meta.get_u32(f"{arch}.{name}", low=low, high=high)
+        return meta.get_u32(f"{arch}.{name}", default, low, high)
+
+    n_blocks, n_embd = u32("block_count"), u32("embedding_length")
+
+    def per_layer(name: str) -> tuple[int, ...]:
+        bounds = integers(name)
+        return tuple(
+            meta.per_layer(f"{arch}.{name}", n_blocks, 0, low=bounds.low, high=bounds.high)
+        )
+
+    n_head = per_layer("attention.head_count")
+    has_kv = f"{arch}.attention.head_count_kv" in meta
+    kv = per_layer("attention.head_count_kv") if has_kv else n_head
     for heads, groups in zip(n_head, kv, strict=True):
         if groups and heads % groups:
             meta.refuse(f"{arch}.attention.head_count_kv", f"{groups} does not divide {heads}")
-    default_dim = n_embd // max(n_head) if max(n_head) else 0
-    embedding = file.tensors.get("token_embd.weight")
-    n_vocab = embedding.shape[1] if embedding is not None and len(embedding.shape) == 2 else 0
-    head_dim = meta.get_u32(f"{arch}.attention.key_length", default_dim, high=1024)
+    head_dim = u32("attention.key_length", n_embd // max(n_head) if max(n_head) else 0)
     return Hparams(
         metadata=meta,
         arch=arch,
-        n_layers=n_blocks - n_mtp,
+        n_layers=n_blocks - n_draft_blocks(file, n_blocks),
         n_embd=n_embd,
-        n_vocab=n_vocab,
-        n_ctx_train=meta.get_u32(f"{arch}.context_length", low=1, high=1 << 30),
-        n_head=tuple(n_head),
-        n_head_kv=tuple(kv),
+        n_vocab=_n_vocab(file),
+        n_ctx_train=u32("context_length"),
+        n_head=n_head,
+        n_head_kv=kv,
         head_dim=head_dim,
-        v_dim=meta.get_u32(f"{arch}.attention.value_length", head_dim, high=1024),
-        n_ff=tuple(meta.per_layer(f"{arch}.feed_forward_length", n_blocks, 0, high=MAX_WIDTH)),
-        eps=meta.get_f32(
-            f"{arch}.attention.layer_norm_rms_epsilon",
-            meta.get_f32(f"{arch}.attention.layer_norm_epsilon", 0.0),  # Nemotron-H
-        ),
+        v_dim=u32("attention.value_length", head_dim),
+        n_ff=per_layer("feed_forward_length"),
+        eps=_eps(meta, arch),
     )
+
+
+def _n_vocab(file: GGUFFile) -> int:
+    """Rows of the embedding, which says how many tokens there are."""
+    name = "token_embd.weight"
+    embedding = file.tensors.get(name)
+    if embedding is None:
+        raise ModelFileError(name, None, "this tensor is missing", file.paths[0])
+    if len(embedding.shape) != 2:
+        reason = f"shape {list(embedding.shape)}, but two dimensions are needed"
+        raise ModelFileError(name, embedding.offset, reason, file.paths[0])
+    return embedding.shape[1]
+
+
+def _eps(meta: Metadata, arch: str) -> float:
+    """What norms add to a variance: of RMS norms, or (Nemotron-H) of layer norms."""
+    names = ["attention.layer_norm_rms_epsilon", "attention.layer_norm_epsilon"]
+    if arch in _LAYER_NORMED:
+        names.reverse()
+    name = next((name for name in names if f"{arch}.{name}" in meta), names[0])
+    return meta.get_f32(f"{arch}.{name}", low=floats(name).low, high=floats(name).high)
 
 
 def rope_frequencies(n_rot: int, base: float) -> NDArray[np.float64]:
@@ -123,6 +177,14 @@ def yarn(
     return mixed
 
 
+def _divisors(weights: Weights, name: str, n: int) -> NDArray[np.float32]:
+    """A tensor of factors that rotations are slowed by; refuses what no frequency can be."""
+    values = weights.vector(name, n)
+    if not (np.isfinite(values).all() and (values > 0.0).all()):
+        weights.refuse(name, "a factor of a frequency has to be above 0")
+    return values
+
+
 def rotation(
     hp: Hparams, weights: Weights, neighbours: bool, base: float = 0.0, n_ctx: int = 0
 ) -> Rotation:
@@ -139,19 +201,20 @@ def rotation(
     base = hp.f32("rope.freq_base", 10000.0)
     frequencies = rope_frequencies(n_rot, base)
     magnitude = hp.f32("rope.scaling.attn_factor", 1.0)
-    original = hp.u32("rope.scaling.original_context_length", hp.n_ctx_train, high=1 << 30)
+    original = hp.u32("rope.scaling.original_context_length", hp.n_ctx_train)
     if weights.has("rope_freqs.weight"):
-        frequencies = frequencies / weights.vector("rope_freqs.weight", n_rot // 2)
+        frequencies = frequencies / _divisors(weights, "rope_freqs.weight", n_rot // 2)
     elif weights.has("rope_factors_long.weight"):
         long, short = (
-            weights.vector(f"rope_factors_{name}.weight", n_rot // 2) for name in ("long", "short")
+            _divisors(weights, f"rope_factors_{name}.weight", n_rot // 2)
+            for name in ("long", "short")
         )
         frequencies = frequencies / (long if n_ctx > original else short)
-    factor = hp.f32("rope.scaling.factor", hp.f32("rope.scale_linear", 1.0))
+    factor = hp.f32("rope.scaling.factor", hp.f32("rope.scale_linear", 1.0)) or 1.0
     # As llama.cpp reads files: a factor without a type is linear.
     kind = hp.metadata.get_str(hp.key("rope.scaling.type"), "linear")
     if kind == "linear":
-        frequencies = frequencies / (factor or 1.0)
+        frequencies = frequencies / factor
     elif kind == "yarn":
         fast = hp.f32("rope.scaling.yarn_beta_fast", 32.0)
         slow = hp.f32("rope.scaling.yarn_beta_slow", 1.0)

@@ -100,7 +100,7 @@ def _world(_: Metadata) -> Kind:
 def _is_phi3(metadata: Metadata) -> bool:
     """Phi-3's special tokens eat the whitespace to their right; the file does not say so, and
     llama.cpp goes by the model's name."""
-    name = metadata.get_str("general.name", "").lower()
+    name = metadata.tolerant("general.name", "", metadata.get_str).lower()
     if "phi-3" not in name and "phi3" not in name:
         return False
     return {"</s>", "<unk>", "<s>", "<|endoftext|>"} <= set(metadata.get_strings(TOKENS_KEY))

@@ -48,7 +48,8 @@ class LongestMatchEncoder:
         self._ids: dict[bytes, int] = {}
         for token_id, text in enumerate(vocab.tokens):
             try:
-                self._ids[unescape(text)] = token_id
+                if text:
+                    self._ids[unescape(text)] = token_id
             except ValueError as error:
                 metadata.refuse(TOKENS_KEY, f"token {token_id} is not well escaped: {error}")
         lengths: defaultdict[bytes, set[int]] = defaultdict(set)

@@ -41,8 +41,9 @@ class ScoreEncoder:
         scores = _read_scores(metadata, len(vocab.tokens))
         self._scores: list[float] = scores.tolist()
         self._bytes = [vocab.ids.get(f"<0x{byte:02X}>", vocab.unk_id) for byte in range(256)]
-        merges = find_merges(vocab.tokens, scores)
-        unk = None if vocab.unk_id is None else vocab.tokens[vocab.unk_id]
+        is_text = np.array([bool(text) for text in vocab.tokens])
+        merges = find_merges([text for text in vocab.tokens if text], scores[is_text])
+        unk = None if vocab.unk_id is None else vocab.tokens[vocab.unk_id] or None
         self._backend = Backend(
             BPE(vocab=vocab.ids, merges=merges.pairs, unk_token=unk, byte_fallback=True)
         )

@@ -60,9 +60,9 @@ class Tokenizer:
                 byte_of(vocab.tokens[token_id])
             except ValueError as error:
                 metadata.refuse(TOKENS_KEY, f"token {token_id}: {error}")
-        if kind.add_bos and vocab.bos_id is None:
+        if kind.add_bos and vocab.bos_id is None and BOS_KEY not in metadata:
             metadata.refuse(BOS_KEY, "the key is missing, and prompts shall begin with it")
-        if kind.add_eos and vocab.eos_id is None:
+        if kind.add_eos and vocab.eos_id is None and EOS_KEY not in metadata:
             metadata.refuse(EOS_KEY, "the key is missing, and prompts shall end with it")
         try:
             return cls(vocab, kind, kind.build_encoder(metadata, vocab))

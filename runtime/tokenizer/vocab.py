@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from slotmux.runtime.gguf import Metadata
+from slotmux.runtime.gguf import Metadata, ModelFileError
 from slotmux.runtime.tokenizer import attributes
 from slotmux.runtime.tokenizer.attributes import Attr
 
@@ -19,7 +19,8 @@ UNK_KEY = "tokenizer.ggml.unknown_token_id"
 MODEL_KEY = "tokenizer.ggml.model"
 
 MAX_TOKEN_BYTES = 1 << 16
-_NORMAL_TYPE = 1
+_NORMAL_TYPE, _CONTROL_TYPE, _UNUSED_TYPE = 1, 3, 5
+_FALCON_ID = 11
 _N_TYPES = len(attributes.ATTR_OF_TYPE)
 
 
@@ -45,21 +46,23 @@ class Vocab:
 def read_vocab(metadata: Metadata, defaults: dict[str, int]) -> Vocab:
     """Read and check the vocabulary. ``defaults`` gives special ids for absent keys.
 
-    Raises ModelFileError for empty, repeated or overlong tokens, wrong lengths and ids out
-    of range.
+    An empty token keeps its id and is never found in a text. What is wrong with a special id costs
+    that id, with a warning. Raises ModelFileError for repeated or overlong tokens and wrong
+    lengths.
     """
     tokens = metadata.get_strings(TOKENS_KEY)
     if not tokens:
         metadata.refuse(TOKENS_KEY, "the vocabulary is empty")
-    ids = dict(zip(tokens, range(len(tokens)), strict=True))
+    ids = {text: token_id for token_id, text in enumerate(tokens) if text}
     _check_tokens(metadata, tokens, ids)
     max_token_bytes = _check_lengths(metadata, tokens)
-    stored = _special_ids(metadata, len(tokens))
+    types = _types(metadata, tokens)
+    stored = _special_ids(metadata, tokens, types, defaults)
     named = {key: stored.get(key, defaults.get(key)) for key in (BOS_KEY, EOS_KEY, UNK_KEY)}
     for key, token_id in named.items():
         if token_id is not None and token_id >= len(tokens):
             named[key] = None  # a default of the kind of tokenizer that this file is too small for
-    resolved = attributes.resolve(_types(metadata, len(tokens)), ids, stored, named[EOS_KEY])
+    resolved = attributes.resolve(types, ids, stored, named[EOS_KEY])
     return Vocab(
         tokens=tokens,
         ids=ids,
@@ -73,11 +76,15 @@ def read_vocab(metadata: Metadata, defaults: dict[str, int]) -> Vocab:
 
 
 def _check_tokens(metadata: Metadata, tokens: list[str], ids: dict[str, int]) -> None:
-    if "" in ids:
-        metadata.refuse(TOKENS_KEY, f"token {tokens.index('')} is empty")
-    if len(ids) != len(tokens):
-        first = next(i for i, text in enumerate(tokens) if ids[text] != i)
+    n_empty = tokens.count("")
+    if n_empty == len(tokens):
+        metadata.refuse(TOKENS_KEY, "no token has a text")
+    if len(ids) != len(tokens) - n_empty:
+        first = next(i for i, text in enumerate(tokens) if text and ids[text] != i)
         metadata.refuse(TOKENS_KEY, f"tokens {first} and {ids[tokens[first]]} are the same")
+    if n_empty:
+        others = f" (and {n_empty - 1} more)" if n_empty > 1 else ""
+        metadata.warn(TOKENS_KEY, f"token {tokens.index('')} is empty{others}: no text has it")
 
 
 def _check_lengths(metadata: Metadata, tokens: list[str]) -> int:
@@ -88,26 +95,53 @@ def _check_lengths(metadata: Metadata, tokens: list[str]) -> int:
     return max(map(len, map(str.encode, tokens)))
 
 
-def _types(metadata: Metadata, n_tokens: int) -> npt.NDArray[np.integer]:
-    if TYPES_KEY not in metadata:
-        return np.full(n_tokens, _NORMAL_TYPE, np.int32)
-    types = metadata.get_array(TYPES_KEY)
-    if types.dtype.kind not in "iu":
-        metadata.refuse(TYPES_KEY, f"expected integers, found {types.dtype.name}")
-    if len(types) != n_tokens:
-        metadata.refuse(TYPES_KEY, f"{len(types)} types for {n_tokens} tokens")
-    bad = np.flatnonzero((types < 0) | (types >= _N_TYPES))
-    if len(bad):
-        metadata.refuse(TYPES_KEY, f"token {bad[0]} has the unknown type {types[bad[0]]}")
+def _types(metadata: Metadata, tokens: list[str]) -> npt.NDArray[np.integer]:
+    """A type of each token. Those that do not exist are normal ones; empty tokens are unused."""
+    types = np.full(len(tokens), _NORMAL_TYPE, np.int64)
+    if TYPES_KEY in metadata:
+        stored = metadata.get_array(TYPES_KEY)
+        if stored.dtype.kind not in "iu":
+            metadata.refuse(TYPES_KEY, f"expected integers, found {stored.dtype.name}")
+        if len(stored) != len(tokens):
+            metadata.refuse(TYPES_KEY, f"{len(stored)} types for {len(tokens)} tokens")
+        is_known = (stored >= 0) & (stored < _N_TYPES)
+        types[is_known] = stored[is_known]
+        unknown = np.flatnonzero(~is_known)
+        if len(unknown):
+            first = f"token {unknown[0]} has the unknown type {stored[unknown[0]]}"
+            others = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
+            metadata.warn(TYPES_KEY, f"{first}{others}: taken as normal")
+    types[[not text for text in tokens]] = _UNUSED_TYPE
     return types
 
 
-def _special_ids(metadata: Metadata, n_tokens: int) -> dict[str, int]:
-    """Special ids that the file names, by key."""
+def _special_ids(
+    metadata: Metadata,
+    tokens: list[str],
+    types: npt.NDArray[np.integer],
+    defaults: dict[str, int],
+) -> dict[str, int]:
+    """Special ids that the file names, by key; those that it names in vain are the defaults of the
+    kind of tokenizer, if it has them."""
     keys = (BOS_KEY, EOS_KEY, UNK_KEY, attributes.EOT_KEY, attributes.EOM_KEY)
     found: dict[str, int] = {}
     for key in (*keys, *attributes.FIM_KEYS):
-        token_id = metadata.get_u32(key, None, high=n_tokens - 1)
+        try:
+            token_id = metadata.get_u32(key, None, high=len(tokens) - 1)
+        except ModelFileError as error:
+            token_id = _default_id(key, types, defaults)
+            used = "no token is" if token_id is None else f"token {token_id} is"
+            metadata.warn(key, f"{error.reason}; {used} used instead")
         if token_id is not None:
             found[key] = token_id
     return found
+
+
+def _default_id(key: str, types: npt.NDArray[np.integer], defaults: dict[str, int]) -> int | None:
+    """What llama.cpp takes for a special id out of range: for byte-level BPE Falcon's 11, which
+    in any other vocabulary is an ordinary token and would end answers at a comma."""
+    token_id = defaults.get(key)
+    if token_id is None and key in (BOS_KEY, EOS_KEY):
+        is_special = len(types) > _FALCON_ID and types[_FALCON_ID] == _CONTROL_TYPE
+        return _FALCON_ID if is_special else None
+    return token_id if token_id is not None and token_id < len(types) else None

@@ -62,6 +62,8 @@ def _breaks(words: PreTokenizer) -> re.Pattern[str]:
 
 def _bpe(metadata: Metadata, vocab: Vocab, **options: bool) -> BPE:
     merges = _read_merges(metadata)
+    if len(vocab.ids) < len(vocab.tokens):  # some have lost their text, and their merges with it
+        merges = [pair for pair in merges if {*pair, "".join(pair)} <= vocab.ids.keys()]
     try:
         return BPE(vocab=vocab.ids, merges=merges, **options)
     except Exception as error:  # the library raises this very class

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from slotmux.runtime.engine.config import MTP
+from slotmux.runtime.engine.config import MTP, SpecConfig
 from slotmux.runtime.engine.thread import Engine, EngineConfig
 from slotmux.runtime.gguf import GGUFFile, open_gguf
 from slotmux.runtime.models import family
@@ -24,11 +24,12 @@ from slotmux.server.commands.memory import (
     memory_limit,
     memory_needed,
 )
-from slotmux.server.commands.speculation import spec_config
+from slotmux.server.commands.speculation import spec_config, without_mtp
 from slotmux.server.process.logs import LOGGER
 from slotmux.server.process.state import Loaded, ModelInfo
 from slotmux.server.settings import Settings, SettingsError, told_as
-from slotmux.server.templates.chat_template import TEMPLATE_KEY, ChatTemplate
+from slotmux.server.templates.chat_template import ChatTemplate, file_template
+from slotmux.server.templates.stored import stored_template
 
 log = logging.getLogger(LOGGER)
 
@@ -50,22 +51,16 @@ def assemble(settings: Settings) -> Loaded:
     path = locate(settings.model, settings)
     file = open_gguf(path)
     spec = spec_config(settings, file)
-    needed = memory_needed(
-        file,
-        settings.parallel,
-        settings.ctx_size,
-        settings.kv_size,
-        settings.cache_type_k,
-        settings.cache_type_v,
-        n_ubatch=settings.n_ubatch,
-        isa=settings.isa,
-        checkpoints=Checkpoints(settings.ctx_checkpoints, settings.checkpoint_memory),
-        spec=spec,
-    )
+    needed = _memory_needed(settings, file, spec)
+    if MTP in spec.types and not needed.sizes.has_drafts:
+        spec = without_mtp(spec)
+        needed = _memory_needed(settings, file, spec)
     check_fits(needed, settings.mem_limit or memory_limit())
     _print_budget(path, needed)
     tokenizer = Tokenizer.from_metadata(file.metadata)
     template = _template(settings, file, tokenizer)
+    for warning in file.metadata.warnings:
+        log.warning(warning)
     model = load(
         path,
         settings,
@@ -98,7 +93,7 @@ def assemble(settings: Settings) -> Loaded:
         engine=Engine(model, tokenizer, config, costs=costs),
         tokenizer=tokenizer,
         template=template,
-        info=_model_info(settings, file, tokenizer, needed, template.source),
+        info=_model_info(settings, file, tokenizer, needed, template.source if template else ""),
         spec=spec,
         n_max_token_bytes=tokenizer.max_token_bytes,
         keeps_states=model.rows.n_rows > 0,
@@ -106,13 +101,28 @@ def assemble(settings: Settings) -> Loaded:
     )
 
 
-def _template(settings: Settings, file: GGUFFile, tokenizer: Tokenizer) -> ChatTemplate:
+def _memory_needed(settings: Settings, file: GGUFFile, spec: SpecConfig) -> MemoryNeeded:
+    return memory_needed(
+        file,
+        settings.parallel,
+        settings.ctx_size,
+        settings.kv_size,
+        settings.cache_type_k,
+        settings.cache_type_v,
+        n_ubatch=settings.n_ubatch,
+        isa=settings.isa,
+        checkpoints=Checkpoints(settings.ctx_checkpoints, settings.checkpoint_memory),
+        spec=spec,
+    )
+
+
+def _template(settings: Settings, file: GGUFFile, tokenizer: Tokenizer) -> ChatTemplate | None:
     """The operator's chat template, else the file's, else ChatML."""
     path = settings.chat_template_file
     if path is None:
-        if not file.metadata.get_str(TEMPLATE_KEY, "").strip():
+        if stored_template(file.metadata) is None:
             log.info("the file has no chat template: ChatML is used (--chat-template-file)")
-        return ChatTemplate.from_metadata(file.metadata, tokenizer)
+        return file_template(file.metadata, tokenizer)
     try:
         return ChatTemplate.for_tokenizer(path.read_text("utf-8"), tokenizer)
     except (OSError, UnicodeDecodeError) as error:

@@ -38,6 +38,7 @@ def inspect(
 
     file = open_gguf(locate(model))
     memory = memory_needed(file, parallel, ctx_size, 0, cache_type_k, cache_type_v)
+    warnings = find_warnings(file)
     types = bytes_by_type(file)
     if as_json:
         report = {
@@ -47,6 +48,7 @@ def inspect(
             "metadata": {key: _plain(file.metadata[key]) for key in file.metadata},
             "tensor_types": {name: {"n": n, "bytes": size} for name, (n, size) in types.items()},
             "memory": _memory_report(memory),
+            "warnings": warnings,
         }
         print(json.dumps(report))
         return
@@ -54,6 +56,27 @@ def inspect(
     _print_metadata(console, file)
     _print_types(console, types)
     _print_memory(console, memory)
+    for warning in warnings:
+        console.print(f"[yellow]warning:[/] {escape(warning)}", highlight=False, soft_wrap=True)
+
+
+def find_warnings(file: GGUFFile) -> list[str]:
+    """What is wrong with a file that can be served all the same: everything that serving looks at
+    is looked at."""
+    from slotmux.runtime.engine.config import MTP, SpecConfig
+    from slotmux.runtime.gguf import ModelFileError
+    from slotmux.runtime.models import has_mtp
+    from slotmux.runtime.tokenizer import Tokenizer
+    from slotmux.server.commands.memory import memory_needed
+    from slotmux.server.templates.chat_template import file_template
+
+    if has_mtp(file):
+        memory_needed(file, 1, 0, 0, "f16", "f16", spec=SpecConfig((MTP,), n_max=1))
+    try:
+        file_template(file.metadata, Tokenizer.from_metadata(file.metadata))
+    except ModelFileError as error:
+        file.metadata.warn(error.field, f"{error.reason}; this file cannot be served")
+    return file.metadata.warnings
 
 
 def n_params(file: GGUFFile) -> int:
@@ -62,7 +85,7 @@ def n_params(file: GGUFFile) -> int:
 
 
 def _print_metadata(console: Console, file: GGUFFile) -> None:
-    name = file.metadata.get_str("general.name", file.paths[0].name)
+    name = file.metadata.tolerant("general.name", file.paths[0].name, file.metadata.get_str)
     console.print(
         f"[bold]{escape(name)}[/]  {file.architecture}, {n_params(file) / 1e6:.1f}M parameters,"
         f" {_size(file.n_bytes)} in {len(file.paths)} file(s)",

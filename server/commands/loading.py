@@ -57,9 +57,10 @@ def load_for_sequences(path: Path, n_seqs: int, n_tokens: int, **config: Any) ->
     """Load a model with cells for ``n_seqs`` sequences of ``n_tokens`` each. Raises CommandError
     when the model was not trained for so many."""
     from slotmux.runtime.gguf import open_gguf
+    from slotmux.runtime.models.hparams import read_hparams
 
     file = open_gguf(path)
-    n_ctx_train = file.metadata.get_u32(f"{file.architecture}.context_length")
+    n_ctx_train = read_hparams(file).n_ctx_train
     if n_tokens > n_ctx_train:
         raise CommandError(
             f"{n_tokens} tokens in one sequence: the model was trained for {n_ctx_train}"

@@ -70,6 +70,8 @@ def logits(
         use_mtp=mtp,
     )
     try:
+        if mtp and loaded.drafter is None:
+            raise CommandError("--mtp: the model's block for multi-token prediction is damaged")
         outside = [i for i in ids if not 0 <= i < loaded.n_vocab]
         if outside:
             raise typer.BadParameter(

@@ -77,7 +77,9 @@ def memory_needed(
     0 cells: enough for all slots. 0 tokens: as many as the model was trained for, and then at most
     MAX_AUTO_CELLS of each. Raises CommandError for more tokens than that.
     """
-    n_ctx_train = file.metadata.get_u32(f"{file.architecture}.context_length")
+    from slotmux.runtime.models.hparams import read_hparams
+
+    n_ctx_train = read_hparams(file).n_ctx_train
     if n_ctx > n_ctx_train:
         raise CommandError(f"--ctx-size {n_ctx}: the model was trained for {n_ctx_train} tokens")
     if 0 < n_cells < n_ctx:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from slotmux.runtime.engine.config import MTP, SpecConfig
 from slotmux.runtime.gguf import GGUFFile
 from slotmux.runtime.models import has_mtp
@@ -29,3 +31,9 @@ def spec_config(settings: Settings, file: GGUFFile) -> SpecConfig:
         settings.spec_draft_n_min,
         settings.spec_draft_p_min,
     )
+
+
+def without_mtp(spec: SpecConfig) -> SpecConfig:
+    """The same of a model whose block turned out to be of no use."""
+    types = tuple(kind for kind in spec.types if kind != MTP)
+    return replace(spec, types=types) if types else SpecConfig()

@@ -27,8 +27,9 @@ def bytes_per_forward(file: GGUFFile, n_tokens: int = 1) -> int:
 
 
 def _n_trunk_blocks(file: GGUFFile) -> int:
-    meta, arch = file.metadata, file.architecture
-    return meta.get_u32(f"{arch}.block_count") - meta.get_u32(f"{arch}.nextn_predict_layers", 0)
+    from slotmux.runtime.models.hparams import read_hparams
+
+    return read_hparams(file).n_layers
 
 
 def _expert_share(file: GGUFFile, n_tokens: int) -> float:

@@ -19,9 +19,9 @@ from slotmux.server.templates.builtin import BY_NAME, CHATML
 from slotmux.server.templates.limits import PROBE_SECONDS, RENDER_SECONDS, Budget, LimitError
 from slotmux.server.templates.messages import Abilities, adapt, probe, thought_names, with_end
 from slotmux.server.templates.sandbox import TemplateSandbox
+from slotmux.server.templates.stored import TEMPLATE_KEY, stored_template
 from slotmux.server.templates.user_text import Marker
 
-TEMPLATE_KEY = "tokenizer.chat_template"
 MAX_SOURCE_CHARS = 1 << 18
 _MAX_DATE_CHARS = 64
 _MAX_NAME_CHARS = 64
@@ -94,7 +94,7 @@ class ChatTemplate:
     @classmethod
     def from_metadata(cls, metadata: Metadata, tokenizer: Tokenizer) -> ChatTemplate:
         """The template of a model file, ChatML if it has none. Raises TemplateError."""
-        return cls.for_tokenizer(metadata.get_str(TEMPLATE_KEY, CHATML), tokenizer)
+        return cls.for_tokenizer(stored_template(metadata) or CHATML, tokenizer)
 
     @classmethod
     def for_tokenizer(cls, source: str, tokenizer: Tokenizer) -> ChatTemplate:
@@ -197,6 +197,15 @@ class ChatTemplate:
             return None
 
 
+def file_template(metadata: Metadata, tokenizer: Tokenizer) -> ChatTemplate | None:
+    """The file's chat template, ChatML if it has none; a bad one costs chat, with a warning."""
+    try:
+        return ChatTemplate.from_metadata(metadata, tokenizer)
+    except TemplateError as error:
+        metadata.warn(TEMPLATE_KEY, f"{error}; no chat without --chat-template-file")
+        return None
+
+
 def _cut(prompt: str, end: str) -> str:
     """``prompt`` up to the last ``end``, without any."""
     before, found, _ = prompt.rpartition(end)
@@ -244,4 +253,4 @@ def _line_of(error: BaseException) -> str:
     return "" if line is None else f" in line {line}"
 
 
-__all__ = ["ChatTemplate", "Rendered", "TemplateError"]
+__all__ = ["ChatTemplate", "Rendered", "TemplateError", "file_template"]

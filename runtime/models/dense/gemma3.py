@@ -18,7 +18,7 @@ GLOBAL_EVERY = 6
 def lower(b: Builder, hp: Hparams) -> Rows:
     """Append all layers; returns the residual stream."""
     x = embedding(b, hp, math.sqrt(hp.n_embd))
-    window = hp.u32("attention.sliding_window", 0, high=1 << 30)
+    window = hp.u32("attention.sliding_window", 0)
     everywhere = rotation(hp, b.weights, neighbours=False)
     local = rotation(hp, b.weights, False, base=hp.f32("rope.freq_base_swa", 10000.0))
     for layer in range(hp.n_layers):

@@ -44,7 +44,7 @@ def head(b: Builder, hp: Hparams, x: Rows, capacity: int) -> Rows:
 
 def rotation_if_trained(b: Builder, hp: Hparams) -> Rotation | None:
     """The rotary embedding, unless ``rope.scaling.finetuned`` is false (not trained with one)."""
-    if not hp.metadata.get_bool(hp.key("rope.scaling.finetuned"), True):
+    if not hp.flag("rope.scaling.finetuned", True):
         return None
     return rotation(hp, b.weights, neighbours=True, n_ctx=b.n_ctx)
 
@@ -52,12 +52,12 @@ def rotation_if_trained(b: Builder, hp: Hparams) -> Rotation | None:
 def feed_forward(b: Builder, hp: Hparams, layer: int, h: Rows, x: Rows, scale: float) -> None:
     """x += scale * (SwiGLU of h; or experts chosen by a softmax, and a shared one if there)"""
     blk = f"blk.{layer}"
-    n_expert = hp.u32("expert_count", 0, high=4096)
+    n_expert = hp.u32("expert_count", 0)
     if n_expert == 0:
         f = gated_ffn(b, h, blk, hp.n_ff[layer])
         project(b, f, f"{blk}.ffn_down.weight", x, scale)
         return
-    n_used = hp.metadata.get_u32(hp.key("expert_used_count"), low=1, high=n_expert)
+    n_used = hp.u32("expert_used_count", low=1, high=n_expert)
     # The experts' weights sum to 1, so the scale can ride on them.
     moe(b, blk, h, MoeShape(n_expert, n_used, hp.n_ff[layer], scale=scale), x)
     n_shared = hp.u32("expert_shared_feed_forward_length", 0)

@@ -15,7 +15,7 @@ def lower(b: Builder, hp: Hparams) -> Rows:
     """Append all layers; returns the residual stream."""
     x = embedding(b, hp)
     rope = rotation(hp, b.weights, neighbours=False, n_ctx=b.n_ctx)
-    window = hp.u32("attention.sliding_window", 0, high=1 << 30)
+    window = hp.u32("attention.sliding_window", 0)
     for layer in range(hp.n_layers):
         blk, n_ff = f"blk.{layer}", hp.n_ff[layer]
         h = norm(b, hp, x, f"{blk}.attn_norm.weight")

@@ -26,9 +26,9 @@ def lower(b: Builder, hp: Hparams) -> Rows:
 
 def moe_shape(hp: Hparams) -> MoeShape:
     """The experts of the Qwen families: softmax over all, the chosen weights sum to 1."""
-    n_expert = hp.metadata.get_u32(hp.key("expert_count"), low=1, high=4096)
+    n_expert = hp.u32("expert_count", low=1)
     return MoeShape(
         n_expert=n_expert,
-        n_used=hp.metadata.get_u32(hp.key("expert_used_count"), low=1, high=n_expert),
-        n_ff=hp.metadata.get_u32(hp.key("expert_feed_forward_length"), low=1, high=1 << 20),
+        n_used=hp.u32("expert_used_count", low=1, high=n_expert),
+        n_ff=hp.u32("expert_feed_forward_length"),
     )

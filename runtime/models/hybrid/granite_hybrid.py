@@ -23,9 +23,9 @@ from slotmux.runtime.models.recurrent.mamba_mixers import mamba2_mixer
 
 def lower(b: Builder, hp: Hparams) -> Rows:
     """Append all layers; returns the residual stream."""
-    x = embedding(b, hp, hp.f32("embedding_scale", 1.0))
-    scale = hp.f32("residual_scale", 1.0)
-    is_rotated = hp.metadata.get_bool(hp.key("rope.scaling.finetuned"), True)
+    x = embedding(b, hp, hp.f32("embedding_scale", 1.0) or 1.0)
+    scale = hp.f32("residual_scale", 1.0) or 1.0
+    is_rotated = hp.flag("rope.scaling.finetuned", True)
     rope = rotation(hp, b.weights, neighbours=True) if is_rotated else None
     for layer in range(hp.n_layers):
         blk = f"blk.{layer}"
@@ -53,8 +53,8 @@ def experts(b: Builder, hp: Hparams, layer: int, h: Rows, x: Rows, scale: float)
         gate, up = b.linears(h, names, (n_shared, n_shared), "gate_up")
         shared = b.glu("silu", up, gate)
         project(b, shared, f"{blk}.ffn_down_shexp.weight", x, scale)
-    n_expert = hp.metadata.get_u32(hp.key("expert_count"), low=1, high=4096)
-    n_used = hp.metadata.get_u32(hp.key("expert_used_count"), low=1, high=n_expert)
+    n_expert = hp.u32("expert_count", low=1)
+    n_used = hp.u32("expert_used_count", low=1, high=n_expert)
     n_ff = hp.u32("expert_feed_forward_length", hp.n_ff[layer])
     # The routing weights sum to 1, so they can carry the branch's scale.
     moe(b, blk, h, MoeShape(n_expert, n_used, n_ff, scale=scale), x)

@@ -35,6 +35,6 @@ def lower(b: Builder, hp: Hparams) -> Rows:
 
 def moe_shape(hp: Hparams, layer: int) -> MoeShape:
     """Softmax over all experts; the weights of the chosen are left as they are."""
-    n_expert = hp.metadata.get_u32(hp.key("expert_count"), low=1, high=4096)
-    n_used = hp.metadata.get_u32(hp.key("expert_used_count"), low=1, high=n_expert)
+    n_expert = hp.u32("expert_count", low=1)
+    n_used = hp.u32("expert_used_count", low=1, high=n_expert)
     return MoeShape(n_expert, n_used, hp.n_ff[layer], renormalise=False)

@@ -17,7 +17,7 @@ from slotmux.runtime.models.blocks import (
     project,
     self_attention,
 )
-from slotmux.runtime.models.hparams import MAX_WIDTH, Hparams, rotation
+from slotmux.runtime.models.hparams import Hparams, rotation
 
 SCORES = {1: "softmax", 2: "sigmoid"}  # expert_gating_func
 
@@ -53,7 +53,7 @@ def head(b: Builder, hp: Hparams, x: Rows, capacity: int) -> Rows:
 def gated_conv(b: Builder, hp: Hparams, blk: str, h: Rows) -> Rows:
     """C * conv(B * x) of B | C | x = in_proj h; the output projection is the caller's."""
     n = hp.n_embd
-    n_taps = hp.metadata.get_u32(hp.key("shortconv.l_cache"), low=2, high=16)
+    n_taps = hp.u32("shortconv.l_cache")
     weight = b.weights.matrix(f"{blk}.shortconv.in_proj.weight", n, 3 * n)
     bcx = b.linear(h, weight, "bcx")
     before, after, x = (bcx.columns(i * n, n) for i in range(3))
@@ -64,13 +64,13 @@ def gated_conv(b: Builder, hp: Hparams, blk: str, h: Rows) -> Rows:
 
 def moe_shape(hp: Hparams) -> MoeShape:
     """How experts are chosen: by default a sigmoid each, the chosen ones renormalised."""
-    n_expert = hp.metadata.get_u32(hp.key("expert_count"), low=1, high=4096)
+    n_expert = hp.u32("expert_count", low=1)
     function = hp.u32("expert_gating_func", 2)
     if function not in SCORES:
         hp.metadata.refuse(hp.key("expert_gating_func"), f"{function} is not supported")
     return MoeShape(
         n_expert=n_expert,
-        n_used=hp.metadata.get_u32(hp.key("expert_used_count"), low=1, high=n_expert),
-        n_ff=hp.metadata.get_u32(hp.key("expert_feed_forward_length"), low=1, high=MAX_WIDTH),
+        n_used=hp.u32("expert_used_count", low=1, high=n_expert),
+        n_ff=hp.u32("expert_feed_forward_length"),
         scores=SCORES[function],
     )

@@ -53,7 +53,7 @@ def ungated_ffn(b: Builder, h: Rows, up: str, down: str, n_ff: int, x: Rows) -> 
 def moe_shape(hp: Hparams, layer: int) -> MoeShape:
     """Sigmoid scores; a bias takes part in the choice only (tensor exp_probs_b)."""
     meta = hp.metadata
-    n_expert = meta.get_u32(hp.key("expert_count"), low=1, high=4096)
+    n_expert = hp.u32("expert_count", low=1)
     if hp.u32("expert_group_count", 1) > 1:
         meta.refuse(hp.key("expert_group_count"), "choosing by groups is not supported")
     function = hp.u32("expert_gating_func", 2)
@@ -61,10 +61,10 @@ def moe_shape(hp: Hparams, layer: int) -> MoeShape:
         meta.refuse(hp.key("expert_gating_func"), f"{function} is not supported")
     return MoeShape(
         n_expert=n_expert,
-        n_used=meta.get_u32(hp.key("expert_used_count"), low=1, high=n_expert),
+        n_used=hp.u32("expert_used_count", low=1, high=n_expert),
         n_ff=hp.u32("expert_feed_forward_length", hp.n_ff[layer]),
         scores=SCORES[function],
-        renormalise=meta.get_bool(hp.key("expert_weights_norm"), False),
+        renormalise=hp.flag("expert_weights_norm", False),
         scale=hp.f32("expert_weights_scale", 1.0) or 1.0,
         activation="relu2",
         has_gate=False,

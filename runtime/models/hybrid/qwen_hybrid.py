@@ -19,7 +19,8 @@ from slotmux.runtime.lowering.delta_net import DeltaShape, delta_net, gated_norm
 from slotmux.runtime.lowering.moe import MoeShape, moe
 from slotmux.runtime.models.blocks import embedding, gated_ffn, head_norm, norm, project
 from slotmux.runtime.models.dense.qwen3moe import moe_shape
-from slotmux.runtime.models.hparams import MAX_HEADS, MAX_WIDTH, Hparams, rotation
+from slotmux.runtime.models.hparams import Hparams, rotation
+from slotmux.runtime.models.ranges import MAX_HEADS
 
 
 def lower(b: Builder, hp: Hparams) -> Rows:
@@ -54,7 +55,7 @@ def recurrent_layers(hp: Hparams) -> list[bool]:
     key = hp.key("attention.recurrent_layers")
     if key in hp.metadata:
         return hp.metadata.per_layer_bool(key, hp.n_blocks)
-    interval = hp.metadata.get_u32(hp.key("full_attention_interval"), 4, low=1, high=1024)
+    interval = hp.u32("full_attention_interval", 4)
     return [(layer + 1) % interval != 0 for layer in range(hp.n_blocks)]
 
 
@@ -80,14 +81,14 @@ def text_rotation(hp: Hparams, rope: Rotation) -> Rotation:
 def delta_shape(hp: Hparams) -> DeltaShape:
     """Heads of the linear layers; the order of v heads goes with the architecture."""
     meta = hp.metadata
-    d = meta.get_u32(hp.key("ssm.state_size"), low=1, high=1024)
-    n_k = meta.get_u32(hp.key("ssm.group_count"), low=1, high=MAX_HEADS)
-    n_v = meta.get_u32(hp.key("ssm.time_step_rank"), low=1, high=MAX_HEADS)
+    d = hp.u32("ssm.state_size", high=1024)
+    n_k = hp.u32("ssm.group_count")
+    n_v = hp.u32("ssm.time_step_rank", high=MAX_HEADS)
     if d % 16:
         meta.refuse(hp.key("ssm.state_size"), f"{d} is no multiple of 16")
     if n_v % n_k:
         meta.refuse(hp.key("ssm.time_step_rank"), f"{n_v} is no multiple of {n_k} groups")
-    if meta.get_u32(hp.key("ssm.inner_size"), n_v * d, high=MAX_WIDTH) != n_v * d:
+    if hp.u32("ssm.inner_size", n_v * d) != n_v * d:
         meta.refuse(hp.key("ssm.inner_size"), f"{n_v} heads of {d} do not fill it")
     is_grouped = hp.arch == "qwen3next"  # as in the checkpoint; the others were reordered
     k_heads = [h // (n_v // n_k) if is_grouped else h % n_k for h in range(n_v)]
@@ -108,7 +109,7 @@ def linear_attention(b: Builder, hp: Hparams, blk: str, x: Rows, shape: DeltaSha
     else:
         names = [*names, f"{blk}.ssm_alpha.weight", f"{blk}.ssm_beta.weight"]
         qkv, z, alpha, beta = b.linears(x, names, [*sizes, n_heads, n_heads], "delta_in")
-    n_taps = hp.metadata.get_u32(hp.key("ssm.conv_kernel"), low=2, high=16)
+    n_taps = hp.u32("ssm.conv_kernel")
     qkv = short_conv(b, qkv, f"{blk}.ssm_conv1d.weight", n_taps, silu=True).floats()
     parts = (qkv.columns(0, n_q), qkv.columns(n_q, n_k), qkv.columns(n_q + n_k, n_v))
     a = b.weights.vector(f"{blk}.ssm_a", n_heads)
@@ -127,10 +128,11 @@ def attention_shape(hp: Hparams, layer: int, rotation: Rotation) -> AttentionSha
     """One layer's softmax attention."""
     if hp.v_dim != hp.head_dim:
         hp.metadata.refuse(hp.key("attention.value_length"), f"{hp.v_dim} is not {hp.head_dim}")
+    n_head, n_head_kv = hp.heads(layer)
     return AttentionShape(
         layer=layer,
-        n_head=hp.n_head[layer],
-        n_head_kv=hp.n_head_kv[layer],
+        n_head=n_head,
+        n_head_kv=n_head_kv,
         head_dim=hp.head_dim,
         v_dim=hp.v_dim,
         scale=hp.attention_scale,
@@ -164,9 +166,7 @@ def shared_experts(
     b: Builder, hp: Hparams, blk: str, x: Rows, shape: MoeShape, residual: Rows
 ) -> None:
     """residual += experts + sigmoid(ffn_gate_inp_shexp x) * shared expert"""
-    n_ff = hp.metadata.get_u32(
-        hp.key("expert_shared_feed_forward_length"), shape.n_ff, low=1, high=MAX_WIDTH
-    )
+    n_ff = hp.u32("expert_shared_feed_forward_length", shape.n_ff, low=1)
     names = [f"{blk}.ffn_gate_shexp.weight", f"{blk}.ffn_up_shexp.weight"]
     gate, up = b.linears(x, names, (n_ff, n_ff), "shared_gate_up")
     f = b.glu("silu", up, gate, "shared_glu")

@@ -57,7 +57,8 @@ def guess(b: Builder, hp: Hparams, hidden: Rows) -> None:
     a = gated_attention(b, hp, hp.n_layers, h, _rotation(b, hp))
     project(b, a, f"{blk}.attn_output.weight", x)
     feed_forward(b, hp, hp.n_layers, x)
-    weight = b.weights.vector(f"{blk}.nextn.shared_head_norm.weight", hp.n_embd)
+    own = f"{blk}.nextn.shared_head_norm.weight"
+    weight = b.weights.vector(own if b.weights.has(own) else "output_norm.weight", hp.n_embd)
     b.rms_norm_to(x, weight, hp.eps, hidden)
 
 

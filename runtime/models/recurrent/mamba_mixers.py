@@ -5,23 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from slotmux.kernels.ops.recurrent.conv import MAX_TAPS
-from slotmux.runtime.gguf import ModelFileError
 from slotmux.runtime.lowering.buffers import Rows
 from slotmux.runtime.lowering.builder import Builder
 from slotmux.runtime.lowering.conv import short_conv
 from slotmux.runtime.lowering.mamba import SsdShape, gated_norm, selective_scan, ssd_scan
-from slotmux.runtime.models.hparams import MAX_HEADS, Hparams
-
-MAX_STATE, MAX_INNER = 4096, 131072
-
-
-def _size(hp: Hparams, key: str, high: int, low: int = 1) -> int:
-    return hp.metadata.get_u32(hp.key(key), low=low, high=high)
-
-
-def _n_taps(hp: Hparams) -> int:
-    return _size(hp, "ssm.conv_kernel", MAX_TAPS, low=2)
+from slotmux.runtime.models.hparams import Hparams
+from slotmux.runtime.models.ranges import MAX_HEADS
 
 
 def mamba1_mixer(b: Builder, hp: Hparams, blk: str, h: Rows) -> Rows:
@@ -29,12 +18,17 @@ def mamba1_mixer(b: Builder, hp: Hparams, blk: str, h: Rows) -> Rows:
 
     dt, B and C are RMS-normalised where the file has weights for it (Jamba) or demands it
     without (``ssm.dt_b_c_rms``, Falcon Mamba)."""
-    n, n_state = _size(hp, "ssm.inner_size", MAX_INNER), _size(hp, "ssm.state_size", MAX_STATE)
-    n_dt = _size(hp, "ssm.time_step_rank", MAX_INNER)
+    n, n_state = hp.u32("ssm.inner_size"), hp.u32("ssm.state_size")
+    n_dt = hp.u32("ssm.time_step_rank")
     xz = b.linear(h, b.weights.matrix(f"{blk}.ssm_in.weight", h.width, 2 * n), "ssm_in")
     conv = f"{blk}.ssm_conv1d"
     x = short_conv(
-        b, xz.columns(0, n), f"{conv}.weight", _n_taps(hp), bias=f"{conv}.bias", silu=True
+        b,
+        xz.columns(0, n),
+        f"{conv}.weight",
+        hp.u32("ssm.conv_kernel"),
+        bias=f"{conv}.bias",
+        silu=True,
     )
     weight = b.weights.matrix(f"{blk}.ssm_x.weight", n, n_dt + 2 * n_state)
     selected = b.linear(x, weight, "ssm_x")
@@ -54,9 +48,9 @@ def mamba1_mixer(b: Builder, hp: Hparams, blk: str, h: Rows) -> Rows:
 
 def _normed(b: Builder, hp: Hparams, blk: str, name: str, x: Rows) -> Rows:
     tensor = f"{blk}.ssm_{name}_norm.weight"
-    if b.weights.has(tensor):
+    if any(b.weights.has(f"{blk}.ssm_{n}_norm.weight") for n in ("dt", "b", "c")):
         return b.rms_norm(x, b.weights.vector(tensor, x.width), hp.eps, f"ssm_{name}_norm")
-    if hp.metadata.get_bool(hp.key("ssm.dt_b_c_rms"), False):
+    if hp.flag("ssm.dt_b_c_rms", False):
         return b.rms_norm(x, None, hp.eps, f"ssm_{name}_norm")
     return x
 
@@ -65,23 +59,22 @@ def _negative(b: Builder, name: str, *shape: int) -> NDArray[np.float32]:
     """A tensor of -exp(A_log): states that would grow are no state-space model."""
     values = b.weights.vector(name, *shape)
     if not (values <= 0.0).all():
-        offset = b.weights.file.tensors[name].offset
-        raise ModelFileError(name, offset, "values above 0, but it holds -exp(A_log)")
+        b.weights.refuse(name, "values above 0, but it holds -exp(A_log)")
     return values
 
 
 def ssd_shape(hp: Hparams) -> SsdShape:
     """Mamba-2 sizes of the file, checked against each other."""
-    n = _size(hp, "ssm.inner_size", MAX_INNER)
+    n = hp.u32("ssm.inner_size")
     n_head, n_group = (
-        _size(hp, "ssm.time_step_rank", MAX_HEADS),
-        _size(hp, "ssm.group_count", MAX_HEADS),
+        hp.u32("ssm.time_step_rank", high=MAX_HEADS),
+        hp.u32("ssm.group_count"),
     )
     if n % n_head:
         hp.metadata.refuse(hp.key("ssm.inner_size"), f"{n} is not a multiple of {n_head} heads")
     if n_head % n_group:
         hp.metadata.refuse(hp.key("ssm.group_count"), f"{n_group} does not divide {n_head} heads")
-    return SsdShape(n_head, n // n_head, n_group, _size(hp, "ssm.state_size", MAX_STATE))
+    return SsdShape(n_head, n // n_head, n_group, hp.u32("ssm.state_size"))
 
 
 def mamba2_mixer(b: Builder, hp: Hparams, blk: str, h: Rows) -> Rows:
@@ -96,7 +89,7 @@ def mamba2_mixer(b: Builder, hp: Hparams, blk: str, h: Rows) -> Rows:
         b,
         zxbcdt.columns(n, shape.n_conv),
         f"{conv}.weight",
-        _n_taps(hp),
+        hp.u32("ssm.conv_kernel"),
         bias=f"{conv}.bias",
         silu=True,
     )
@@ -106,6 +99,6 @@ def mamba2_mixer(b: Builder, hp: Hparams, blk: str, h: Rows) -> Rows:
     y = ssd_scan(b, shape, xbc, dt, a, d, b.weights.vector(bias, n_head))
     norm = f"{blk}.ssm_norm.weight"
     weights = None
-    if b.weights.has(norm):
+    if b.weights.optional(norm):
         weights = b.weights.vector(norm, n // shape.n_group, shape.n_group)
     return gated_norm(b, y, zxbcdt.columns(0, n), weights, shape.n_group, hp.eps)

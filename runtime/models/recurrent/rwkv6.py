@@ -47,7 +47,7 @@ def head(b: Builder, hp: Hparams, x: Rows, capacity: int) -> Rows:
 
 def head_size(hp: Hparams) -> int:
     """Width of a head; refuses one that does not divide the embedding."""
-    d = hp.metadata.get_u32(hp.key("wkv.head_size"), low=1, high=1024)
+    d = hp.u32("wkv.head_size")
     if hp.n_embd % d:
         hp.metadata.refuse(hp.key("wkv.head_size"), f"{d} does not divide {hp.n_embd}")
     return d

@@ -30,6 +30,7 @@ def _starts() -> dict[str, tuple[bytes, str]]:
         "magic reversed": (b"FUGG" + good[4:], "magic"),
         "lfs pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "magic"),
         "zip": (b"PK\x03\x04" + bytes(60), "magic"),
+        "safetensors": (u64(16) + b'{"a":{}}        ' + bytes(60), "magic"),
         "ggjt": (b"tjgg" + bytes(60), "magic"),
         "html": (b"<!DOCTYPE html><html></html>", "magic"),
         "version 0": (File(version=0).pack(), "version"),

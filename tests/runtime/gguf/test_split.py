@@ -52,6 +52,15 @@ def test_parts_may_be_symlinks_into_a_cache(folder: Path, tmp_path: Path) -> Non
     assert len(open_gguf(snapshot / split_name("m", 0, 3)).tensors) == 3
 
 
+@pytest.mark.parametrize("no", [0, 2])
+def test_a_whole_file_under_a_parts_name(no: int, tmp_path: Path) -> None:
+    path = tmp_path / split_name("x", no, 3)
+    path.write_bytes(File(tensors=[Tensor()], data=bytes(32)).pack())
+    model = open_gguf(path)
+    assert model.paths == (path,)
+    assert list(model.tensors) == ["t"]
+
+
 def test_single_part_named_as_a_split(tmp_path: Path) -> None:
     path = tmp_path / split_name("m", 0, 1)
     path.write_bytes(File(tensors=[Tensor()], data=bytes(32)).pack())

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from gguf import GGUFValueType
 
+from slotmux.runtime.gguf import Metadata, ModelFileError
+from slotmux.runtime.gguf.values import Entry
 from slotmux.runtime.lowering.attention import Rotation
+from slotmux.runtime.models.hparams import Hparams
 from slotmux.runtime.models.hybrid.qwen_hybrid import (
     delta_shape,
     recurrent_layers,
@@ -18,38 +21,25 @@ from slotmux.runtime.models.hybrid.qwen_hybrid import (
 )
 
 
-class Refused(Exception):
-    """What the metadata raises here; the argument is the key."""
-
-
-class Keys(dict[str, Any]):
-    """As much of Metadata as these functions use."""
-
-    def get_u32(self, key: str, default: int = 0, low: int = 0, high: int = 1 << 32) -> int:
-        value = self.get(key, default)
-        if not low <= value <= high:
-            self.refuse(key, "out of range")
-        return value
-
-    def get_array(self, key: str) -> Any:
-        return self[key]
-
-    def per_layer_bool(self, key: str, n_layers: int) -> list[bool]:
-        assert len(self[key]) == n_layers
-        return list(self[key])
-
-    def refuse(self, key: str, reason: str) -> None:
-        raise Refused(key)
-
-
-def hparams(arch: str = "qwen35", n_blocks: int = 8, **keys: Any) -> Any:
-    metadata = Keys({f"{arch}.{name.replace('__', '.')}": value for name, value in keys.items()})
-    return SimpleNamespace(
+def hparams(arch: str = "qwen35", n_blocks: int = 8, **keys: Any) -> Hparams:
+    """Those of a file with these keys alone ("__" for ".")."""
+    entries = {
+        f"{arch}.{name.replace('__', '.')}": Entry(GGUFValueType.UINT32, value, 0)
+        for name, value in (keys | {"block_count": n_blocks}).items()
+    }
+    return Hparams(
+        metadata=Metadata(entries),
         arch=arch,
-        metadata=metadata,
+        n_layers=n_blocks,
+        n_embd=64,
+        n_vocab=16,
+        n_ctx_train=64,
+        n_head=(4,) * n_blocks,
+        n_head_kv=(2,) * n_blocks,
+        head_dim=16,
+        v_dim=16,
+        n_ff=(64,) * n_blocks,
         eps=1e-6,
-        key=lambda name: f"{arch}.{name}",
-        n_blocks=n_blocks,
     )
 
 
@@ -76,13 +66,15 @@ def test_pairs_that_no_section_claims_are_not_rotated(sections, n_pairs, still):
 @pytest.mark.parametrize("sections", [[0, 0, 0, 0], [3, 3, 2], [-1, 3, 3, 3]])
 def test_sections_that_are_none_are_refused(sections):
     hp = hparams(rope__dimension_sections=np.array(sections, np.int32))
-    with pytest.raises(Refused, match="dimension_sections"):
+    with pytest.raises(ModelFileError, match="dimension_sections"):
         text_rotation(hp, Rotation((1.0,)))
 
 
 def test_layer_kinds_by_list_or_interval():
     listed = [True, False, False, True]
-    hp = hparams(n_blocks=4, attention__recurrent_layers=listed, full_attention_interval=2)
+    hp = hparams(
+        n_blocks=4, attention__recurrent_layers=np.array(listed), full_attention_interval=2
+    )
     assert recurrent_layers(hp) == listed
     hp = hparams(n_blocks=7, full_attention_interval=3)
     assert recurrent_layers(hp) == [True, True, False, True, True, False, True]
@@ -106,7 +98,7 @@ def test_order_of_v_heads_goes_with_the_architecture():
     ],
 )
 def test_heads_that_do_not_fit_are_refused(change, key):
-    with pytest.raises(Refused, match=key):
+    with pytest.raises(ModelFileError, match=key):
         delta_shape(hparams(**(HEADS | change)))
 
 

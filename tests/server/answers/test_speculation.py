@@ -10,9 +10,11 @@ from typing import Any
 
 import httpx
 import pytest
+from gguf import GGUFValueType
 
 from slotmux.runtime.engine.config import MTP, NGRAM, SpecConfig
-from slotmux.runtime.gguf import open_gguf
+from slotmux.runtime.gguf import Metadata, open_gguf
+from slotmux.runtime.gguf.values import Entry
 from slotmux.server.commands.options import CommandError
 from slotmux.server.commands.speculation import spec_config
 from slotmux.server.settings import load_settings
@@ -147,11 +149,12 @@ def test_what_the_operator_chooses(tiny_model_path: Any) -> None:
 def test_a_file_that_only_claims_to_have_the_block() -> None:
     """nextn_predict_layers without the tensors, or of a family that we do not know it of."""
     from slotmux.runtime.models import has_mtp
-    from tests.runtime.models.test_qwen_hybrid import Keys
 
-    def file(arch: str, tensors: list[str], n: int = 1) -> Any:
-        keys = Keys({f"{arch}.nextn_predict_layers": n, f"{arch}.block_count": 3})
-        return SimpleNamespace(architecture=arch, metadata=keys, tensors=dict.fromkeys(tensors))
+    def file(arch: str, names: list[str], n: int = 1) -> Any:
+        values = {f"{arch}.nextn_predict_layers": n, f"{arch}.block_count": 3}
+        entries = {key: Entry(GGUFValueType.UINT32, value, 0) for key, value in values.items()}
+        tensors = dict.fromkeys(names)
+        return SimpleNamespace(architecture=arch, metadata=Metadata(entries), tensors=tensors)
 
     tensor = "blk.2.nextn.eh_proj.weight"
     assert has_mtp(file("qwen35", [tensor]))
