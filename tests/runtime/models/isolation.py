@@ -111,7 +111,11 @@ def strangers(prompts: Sequence[Sequence[int]]) -> list[list[int]]:
 def assert_isolated(
     model_path: Path, kernel_cache: Path, prompts: Sequence[Sequence[int]], **config: Any
 ) -> None:
-    """Whole = in pieces = packed with 1 to 7 strangers = after others = with any thread count."""
+    """Whole = in pieces = packed with 1 to 7 strangers = after others = with any thread count.
+
+    Cells are what users have, if nothing else is said.
+    """
+    config = {"cache_type_k": "f16", "cache_type_v": "f16"} | config
     crowd = strangers(prompts)
     lengths = [len(prompt) for prompt in crowd]
     with loaded(model_path, kernel_cache, **config) as model:

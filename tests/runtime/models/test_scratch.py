@@ -22,11 +22,8 @@ from slotmux.runtime.gguf import ModelFileError, open_gguf
 from slotmux.runtime.lowered import Lowered, ModelConfig
 from slotmux.runtime.model import Model
 from tests.architectures import ALL
-from tests.bench.synth import families
-from tests.bench.synth.blocks import Heads
-from tests.bench.synth.gguf_file import write
-from tests.bench.synth.rwkv import Ranks, rwkv6, rwkv7
 from tests.runtime.models.isolation import assert_same, golden, loaded, poison
+from tests.runtime.models.wide import wide_file
 
 GUARD = 1 << 16
 PATTERN = 0xA5
@@ -34,13 +31,15 @@ MAX_DRAFTS = 3
 
 
 @contextmanager
-def guarded(path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Model]:
+def guarded(
+    path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, cells: str
+) -> Iterator[Model]:
     """A model whose forward runs op by op and checks what each one touched."""
     declared = Lowered.scratch_bytes.fget
     monkeypatch.setattr(Lowered, "scratch_bytes", property(lambda self: declared(self) + GUARD))
     config = ModelConfig(
         n_threads=2, n_ctx=1024, n_slots=4, n_ubatch=200, n_outputs=200, max_drafts=MAX_DRAFTS,
-        cache_type_k="f32", cache_type_v="f32", kernel_cache=cache,
+        cache_type_k=cells, cache_type_v=cells, kernel_cache=cache,
     )  # fmt: skip
     kernels = KernelCache(detect_cpu(), cache)
     lowered = Lowered(open_gguf(path), config, kernels)
@@ -81,12 +80,15 @@ def steps_of(model: Any, prompts: list[list[int]]) -> list[np.ndarray]:
     return rows
 
 
-def assert_within(path: Path, cache: Path, prompts: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def assert_within(
+    path: Path, cache: Path, prompts: Any, monkeypatch: pytest.MonkeyPatch, cells: str = "f16"
+) -> None:
     """What ops touch is what they declare; the bits are the program's."""
-    with guarded(path, cache, monkeypatch) as model:
+    with guarded(path, cache, monkeypatch, cells) as model:
         got = steps_of(model, prompts)
     monkeypatch.undo()
-    with loaded(path, cache, max_drafts=MAX_DRAFTS) as model:
+    types = {"cache_type_k": cells, "cache_type_v": cells}
+    with loaded(path, cache, max_drafts=MAX_DRAFTS, **types) as model:
         assert_same(path.parent.name, got, steps_of(model, prompts))
 
 
@@ -112,17 +114,6 @@ def test_with_weights_that_are_unpacked_and_last_tiles_that_are_compact(
     assert_within(reference.path, kernel_cache_dir, prompts, monkeypatch)
 
 
-def wide_file(kind: str, d: int, path: Path) -> Path:
-    """A model of one layer with heads of ``d``."""
-    plan = {
-        "qwen3": lambda: families.dense("qwen3", 256, 1, 256, Heads(2, 1, d), 512),
-        "rwkv6": lambda: rwkv6(2 * d, 1, 4 * d, d, 32, 64, 512),
-        "rwkv7": lambda: rwkv7(2 * d, 1, 4 * d, d, Ranks(64, 64, 32, 128), 512),
-    }[kind]()
-    write(plan, "wide", path, "F16")
-    return path
-
-
 @pytest.mark.parametrize(
     ("kind", "d"), [("qwen3", 640), ("qwen3", 1024), ("rwkv6", 512), ("rwkv7", 512)]
 )
@@ -136,6 +127,16 @@ def test_heads_wider_than_any_published(
     with loaded(path, kernel_cache_dir, n_slots=1) as model:
         alone = run_pattern(model, [ids], whole([140]))
         assert_same("token by token", run_pattern(model, [ids], pieces([140], 1)), alone)
+
+
+@pytest.mark.parametrize("cells", ["f32", "q8_0"])
+@pytest.mark.parametrize("d", [64, 256])
+def test_other_cells(
+    d: int, cells: str, kernel_cache_dir: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ids = np.random.default_rng(1).integers(3, 500, 140).tolist()
+    path = wide_file("qwen3", d, tmp_path / "wide.gguf")
+    assert_within(path, kernel_cache_dir, [ids[:100], ids[100:]], monkeypatch, cells)
 
 
 def test_a_shape_that_needs_more_than_there_is_is_refused(

@@ -121,6 +121,26 @@ def test_logits_refuse_a_token_outside_the_vocabulary(
     assert "99999999" in result.output
 
 
+@pytest.mark.parametrize("cells", ["f16", "q8_0"])
+def test_perplexity_token_by_token_is_the_same_to_the_bit(
+    tiny_model_path: Callable[..., Path], tmp_path: Path, cells: str
+) -> None:
+    """Heads of 64: few rows take other ways through the kernels than many."""
+    text = tmp_path / "text.txt"
+    text.write_text((ROOT / "LICENSE").read_text()[:600])
+    model = str(tiny_model_path("q-llama", "model-Q8_0.gguf"))
+    reports = []
+    for n_ubatch in (1, 3, 64):
+        flags = ["--ctx", "150", "--ubatch", str(n_ubatch), "--json"]
+        flags += ["--cache-type-k", cells, "--cache-type-v", cells]
+        result = runner.invoke(app, ["perplexity", model, str(text), *flags])
+        assert result.exit_code == 0, result.output
+        reports.append(json.loads(result.stdout))
+    assert reports[0]["mean_logprob"] < -1
+    assert reports[1] == reports[0]
+    assert reports[2] == reports[0]
+
+
 def test_perplexity_does_not_depend_on_how_sequences_are_packed(
     tiny_model_path: Callable[..., Path], tmp_path: Path
 ) -> None:
