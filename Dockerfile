@@ -25,7 +25,7 @@ FROM python:${PYTHON_VERSION}-slim
 LABEL org.opencontainers.image.title="slotmux" \
       org.opencontainers.image.description="OpenAI-compatible inference server for GGUF models on CPUs" \
       org.opencontainers.image.licenses="Apache-2.0"
-# The cache must belong to the user that compiles into it, with mode 0700, or it is not used. A named
+# The cache must belong to the user that compiles into it, and be writable by nobody else. A named
 # volume that is mounted there for the first time takes over owner and mode from here.
 RUN groupadd --gid 10001 slotmux \
  && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent slotmux \

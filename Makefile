@@ -36,8 +36,8 @@ help: ## show this list
 serve: $(VENV)/.installed ## install, fetch the default model, serve on 127.0.0.1:8080
 	@exec $(BIN)/slotmux serve $(MODEL) $(ARGS)
 
-test: $(VENV)/.installed-dev ## run every test that needs no downloaded model
-	@$(BIN)/python -m pytest -m 'not real and not isa and not timing' $(ARGS)
+test: $(VENV)/.installed-dev ## run every test that needs no downloaded model, on all cores
+	@$(BIN)/python -m pytest -n logical --dist loadfile -m 'not real and not isa and not timing' $(ARGS)
 
 test-real: $(VENV)/.installed-dev ## run the tests against real models (./models or SLOTMUX_TEST_MODELS)
 	@[ -n "$$SLOTMUX_TEST_MODELS" ] || $(BIN)/python -c "$$FETCH_DEFAULT_MODEL"
