@@ -21,6 +21,12 @@ from tests.server.process.test_lifecycle import free_port
 START = "from slotmux.server import start; print('begun', flush=True); start.main()"
 
 
+def heed_interrupts() -> None:
+    """A shell without job control starts what runs behind it (these tests, say) with interrupts
+    ignored, and children inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @contextlib.contextmanager
 def starting(model: Path, cache: Path) -> Iterator[subprocess.Popen[str]]:
     """A server in a process group of its own, whose kernels have yet to be compiled."""
@@ -28,6 +34,7 @@ def starting(model: Path, cache: Path) -> Iterator[subprocess.Popen[str]]:
     popen = subprocess.Popen(
         [sys.executable, "-c", START, *flags],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        preexec_fn=heed_interrupts,
     )  # fmt: skip
     try:
         assert popen.stdout is not None
