@@ -118,7 +118,7 @@ class Admission:
         """Take a choice out of the line."""
         self._line.remove(choice)
         if choice is self._held:
-            self._held = None
+            self._let_go()
         self._is_blocked = False
 
     def on_release(self) -> None:
@@ -136,6 +136,8 @@ class Admission:
     def admit(self, now: float) -> list[Slot]:
         """Fill free slots from the line; returns those just filled."""
         filled: list[Slot] = []
+        if not self._is_blocked:
+            self.settle()
         while self._line and not self._is_blocked:
             slot = self._admit_one(now)
             if slot is None:
@@ -159,8 +161,12 @@ class Admission:
                 continue
             if choice is not held and held is not None and not self._may_pass(choice, held):
                 continue
-            n_tries += 1
-            if self._place(choice, slot, now) or self._place_by_parking(choice, slot, now):
+            if self._may_fit(choice):  # what surely fails costs next to nothing
+                n_tries += 1
+                is_placed = self._place(choice, slot, now)
+            else:
+                is_placed = False
+            if is_placed or self._place_by_parking(choice, slot, now):
                 self._on_placed(choice, slot)
                 return slot
             if held is None:
@@ -178,6 +184,11 @@ class Admission:
             return free[0]
         slot = self._slots[wanted]
         return slot if slot.choice is None else None
+
+    def _may_fit(self, choice: Choice) -> bool:
+        """False: there is surely no memory for it. A follower takes none yet."""
+        follows = self._leader_for(choice) is not None
+        return follows or self._memory.may_fit(choice.tokens, choice.salt)
 
     def _may_pass(self, choice: Choice, held: Choice) -> bool:
         """Whether ``held`` still fits beside all that passed it, this one too, at their ends."""
@@ -204,10 +215,29 @@ class Admission:
 
     def _on_placed(self, choice: Choice, slot: Slot) -> None:
         if choice is self._held:
-            self._held = None
+            self._let_go()
         elif self._held is not None:
             slot.has_passed = True
             self._counters.n_passed += 1
+
+    def _let_go(self) -> None:
+        """Nobody is held any more, and so nobody has passed anybody."""
+        self._held = None
+        for slot in self._slots:
+            slot.has_passed = False
+
+    def settle(self) -> None:
+        """Charge running choices for what they generate beyond what was expected, as it comes."""
+        for slot in self._slots:
+            if slot.choice is not None:
+                self.settle_one(slot.choice)
+
+    def settle_one(self, choice: Choice, *, is_over: bool = False) -> None:
+        """Charge one choice; at its end also give back what was expected and did not come."""
+        n_tokens = choice.n_generated - choice.n_charged
+        if n_tokens > 0 or is_over:
+            self.fairness.charge(choice.client, n_tokens)
+            choice.n_charged = choice.n_generated
 
     def _place(self, choice: Choice, slot: Slot, now: float) -> bool:
         leader = self._leader_for(choice)
@@ -226,12 +256,15 @@ class Admission:
             self._set_splits(slot, choice)
             n_cached = min(n_reused, choice.n_prompt)
         self._line.remove(choice)
+        if choice.index == 0:
+            choice.job.request.progress.is_parked = False
         if not choice.was_admitted:
             self._on_first_admission(choice, n_cached, now)
         return True
 
     def _on_first_admission(self, choice: Choice, n_cached: int, now: float) -> None:
-        self.fairness.charge(choice.client, cost(choice) - n_cached)
+        self.fairness.begin(choice.client, cost(choice) - n_cached)
+        choice.n_charged = expected_tokens(choice)
         choice.was_admitted = True
         choice.t_admitted = now
         choice.n_cached = n_cached

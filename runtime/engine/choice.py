@@ -61,6 +61,7 @@ class Choice:
         "last",
         "min_pos",
         "n_cached",
+        "n_charged",
         "n_draft",
         "n_draft_accepted",
         "n_generated",
@@ -93,6 +94,7 @@ class Choice:
         self.n_prompt = len(job.prompt)
         self.n_generated = 0
         self.n_cached = 0
+        self.n_charged = 0  # generated tokens for which its client was charged
         self.n_draft = self.n_draft_accepted = 0
         self.sampling = _with_seed(request.sampling, index)
         n_room = n_ctx - self.n_prompt

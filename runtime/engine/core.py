@@ -11,7 +11,6 @@ from slotmux.runtime.engine.admission import Admission
 from slotmux.runtime.engine.choice import Choice, Job
 from slotmux.runtime.engine.config import EngineConfig
 from slotmux.runtime.engine.emitter import Emitter
-from slotmux.runtime.engine.line import expected_tokens
 from slotmux.runtime.engine.pace import Pace
 from slotmux.runtime.engine.request import FinishReason, Request
 from slotmux.runtime.engine.scheduler import Scheduler
@@ -104,6 +103,7 @@ class Core:
             job.choices.append(choice)
         self._jobs[request.id] = job
         self.meter.counters.n_requests += 1
+        self.admission.settle()
         for choice in job.choices:
             self.admission.fairness.enter(choice.client)
             self.admission.add(choice)
@@ -248,16 +248,17 @@ class Core:
         assert last.finish_reason is not None
         assert last.usage is not None
         self.meter.on_finish(last.finish_reason, last.usage)
-        fairness = self.admission.fairness
         if choice.was_admitted:
-            fairness.charge(choice.client, choice.n_generated - expected_tokens(choice))
-        fairness.leave(choice.client)
+            self.admission.settle_one(choice, is_over=True)
+        self.admission.fairness.leave(choice.client, has_begun=choice.was_admitted)
 
     def _park(self, slot: Slot) -> None:
         """Take an unfinished choice out of memory and back into the line, with its tokens."""
         choice = slot.choice
         assert choice is not None
         choice.tokens = slot.known_tokens()
+        if choice.index == 0:
+            choice.job.request.progress.is_parked = True
         self.meter.counters.n_parked += 1
         self._vacate(slot, keep=True)
         self.admission.add(choice)

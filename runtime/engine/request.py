@@ -93,6 +93,7 @@ class Progress:
 
     t_admitted: float = 0.0  # time.monotonic() when it got a slot; 0 = it waits
     n_computed: int = 0  # tokens in memory, those from the cache too
+    is_parked: bool = False
 
 
 @dataclass(slots=True)
@@ -123,6 +124,9 @@ class Request:
     # Who is asking: clients get equal shares. "" is everybody who has no name of their own.
     client: str = ""
     priority: int = 0  # lower is earlier; above fairness
+    # One of the prompts that came together: the first answers for the share of the queue.
+    n_together: int = 1
+    is_first: bool = True
     progress: Progress = field(default_factory=Progress)
     context: Any = field(default=None, repr=False)  # the caller's own
 

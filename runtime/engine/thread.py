@@ -100,25 +100,29 @@ class Engine:
             if not self.is_alive or self._is_draining:
                 self._core.meter.on_reject("stopped")
                 raise EngineStoppedError("the engine takes no new requests")
-            self._check_queue(request.client)
+            self._check_queue(request)
             self._n_ids += 1
             request.id = self._n_ids
             self._inbox.append((request, prompt, time.monotonic()))
             self._wake.notify()
         return request.id
 
-    def _check_queue(self, client: str) -> None:
-        """Raise QueueFullError when the queue is full, or a client's share of it."""
+    def _check_queue(self, request: Request) -> None:
+        """Raise QueueFullError when the queue is full, or a client's share of it. Prompts that came
+        together count as one, and a client with nothing waiting may bring any number."""
         waiting = [choice.client for choice in self._core.admission.waiting() if choice.is_new]
-        waiting += [request.client for request, _, _ in list(self._inbox)]
+        waiting += [other.client for other, _, _ in list(self._inbox)]
         n_free = sum(slot.choice is None for slot in self._core.slots)
         n_waiting, meter = len(waiting), self._core.meter
         if n_waiting >= self.config.max_queue + n_free:
             meter.on_reject("queue_full")
             raise QueueFullError(meter.retry_after(n_waiting, self.config.n_slots))
-        if client and waiting.count(client) >= self._share({*waiting, client}) + n_free:
+        clients = {*waiting, request.client}
+        n_own = waiting.count(request.client)
+        if not request.is_first or not n_own or clients == {""}:
+            return
+        if n_own + request.n_together > self._share(clients) + n_free:
             meter.on_reject("queue_share")
-            n_own = waiting.count(client)
             raise QueueFullError(meter.retry_after(n_own, self.config.n_slots), is_share=True)
 
     def _share(self, clients: set[str]) -> int:

@@ -8,7 +8,7 @@ from slotmux.runtime.interfaces import KVStorage, RowStorage
 from slotmux.runtime.memory.match import NO_MATCH, Match, find
 from slotmux.runtime.memory.pools import Pools
 from slotmux.runtime.memory.sequence import Sequence
-from slotmux.runtime.ubatch import BLOCK_CELLS, Ubatch
+from slotmux.runtime.ubatch import BLOCK_CELLS, I32, Ubatch
 
 
 def n_blocks_for(n_tokens: int) -> int:
@@ -65,19 +65,37 @@ class Memory:
         # The last known token is always computed: its logits are wanted.
         return find(pools.tree, salt, seq.history, n_known - 1, live=live, needs_row=pools.has_rows)
 
+    def may_fit(self, tokens: I32, salt: str | None) -> bool:
+        """Whether ``open`` could succeed, told without looking for a prefix: False is certain.
+
+        Blocks that nobody runs on help no more when they are matched than when they are evicted,
+        so what is missing must begin like a running sequence.
+        """
+        n = self._n_missing(len(tokens)) * BLOCK_CELLS
+        if n <= 0 or n > len(tokens):
+            return n <= 0
+        last, alike = tokens[n - BLOCK_CELLS : n], tokens[:n]
+        return salt is not None and any(
+            np.array_equal(s.history[n - BLOCK_CELLS : n], last)
+            and np.array_equal(s.history[:n], alike)
+            for s in self.sequences
+            if s.is_open and s.salt == salt
+        )
+
     def _has_room(self, match: Match, n_known: int) -> bool:
+        n_missing, refs = self._n_missing(n_known), self.pools.blocks.refs
+        return n_missing <= 0 or n_missing <= sum(refs[node.block] > 0 for node in match.nodes)
+
+    def _n_missing(self, n_known: int) -> int:
+        """Blocks that a new sequence lacks beside what running ones were promised, if it shares
+        none with them; 0 or less: it fits."""
         pools = self.pools
-        if not pools.has_blocks:
-            return True
         others = [s for s in self.sequences if s.is_open]
-        if not others:
-            return True
-        refs = pools.blocks.refs
-        n_idle_matched = sum(refs[node.block] == 0 for node in match.nodes)
-        n_needed = n_blocks_for(n_known + 1) - len(match.nodes)
+        if not pools.has_blocks or not others:
+            return 0
         # Each running sequence keeps room for its known tokens and one block to grow into.
         n_promised = sum(max(0, n_blocks_for(s.n_goal + 1) - len(s.table)) + 1 for s in others)
-        return n_needed + n_promised <= pools.blocks.n_available - n_idle_matched
+        return n_blocks_for(n_known + 1) + n_promised - pools.blocks.n_available
 
     @property
     def n_blocks(self) -> int:

@@ -100,6 +100,11 @@ class Generation:
         """Tokens of its prompts that are in memory."""
         return sum(sink.request.progress.n_computed for sink in self.sinks)
 
+    @property
+    def is_parked(self) -> bool:
+        """Whether any of its requests has lost its slot again and waits for another."""
+        return any(sink.request.progress.is_parked for sink in self.sinks)
+
     def close(self) -> None:
         """The consumer is gone or has all it needs: gives back whatever still runs."""
         if not self.is_closed:

@@ -140,8 +140,10 @@ def build_requests(
             label=trace.request_id,
             client=_client(state, trace),
             priority=params.priority or 0,
+            n_together=len(prompts),
+            is_first=index == 0,
         )
-        for ids in prompts
+        for index, ids in enumerate(prompts)
     ]
 
 

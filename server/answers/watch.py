@@ -78,5 +78,5 @@ class Watch:
         if not self._t_admitted and self._generation.is_admitted:
             self._t_admitted = self._t_progress = now
         n_computed = self._generation.n_computed
-        if n_computed != self._n_computed:
+        if n_computed != self._n_computed or self._generation.is_parked:
             self._n_computed, self._t_progress = n_computed, now

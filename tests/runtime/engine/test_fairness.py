@@ -36,9 +36,21 @@ def test_nobody_saves_up_turns_by_staying_away():
     fairness.charge("busy", 10_000)
     fairness.enter("new")
     assert fairness.interleave({"busy": [10] * 4, "new": [10] * 4}, 4) == ["new", "busy"] * 2
-    fairness.leave("new")
-    fairness.leave("busy")
+    fairness.leave("new", has_begun=False)
+    fairness.leave("busy", has_begun=False)
     assert len(fairness) == 0
+
+
+def test_one_that_only_runs_lends_nobody_its_low_count():
+    fairness = Fairness()
+    fairness.enter("long")
+    fairness.begin("long", 10)  # and runs on, with nothing waiting
+    fairness.enter("busy")
+    fairness.charge("busy", 10_000)
+    for name in ("new", "long"):
+        fairness.enter(name)
+        turns = fairness.interleave({"busy": [10] * 9, name: [10] * 9}, 10)
+        assert turns.count(name) == 5
 
 
 def test_each_of_many_gets_the_same_tokens():
@@ -84,6 +96,32 @@ def test_one_client_with_many_requests_does_not_make_another_wait_for_all_of_the
     ends = order_of_ends(bench)
     assert ends.index(one) <= 4
     assert [i for i in ends if i != one] == many  # order within a client stays
+
+
+def test_a_newcomer_does_not_starve_a_client_that_was_there():
+    """Beside one whose only answer runs on and on."""
+    bench = Bench(n_slots=2, n_ctx=1024, n_blocks=256, n_ubatch=64)
+    bench.add(prompt(9), max_tokens=1000, ignore_eos=True, client="long")
+    bench.step()
+    options = {"max_tokens": 10, "ignore_eos": True, "cache_prompt": False}
+    busy = {bench.add(prompt(20, i), client="busy", **options)[0].id for i in range(60)}
+    while bench.core.admission.n_waiting > 30:
+        bench.step()
+    new = [bench.add(prompt(20, i), client="new", **options)[0].id for i in range(30)]
+    ends = [i for i in order_of_ends(bench) if i in busy or i in new]
+    assert 8 <= sum(i in busy for i in ends[:20]) <= 12
+
+
+def test_what_is_generated_beyond_the_expected_is_charged_as_it_comes():
+    bench = Bench(n_slots=2, n_ctx=1024, n_blocks=256, n_ubatch=64)
+    fairness = bench.core.admission.fairness
+    bench.add(prompt(9), max_tokens=900, ignore_eos=True, client="long")
+    for _ in range(600):
+        bench.step()
+    bench.add(prompt(9), max_tokens=9, client="other")
+    assert fairness._clients["long"].served >= 9 + 590
+    bench.run()
+    assert len(fairness) == 0
 
 
 def test_priority_is_above_fairness():
@@ -140,6 +178,49 @@ def test_those_that_passed_give_way_when_only_they_are_left():
     for request, receiver in ((large, got), (long, long_got)):
         assert receiver.tokens[0] == oracle(request, 1024, bench.model, 0)
     assert bench.core.meter.counters.n_passed == 1
+
+
+@pytest.mark.parametrize("n_middling", [4, 8, 9, 30])
+def test_any_number_that_do_not_fit_may_stand_before_one_that_does(n_middling):
+    bench = Bench(n_slots=4, n_ctx=1024, n_blocks=100, n_ubatch=256)
+    bench.add(prompt(1000), max_tokens=20, ignore_eos=True, cache_prompt=False)
+    for _ in range(6):
+        bench.step()
+    bench.add(prompt(700, 1), max_tokens=5)
+    for i in range(n_middling):
+        bench.add(prompt(620, 2 + i), max_tokens=5)
+    _, got = bench.add(prompt(5, 9), max_tokens=3)
+    for _ in range(5):
+        bench.step()
+    assert 0 in got.last
+    assert bench.core.meter.counters.n_passed == 1
+
+
+@pytest.mark.parametrize("is_placed", [False, True])
+def test_nobody_is_parked_for_one_that_came_later(is_placed):
+    """Whom it passed has gone: away, or into a slot."""
+    bench = Bench(n_slots=4, n_ctx=1024, n_blocks=70, n_ubatch=64)
+    bench.add(prompt(600), max_tokens=40, ignore_eos=True)
+    for _ in range(12):
+        bench.step()
+    large, large_got = bench.add(prompt(700, 1), max_tokens=5, ignore_eos=True)
+    _, long_got = bench.add(prompt(10, 2), max_tokens=900, ignore_eos=True)
+    for _ in range(3):
+        bench.step()
+    assert bench.core.meter.counters.n_passed == 1
+    if not is_placed:
+        bench.core.abort(large.id, 0.0)
+        bench.core.emit()
+    while 0 not in large_got.last or len(long_got.tokens[0]) < 200:
+        bench.step()
+    n_parked = bench.core.meter.counters.n_parked
+    bench.add(prompt(1000, 5), max_tokens=20, ignore_eos=True)
+    _, tiny_got = bench.add(prompt(3, 4), max_tokens=2, ignore_eos=True)
+    for _ in range(30):
+        bench.step()
+    assert 0 in tiny_got.last
+    assert bench.core.meter.counters.n_parked == n_parked
+    assert 0 not in long_got.last
 
 
 def test_a_wanted_slot_is_waited_for_by_all_choices_of_a_request():

@@ -107,6 +107,15 @@ class EngineMachine(RuleBasedStateMachine):
         self.bench.core.memory.drop_cache()
 
     @invariant()
+    def what_may_not_fit_does_not(self):
+        memory = self.bench.core.memory
+        seq = next((s for s in memory.sequences if not s.is_open), None)
+        for choice in self.bench.core.admission.waiting() if seq is not None else ():
+            if not memory.may_fit(choice.tokens, choice.salt):
+                seq.history[: len(choice.tokens)] = choice.tokens
+                assert memory.open(seq, len(choice.tokens), choice.salt) is None
+
+    @invariant()
     def sound(self):
         self.bench.core.memory.check_integrity()
         for request, receiver in self.jobs.values():

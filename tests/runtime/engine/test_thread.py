@@ -1,5 +1,6 @@
 """The engine thread: submit, abort, stop and die from any thread; alone or in a crowd the same."""
 
+import contextlib
 import random
 import threading
 import time
@@ -349,3 +350,56 @@ def test_a_forward_under_way_is_waited_for(make_engine):
     time.sleep(0.1)
     assert not engine.stop(0.05)
     assert not engine.is_alive
+
+
+# -- the queue of several clients
+
+
+def taken(engine, client, n_together=1, n=None):
+    """Requests of a client that the queue takes, of ``n`` that come together or one by one."""
+    n_taken = 0
+    with contextlib.suppress(QueueFullError):
+        for index in range(n or n_together):
+            is_first = index == 0 or n is not None
+            request, _ = request_of([1, 2], client=client, n_together=n_together, is_first=is_first)
+            engine.submit(request)
+            n_taken += 1
+    return n_taken
+
+
+@pytest.fixture
+def busy_engine(make_engine):
+    """Four slots busy, nobody waiting, and steps that never end."""
+    engine = make_engine(max_queue=40)
+    gate = threading.Event()
+    engine.model.before_forward = gate.wait
+    for _ in range(4):
+        engine.submit(request_of([1], max_tokens=100, ignore_eos=True)[0])
+    end = time.monotonic() + 5
+    while any(slot.choice is None for slot in engine._core.slots):
+        assert time.monotonic() < end
+        time.sleep(0.001)
+    yield engine
+    gate.set()
+
+
+def test_a_client_alone_leaves_a_quarter_of_the_queue(busy_engine):
+    assert taken(busy_engine, "a", n=50) == 30
+    assert taken(busy_engine, "b", n=50) == 10
+
+
+def test_prompts_that_come_together_are_taken_together(busy_engine):
+    assert taken(busy_engine, "a", n_together=40) == 40
+    assert taken(busy_engine, "b") == 0
+
+
+def test_more_prompts_together_wait_for_what_their_client_has_waiting(busy_engine):
+    assert taken(busy_engine, "a") == 1
+    assert taken(busy_engine, "a", n_together=30) == 0
+    assert taken(busy_engine, "a", n_together=29) == 29
+
+
+def test_those_without_a_name_have_a_share_beside_others(busy_engine):
+    assert taken(busy_engine, "a") == 1
+    assert taken(busy_engine, "", n=50) == 15
+    assert busy_engine.stats().counters.n_generated_tokens == 0

@@ -130,6 +130,21 @@ def test_a_prompt_that_gets_ahead_may_take_longer_than_the_limit():
         assert answer.status_code == 200
 
 
+def test_a_parked_prompt_is_not_ended_for_making_no_progress():
+    class Parking(FakeEngine):
+        def _fill(self):
+            for lane in self._queue:
+                progress = lane.request.progress
+                progress.t_admitted, progress.is_parked = time.monotonic(), True
+                time.sleep(1.0)
+                progress.is_parked = False
+            super()._fill()
+
+    with running(Parking(), first_token_timeout=0.3) as server:
+        answer = httpx.post(f"{server.url}/v1/completions", json={"prompt": "x"}, timeout=30)
+        assert answer.status_code == 200
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_the_total_limit_gives_back_what_there_is(stream):
     engine = FakeEngine(script=LONG, step_s=0.01)

@@ -28,7 +28,7 @@ def routes() -> list[tuple[str, str]]:
         for inner in getattr(route, "routes", None) or getattr(
             getattr(route, "original_router", None), "routes", [route]
         ):
-            found += [(method, inner.path) for method in inner.methods]
+            found += [(method, inner.path) for method in sorted(inner.methods)]
     return found
 
 
