@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
+from slotmux.runtime.memory.pools import Pools
 from slotmux.runtime.memory.prefix_tree import Node
-from slotmux.runtime.ubatch import BLOCK_CELLS
-
-if TYPE_CHECKING:
-    from slotmux.runtime.memory.sequence import Sequence
+from slotmux.runtime.ubatch import BLOCK_CELLS, I32
 
 
-def index_blocks(seq: Sequence) -> None:
+class Indexed(Protocol):
+    """What the functions here read and change of a sequence (memory/sequence.py)."""
+
+    pools: Pools
+    history: I32
+    salt: str
+    n_computed: int
+    table: list[int]
+    table_row: I32
+    row: int
+    node: Node | None
+    last_checkpoint: int
+
+    def tail(self) -> tuple[bytes, int]:
+        """Tokens and block of what ``node`` does not cover yet."""
+
+
+def index_blocks(seq: Indexed) -> None:
     """Show newly filled blocks to the prefix tree; where it has an equal one, use that."""
     node = seq.node
     pools = seq.pools
@@ -36,7 +51,7 @@ def index_blocks(seq: Sequence) -> None:
     seq.node = node
 
 
-def keep_checkpoint(seq: Sequence) -> bool:
+def keep_checkpoint(seq: Indexed) -> bool:
     """Keep a copy of the row at ``n_computed``, a block boundary; False if it cannot be had."""
     pools = seq.pools
     n = seq.n_computed
@@ -60,7 +75,7 @@ def keep_checkpoint(seq: Sequence) -> bool:
     return True
 
 
-def leave_prefix(seq: Sequence) -> None:
+def leave_prefix(seq: Indexed) -> None:
     """Cache the unfinished last block; give the row itself away as a checkpoint."""
     pools = seq.pools
     worth = seq.n_computed - seq.last_checkpoint >= pools.checkpoint_spacing
@@ -74,7 +89,7 @@ def leave_prefix(seq: Sequence) -> None:
         seq.row = -1
 
 
-def _node_at_end(seq: Sequence) -> Node:
+def _node_at_end(seq: Indexed) -> Node:
     """The node that holds the last computed token, cached now if it was not."""
     pools = seq.pools
     node = seq.node

@@ -10,7 +10,7 @@ from slotmux.runtime.gguf import GGUFFile, open_gguf
 from slotmux.server.commands.bandwidth import measure_bandwidth
 from slotmux.server.commands.cores import n_usable_cores
 from slotmux.server.commands.loading import load_for_sequences, locate
-from slotmux.server.commands.measure import Measurement, Plan, measure
+from slotmux.server.commands.measure import BenchPlan, Measurement, measure
 from slotmux.server.commands.options import (
     CacheTypeKOpt,
     CacheTypeVOpt,
@@ -55,7 +55,7 @@ def bench(
     test, n_threads, n_parallel, depth, tokens_per_second (median), gb_per_second.
     """
     depths, parallels = parse_counts(depth, "--depth", 0), parse_counts(parallel, "--parallel", 1)
-    plan = Plan(n_prompt, n_gen, sorted(set(depths)), sorted(set(parallels)), repeats)
+    plan = BenchPlan(n_prompt, n_gen, sorted(set(depths)), sorted(set(parallels)), repeats)
     if not (n_prompt or n_gen):
         raise CommandError("--n-prompt 0 and --n-gen 0 leave nothing to measure")
     n_threads = threads or n_usable_cores()

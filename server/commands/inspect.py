@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
@@ -97,7 +98,7 @@ def _print_metadata(console: Console, file: GGUFFile) -> None:
     console.print(table)
 
 
-def _print_types(console: Console, types: Any) -> None:
+def _print_types(console: Console, types: Mapping[str, tuple[int, int]]) -> None:
     table = _table("Tensors", "type", "tensors", "bytes")
     for name, (n_tensors, n_bytes) in types.items():
         table.add_row(name, str(n_tensors), _size(n_bytes))

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from slotmux.runtime.engine.request import SlotmuxError
+from slotmux.runtime.errors import SlotmuxError
 from slotmux.server.settings import env_name
 
 

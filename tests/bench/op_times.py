@@ -52,7 +52,7 @@ from slotmux.kernels.ops.dense.gated import GATED
 from slotmux.kernels.ops.dense.linear import LINEAR
 from slotmux.runtime.model import Model
 from slotmux.server.commands.loading import load_for_sequences
-from slotmux.server.commands.measure import Lanes, Plan
+from slotmux.server.commands.measure import BenchPlan, Lanes
 
 T_STAMPS = 31  # the last word of a thread's struct, which nothing else uses
 N_STEPS, N_WARM = 32, 6
@@ -181,7 +181,7 @@ def main() -> int:
     parallels = [int(n) for n in options.parallel.split(",") if n]
     n_prompt = options.prompt
     n_drafts = options.drafts
-    plan = Plan(
+    plan = BenchPlan(
         n_prompt,
         1 + N_STEPS * (1 + n_drafts),
         depths=[options.depth],

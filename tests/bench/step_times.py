@@ -12,14 +12,14 @@ import time
 from pathlib import Path
 
 from slotmux.server.commands.loading import load_for_sequences
-from slotmux.server.commands.measure import Lanes, Plan
+from slotmux.server.commands.measure import BenchPlan, Lanes
 
 N_WARM = 8
 SPAN = 32  # steps of a sequence before the next begins, so that depth stays out of it
 
 
 def measure(model: Path, n_steps: int, n_threads: int) -> list[float]:
-    plan = Plan(n_prompt=0, n_gen=SPAN, depths=[0], parallels=[1], n_repeats=1)
+    plan = BenchPlan(n_prompt=0, n_gen=SPAN, depths=[0], parallels=[1], n_repeats=1)
     loaded = load_for_sequences(model, plan.n_slots, plan.n_ctx, n_ubatch=16, n_threads=n_threads)
     try:
         lanes = Lanes(loaded, plan)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from slotmux.runtime.engine.request import SlotmuxError
+from slotmux.runtime.errors import SlotmuxError
 from slotmux.runtime.gguf import GGUFFile, open_gguf
 from slotmux.runtime.model import ModelConfig, load_model
 from slotmux.server.commands.memory import (
