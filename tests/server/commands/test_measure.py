@@ -11,10 +11,10 @@ import pytest
 
 from slotmux.server.commands.bandwidth import measure_bandwidth
 from slotmux.server.commands.bench import _as_json
-from slotmux.server.commands.cores import n_usable_cores
 from slotmux.server.commands.logits import write_logits
 from slotmux.server.commands.measure import BenchPlan, Measurement, measure
 from slotmux.server.commands.perplexity import score
+from slotmux.server.loading.cores import n_usable_cores
 from tests.runtime.engine.fake_model import GREEDY, N_VOCAB, FakeModel, digest_of, draw
 
 
