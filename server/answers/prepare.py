@@ -227,7 +227,7 @@ def render(loaded: Loaded, params: TemplateParams) -> RenderedPort:
     try:
         return loaded.template.render(
             messages,
-            kwargs=params.chat_template_kwargs or {},
+            kwargs=params.template_variables,
             add_generation_prompt=params.begins_turn,
             continue_final_message=params.continues,
         )

@@ -6,8 +6,9 @@ from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from slotmux.server.schemas.base import Identities, fault, only_null
+from slotmux.server.schemas.base import fault
 from slotmux.server.schemas.generation import GenerationParams
+from slotmux.server.schemas.parameters import Place
 
 MAX_PROMPTS = 1024
 Prompt = str | list[int]
@@ -35,12 +36,7 @@ def _is_ids(value: Any) -> bool:
 class CompletionRequest(GenerationParams):
     """Body of POST /v1/completions."""
 
-    identities: ClassVar[Identities] = {
-        **only_null("grammar json_schema prompt_logprobs"),
-        "best_of": (1,),
-        "suffix": ("",),
-        "response_format": ({"type": "text"},),
-    }
+    place: ClassVar[Place | None] = Place.COMPLETION
     prompt: Annotated[Any, BeforeValidator(_prompts)]
     echo: bool | None = None
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = None

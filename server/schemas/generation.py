@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import BeforeValidator, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
-from slotmux.server.schemas.base import Identities, StrictModel, fault
+from slotmux.server.schemas.base import StrictModel, fault
+from slotmux.server.schemas.parameters import Place
 from slotmux.server.schemas.speculative import Speculative, fold_dotted
 
 MAX_STOPS = 64  # editors send a dozen
@@ -17,7 +18,16 @@ _INT32_MAX = 2**31 - 1
 
 StopText = Annotated[str, StringConstraints(min_length=1, max_length=MAX_STOP_CHARS)]
 Label = Annotated[str, StringConstraints(max_length=1024)]
-Count = Annotated[int, Field(ge=1, le=_INT32_MAX)]
+
+
+def _not_zero(value: int) -> int:
+    if value == 0:
+        raise fault("should be at least 1, or -1 for no limit")
+    return value
+
+
+# Most tokens to generate; -1: as many as the context holds.
+MaxTokens = Annotated[int, Field(ge=-1, le=_INT32_MAX), AfterValidator(_not_zero)]
 
 
 def _stop_list(value: Any) -> Any:
@@ -57,7 +67,7 @@ def _short_list(value: Any) -> Any:
 class StreamOptions(StrictModel):
     """OpenAI's stream_options."""
 
-    identities: ClassVar[Identities] = {"include_obfuscation": (False,)}
+    place: ClassVar[Place | None] = Place.STREAM_OPTIONS
     include_usage: bool | None = None
 
 
@@ -65,7 +75,7 @@ class GenerationParams(StrictModel):
     """Honoured by both completion endpoints. None means: not given."""
 
     model: Label | None = None
-    max_tokens: Count | None = None
+    max_tokens: MaxTokens | None = None
     min_tokens: Annotated[int, Field(ge=0, le=_INT32_MAX)] | None = None
     n: Annotated[int, Field(ge=1, le=256)] | None = None
     stop: Annotated[list[StopText] | None, BeforeValidator(_stop_list)] = None
@@ -120,7 +130,7 @@ class GenerationParams(StrictModel):
                 "repeat_penalty",
             )
         limit = self.n_max_tokens
-        if limit is not None and (self.min_tokens or 0) > limit:
+        if limit is not None and -1 < limit < (self.min_tokens or 0):
             raise fault("'min_tokens' must not exceed 'max_tokens'", "min_tokens")
         return self
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 from pydantic import Field
 
-from slotmux.server.schemas.base import Identities, StrictModel, fault
+from slotmux.server.schemas.base import StrictModel, fault
 
 PREFIX = "speculative."
 _Drafts = Annotated[int, Field(ge=0, le=16)]
@@ -15,7 +15,6 @@ _Drafts = Annotated[int, Field(ge=0, le=16)]
 class Speculative(StrictModel):
     """Within the server's bounds; None means the server's own."""
 
-    identities: ClassVar[Identities] = {}
     n_max: _Drafts | None = None
     n_min: _Drafts | None = None
     p_min: Annotated[float, Field(ge=0, le=1)] | None = None
