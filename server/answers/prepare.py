@@ -10,6 +10,7 @@ from typing import Any
 from slotmux.runtime.engine.request import Request, SamplingParams, SpecParams
 from slotmux.runtime.tokenizer import PromptTooLongError
 from slotmux.server.http.errors import ApiError, invalid
+from slotmux.server.http.session import session_name
 from slotmux.server.http.trace import Trace
 from slotmux.server.interfaces import RenderedPort, TokenizerPort
 from slotmux.server.process.state import Loaded, ModelInfo, ServerState
@@ -140,6 +141,7 @@ def build_requests(
             label=trace.request_id,
             client=_client(state, trace),
             priority=params.priority or 0,
+            session=session_name(trace, params.session_id, params.prompt_cache_key),
             n_together=len(prompts),
             is_first=index == 0,
         )

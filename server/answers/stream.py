@@ -38,6 +38,7 @@ class Delivery:
         self._disconnect = DisconnectWatcher(request.receive, generation)
         self._trace = trace_of(request)
         self._trace.engine_ids = [sink.request.id for sink in generation.sinks]
+        self._trace.progress = generation.sinks[0].request.progress
 
     def close(self) -> None:
         """Stops the watchers, gives back what still runs, and notes how it went."""

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from slotmux.server.http.auth import is_off, is_public
 from slotmux.server.http.errors import ApiError, internal, unauthorized
 from slotmux.server.http.origins import OriginGuard
+from slotmux.server.http.session import session_header
 from slotmux.server.http.trace import Trace, attach, request_id_of
 from slotmux.server.process.logs import LOGGER, describe
 from slotmux.server.process.state import ServerState
@@ -41,6 +42,7 @@ class Gate:
         headers = Headers(scope=scope)
         trace = Trace(request_id_of(headers.get("x-request-id")))
         trace.fairness = headers.get(FAIRNESS_HEADER, "")[:MAX_FAIRNESS_CHARS]
+        trace.session = session_header(headers)
         attach(scope, trace)
         sender = _Sender(send, trace, self._origins.cors_headers(headers))
         try:
@@ -101,5 +103,12 @@ class _Sender:
         if not self.is_started and message["type"] == "http.response.start":
             self.is_started = True
             self._trace.status = message["status"]
-            message["headers"] = [*message.get("headers", []), *self._headers]
+            message["headers"] = [*message.get("headers", []), *self._headers, *self._slot()]
         await self._send(message)
+
+    def _slot(self) -> list[tuple[bytes, bytes]]:
+        """Where the request is computed, if anywhere."""
+        progress = self._trace.progress
+        if progress is None or progress.slot_id < 0:
+            return []
+        return [(b"x-slot-id", str(progress.slot_id).encode())]

@@ -112,6 +112,9 @@ class GenerationParams(StrictModel):
     # told by clients about themselves: nothing in the answer depends on them
     user: Label | None = None
     safety_identifier: Label | None = None
+
+    # which conversation this belongs to
+    session_id: Label | None = None
     prompt_cache_key: Label | None = None
 
     @model_validator(mode="before")
