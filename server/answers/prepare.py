@@ -21,25 +21,26 @@ from slotmux.server.templates.chat_template import TemplateError
 
 # Seeds are folded into this many bits: choice i draws with seed + i, which must not overflow.
 _SEED_MASK = 2**62 - 1
+MAX_NAMES_TOLD = 8
 
 
 def check_model(params: GenerationParams, info: ModelInfo) -> str:
     """The name the answer carries. Raises ApiError 404 for a model that is not served."""
-    if params.model is None:
-        return info.name
-    if params.model not in info.names:
-        raise model_not_found()
-    return params.model
+    return served_name(params.model, info)
 
 
-def model_not_found() -> ApiError:
-    """404: another model than the one served was named."""
-    return ApiError(
-        404,
-        "The model does not exist here. GET /v1/models tells which does.",
-        param="model",
-        code="model_not_found",
-    )
+def served_name(asked: str | None, info: ModelInfo) -> str:
+    """The name under which the model that was asked for is told. Raises ApiError 404."""
+    name = info.served_as(asked)
+    if name is None:
+        names = ", ".join(f"'{name}'" for name in info.names[:MAX_NAMES_TOLD])
+        raise ApiError(
+            404,
+            f"The model does not exist here. Served: {names}.",
+            param="model",
+            code="model_not_found",
+        )
+    return name
 
 
 async def chat_prompt(state: ServerState, loaded: Loaded, params: TemplateParams) -> list[int]:

@@ -21,6 +21,7 @@ from slotmux.server.settings import Settings
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
+DEFAULT_NAME = "default"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +45,24 @@ class ModelInfo:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Every name a request may give as ``model``."""
+        """Every name that is told."""
         return (self.name, *self.aliases)
+
+    def served_as(self, asked: str | None) -> str | None:
+        """The told name of the model that a request asks for; None if it is another's.
+
+        It answers to its names and to that of its file, with and without .gguf, in any case, and
+        to "default".
+        """
+        if asked is None or asked in self.names:
+            return asked or self.name
+        folded = asked.casefold()
+        for name in self.names:
+            if folded == name.casefold():
+                return name
+        file_name = self.file_name.casefold()
+        others = {DEFAULT_NAME, file_name, file_name.removesuffix(".gguf")}
+        return self.name if folded and folded in others else None
 
 
 @dataclass(frozen=True, slots=True)
