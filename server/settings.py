@@ -111,6 +111,8 @@ class Settings(BaseSettings):
     sse_ping_interval: _Seconds = 30.0
     hang_timeout: _Seconds = 30.0
     drain_timeout: float = Field(30.0, ge=0, le=86_400, allow_inf_nan=False)
+    # where OpenTelemetry goes, by OTLP over HTTP; empty = nowhere
+    otel_endpoint: str = Field("", pattern=r"^(https?://\S+)?$")
     log_format: Literal["auto", "text", "json"] = "auto"  # auto: text on a terminal
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 

@@ -117,6 +117,11 @@ PANELS: dict[str, dict[str, Flag]] = {
         "drain_timeout": Flag("Seconds that running requests get after SIGTERM."),
         "log_format": Flag("Lines for people (text) or for programs; auto: text on a terminal."),
         "log_level": Flag("Least severe log lines to write."),
+        "otel_endpoint": Flag(
+            "Send OpenTelemetry traces and metrics by OTLP over HTTP to this address, such as"
+            " http://localhost:4318 (needs slotmux[otel]).",
+            metavar="URL",
+        ),
     },
 }
 

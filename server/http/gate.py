@@ -43,6 +43,8 @@ class Gate:
         trace = Trace(request_id_of(headers.get("x-request-id")))
         trace.fairness = headers.get(FAIRNESS_HEADER, "")[:MAX_FAIRNESS_CHARS]
         trace.session = session_header(headers)
+        trace.traceparent = headers.get("traceparent", "")
+        trace.tracestate = headers.get("tracestate", "")
         attach(scope, trace)
         sender = _Sender(send, trace, self._origins.cors_headers(headers))
         try:
@@ -85,6 +87,10 @@ class Gate:
         fields = trace.record(scope)
         self._state.metrics.count_request(fields["route"], trace.status, trace.error)
         is_probe = fields["route"] in ("/health", "/livez", "/readyz", "/metrics")
+        telemetry, service = self._state.telemetry, self._state.service
+        if telemetry is not None and not is_probe:
+            model = "" if service is None else service.loaded.info.name
+            telemetry.record(trace, scope["method"], fields["route"], model)
         level = logging.DEBUG if is_probe else logging.INFO
         if _log.isEnabledFor(level):
             _log.log(level, "request", extra={"fields": fields})

@@ -37,6 +37,8 @@ class Trace:
     fairness: str = ""  # X-LLM-D-Inference-Fairness-Id
     session: str = ""  # what a header said that the request belongs to
     progress: Progress | None = None  # of its first engine request
+    traceparent: str = ""  # W3C Trace Context, as it was sent
+    tracestate: str = ""
     error: str | None = None
 
     def record(self, scope: Scope) -> dict[str, Any]:

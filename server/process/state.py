@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 from starlette.requests import Request
 
@@ -15,6 +15,7 @@ from slotmux.runtime.engine.config import SpecConfig
 from slotmux.server.answers.intake import Intake
 from slotmux.server.http.auth import ApiKeys
 from slotmux.server.http.errors import engine_dead, model_loading, shutting_down
+from slotmux.server.http.trace import Trace
 from slotmux.server.interfaces import EnginePort, TemplatePort, TokenizerPort
 from slotmux.server.process.pulse import Pulse
 from slotmux.server.settings import Settings
@@ -22,6 +23,16 @@ from slotmux.server.settings import Settings
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 DEFAULT_NAME = "default"
+
+
+class TelemetryPort(Protocol):
+    """slotmux.server.process.telemetry.Telemetry, which is imported only where it is wanted."""
+
+    def record(self, trace: Trace, method: str, route: str, model: str) -> None:
+        """Tells of a request that has just ended."""
+
+    def shutdown(self) -> None:
+        """Sends what there still is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +113,7 @@ class ServerState:
     service: Service | None = None
     keys: ApiKeys = field(init=False)
     metrics: Any = None  # slotmux.server.process.metrics.Metrics, set by create_app
+    telemetry: TelemetryPort | None = None  # with --otel-endpoint
     _pool: ThreadPoolExecutor = field(init=False)
 
     def __post_init__(self) -> None:
@@ -130,8 +142,10 @@ class ServerState:
         return await loop.run_in_executor(self._pool, lambda: call(*args, **kwargs))
 
     def close(self) -> None:
-        """Lets the pool's threads go."""
+        """Lets the pool's threads go, and sends what telemetry has left."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+        if self.telemetry is not None:
+            self.telemetry.shutdown()
 
 
 def state_of(request: Request) -> ServerState:
