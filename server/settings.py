@@ -212,6 +212,11 @@ def unknown_variables(known: Iterable[str] = ()) -> list[str]:
     return lines
 
 
+def variables_beginning(*beginnings: str) -> list[str]:
+    """Names in the environment that begin so, in order."""
+    return sorted(name for name in os.environ if name.startswith(beginnings))
+
+
 def load_settings(**flags: Any) -> Settings:
     """Settings from flags (None = not given) and the environment. Raises SettingsError."""
     given = {name: value for name, value in flags.items() if value is not None and value != ()}

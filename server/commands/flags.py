@@ -33,7 +33,11 @@ class Flag:
 PANELS: dict[str, dict[str, Flag]] = {
     "Model and memory": {
         "parallel": Flag("Requests served at the same time (slots).", ("-np",)),
-        "ctx_size": Flag("Most tokens of one request; 0: as trained, at most 32768.", ("-c",)),
+        "ctx_size": Flag(
+            "Most tokens of one request (llama-server: of all slots together); 0: as trained, at"
+            " most 32768.",
+            ("-c",),
+        ),
         "kv_size": Flag("KV cells shared by all slots; 0: --ctx-size for each slot."),
         "threads": Flag("Threads of the team; 0: one per physical core.", ("-t",)),
         "batch_size": Flag("Upper bound of --ubatch-size, as in llama-server.", ("-b",)),
