@@ -90,8 +90,11 @@ _ONE_MACHINE = "an operator's choice"
 _OPENAI = (
     *_rows(
         OPENAI,
-        "model messages prompt max_tokens max_completion_tokens seed stop stream stream_options"
-        " logprobs top_logprobs temperature top_p",
+        "model messages prompt max_tokens max_completion_tokens seed stream stream_options"
+        " temperature top_p",
+        _neutral(OPENAI, "stop", "", []),
+        _neutral(OPENAI, "logprobs", note="chat: true or false; completions: how many"),
+        _neutral(OPENAI, "top_logprobs", 0),
         _neutral(OPENAI, "n", 1),
         _neutral(OPENAI, "best_of", 1),
         _neutral(OPENAI, "echo", False),
