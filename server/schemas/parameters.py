@@ -127,9 +127,14 @@ _VLLM = (
         "top_k min_p repetition_penalty min_tokens stop_token_ids include_stop_str_in_output"
         " ignore_eos return_token_ids cache_salt priority add_generation_prompt"
         " continue_final_message chat_template_kwargs session_id",
-        "chat_template prompt_embeds repetition_detection thinking_token_budget structural_tag"
-        " guided_json guided_regex guided_grammar guided_whitespace_pattern data_parallel_rank"
-        " guided_json_object prompt_logprobs",
+        "chat_template prompt_embeds repetition_detection structural_tag guided_json guided_regex"
+        " guided_grammar guided_whitespace_pattern data_parallel_rank guided_json_object"
+        " prompt_logprobs",
+        _neutral(VLLM, "thinking_token_budget", -1),
+        _neutral(VLLM, "watermarking", False),
+        _neutral(VLLM, "routed_experts_prompt_start", 0),
+        _neutral(VLLM, "return_token_offsets", False),
+        _neutral(VLLM, "ec_transfer_params", {}),
         _neutral(VLLM, "guided_choice", []),
         _neutral(VLLM, "structured_outputs", {}),
         _neutral(VLLM, "use_beam_search", False),
@@ -155,6 +160,8 @@ _VLLM = (
     ),
     *_advice(VLLM, "string", "request_id", "X-Request-Id is the name of a request here"),
     *_advice(VLLM, "string", "guided_decoding_backend", "there is one"),
+    *_advice(VLLM, "string", "truncation_side", "no prompt is truncated"),
+    *_advice(VLLM, "boolean", "return_mm_kwargs", "it concerns another endpoint"),
 )
 
 _LLAMA_SAMPLERS = _rows(
