@@ -104,7 +104,7 @@ def _type_of(schema: Json) -> str:
 
 def _range(schema: Json) -> str:
     names = (("minimum", "≥"), ("exclusiveMinimum", ">"), ("maximum", "≤"))
-    bounds = [f"{sign} {schema[name]:g}" for name, sign in names if name in schema]
+    bounds = [f"{sign} {schema[name]}" for name, sign in names if name in schema]
     if "maxLength" in schema:
         bounds.append(f"at most {schema['maxLength']} characters")
     return f" ({', '.join(bounds)})" if bounds else ""
