@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -22,11 +23,34 @@ from slotmux.server.settings import Settings
 ABORT_CONNECTION = "slotmux.abort"
 # What it calls to have something sent, if it is there.
 PROBE_READER = "slotmux.probe"
-_HEADERS = (
-    (b"content-type", b"text/event-stream; charset=utf-8"),
-    (b"cache-control", b"no-cache"),
-    (b"x-accel-buffering", b"no"),
-)
+_HEADERS = ((b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"))
+
+
+@dataclass(frozen=True, slots=True)
+class Framing:
+    """What a stream is on the wire: its media type, and what may be sent in a silence (b"": nothing
+    that a client would skip)."""
+
+    media_type: bytes = b"text/event-stream; charset=utf-8"
+    ping: bytes = PING
+
+
+class Writer(Protocol):
+    """Words the Outputs of one generation as a stream. ``n_left``: choices yet to end."""
+
+    n_left: int
+
+    def opening(self) -> bytes:
+        """What a stream begins with."""
+
+    def events(self, choices: list[Choice], generation: Generation) -> bytes:
+        """What these Outputs add; with the last one also the end of the stream."""
+
+    def error(self, error: ApiError) -> bytes:
+        """What ends a stream that went wrong."""
+
+
+SSE = Framing()
 
 
 class Delivery:
@@ -57,7 +81,7 @@ async def respond(
         if stream:
             # Waits for the first token, but no longer than a proxy waits for headers.
             return EventStream(delivery, ChunkWriter(answer), await generation.next())
-        outputs = await _collect(generation, answer.n_choices)
+        outputs = await collect(generation, answer.n_choices)
         body = whole_answer(answer, generation, outputs)
     except BaseException:
         delivery.close()
@@ -66,7 +90,7 @@ async def respond(
     return json_response(body)
 
 
-async def _collect(generation: Generation, n_choices: int) -> list[list[Output]]:
+async def collect(generation: Generation, n_choices: int) -> list[list[Output]]:
     """All Outputs of each choice."""
     outputs: list[list[Output]] = [[] for _ in range(n_choices)]
     n_left = n_choices
@@ -80,11 +104,14 @@ async def _collect(generation: Generation, n_choices: int) -> list[list[Output]]
 class EventStream(Response):
     """Server-sent events straight to ASGI: one send for all that is pending, no task per chunk."""
 
-    def __init__(self, delivery: Delivery, writer: ChunkWriter, first: list[Choice]) -> None:
+    def __init__(
+        self, delivery: Delivery, writer: Writer, first: list[Choice], framing: Framing = SSE
+    ) -> None:
         self.status_code = 200
         self.background = None
         self.body = b""
-        self.raw_headers = list(_HEADERS)
+        self.raw_headers = [(b"content-type", framing.media_type), *_HEADERS]
+        self._ping = framing.ping
         self._delivery = delivery
         self._writer = writer
         self._first = first
@@ -119,7 +146,7 @@ class EventStream(Response):
             except ApiError as error:
                 body, n_left = writer.error(error), 0
                 continue
-            body = writer.events(choices, generation) if choices else PING
+            body = writer.events(choices, generation) if choices else self._ping
             n_left = writer.n_left
 
 
