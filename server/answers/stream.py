@@ -9,9 +9,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from slotmux.runtime.engine.request import Output
-from slotmux.server.answers.answer import Answer, whole_answer
-from slotmux.server.answers.chunks import PING, ChunkWriter
 from slotmux.server.answers.generation import Choice, Generation
 from slotmux.server.answers.watch import Watch
 from slotmux.server.http.disconnect import DisconnectWatcher
@@ -24,6 +21,7 @@ ABORT_CONNECTION = "slotmux.abort"
 # What it calls to have something sent, if it is there.
 PROBE_READER = "slotmux.probe"
 _HEADERS = ((b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"))
+PING = b":\n\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +33,11 @@ class Framing:
     ping: bytes = PING
 
 
+SSE = Framing()
+
+
 class Writer(Protocol):
-    """Words the Outputs of one generation as a stream. ``n_left``: choices yet to end."""
+    """Words one generation in a dialect, streamed or whole. ``n_left``: choices yet to end."""
 
     n_left: int
 
@@ -49,8 +50,11 @@ class Writer(Protocol):
     def error(self, error: ApiError) -> bytes:
         """What ends a stream that went wrong."""
 
+    def take(self, choices: list[Choice], generation: Generation) -> None:
+        """Notes Outputs of an answer that is not streamed."""
 
-SSE = Framing()
+    def whole(self, generation: Generation) -> Any:
+        """The JSON body of an answer that is not streamed, once no choice is left."""
 
 
 class Delivery:
@@ -73,32 +77,28 @@ class Delivery:
 
 
 async def respond(
-    request: Request, generation: Generation, answer: Answer, settings: Settings, *, stream: bool
+    request: Request,
+    generation: Generation,
+    writer: Writer,
+    settings: Settings,
+    *,
+    stream: bool,
+    framing: Framing = SSE,
 ) -> Response:
     """The response. A failure before the first token is raised: it gets a status of its own."""
     delivery = Delivery(request, generation, settings)
     try:
         if stream:
             # Waits for the first token, but no longer than a proxy waits for headers.
-            return EventStream(delivery, ChunkWriter(answer), await generation.next())
-        outputs = await collect(generation, answer.n_choices)
-        body = whole_answer(answer, generation, outputs)
+            return EventStream(delivery, writer, await generation.next(), framing)
+        while writer.n_left > 0:
+            writer.take(await generation.next(), generation)
+        body = writer.whole(generation)
     except BaseException:
         delivery.close()
         raise
     delivery.close()
     return json_response(body)
-
-
-async def collect(generation: Generation, n_choices: int) -> list[list[Output]]:
-    """All Outputs of each choice."""
-    outputs: list[list[Output]] = [[] for _ in range(n_choices)]
-    n_left = n_choices
-    while n_left:
-        for index, output in await generation.next():
-            outputs[index].append(output)
-            n_left -= output.finish_reason is not None
-    return outputs
 
 
 class EventStream(Response):

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from slotmux.server.answers.prepare import build_requests, check_model
-from slotmux.server.dialects.delivery import deliver
+from slotmux.server.answers.stream import respond
 from slotmux.server.dialects.llama.infill import check_model_fills, infill_ids
 from slotmux.server.dialects.llama.prompts import encode_prompts, read_prompts
 from slotmux.server.dialects.llama.schema import (
@@ -106,4 +106,4 @@ async def _answer(
     )
     generation = service.intake.start(requests)
     writer = NativeWriter(answer)
-    return await deliver(request, generation, writer, state.settings, stream=params.is_streamed)
+    return await respond(request, generation, writer, state.settings, stream=params.is_streamed)

@@ -55,7 +55,7 @@ class _Progress:
 
 
 class NativeWriter:
-    """Implements DialectWriter."""
+    """Implements Writer."""
 
     def __init__(self, answer: NativeAnswer) -> None:
         self._answer = answer
