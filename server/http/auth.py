@@ -22,6 +22,9 @@ POLICIES: dict[str, Access | str] = {
     "/tokenize": "key",
     "/detokenize": "key",
     "/apply-template": "key",
+    # Anthropic's
+    "/v1/messages": "key",
+    "/v1/messages/count_tokens": "key",
     # llama-server's
     "/chat/completions": "key",
     "/models": "key",
