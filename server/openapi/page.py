@@ -8,7 +8,8 @@ from typing import Any
 
 import orjson
 
-Json = dict[str, Any]
+from slotmux.server.openapi.operation import Json
+
 _STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}"
     "code,pre{font:14px/1.4 ui-monospace,monospace}table{border-collapse:collapse;width:100%}"
