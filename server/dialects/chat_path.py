@@ -11,13 +11,19 @@ from starlette.requests import Request
 
 from slotmux.server.answers.delta import PlainReader, Reader
 from slotmux.server.answers.generation import Generation
-from slotmux.server.answers.prepare import build_requests, chat_prompt, check_model
+from slotmux.server.answers.prepare import (
+    build_requests,
+    chat_prompt,
+    check_model,
+    text_prompts,
+)
 from slotmux.server.http.errors import ApiError
 from slotmux.server.http.json_body import read_json
 from slotmux.server.http.trace import trace_of
 from slotmux.server.process.state import state_of
 from slotmux.server.schemas.base import validate
 from slotmux.server.schemas.chat import ChatRequest
+from slotmux.server.schemas.completion import CompletionRequest
 
 # OpenAI's names, and what the dialect calls them.
 Names = Mapping[str, str]
@@ -29,7 +35,6 @@ COUNTED_ANEW = ("messages", "tools")
 class Turn:
     """One assistant's turn that is being generated; there is one choice."""
 
-    params: ChatRequest
     model: str
     n_prompt: int
     generation: Generation
@@ -75,7 +80,23 @@ async def begin_turn(request: Request, params: ChatRequest, names: Names) -> Tur
         generation = service.intake.start(requests)
     except ApiError as error:
         raise renamed(error, names) from None
-    return Turn(params, model, len(ids), generation, PlainReader())
+    return Turn(model, len(ids), generation, PlainReader())
+
+
+async def begin_completion(request: Request, body: dict[str, Any], names: Names) -> Turn:
+    """The same for a raw prompt, told as a body of /v1/completions. Raises ApiError."""
+    state = state_of(request)
+    service = state.ready()
+    loaded = service.loaded
+    try:
+        params = validate(CompletionRequest, body)
+        model = check_model(params, loaded.info)
+        prompts = await text_prompts(state, loaded, params.prompts)
+        requests = build_requests(state, loaded, params, prompts, -1, trace_of(request))
+        generation = service.intake.start(requests)
+    except ApiError as error:
+        raise renamed(error, names) from None
+    return Turn(model, len(prompts[0]), generation, PlainReader())
 
 
 async def count_tokens(request: Request, params: ChatRequest, names: Names) -> int:

@@ -27,6 +27,20 @@ POLICIES: dict[str, Access | str] = {
     # Anthropic's
     "/v1/messages": "key",
     "/v1/messages/count_tokens": "key",
+    # Ollama's
+    "/api/chat": "key",
+    "/api/generate": "key",
+    "/api/tags": "key",
+    "/api/show": "key",
+    "/api/ps": "key",
+    "/api/version": "key",
+    "/api/embed": "key",
+    "/api/embeddings": "key",
+    "/api/pull": "key",
+    "/api/push": "key",
+    "/api/create": "key",
+    "/api/copy": "key",
+    "/api/delete": "key",
     # llama-server's
     "/chat/completions": "key",
     "/models": "key",
