@@ -12,7 +12,7 @@ from pydantic.json_schema import JsonSchemaMode
 
 from slotmux.server.http.auth import POLICIES
 from slotmux.server.http.shapes import shape_of
-from slotmux.server.openapi.operation import Body, Json, Operation
+from slotmux.server.openapi.operation import EVENTS, Body, Json, Operation
 from slotmux.server.openapi.operations import ERRORS, OPERATIONS
 from slotmux.server.version import slotmux_version
 
@@ -138,9 +138,13 @@ def _content(operation: Operation, schemas: dict[int, Json]) -> Json:
         return {operation.media: {"schema": {"type": "string"}}}
     content: Json = {operation.media: {"schema": schemas[id(operation.answer)]}}
     if operation.chunk is not None:
-        text = "With stream: events whose data is this object."
-        event: Json = {"type": "string", "description": text}
-        event["contentMediaType"] = "text/event-stream"
-        event["contentSchema"] = schemas[id(operation.chunk)]
-        content["text/event-stream"] = {"schema": event}
+        what = "events whose data is" if operation.streamed_as == EVENTS else "lines of"
+        content[operation.streamed_as] = {
+            "schema": {
+                "type": "string",
+                "description": f"With stream: {what} this object.",
+                "contentMediaType": operation.streamed_as,
+                "contentSchema": schemas[id(operation.chunk)],
+            }
+        }
     return content

@@ -9,6 +9,7 @@ from typing import Any
 from slotmux.server.schemas.base import StrictModel
 
 Json = dict[str, Any]
+EVENTS, LINES = "text/event-stream", "application/x-ndjson"
 # Whatever pydantic makes a schema of: a class, a union, list[...].
 Type = Any
 
@@ -27,12 +28,13 @@ class Body:
 @dataclass(frozen=True, slots=True)
 class Operation:
     """A route and a method. ``answer``: the type of its JSON; None: it is a text of ``media``.
-    ``chunk``: of an event's data, where the answer may be streamed."""
+    ``chunk``: of an event's data, or of a line, where the answer may be streamed."""
 
     answer: Type = None
     body: type[StrictModel] | Body | None = None
     chunk: Type = None
     media: str = "application/json"
+    streamed_as: str = EVENTS
     query: Mapping[str, Json] = field(default_factory=dict)  # names and their schemas
     has_content: bool = True  # False: HEAD
     is_refused: bool = False  # the route only says that there is no such thing

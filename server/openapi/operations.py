@@ -9,6 +9,7 @@ from slotmux.server.http.shapes import Shape, anthropic_body, llama_body, ollama
 from slotmux.server.openapi import answers
 from slotmux.server.openapi.anthropic import ANTHROPIC
 from slotmux.server.openapi.llama import LLAMA
+from slotmux.server.openapi.ollama import OLLAMA
 from slotmux.server.openapi.operation import REFUSED, Operation, Type
 from slotmux.server.schemas.chat import ChatRequest, TemplateParams
 from slotmux.server.schemas.completion import CompletionRequest
@@ -41,6 +42,7 @@ OPERATIONS: Mapping[str, Mapping[str, Operation]] = {
     "/docs": {"GET": Operation(media="text/html")},
     **LLAMA,
     **ANTHROPIC,
+    **OLLAMA,
 }
 # How each dialect tells what is wrong.
 ERRORS: Mapping[Shape, Type] = {

@@ -96,7 +96,7 @@ def _type_of(schema: Json) -> str:
     if "const" in schema:
         return f"<code>{_json(schema['const'])}</code>"
     if "contentSchema" in schema:
-        return f"events of {_type_of(schema['contentSchema'])}"
+        return f"stream of {_type_of(schema['contentSchema'])}"
     kind = str(schema.get("type", "anything"))
     if kind == "array":
         return f"list of {_type_of(schema.get('items', {}))}"

@@ -15,6 +15,13 @@ from slotmux.server.http.auth import POLICIES
 from slotmux.server.openapi import answers
 from slotmux.server.openapi.anthropic import AnthropicMessage, InputCount
 from slotmux.server.openapi.llama import InputTokens, NativeAnswer
+from slotmux.server.openapi.ollama import (
+    ChatLine,
+    GenerateLine,
+    OllamaModels,
+    OllamaShow,
+    OllamaVersion,
+)
 from slotmux.server.openapi.operations import OPERATIONS
 from slotmux.server.schemas.chat import ChatRequest
 from slotmux.server.schemas.parameters import TABLES, Place
@@ -95,6 +102,13 @@ def test_bodies_are_those_that_requests_are_checked_by(document) -> None:
         ("POST", "/v1/chat/completions/input_tokens", CHAT, InputTokens),
         ("POST", "/v1/messages", MESSAGES, AnthropicMessage),
         ("POST", "/v1/messages/count_tokens", COUNT, InputCount),
+        ("POST", "/api/chat", COUNT | {"stream": False}, ChatLine),
+        ("POST", "/api/chat", {"model": "fake"}, ChatLine),
+        ("POST", "/api/generate", {"model": "fake", "prompt": "x", "stream": False}, GenerateLine),
+        ("POST", "/api/show", {"model": "fake"}, OllamaShow),
+        ("GET", "/api/tags", None, OllamaModels),
+        ("GET", "/api/ps", None, OllamaModels),
+        ("GET", "/api/version", None, OllamaVersion),
         ("GET", "/v1/models/fake", None, answers.ModelEntry),
         ("GET", "/version", None, answers.Version),
         ("GET", "/health", None, answers.Status),
@@ -136,6 +150,17 @@ def test_native_events_are_as_described(http) -> None:
 
 
 @pytest.mark.parametrize(
+    ("path", "kind"), [("/api/chat", ChatLine), ("/api/generate", GenerateLine)]
+)
+def test_lines_are_as_described(http, path, kind) -> None:
+    answer = http.post(path, json=COUNT if path == "/api/chat" else {"model": "fake", **NATIVE})
+    lines = answer.text.splitlines()
+    assert len(lines) > 1
+    for line in map(json.loads, lines):
+        assert TypeAdapter(kind).validate_python(line, strict=True) == line
+
+
+@pytest.mark.parametrize(
     ("path", "kind"),
     [
         ("/v1/completions", answers.ErrorAnswer),
@@ -143,6 +168,7 @@ def test_native_events_are_as_described(http) -> None:
         ("/completion", answers.LlamaError),
         ("/embeddings", answers.LlamaError),
         ("/v1/messages", answers.AnthropicError),
+        ("/api/chat", answers.OllamaError),
     ],
 )
 def test_errors_are_as_described(http, document, path, kind) -> None:
