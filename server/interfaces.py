@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from slotmux.runtime.engine.request import Request
 from slotmux.runtime.engine.stats import EngineStats
+from slotmux.runtime.tokenizer import FimIds
 
 
 class EnginePort(Protocol):
@@ -46,6 +47,7 @@ class TokenizerPort(Protocol):
     bos_id: int | None
     eos_id: int | None
     eog_ids: frozenset[int]
+    fim: FimIds  # tokens of fill-in-the-middle prompts
 
     def encode(
         self,

@@ -150,6 +150,7 @@ class FakeEngine:
             if lane is None and self._queue:
                 self._lanes[i] = lane = self._queue.popleft()
                 lane.request.progress.t_admitted = time.monotonic()
+                lane.request.progress.slot_id = i
                 if self.prompt_s:
                     time.sleep(self.prompt_s)
 
