@@ -141,6 +141,9 @@ def test_checkpoints_are_bounded_by_number_and_by_bytes(
     assert n_checkpoints(ctx_checkpoints=8) == 32
     assert n_checkpoints(ctx_checkpoints=8, checkpoint_memory=5 * row // 2) == 2
     assert n_checkpoints(ctx_checkpoints=0) == 0
+    total = _plan(file, parallel=4, ctx_size=64, ctx_checkpoints=0).budget.total_bytes
+    assert n_checkpoints(mem_limit=total + 7 * row) == 3  # half of what is free
+    assert n_checkpoints(mem_limit=total - 1) == 0
     assert n_checkpoints(open_gguf(tiny_model_path("llama"))) == 0
 
 
