@@ -32,7 +32,7 @@ from slotmux.kernels.team import Program, Team
 from slotmux.runtime.lowering.buffers import Buffers, Rows, Span, round_up
 from slotmux.runtime.lowering.cells import KVCells
 from slotmux.runtime.lowering.gated import gate_many_rows
-from slotmux.runtime.lowering.ops import Op, derive_waits
+from slotmux.runtime.lowering.ops import Layout, Op, derive_waits
 from slotmux.runtime.lowering.rows import StateRows
 from slotmux.runtime.lowering.weights import Panels, Weights
 
@@ -70,7 +70,7 @@ class Builder:
         self,
         kernel: str,
         build: Callable[[], Callable[..., None]],
-        layout: Any,
+        layout: Layout,
         operands: dict[str, int | NDArray[Any]],
         reads: Sequence[Span],
         writes: Sequence[Span],
@@ -86,7 +86,7 @@ class Builder:
         self,
         kernel: str,
         build: Callable[[], Callable[..., None]],
-        layout: Any,
+        layout: Layout,
         operands: dict[str, int | NDArray[Any]],
         reads: Sequence[Span],
         writes: Sequence[Span],

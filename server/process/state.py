@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 from starlette.requests import Request
 
@@ -15,7 +15,7 @@ from slotmux.runtime.engine.config import SpecConfig
 from slotmux.server.answers.intake import Intake
 from slotmux.server.http.auth import ApiKeys
 from slotmux.server.http.errors import engine_dead, model_loading, shutting_down
-from slotmux.server.interfaces import EnginePort, TemplatePort, TokenizerPort
+from slotmux.server.interfaces import EnginePort, MetricsPort, TemplatePort, TokenizerPort
 from slotmux.server.process.pulse import Pulse
 from slotmux.server.settings import Settings
 
@@ -84,7 +84,7 @@ class ServerState:
     started: int = field(default_factory=lambda: int(time.time()))
     service: Service | None = None
     keys: ApiKeys = field(init=False)
-    metrics: Any = None  # slotmux.server.process.metrics.Metrics, set by create_app
+    metrics: MetricsPort = field(init=False)  # set by create_app
     _pool: ThreadPoolExecutor = field(init=False)
 
     def __post_init__(self) -> None:
