@@ -72,6 +72,16 @@ class TokenizerPort(Protocol):
         """Raw bytes of one token; none of a control token if those are skipped."""
 
 
+class MetricsPort(Protocol):
+    """slotmux.server.process.metrics.Metrics."""
+
+    def count_request(self, route: str, status: int, code: str | None) -> None:
+        """One finished HTTP request; ``code`` is that of its error, if any."""
+
+    def render(self) -> bytes:
+        """The text exposition."""
+
+
 class RenderedPort(Protocol):
     """slotmux.runtime.tokenizer.Rendered: a chat prompt that remembers what came from users."""
 

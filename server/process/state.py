@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, ParamSpec, Protocol, TypeVar
+from typing import ParamSpec, Protocol, TypeVar
 
 from starlette.requests import Request
 
@@ -16,7 +16,7 @@ from slotmux.server.answers.intake import Intake
 from slotmux.server.http.auth import ApiKeys
 from slotmux.server.http.errors import engine_dead, model_loading, shutting_down
 from slotmux.server.http.trace import Trace
-from slotmux.server.interfaces import EnginePort, TemplatePort, TokenizerPort
+from slotmux.server.interfaces import EnginePort, MetricsPort, TemplatePort, TokenizerPort
 from slotmux.server.process.pulse import Pulse
 from slotmux.server.settings import Settings
 
@@ -112,7 +112,7 @@ class ServerState:
     started: int = field(default_factory=lambda: int(time.time()))
     service: Service | None = None
     keys: ApiKeys = field(init=False)
-    metrics: Any = None  # slotmux.server.process.metrics.Metrics, set by create_app
+    metrics: MetricsPort = field(init=False)  # set by create_app
     telemetry: TelemetryPort | None = None  # with --otel-endpoint
     _pool: ThreadPoolExecutor = field(init=False)
 
