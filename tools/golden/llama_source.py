@@ -39,13 +39,11 @@ class LlamaCpp:
         unpacked = folder / "src/llama.cpp"
         return cls(unpacked if unpacked.is_dir() else folder, folder / "build/bin")
 
-    def missing(self) -> list[Path]:
-        """Files that are needed and not there."""
-        needed = (
-            self.source / "convert_hf_to_gguf.py",
-            self.binaries / "libllama.so",
-            self.binaries / "llama-quantize",
-        )
+    def missing(self, *, quantises: bool) -> list[Path]:
+        """Files that are needed and not there; ``quantises``: llama-quantize is needed."""
+        needed = [self.source / "convert_hf_to_gguf.py", self.binaries / "libllama.so"]
+        if quantises:
+            needed.append(self.binaries / "llama-quantize")
         return [path for path in needed if not path.is_file()]
 
 
@@ -82,7 +80,7 @@ def main(arguments: list[str]) -> None:
     if shutil.which("cmake") is None:
         sys.exit("cmake is not installed (pip install cmake, or your system's package)")
     made = fetch_and_build(Path(arguments[0]) if arguments else DEFAULT)
-    if missing := made.missing():
+    if missing := made.missing(quantises=True):
         sys.exit(f"built, but not there: {', '.join(map(str, missing))}")
     print(f"ready: {made.binaries.parent.parent}")
 

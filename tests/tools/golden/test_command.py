@@ -65,7 +65,11 @@ def test_rwkv_needs_no_transformers(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_a_checkout_of_llama_cpp_will_do(tmp_path: Path) -> None:
     assert LlamaCpp.at(tmp_path).source == tmp_path
     assert built(tmp_path).source == tmp_path / "src/llama.cpp"
-    assert not LlamaCpp.at(tmp_path).missing()
+    llama = LlamaCpp.at(tmp_path)
+    assert not llama.missing(quantises=True)
+    (llama.binaries / "llama-quantize").unlink()
+    assert not llama.missing(quantises=False)
+    assert llama.missing(quantises=True) == [llama.binaries / "llama-quantize"]
 
 
 def test_a_golden_model_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

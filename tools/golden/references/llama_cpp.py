@@ -7,7 +7,7 @@ says its defaults are is checked, so that another version fails here and not in 
 from __future__ import annotations
 
 import ctypes as C
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -139,9 +139,7 @@ class Library:
         for path in needed:
             C.CDLL(path, mode=C.RTLD_GLOBAL)
         self.c = C.CDLL(last, mode=C.RTLD_GLOBAL)
-        for name, (result, arguments) in FUNCTIONS.items():
-            function = getattr(self.c, name)
-            function.restype, function.argtypes = result, arguments
+        self.declare(FUNCTIONS)
         self._lines: list[str] = []
         self._log = LogCallback(lambda _level, text, _data: self._lines.append(text.decode()))
         self.c.llama_log_set(self._log, None)
@@ -150,6 +148,12 @@ class Library:
         found = (defaults.n_ctx, defaults.n_batch, defaults.type_k, defaults.type_v)
         if found != (512, 2048, 1, 1):
             raise LlamaError(f"{last} is of another version: its defaults read as {found}")
+
+    def declare(self, functions: Mapping[str, tuple[object, tuple[object, ...]]]) -> None:
+        """Say what functions return and take; without it ctypes cuts pointers to 32 bits."""
+        for name, (result, arguments) in functions.items():
+            function = getattr(self.c, name)
+            function.restype, function.argtypes = result, arguments
 
     def said(self) -> str:
         """The end of the log, which is then empty."""

@@ -25,6 +25,10 @@ class Embd(C.Structure):
 
 
 P = C.c_void_p
+# C++ functions of the library's extension header.
+SET_NEXTN = "_Z26llama_set_embeddings_nextnP13llama_contextbb"
+GET_NEXTN = "_Z26llama_get_embeddings_nextnP13llama_context"
+GET_NEXTN_ITH = "_Z30llama_get_embeddings_nextn_ithP13llama_contexti"
 FUNCTIONS = {
     "llama_batch_ext_init": (P, (P,)),
     "llama_batch_ext_free": (None, (P,)),
@@ -34,13 +38,9 @@ FUNCTIONS = {
     "llama_batch_ext_set_embd_token": (C.c_bool, (P, C.c_int32, Embd)),
     "llama_batch_ext_set_output_logits": (C.c_bool, (P, C.c_int32, C.c_bool)),
     "llama_process": (C.c_int32, (P, C.c_int, P)),
-    # These are C++ functions of the library's extension header.
-    "_Z26llama_set_embeddings_nextnP13llama_contextbb": (None, (P, C.c_bool, C.c_bool)),
-    "_Z26llama_get_embeddings_nextnP13llama_context": (C.POINTER(C.c_float), (P,)),
-    "_Z30llama_get_embeddings_nextn_ithP13llama_contexti": (
-        C.POINTER(C.c_float),
-        (P, C.c_int32),
-    ),
+    SET_NEXTN: (None, (P, C.c_bool, C.c_bool)),
+    GET_NEXTN: (C.POINTER(C.c_float), (P,)),
+    GET_NEXTN_ITH: (C.POINTER(C.c_float), (P, C.c_int32)),
 }
 
 
@@ -66,7 +66,7 @@ class DraftHead:
         self.context, self.c = context, context.c
         self.n_embd = context.model.n_embd
         self.batch = self.c.llama_batch_ext_init(context.handle)
-        self.getter = self.c["_Z30llama_get_embeddings_nextn_ithP13llama_contexti"]
+        self.getter = getattr(self.c, GET_NEXTN_ITH)
         set_nextn(context, is_head=True)
 
     def close(self) -> None:
@@ -102,14 +102,14 @@ def floats(pointer: C._Pointer[C.c_float], shape: tuple[int, ...]) -> F32:
 
 
 def set_nextn(context: LlamaContext, *, is_head: bool) -> None:
-    context.c["_Z26llama_set_embeddings_nextnP13llama_contextbb"](context.handle, True, is_head)
+    getattr(context.c, SET_NEXTN)(context.handle, True, is_head)
 
 
 def drafts_of(model: LlamaModel, prompt: Sequence[int]) -> Drafts:
     with LlamaContext(model) as trunk:
         set_nextn(trunk, is_head=False)
         first = trunk.decode(prompt)
-        pointer = trunk.c["_Z26llama_get_embeddings_nextnP13llama_context"](trunk.handle)
+        pointer = getattr(trunk.c, GET_NEXTN)(trunk.handle)
         states = floats(pointer, (len(prompt), model.n_embd))
         with LlamaContext(model, n_batch=512, mtp_of=trunk) as context:
             head = DraftHead(context)
@@ -127,9 +127,6 @@ def drafts_of(model: LlamaModel, prompt: Sequence[int]) -> Drafts:
 
 def drafts(library: Library, path: Path, prompts: Sequence[Sequence[int]]) -> list[Drafts]:
     """What the block of ``path`` drafts, for each prompt."""
-    for name, (result, arguments) in FUNCTIONS.items():
-        function = library.c[name]
-        function.restype, function.argtypes = result, arguments
-        setattr(library.c, name, function)
+    library.declare(FUNCTIONS)
     with LlamaModel(library, path, load_mtp=True) as model:
         return [drafts_of(model, prompt) for prompt in prompts]
