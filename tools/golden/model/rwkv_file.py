@@ -14,14 +14,12 @@ from tools.golden.references.logits import F32
 NORMS = (("ln1", "attn_norm"), ("ln2", "attn_norm_2"), ("lnx", "time_mix_ln"))
 MATRICES = (("r", "receptance"), ("k", "key"), ("v", "value"), ("o", "output"))
 RWKV6 = (
-    ("g", "time_mix_gate"),
     ("mix1", "time_mix_w1"),
     ("mix2", "time_mix_w2"),
     ("dec0", "time_mix_decay"),
     ("dec1", "time_mix_decay_w1"),
     ("dec2", "time_mix_decay_w2"),
     ("u", "time_mix_first"),
-    ("cm_r", "channel_mix_receptance"),
 )
 RWKV7 = (
     ("g1", "time_mix_g1"),
@@ -84,10 +82,12 @@ def layer_tensors(recipe: RwkvRecipe, w: Weights, i: int) -> list[tuple[str, F32
     out.append(("channel_mix_lerp_k.weight", w[p + "cm_xk"].reshape(1, 1, n)))
     if recipe.name == "rwkv6":
         fused = np.stack([w[f"{p}x_{name}"] for name in "wkvrg"]).reshape(5, 1, 1, n)
+        out.append(("time_mix_gate.weight", w[p + "g"]))
         out.append(("time_mix_lerp_x.weight", w[p + "x"].reshape(1, 1, n)))
         out.append(("time_mix_lerp_fused.weight", fused))
+        out += [(f"{name}.weight", w[p + ours]) for ours, name in RWKV6]
         out.append(("channel_mix_lerp_r.weight", w[p + "cm_xr"].reshape(1, 1, n)))
-        return out + [(f"{name}.weight", w[p + ours]) for ours, name in RWKV6]
+        return [*out, ("channel_mix_receptance.weight", w[p + "cm_r"])]
     fused = np.stack([w[f"{p}x_{name}"] for name in "rwkvag"]).reshape(6, 1, 1, n)
     out.append(("time_mix_lerp_fused.weight", fused))
     for name in "wav":
