@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 from slotmux.runtime.engine.request import Output
 from slotmux.server.answers.answer import Answer, whole_answer
 from slotmux.server.answers.chunks import PING, ChunkWriter
-from slotmux.server.answers.generation import Choice, Generation
+from slotmux.server.answers.generation import ChoiceOutput, Generation
 from slotmux.server.answers.watch import Watch
 from slotmux.server.http.disconnect import DisconnectWatcher
 from slotmux.server.http.errors import ApiError, json_response
@@ -79,7 +79,7 @@ async def _collect(generation: Generation, n_choices: int) -> list[list[Output]]
 class EventStream(Response):
     """Server-sent events straight to ASGI: one send for all that is pending, no task per chunk."""
 
-    def __init__(self, delivery: Delivery, writer: ChunkWriter, first: list[Choice]) -> None:
+    def __init__(self, delivery: Delivery, writer: ChunkWriter, first: list[ChoiceOutput]) -> None:
         self.status_code = 200
         self.background = None
         self.body = b""
