@@ -87,6 +87,7 @@ class Loaded:
     n_max_token_bytes: int  # of the longest token: bounds a prompt before it is tokenized
     spec: SpecConfig = field(default_factory=SpecConfig)  # speculative decoding
     keeps_states: bool = False  # recurrent layers: where messages begin is worth a checkpoint
+    identity: str = ""  # of model and cell types: what saved memory is good for
     n_compiled: Callable[[], int] = int  # kernels compiled so far; constant once it is ready
 
     @property
