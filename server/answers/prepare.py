@@ -197,8 +197,6 @@ def sampling_of(params: GenerationParams, loaded: Loaded, n_logprobs: int) -> Sa
 
 def _check_bounds(params: GenerationParams, loaded: Loaded) -> None:
     n_slots, n_vocab = loaded.info.n_slots, loaded.n_vocab
-    if (params.n or 1) > n_slots:
-        raise invalid("n", f"At most {n_slots} choices: the server has as many slots.")
     if params.id_slot is not None and params.id_slot >= n_slots:
         raise invalid("id_slot", f"The server has {n_slots} slots.")
     check_ids(params.stop_token_ids or (), n_vocab, "stop_token_ids")
