@@ -7,20 +7,24 @@ from typing import Any
 from slotmux.server.answers.generation import Generation
 
 
-def usage_object(generation: Generation) -> dict[str, Any]:
-    """``usage``. The prompt of each engine request counts once, however many choices share it."""
+def usage_object(generation: Generation, n_reasoning: int | None = None) -> dict[str, Any]:
+    """``usage``. The prompt of each engine request counts once, however many choices share it.
+    ``n_reasoning``: tokens of thought, where thoughts are told apart."""
     n_prompt = n_cached = 0
     for sink in generation.sinks:
         usage = generation.usages[sink.base]
         n_prompt += usage.n_prompt
         n_cached += usage.n_cached
     n_generated = sum(usage.n_generated for usage in generation.usages.values())
-    return {
+    told: dict[str, Any] = {
         "prompt_tokens": n_prompt,
         "completion_tokens": n_generated,
         "total_tokens": n_prompt + n_generated,
         "prompt_tokens_details": {"cached_tokens": n_cached},
     }
+    if n_reasoning is not None:
+        told["completion_tokens_details"] = {"reasoning_tokens": n_reasoning}
+    return told
 
 
 def timings_object(generation: Generation) -> dict[str, Any]:
