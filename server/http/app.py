@@ -15,7 +15,7 @@ from slotmux.server.http.paths import Paths
 from slotmux.server.http.trace import trace_of
 from slotmux.server.process.metrics import Metrics
 from slotmux.server.process.state import ServerState
-from slotmux.server.routes import chat, completions, health, models, ops, text
+from slotmux.server.routes import chat, completions, docs, health, models, ops, text
 
 UNKNOWN_URL = "unknown_url"
 
@@ -25,7 +25,7 @@ def create_app(state: ServerState) -> FastAPI:
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     app.state.server = state
     state.metrics = Metrics(state)
-    routers = [module.router for module in (chat, completions, health, models, ops, text)]
+    routers = [module.router for module in (chat, completions, docs, health, models, ops, text)]
     for router in routers:
         app.include_router(router)
     app.state.paths = Paths(routers)

@@ -15,6 +15,8 @@ POLICIES: dict[str, Access | str] = {
     "/livez": "public",
     "/readyz": "public",
     "/version": "key",
+    "/openapi.json": "key",
+    "/docs": "key",
     "/v1/models": "key",
     "/v1/models/{model_id:path}": "key",
     "/v1/chat/completions": "key",

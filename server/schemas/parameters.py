@@ -7,7 +7,7 @@ for nothing: null, or one of its *neutral* values. docs/parameters.md is made fr
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal
@@ -306,3 +306,18 @@ def check_not_honoured(place: Place | None, name: str, value: Any) -> None:
 def _is_flag(value: Any, kind: Kind) -> bool:
     """A boolean where a number is wanted: Python takes it for one."""
     return isinstance(value, bool) and kind == "number"
+
+
+def described(place: Place, fields: Container[str]) -> dict[str, Any]:
+    """JSON schemas of the names that are no ``fields``: what of them is accepted."""
+    return {name: _described(row) for name, row in TABLES[place].items() if name not in fields}
+
+
+def _described(row: Parameter) -> dict[str, Any]:
+    if row.advice is None:
+        text = f"Not supported{f': {row.note}' if row.note else ''}."
+        return {"enum": [None, *row.neutral], "description": text}
+    text = f"Advice that is ignored: {row.note}."
+    if row.advice == "any":
+        return {"description": text}
+    return {"anyOf": [{"type": row.advice}, {"type": "null"}], "description": text}
