@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from slotmux.runtime.engine.request import TokenLogprobs
 from slotmux.server.interfaces import TokenizerPort
 
-_LOWEST = -9999.0  # JSON has no infinity; OpenAI writes this for "very unlikely"
+LOWEST = -9999.0  # JSON has no infinity; OpenAI writes this for "very unlikely"
 
 
 class LogprobsFormat(Protocol):
@@ -17,6 +17,9 @@ class LogprobsFormat(Protocol):
 
     def format(self, logprobs: Iterable[TokenLogprobs]) -> dict[str, Any]:
         """The ``logprobs`` object of a chunk, or of the whole answer."""
+
+    def begin_at(self, n_chars: int) -> None:
+        """So many characters of an echoed prompt come before the choice's own."""
 
 
 class ChatLogprobs:
@@ -36,11 +39,14 @@ class ChatLogprobs:
             content.append(token)
         return {"content": content, "refusal": None}
 
+    def begin_at(self, n_chars: int) -> None:
+        """Nothing here says where a token stands."""
+
     def _token(self, token_id: int, logprob: float) -> dict[str, Any]:
         raw = self._tokenizer.token_bytes(token_id)
         return {
             "token": raw.decode("utf-8", "replace"),
-            "logprob": max(logprob, _LOWEST),
+            "logprob": max(logprob, LOWEST),
             "bytes": list(raw),
         }
 
@@ -62,7 +68,7 @@ class CompletionLogprobs:
         offsets: list[int] = []
         for entry in logprobs:
             tokens.append(self._text(entry.token_id))
-            values.append(max(entry.logprob, _LOWEST))
+            values.append(max(entry.logprob, LOWEST))
             top.append(self._top(entry))
             offsets.append(self._offset)
             raw = self._tokenizer.token_bytes(entry.token_id, skip_special=True)
@@ -74,14 +80,26 @@ class CompletionLogprobs:
             "text_offset": offsets,
         }
 
+    def begin_at(self, n_chars: int) -> None:
+        """Offsets go on from there."""
+        self._offset = n_chars
+
     def _top(self, entry: TokenLogprobs) -> dict[str, float]:
-        """The likeliest tokens and the drawn one, which may be one more than asked for."""
-        pairs = (*entry.top[: self._n_top], (entry.token_id, entry.logprob))
-        return {self._text(token_id): max(value, _LOWEST) for token_id, value in pairs}
+        """The likeliest tokens and the drawn one, which may be one more than asked for. Of tokens
+        that look alike the likelier one is told."""
+        told: dict[str, float] = {}
+        for token_id, value in (*entry.top[: self._n_top], (entry.token_id, entry.logprob)):
+            told.setdefault(self._text(token_id), max(value, LOWEST))
+        return told
 
     def _text(self, token_id: int) -> str:
-        raw = self._tokenizer.token_bytes(token_id)
-        try:
-            return raw.decode()
-        except UnicodeDecodeError:
-            return "bytes:" + "".join(f"\\x{byte:02x}" for byte in raw)
+        return shown(self._tokenizer, token_id)
+
+
+def shown(tokenizer: TokenizerPort, token_id: int) -> str:
+    """A token as OpenAI's older format tells it: its text, or its bytes where they are none."""
+    raw = tokenizer.token_bytes(token_id)
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in raw)

@@ -93,7 +93,7 @@ _OPENAI = (
         "model messages prompt max_tokens max_completion_tokens seed stop stream stream_options"
         " logprobs top_logprobs temperature top_p",
         _neutral(OPENAI, "n", 1),
-        _neutral(OPENAI, "best_of", 1),
+        Parameter("best_of", OPENAI, (1,), note="of the chat endpoints: use n"),
         _neutral(OPENAI, "echo", False),
         _neutral(OPENAI, "suffix", ""),
         _neutral(OPENAI, "frequency_penalty", 0),
