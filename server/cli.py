@@ -15,7 +15,7 @@ from slotmux.server.commands.crossbleed import crossbleed
 from slotmux.server.commands.inspect import inspect
 from slotmux.server.commands.logits import logits
 from slotmux.server.commands.perplexity import perplexity
-from slotmux.server.commands.serve import serve
+from slotmux.server.commands.serve import ServeCommand, serve
 from slotmux.server.commands.tokenize import tokenize
 from slotmux.server.config_error import in_words
 from slotmux.server.settings import SettingsError
@@ -52,7 +52,7 @@ def _options(
     """What stands before a command."""
 
 
-app.command(rich_help_panel="Serve")(serve)
+app.command(rich_help_panel="Serve", cls=ServeCommand)(serve)
 app.command(rich_help_panel="Measure and test")(bench)
 app.command(rich_help_panel="Measure and test")(perplexity)
 app.command(rich_help_panel="Measure and test")(crossbleed)

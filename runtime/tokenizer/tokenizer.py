@@ -35,6 +35,7 @@ class Tokenizer:
         self.bos_id = vocab.bos_id
         self.eos_id = vocab.eos_id
         self.eog_ids = vocab.eog_ids
+        self.fim = vocab.fim
         self.max_token_bytes = vocab.max_token_bytes
         self.add_bos = kind.add_bos
         self.add_eos = kind.add_eos
