@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from slotmux.runtime.errors import SlotmuxError
 from slotmux.runtime.prompt_logprobs import PromptLogprobs
 
 
@@ -136,10 +137,6 @@ class Request:
     is_first: bool = True
     progress: Progress = field(default_factory=Progress)
     context: Any = field(default=None, repr=False)  # the caller's own
-
-
-class SlotmuxError(Exception):
-    """Base of the errors a caller of the runtime is meant to handle."""
 
 
 class QueueFullError(SlotmuxError):

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from slotmux.runtime.engine.pace import Pace
 from slotmux.runtime.engine.scoring import Scoring
+from slotmux.runtime.engine.sharing import Sharing
 from slotmux.runtime.engine.slots import Slot
 from slotmux.runtime.ubatch import Ubatch
 
@@ -36,7 +37,8 @@ class Scheduler:
     ``park`` takes a slot's choice out of it, back to the waiting, when blocks run out: the least
     urgent, of these one of the client that holds most, of its own the youngest. ``give_up`` ends
     the choice of a slot that has no memory even alone. ``pace`` bounds the prompt tokens of a step,
-    ``scoring`` those of prompts whose log-probabilities are wanted.
+    ``scoring`` those of prompts whose log-probabilities are wanted; ``sharing`` says which prompts
+    wait for another's tokens.
     """
 
     __slots__ = (
@@ -50,6 +52,7 @@ class Scheduler:
         "draws",
         "n_prompt_planned",
         "pace",
+        "sharing",
     )
 
     def __init__(
@@ -60,10 +63,12 @@ class Scheduler:
         *,
         pace: Pace,
         scoring: Scoring,
+        sharing: Sharing,
         n_prompt_beside: int = 0,
     ) -> None:
         self._ubatch = ubatch
         self.pace = pace
+        self.sharing = sharing
         self.n_prompt_planned = 0  # tokens of prompts in the planned step
         self._park = park
         self._give_up = give_up
@@ -100,7 +105,8 @@ class Scheduler:
     def _share_tokens(self) -> None:
         """One token and its drafts for each slot that needs one; then prompts in fair shares."""
         n_left = self._ubatch.n_ubatch
-        prompts = []
+        prompts: list[Slot] = []
+        n_waiting = 0
         for slot in self.active:
             n = slot.n_known - slot.seq.n_computed
             if n == 1:
@@ -108,12 +114,16 @@ class Scheduler:
                 n_left -= slot.n_planned
             else:
                 slot.n_planned = 0
-                prompts.append(slot)
+                if self.sharing.is_waiting(slot, self.active):
+                    n_waiting += 1
+                else:
+                    prompts.append(slot)
         self.n_prompt_planned = 0
         if not prompts:
             return
-        self._scoring.bound(prompts, is_alone=len(prompts) == len(self.active))
-        n_left = n_given = min(n_left, max(self._most_prompt(len(prompts)), len(prompts)))
+        n_prompts = len(prompts) + n_waiting
+        self._scoring.bound(prompts, is_alone=n_prompts == len(self.active))
+        n_left = n_given = min(n_left, max(self._most_prompt(n_prompts), len(prompts)))
         while prompts and n_left > 0:
             n_left, prompts = _deal_by_client(prompts, n_left)
         self.n_prompt_planned = n_given - n_left
@@ -124,7 +134,7 @@ class Scheduler:
         return self._ubatch.n_tokens > self.n_prompt_planned
 
     def _most_prompt(self, n_prompts: int) -> int:
-        """Prompt tokens that the step may have."""
+        """Prompt tokens that the step may have; ``n_prompts``: slots that generate nothing yet."""
         if n_prompts == len(self.active):
             most = self.pace.most_alone()
             return self._ubatch.n_ubatch if most < 0 else most

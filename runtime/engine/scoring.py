@@ -77,7 +77,7 @@ class Scoring:
 def _is_scored(slot: Slot) -> bool:
     choice = slot.choice
     assert choice is not None
-    return choice.scores is not None and choice.n_scored < len(choice.scores.logprobs)
+    return choice.is_scored
 
 
 def _part(slot: Slot) -> tuple[int, int] | None:

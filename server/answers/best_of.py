@@ -8,7 +8,7 @@ from typing import Any
 from slotmux.runtime.engine.request import Output
 from slotmux.server.answers.answer import Answer, whole_answer
 from slotmux.server.answers.chunks import ChunkWriter
-from slotmux.server.answers.generation import Choice, Generation
+from slotmux.server.answers.generation import ChoiceOutput, Generation
 
 
 class BestOfWriter(ChunkWriter):
@@ -21,7 +21,7 @@ class BestOfWriter(ChunkWriter):
         self.n_left = n_generated * len(answer.prompts)
         self._all: list[list[Output]] = [[] for _ in range(self.n_left)]
 
-    def take(self, choices: list[Choice], generation: Generation) -> None:
+    def take(self, choices: list[ChoiceOutput], generation: Generation) -> None:
         """Keeps Outputs for ``whole``."""
         for index, output in choices:
             self._all[index].append(output)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from slotmux.runtime.prompt_logprobs import PromptLogprobs
-from slotmux.server.answers.generation import Choice
+from slotmux.server.answers.generation import ChoiceOutput
 from slotmux.server.answers.logprobs import LOWEST, shown
 from slotmux.server.interfaces import TokenizerPort
 
@@ -116,12 +116,12 @@ class ScoresFirst:
 
     def __init__(self, n: int) -> None:
         self._n = n
-        self._held: dict[int, list[Choice]] = {}  # by prompt
+        self._held: dict[int, list[ChoiceOutput]] = {}  # by prompt
         self._ready: set[int] = set()
 
-    def order(self, choices: list[Choice]) -> list[Choice]:
+    def order(self, choices: list[ChoiceOutput]) -> list[ChoiceOutput]:
         """What may be told now. A first choice that ends without them has nothing to wait for."""
-        out: list[Choice] = []
+        out: list[ChoiceOutput] = []
         for index, output in choices:
             prompt, k = divmod(index, self._n)
             is_end = k == 0 and output.finish_reason is not None

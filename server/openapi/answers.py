@@ -22,6 +22,40 @@ class ErrorAnswer(TypedDict):
     error: ErrorObject
 
 
+class LlamaErrorObject(TypedDict):
+    """What is wrong; the code is the status."""
+
+    code: int
+    message: str
+    type: str
+
+
+class LlamaError(TypedDict):
+    """llama-server's."""
+
+    error: LlamaErrorObject
+
+
+class AnthropicErrorObject(TypedDict):
+    """What is wrong."""
+
+    type: str
+    message: str
+
+
+class AnthropicError(TypedDict):
+    """Anthropic's."""
+
+    type: Literal["error"]
+    error: AnthropicErrorObject
+
+
+class OllamaError(TypedDict):
+    """Ollama's."""
+
+    error: str
+
+
 class Usage(TypedDict):
     """Tokens of all choices; a shared prompt counts once."""
 

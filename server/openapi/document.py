@@ -11,10 +11,11 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import JsonSchemaMode
 
 from slotmux.server.http.auth import POLICIES
-from slotmux.server.openapi.operations import OPERATIONS, Operation
+from slotmux.server.http.shapes import shape_of
+from slotmux.server.openapi.operation import EVENTS, Body, Json, Operation
+from slotmux.server.openapi.operations import ERRORS, OPERATIONS
 from slotmux.server.version import slotmux_version
 
-Json = dict[str, Any]
 _REF = "#/components/schemas/{model}"
 _PATH_NAME = re.compile(r"\{(\w+)(:path)?\}")
 _NOT_A_NAME = re.compile(r"\W+")
@@ -32,6 +33,8 @@ _HEADERS: Json = {
         "schema": {"type": "integer"},
     },
 }
+_REFUSED = "The request is refused."
+_MISSING = "The server does not do this."
 _RETRY = {
     "description": "Seconds after which to try again, with 429, 503 and 504.",
     "schema": {"type": "integer"},
@@ -65,19 +68,37 @@ def openapi_document(routes: Iterable[APIRoute], *, needs_key: bool) -> Json:
 def _schemas(operations: list[Operation]) -> tuple[dict[int, Json], Json]:
     """The schema of each type, by its id, and what they refer to."""
     modes: dict[int, tuple[Any, JsonSchemaMode]] = {}
-    for operation in operations:
-        for kind in (operation.answer, operation.chunk, operation.error):
-            if kind is not None:
-                modes[id(kind)] = (kind, "serialization")
-        if operation.body is not None:
-            modes[id(operation.body)] = (operation.body, "validation")
+    for kind in (*ERRORS.values(), *(k for o in operations for k in (o.answer, o.chunk))):
+        if kind is not None:
+            modes[id(kind)] = (kind, "serialization")
+    for model in (model for operation in operations for model in operation.models):
+        modes[id(model)] = (model, "validation")
     inputs = [(key, mode, TypeAdapter(kind)) for key, (kind, mode) in modes.items()]
     by_key, definitions = TypeAdapter.json_schemas(inputs, ref_template=_REF)
-    return {key: schema for (key, _), schema in by_key.items()}, definitions.get("$defs", {})
+    schemas = {key: schema for (key, _), schema in by_key.items()}
+    components: Json = definitions.get("$defs", {})
+    for body in (operation.body for operation in operations):
+        if isinstance(body, Body):
+            components[body.name] = _merged(body, components)
+            schemas[id(body)] = {"$ref": _REF.format(model=body.name)}
+    return schemas, components
+
+
+def _merged(body: Body, components: Json) -> Json:
+    """One object of all members of the models of ``body``."""
+    members: Json = {}
+    for model in body.models:
+        members |= components[model.__name__]["properties"]
+    return {
+        "type": "object",
+        "properties": members | dict(body.changed),
+        "required": list(body.required),
+        "additionalProperties": False,
+    }
 
 
 def _operation(route: APIRoute, operation: Operation, schemas: dict[int, Json]) -> Json:
-    summary = (route.endpoint.__doc__ or "").strip().splitlines()[0]
+    summary = (route.endpoint.__doc__ or "Refused.").strip().splitlines()[0]
     described: Json = {"summary": summary}
     parameters = [
         {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
@@ -92,19 +113,22 @@ def _operation(route: APIRoute, operation: Operation, schemas: dict[int, Json]) 
     if operation.body is not None:
         content = {"application/json": {"schema": schemas[id(operation.body)]}}
         described["requestBody"] = {"required": True, "content": content}
-    described["responses"] = _responses(operation, schemas)
+    described["responses"] = _responses(route.path, operation, schemas)
     return described
 
 
-def _responses(operation: Operation, schemas: dict[int, Json]) -> Json:
+def _responses(path: str, operation: Operation, schemas: dict[int, Json]) -> Json:
     good: Json = {"description": "The answer.", "headers": _HEADERS}
     bad: Json = {"headers": _HEADERS | {"Retry-After": _RETRY}}
-    if operation.has_body:
+    if operation.has_content:
         good["content"] = _content(operation, schemas)
-        bad["content"] = {"application/json": {"schema": schemas[id(operation.error)]}}
+        error = ERRORS[shape_of(path)]
+        bad["content"] = {"application/json": {"schema": schemas[id(error)]}}
+    if operation.is_refused:
+        return {"4XX": bad | {"description": _REFUSED}, "501": bad | {"description": _MISSING}}
     return {
         "200": good,
-        "4XX": bad | {"description": "The request is refused."},
+        "4XX": bad | {"description": _REFUSED},
         "5XX": bad | {"description": "The server cannot answer now."},
     }
 
@@ -114,9 +138,13 @@ def _content(operation: Operation, schemas: dict[int, Json]) -> Json:
         return {operation.media: {"schema": {"type": "string"}}}
     content: Json = {operation.media: {"schema": schemas[id(operation.answer)]}}
     if operation.chunk is not None:
-        text = "With stream: events whose data is this object, then [DONE]."
-        event: Json = {"type": "string", "description": text}
-        event["contentMediaType"] = "text/event-stream"
-        event["contentSchema"] = schemas[id(operation.chunk)]
-        content["text/event-stream"] = {"schema": event}
+        what = "events whose data is" if operation.streamed_as == EVENTS else "lines of"
+        content[operation.streamed_as] = {
+            "schema": {
+                "type": "string",
+                "description": f"With stream: {what} this object.",
+                "contentMediaType": operation.streamed_as,
+                "contentSchema": schemas[id(operation.chunk)],
+            }
+        }
     return content

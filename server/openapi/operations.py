@@ -1,37 +1,21 @@
-"""What each route takes and gives: the table that /openapi.json is made from."""
+"""The table that /openapi.json is made from: every route, what it takes and what it gives."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
+from slotmux.server.http.shapes import Shape, anthropic_body, llama_body, ollama_body, openai_body
 from slotmux.server.openapi import answers
-from slotmux.server.schemas.base import StrictModel
+from slotmux.server.openapi.anthropic import ANTHROPIC
+from slotmux.server.openapi.llama import LLAMA
+from slotmux.server.openapi.ollama import OLLAMA
+from slotmux.server.openapi.operation import REFUSED, Operation, Type
 from slotmux.server.schemas.chat import ChatRequest, TemplateParams
 from slotmux.server.schemas.completion import CompletionRequest
 from slotmux.server.schemas.text import DetokenizeRequest, TokenizeRequest
 
-TEXT = "text/plain"
-HTML = "text/html"
-_Type = Any  # whatever pydantic makes a schema of
-
-
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """A route and a method. ``answer``: the type of its JSON; None: it is a text of ``media``.
-    ``chunk``: of an event's data, where the answer may be streamed."""
-
-    answer: _Type = None
-    body: type[StrictModel] | None = None
-    chunk: _Type = None
-    error: _Type = answers.ErrorAnswer
-    media: str = "application/json"
-    query: Mapping[str, dict[str, Any]] = field(default_factory=dict)  # names and their schemas
-    has_body: bool = True  # False: HEAD
-
-
-_PROBE = {"GET": Operation(answers.Status), "HEAD": Operation(has_body=False)}
+_PROBE = {"GET": Operation(answers.Status), "HEAD": Operation(has_content=False)}
 _FAIL_ON_NO_SLOT = {"fail_on_no_slot": {"enum": ["0", "1"], "default": "0"}}
 
 # By path, then by method. A test fails when a route is missing.
@@ -52,8 +36,18 @@ OPERATIONS: Mapping[str, Mapping[str, Operation]] = {
     "/livez": _PROBE,
     "/readyz": _PROBE,
     "/slots": {"GET": Operation(list[answers.SlotEntry], query=_FAIL_ON_NO_SLOT)},
-    "/props": {"GET": Operation(answers.Props)},
-    "/metrics": {"GET": Operation(media=TEXT)},
+    "/props": {"GET": Operation(answers.Props), "POST": REFUSED},
+    "/metrics": {"GET": Operation(media="text/plain")},
     "/openapi.json": {"GET": Operation(dict[str, Any])},
-    "/docs": {"GET": Operation(media=HTML)},
+    "/docs": {"GET": Operation(media="text/html")},
+    **LLAMA,
+    **ANTHROPIC,
+    **OLLAMA,
+}
+# How each dialect tells what is wrong.
+ERRORS: Mapping[Shape, Type] = {
+    openai_body: answers.ErrorAnswer,
+    llama_body: answers.LlamaError,
+    anthropic_body: answers.AnthropicError,
+    ollama_body: answers.OllamaError,
 }

@@ -8,7 +8,8 @@ from typing import Any
 
 import orjson
 
-Json = dict[str, Any]
+from slotmux.server.openapi.operation import Json
+
 _STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}"
     "code,pre{font:14px/1.4 ui-monospace,monospace}table{border-collapse:collapse;width:100%}"
@@ -95,7 +96,7 @@ def _type_of(schema: Json) -> str:
     if "const" in schema:
         return f"<code>{_json(schema['const'])}</code>"
     if "contentSchema" in schema:
-        return f"events of {_type_of(schema['contentSchema'])}"
+        return f"stream of {_type_of(schema['contentSchema'])}"
     kind = str(schema.get("type", "anything"))
     if kind == "array":
         return f"list of {_type_of(schema.get('items', {}))}"
@@ -104,7 +105,7 @@ def _type_of(schema: Json) -> str:
 
 def _range(schema: Json) -> str:
     names = (("minimum", "≥"), ("exclusiveMinimum", ">"), ("maximum", "≤"))
-    bounds = [f"{sign} {schema[name]:g}" for name, sign in names if name in schema]
+    bounds = [f"{sign} {schema[name]}" for name, sign in names if name in schema]
     if "maxLength" in schema:
         bounds.append(f"at most {schema['maxLength']} characters")
     return f" ({', '.join(bounds)})" if bounds else ""

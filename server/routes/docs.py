@@ -8,7 +8,8 @@ from starlette.responses import HTMLResponse, Response
 
 from slotmux.server.http.errors import json_response
 from slotmux.server.http.paths import Paths
-from slotmux.server.openapi.document import Json, openapi_document
+from slotmux.server.openapi.document import openapi_document
+from slotmux.server.openapi.operation import Json
 from slotmux.server.openapi.page import docs_page
 from slotmux.server.process.state import state_of
 

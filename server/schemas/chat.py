@@ -218,7 +218,7 @@ class ChatRequest(GenerationParams, TemplateParams):
 
     @model_validator(mode="after")
     def _check_chat(self) -> Self:
-        if self.top_logprobs is not None and not self.logprobs:
+        if self.top_logprobs and not self.logprobs:
             raise fault("'top_logprobs' is only allowed when 'logprobs' is true", "top_logprobs")
         limits = {self.max_tokens, self.max_completion_tokens} - {None}
         if len(limits) > 1:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -24,7 +24,7 @@ MAX_BIASED_IDS = 1024
 _INT32_MAX = 2**31 - 1
 
 StopText = Annotated[str, StringConstraints(min_length=1, max_length=MAX_STOP_CHARS)]
-_Stop = StopText | Annotated[list[StopText], Field(max_length=MAX_STOPS)] | None
+_Stop = Literal[""] | StopText | Annotated[list[StopText], Field(max_length=MAX_STOPS)] | None
 _Bias = (
     dict[
         Annotated[str, StringConstraints(pattern="^[0-9]{1,9}$")],
@@ -46,9 +46,9 @@ MaxTokens = Annotated[int, Field(ge=-1, le=_INT32_MAX), AfterValidator(_not_zero
 
 
 def _stop_list(value: Any) -> Any:
-    """One string means a list of one."""
+    """One string means a list of one; an empty one stops nothing."""
     if isinstance(value, str):
-        return [value]
+        return [value] if value else []
     if isinstance(value, list) and len(value) > MAX_STOPS:
         raise fault(f"at most {MAX_STOPS} stop strings")
     return value

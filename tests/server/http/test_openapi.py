@@ -13,6 +13,15 @@ from pydantic import TypeAdapter
 
 from slotmux.server.http.auth import POLICIES
 from slotmux.server.openapi import answers
+from slotmux.server.openapi.anthropic import AnthropicMessage, InputCount
+from slotmux.server.openapi.llama import InputTokens, NativeAnswer
+from slotmux.server.openapi.ollama import (
+    ChatLine,
+    GenerateLine,
+    OllamaModels,
+    OllamaShow,
+    OllamaVersion,
+)
 from slotmux.server.openapi.operations import OPERATIONS
 from slotmux.server.schemas.chat import ChatRequest
 from slotmux.server.schemas.parameters import TABLES, Place
@@ -22,6 +31,9 @@ from tests.server.http.test_gate import routes
 
 CHAT = {"messages": [{"role": "user", "content": "hi"}]}
 TEXT = {"prompt": ["x", "y"], "n": 2}
+NATIVE = {"prompt": "x"}
+COUNT = {"model": "fake", **CHAT}
+MESSAGES = {"max_tokens": 5, **COUNT}
 RICH = {"logprobs": True, "top_logprobs": 2, "return_token_ids": True}
 
 
@@ -81,6 +93,22 @@ def test_bodies_are_those_that_requests_are_checked_by(document) -> None:
         ("POST", "/detokenize", {"tokens": [97]}, answers.Content),
         ("POST", "/apply-template", CHAT, answers.Prompt),
         ("GET", "/v1/models", None, answers.ModelList),
+        ("GET", "/models", None, answers.ModelList),
+        ("POST", "/chat/completions", CHAT, answers.ChatCompletion),
+        ("POST", "/completion", NATIVE, NativeAnswer),
+        ("POST", "/completions", NATIVE | {"n_probs": 2, "return_tokens": True}, NativeAnswer),
+        ("POST", "/completion", {"prompt": ["x", "y"]}, list[NativeAnswer]),
+        ("POST", "/completion", NATIVE | {"response_fields": ["content"]}, NativeAnswer),
+        ("POST", "/v1/chat/completions/input_tokens", CHAT, InputTokens),
+        ("POST", "/v1/messages", MESSAGES, AnthropicMessage),
+        ("POST", "/v1/messages/count_tokens", COUNT, InputCount),
+        ("POST", "/api/chat", COUNT | {"stream": False}, ChatLine),
+        ("POST", "/api/chat", {"model": "fake"}, ChatLine),
+        ("POST", "/api/generate", {"model": "fake", "prompt": "x", "stream": False}, GenerateLine),
+        ("POST", "/api/show", {"model": "fake"}, OllamaShow),
+        ("GET", "/api/tags", None, OllamaModels),
+        ("GET", "/api/ps", None, OllamaModels),
+        ("GET", "/api/version", None, OllamaVersion),
         ("GET", "/v1/models/fake", None, answers.ModelEntry),
         ("GET", "/version", None, answers.Version),
         ("GET", "/health", None, answers.Status),
@@ -113,10 +141,48 @@ def test_events_are_as_described(http, path, body, kind, extra) -> None:
         assert TypeAdapter(kind).validate_python(event, strict=True) == event
 
 
-def test_errors_are_as_described(http) -> None:
-    for answer in (http.post("/v1/completions", json={}), http.get("/nothing")):
-        error = answer.json()
-        assert TypeAdapter(answers.ErrorAnswer).validate_python(error, strict=True) == error
+def test_native_events_are_as_described(http) -> None:
+    answer = http.post("/completion", json=NATIVE | {"stream": True, "n_probs": 1})
+    for line in answer.text.splitlines():
+        if line:
+            event = json.loads(line.removeprefix("data: "))
+            assert TypeAdapter(NativeAnswer).validate_python(event, strict=True) == event
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"), [("/api/chat", ChatLine), ("/api/generate", GenerateLine)]
+)
+def test_lines_are_as_described(http, path, kind) -> None:
+    answer = http.post(path, json=COUNT if path == "/api/chat" else {"model": "fake", **NATIVE})
+    lines = answer.text.splitlines()
+    assert len(lines) > 1
+    for line in map(json.loads, lines):
+        assert TypeAdapter(kind).validate_python(line, strict=True) == line
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/v1/completions", answers.ErrorAnswer),
+        ("/nothing", answers.ErrorAnswer),
+        ("/completion", answers.LlamaError),
+        ("/embeddings", answers.LlamaError),
+        ("/v1/messages", answers.AnthropicError),
+        ("/api/chat", answers.OllamaError),
+    ],
+)
+def test_errors_are_as_described(http, document, path, kind) -> None:
+    error = http.post(path, json={}).json()
+    assert TypeAdapter(kind).validate_python(error, strict=True) == error
+    if path in document["paths"]:
+        refused = document["paths"][path]["post"]["responses"]["4XX"]
+        assert kind.__name__ in str(refused["content"])
+
+
+def test_a_body_of_several_models_has_the_members_of_all(document) -> None:
+    members = document["components"]["schemas"]["InfillRequest"]["properties"]
+    assert {"input_prefix", "n_predict", "temperature", "mirostat", "prompt"} <= set(members)
+    assert members["n_predict"]["anyOf"][0]["type"] == "integer"
 
 
 def test_keys_are_described_where_they_are_needed() -> None:
