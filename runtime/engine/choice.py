@@ -147,11 +147,14 @@ class Choice:
         return self.index == 0 and not self.was_admitted
 
     @property
+    def is_scored(self) -> bool:
+        """Whether log-probabilities of its prompt are wanted and not all known yet."""
+        return self.scores is not None and self.n_scored < len(self.scores.logprobs)
+
+    @property
     def most_reused(self) -> int:
         """Tokens that may come from the prefix cache: the others' logits are wanted."""
-        if self.scores is None or self.n_scored == len(self.scores.logprobs):
-            return len(self.tokens)
-        return self.n_scored
+        return self.n_scored if self.is_scored else len(self.tokens)
 
     @property
     def salt(self) -> str | None:

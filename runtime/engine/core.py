@@ -60,8 +60,8 @@ class Core:
             self._park,
             self._give_up,
             pace=Pace(config.max_step_s),
-            sharing=Sharing(self.memory, self.meter.counters),
             scoring=self._scoring,
+            sharing=Sharing(self.memory, self.meter.counters),
             n_prompt_beside=config.n_prompt_beside,
         )
         self.admission = Admission(

@@ -37,8 +37,8 @@ class Scheduler:
     ``park`` takes a slot's choice out of it, back to the waiting, when blocks run out: the least
     urgent, of these one of the client that holds most, of its own the youngest. ``give_up`` ends
     the choice of a slot that has no memory even alone. ``pace`` bounds the prompt tokens of a step,
-    ``sharing`` says which prompts wait for another, ``scoring`` bounds those of prompts whose
-    log-probabilities are wanted.
+    ``scoring`` those of prompts whose log-probabilities are wanted; ``sharing`` says which prompts
+    wait for another's tokens.
     """
 
     __slots__ = (
@@ -62,8 +62,8 @@ class Scheduler:
         give_up: Callable[[Slot], None],
         *,
         pace: Pace,
-        sharing: Sharing,
         scoring: Scoring,
+        sharing: Sharing,
         n_prompt_beside: int = 0,
     ) -> None:
         self._ubatch = ubatch
@@ -121,10 +121,9 @@ class Scheduler:
         self.n_prompt_planned = 0
         if not prompts:
             return
-        self._scoring.bound(prompts, is_alone=len(prompts) + n_waiting == len(self.active))
-        n_left = n_given = min(
-            n_left, max(self._most_prompt(len(prompts) + n_waiting), len(prompts))
-        )
+        n_prompts = len(prompts) + n_waiting
+        self._scoring.bound(prompts, is_alone=n_prompts == len(self.active))
+        n_left = n_given = min(n_left, max(self._most_prompt(n_prompts), len(prompts)))
         while prompts and n_left > 0:
             n_left, prompts = _deal_by_client(prompts, n_left)
         self.n_prompt_planned = n_given - n_left

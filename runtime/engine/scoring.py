@@ -32,10 +32,10 @@ class Scoring:
 
     def bound(self, prompts: Sequence[Slot], *, is_alone: bool) -> None:
         """Set how many tokens of each prompt the step may have. ``is_alone``: nobody generates."""
-        n_scored = sum(is_scored(slot) for slot in prompts)
+        n_scored = sum(_is_scored(slot) for slot in prompts)
         share = max(1, self._most(is_alone=is_alone) // n_scored) if n_scored else 0
         for slot in prompts:
-            slot.n_most = share if is_scored(slot) else slot.n_known
+            slot.n_most = share if _is_scored(slot) else slot.n_known
 
     def run(self, active: Sequence[Slot]) -> None:
         """Score what the forward has computed of prompts, before it is committed."""
@@ -74,11 +74,10 @@ class Scoring:
         return dict(zip(slots, ub.seq_start[: ub.n_seqs].tolist(), strict=True))
 
 
-def is_scored(slot: Slot) -> bool:
-    """Whether log-probabilities of the prompt in a slot are still to be computed."""
+def _is_scored(slot: Slot) -> bool:
     choice = slot.choice
     assert choice is not None
-    return choice.scores is not None and choice.n_scored < len(choice.scores.logprobs)
+    return choice.is_scored
 
 
 def _part(slot: Slot) -> tuple[int, int] | None:

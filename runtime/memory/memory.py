@@ -70,7 +70,7 @@ class Memory:
     def adopt(self, seq: Sequence, n_known: int) -> int:
         """Let an open sequence go on from the longest prefix of its ``n_known`` tokens that is in
         memory by now; returns how many tokens it has computed then."""
-        match = self._find(seq, n_known, seq.salt)
+        match = self._find(seq, n_known - 1, seq.salt)
         if match.n_tokens > seq.n_computed:
             seq.adopt(match)
         return seq.n_computed

@@ -103,6 +103,7 @@ class Generation:
         turn never came have nothing, which is an error."""
         if self.waiting:
             self.fail(timed_out("not all prompts had their turn within --request-timeout"))
+            return
         for sink in self.sinks:
             if sink.n_unfinished > 0:
                 self.engine.cut(sink.request.id)
