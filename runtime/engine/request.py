@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from slotmux.runtime.errors import SlotmuxError
+
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
@@ -131,10 +133,6 @@ class Request:
     is_first: bool = True
     progress: Progress = field(default_factory=Progress)
     context: Any = field(default=None, repr=False)  # the caller's own
-
-
-class SlotmuxError(Exception):
-    """Base of the errors a caller of the runtime is meant to handle."""
 
 
 class QueueFullError(SlotmuxError):

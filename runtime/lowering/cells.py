@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from slotmux.kernels.ops.attention.cells import GROUP, head_bytes
 from slotmux.kernels.team import aligned_zeros
-from slotmux.runtime.engine.request import InvalidRequestError
+from slotmux.runtime.errors import ConfigError
 from slotmux.runtime.lowering.buffers import round_up
 
 Bytes = NDArray[np.uint8]
@@ -37,8 +37,8 @@ class KVCells:
 
     def _blocks(self, field: str, cell_type: str, n_head_kv: int, dim: int, width: int) -> Bytes:
         if cell_type == "q8_0" and dim % GROUP:
-            message = f"{field}: q8_0 needs heads of a multiple of {GROUP}, this model has {dim}"
-            raise InvalidRequestError(field, message)
+            reason = f"cannot be q8_0: q8_0 needs heads of a multiple of {GROUP}, not {dim}"
+            raise ConfigError(field, reason)
         n_bytes = n_head_kv * head_bytes(cell_type, width)
         return aligned_zeros(self._n_blocks * n_bytes, 4096).reshape(self._n_blocks, n_bytes)
 

@@ -12,10 +12,10 @@ from slotmux.kernels.ops.recurrent.mamba1 import pending_floats as mamba1_pendin
 from slotmux.kernels.ops.recurrent.mamba1 import scratch_bytes as mamba1_scratch_bytes
 from slotmux.kernels.ops.recurrent.mamba1 import state_floats as mamba1_state_floats
 from slotmux.kernels.ops.recurrent.mamba2 import (
-    GATED_NORM,
+    GATE_THEN_NORM,
     MAMBA2,
     MAMBA2_STEPS,
-    build_gated_norm,
+    build_gate_then_norm,
     build_mamba2,
     build_mamba2_steps,
 )
@@ -179,8 +179,8 @@ def gated_norm(
     out = b.buffers.rows("ssm_gated", y.width)
     b.append(
         "mamba2_gate",
-        build_gated_norm,
-        GATED_NORM,
+        build_gate_then_norm,
+        GATE_THEN_NORM,
         {
             "y": y.address,
             "y_stride": y.stride,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -65,7 +66,7 @@ def wkv7(b: Builder, blk: str, head_size: int, inputs: dict[str, Rows]) -> Rows:
 def _wkv(
     b: Builder,
     kernel: str,
-    build: Any,
+    build: Callable[[], Callable[..., None]],
     layout: Any,
     n_kept: int,
     n_scratch: int,

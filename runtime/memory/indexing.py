@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
+from slotmux.runtime.memory.pools import Pools
 from slotmux.runtime.memory.prefix_tree import Checkpoint, Kind, Node
-from slotmux.runtime.ubatch import BLOCK_CELLS
-
-if TYPE_CHECKING:
-    from slotmux.runtime.memory.sequence import Sequence
+from slotmux.runtime.ubatch import BLOCK_CELLS, I32
 
 
-def index_blocks(seq: Sequence) -> None:
+class Indexed(Protocol):
+    """What the functions here read and change of a sequence (memory/sequence.py)."""
+
+    pools: Pools
+    history: I32
+    salt: str
+    n_computed: int
+    table: list[int]
+    table_row: I32
+    row: int
+    node: Node | None
+    last_checkpoint: int
+    kept: Checkpoint | None
+
+    def tail(self) -> tuple[bytes, int]:
+        """Tokens and block of what ``node`` does not cover yet."""
+
+
+def index_blocks(seq: Indexed) -> None:
     """Show newly filled blocks to the prefix tree; where it has an equal one, use that."""
     node = seq.node
     pools = seq.pools
@@ -36,7 +52,7 @@ def index_blocks(seq: Sequence) -> None:
     seq.node = node
 
 
-def keep_checkpoint(seq: Sequence, kind: Kind, *, is_wanted: bool = False) -> bool:
+def keep_checkpoint(seq: Indexed, kind: Kind, *, is_wanted: bool = False) -> bool:
     """Keep a copy of the row at ``n_computed``, a block boundary; False if it cannot be had, or if
     what would have to be given up for it is worth more. ``is_wanted``: somebody waits for it."""
     pools = seq.pools
@@ -64,13 +80,13 @@ def keep_checkpoint(seq: Sequence, kind: Kind, *, is_wanted: bool = False) -> bo
     return True
 
 
-def _follow(seq: Sequence, checkpoint: Checkpoint) -> None:
+def _follow(seq: Indexed, checkpoint: Checkpoint) -> None:
     """The sequence has come to a state that is kept."""
     seq.kept = checkpoint
     seq.last_checkpoint = seq.n_computed
 
 
-def leave_prefix(seq: Sequence) -> None:
+def leave_prefix(seq: Indexed) -> None:
     """Cache the unfinished last block; give the row itself away as a checkpoint."""
     pools = seq.pools
     donate = seq.row >= 0 and seq.n_computed > seq.last_checkpoint
@@ -83,7 +99,7 @@ def leave_prefix(seq: Sequence) -> None:
         seq.row = -1
 
 
-def _node_at_end(seq: Sequence) -> Node:
+def _node_at_end(seq: Indexed) -> Node:
     """The node that holds the last computed token, cached now if it was not."""
     pools = seq.pools
     node = seq.node

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from slotmux.runtime.engine.request import SlotmuxError
+from slotmux.runtime.errors import SlotmuxError
 from slotmux.runtime.gguf import Metadata
 from slotmux.runtime.tokenizer.attributes import HIDDEN, SPECIAL, Attr
 from slotmux.runtime.tokenizer.encoder import TextEncoder

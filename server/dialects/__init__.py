@@ -4,6 +4,7 @@ from slotmux.server.dialects.anthropic import routes as anthropic_routes
 from slotmux.server.dialects.llama import other, routes
 from slotmux.server.dialects.ollama import models as ollama_models
 from slotmux.server.dialects.ollama import routes as ollama_routes
+from slotmux.server.dialects.responses import routes as responses_routes
 
 ROUTERS = (
     routes.router,
@@ -11,4 +12,5 @@ ROUTERS = (
     anthropic_routes.router,
     ollama_routes.router,
     ollama_models.router,
+    responses_routes.router,
 )

@@ -9,6 +9,7 @@ from typing import Any
 
 from starlette.requests import Request
 
+from slotmux.runtime.engine.request import SamplingParams
 from slotmux.server.answers.delta import PlainReader, Reader
 from slotmux.server.answers.generation import Generation
 from slotmux.server.answers.prepare import (
@@ -39,6 +40,11 @@ class Turn:
     n_prompt: int
     generation: Generation
     reader: Reader
+
+    @property
+    def sampling(self) -> SamplingParams:
+        """How its tokens are drawn."""
+        return self.generation.sinks[0].request.sampling
 
     @property
     def n_cached(self) -> int:

@@ -8,7 +8,7 @@ import orjson
 
 from slotmux.runtime.engine.request import Output
 from slotmux.server.answers.delta import Delta, Said
-from slotmux.server.answers.generation import Choice, Generation
+from slotmux.server.answers.generation import ChoiceOutput, Generation
 from slotmux.server.dialects.chat_path import Turn
 from slotmux.server.http.errors import ApiError
 
@@ -48,7 +48,7 @@ class TurnWriter:
 
     # -- what is common
 
-    def events(self, choices: list[Choice], generation: Generation) -> bytes:
+    def events(self, choices: list[ChoiceOutput], generation: Generation) -> bytes:
         """The words of these Outputs."""
         parts: list[bytes] = []
         for _, output in choices:
@@ -57,7 +57,7 @@ class TurnWriter:
                 parts.append(self.ending())
         return b"".join(parts)
 
-    def take(self, choices: list[Choice], generation: Generation) -> None:
+    def take(self, choices: list[ChoiceOutput], generation: Generation) -> None:
         """Notes what is said."""
         for _, output in choices:
             self._read(output)

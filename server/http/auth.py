@@ -27,6 +27,11 @@ POLICIES: dict[str, Access | str] = {
     # Anthropic's
     "/v1/messages": "key",
     "/v1/messages/count_tokens": "key",
+    "/v1/responses": "key",
+    "/v1/responses/input_tokens": "key",
+    "/v1/responses/{response_id}": "key",
+    "/v1/responses/{response_id}/input_items": "key",
+    "/v1/responses/{response_id}/cancel": "key",
     # Ollama's
     "/api/chat": "key",
     "/api/generate": "key",

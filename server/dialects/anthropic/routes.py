@@ -30,7 +30,7 @@ async def create_message(request: Request) -> Response:
     return await respond(
         request,
         turn.generation,
-        MessageWriter(turn),
+        MessageWriter(turn, hides_thoughts=params.hides_thoughts),
         state_of(request).settings,
         stream=bool(params.stream),
         framing=FRAMING,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -53,6 +53,13 @@ class MessagesRequest(CountRequest):
     metadata: Any = None
     service_tier: Label | None = None  # advice: there is one tier
     inference_geo: Label | None = None
+    diagnostics: dict[str, Any] | None = None
+    speed: Literal["standard"] | None = None
+
+    @property
+    def hides_thoughts(self) -> bool:
+        """Whether the client wants none of the thoughts told."""
+        return isinstance(self.thinking, dict) and self.thinking.get("display") == "omitted"
 
 
 def chat_body(params: CountRequest) -> dict[str, Any]:
@@ -87,6 +94,8 @@ def _thinking(value: Any) -> dict[str, Any]:
         return {}
     only(object_at(value, "thinking"), ("type", "budget_tokens", "display"), "thinking")
     kind = value.get("type")
+    if value.get("display") not in (None, "summarized", "omitted"):
+        raise wrong_type("thinking.display", "'summarized' or 'omitted'")
     if kind == "disabled":
         return {"chat_template_kwargs": {"enable_thinking": False}}
     if kind not in ("enabled", "adaptive"):

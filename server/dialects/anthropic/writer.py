@@ -30,8 +30,9 @@ _REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"
 class MessageWriter(TurnWriter):
     """Blocks come one after the other: thought, text, calls."""
 
-    def __init__(self, turn: Turn) -> None:
+    def __init__(self, turn: Turn, *, hides_thoughts: bool = False) -> None:
         super().__init__(turn)
+        self._hides_thoughts = hides_thoughts
         self._id = f"msg_{uuid.uuid4().hex}"
         self._n_blocks = 0
         self._open = ""  # the kind of the block that is being written
@@ -44,7 +45,7 @@ class MessageWriter(TurnWriter):
     def worded(self, delta: Delta, output: Output) -> bytes:
         """Deltas of blocks, and where blocks begin and end."""
         parts: list[bytes] = []
-        if delta.reasoning:
+        if delta.reasoning and not self._hides_thoughts:
             parts.append(self._enter("thinking", {"thinking": "", "signature": ""}))
             parts.append(self._add({"type": "thinking_delta", "thinking": delta.reasoning}))
         if delta.content:
@@ -77,9 +78,9 @@ class MessageWriter(TurnWriter):
         """The message."""
         said = self.said
         content: list[dict[str, Any]] = []
-        if said.reasoning:
+        if said.reasoning and not self._hides_thoughts:
             content.append({"type": "thinking", "thinking": said.reasoning, "signature": ""})
-        if said.content or not (said.reasoning or said.calls):
+        if said.content or not (content or said.calls):
             content.append({"type": "text", "text": said.content})
         content += [
             {

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from slotmux.runtime.engine.request import FinishReason, Output, Request, TokenLogprobs
-from slotmux.server.answers.generation import Choice, Generation, Sink
+from slotmux.server.answers.generation import ChoiceOutput, Generation, Sink
 from slotmux.server.answers.logprobs import LOWEST
 from slotmux.server.answers.usage import rates, usage_timings
 from slotmux.server.dialects.llama.schema import NativeOptions
@@ -66,7 +66,7 @@ class NativeWriter:
         """Nothing: a stream begins with its first tokens."""
         return b""
 
-    def events(self, choices: list[Choice], generation: Generation) -> bytes:
+    def events(self, choices: list[ChoiceOutput], generation: Generation) -> bytes:
         """A line for each Output that has something, and the long one for each end."""
         parts: list[bytes] = []
         for index, output in choices:
@@ -81,7 +81,7 @@ class NativeWriter:
         """What ends a stream that went wrong."""
         return _event(llama_body(error))
 
-    def take(self, choices: list[Choice], generation: Generation) -> None:
+    def take(self, choices: list[ChoiceOutput], generation: Generation) -> None:
         """Keeps what a whole answer tells."""
         for index, output in choices:
             self._note(index, output, generation)

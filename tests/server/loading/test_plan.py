@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from slotmux.runtime.engine.config import MTP
-from slotmux.runtime.engine.request import SlotmuxError
+from slotmux.runtime.errors import SlotmuxError
 from slotmux.runtime.gguf import GGUFFile, open_gguf
 from slotmux.runtime.model import load_model
 from slotmux.server.commands.weights import bytes_by_type, bytes_per_forward
