@@ -98,6 +98,7 @@ class Settings(BaseSettings):
     metrics: Access = "key"
     slots: Access = "key"
     props: Access = "key"
+    slot_save_path: Path | None = None  # where slots are saved; None: they are not
 
     # bounds
     max_queue: int = Field(64, ge=0, le=100_000)

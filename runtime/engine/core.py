@@ -285,6 +285,8 @@ class Core:
             slot.leader.followers.remove(slot)
         elif slot in self.scheduler.active:
             self.scheduler.remove(slot)
+        if keep and slot.seq.node is not None:
+            slot.left = slot.seq.salt, slot.seq.n_computed
         slot.seq.release(keep=keep)
         slot.clear()
         self.admission.on_release()

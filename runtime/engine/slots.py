@@ -27,6 +27,7 @@ class Slot:
         "history",
         "id",
         "leader",
+        "left",
         "n_draft",
         "n_drafts",
         "n_drafts_accepted",
@@ -45,6 +46,8 @@ class Slot:
         self.seq = seq
         self.history: I32 = seq.history
         self.n_drafts = self.n_drafts_accepted = 0  # since the start, of all its requests
+        # What the last choice left in the cache: its salt, and how many tokens of history.
+        self.left: tuple[str, int] | None = None
         self.clear()
 
     def clear(self) -> None:
@@ -72,6 +75,7 @@ class Slot:
         """Take a choice in with its known tokens; memory is opened by the caller."""
         assert self.choice is None
         self.choice = choice
+        self.left = None
         n = len(choice.tokens)
         self.history[:n] = choice.tokens
         self.n_known = n

@@ -65,6 +65,24 @@ class KVCells:
             for array in pair:
                 array[dst] = array[src]
 
+    @property
+    def block_bytes(self) -> int:
+        """Memory of one block, every layer."""
+        return sum(array.shape[1] for pair in self._layers.values() for array in pair)
+
+    def read_block(self, block: int) -> bytes:
+        """All cells of a block, every layer."""
+        return b"".join(array[block].tobytes() for pair in self._layers.values() for array in pair)
+
+    def write_block(self, block: int, data: bytes) -> None:
+        """What ``read_block`` gave, into any block."""
+        begin = 0
+        for pair in self._layers.values():
+            for array in pair:
+                end = begin + array.shape[1]
+                array[block] = np.frombuffer(data[begin:end], np.uint8)
+                begin = end
+
     def fill_nan(self, block: int) -> None:
         """Poison a block, so that a stale read shows."""
         for pair in self._layers.values():

@@ -146,6 +146,8 @@ def ssd_scan(
 def _step_sizes(b: Builder, dt: Rows, a: Vector, dt_bias: Vector) -> tuple[Rows, Rows]:
     """softplus(dt + dt_bias) and exp of that times a, side by side."""
     n_head = dt.width
+    # Before the scan, whose chunks are single heads: here a vector's lanes are heads, and an exp of
+    # sixteen costs no more than that of one.
     both = b.buffers.rows("ssm_steps", 2 * round_up(n_head, 16))
     steps, decay = both.columns(0, n_head), both.columns(round_up(n_head, 16), n_head)
     b.append(

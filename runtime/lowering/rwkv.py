@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +17,7 @@ from slotmux.kernels.ops.recurrent.rwkv7 import WKV7, build_wkv7
 from slotmux.kernels.ops.recurrent.token_shift import TOKEN_SHIFT, build_token_shift, state_floats
 from slotmux.runtime.lowering.buffers import Rows, round_up
 from slotmux.runtime.lowering.builder import Builder
+from slotmux.runtime.lowering.ops import Layout
 
 GROUP_NORM_EPS = 64e-5  # fixed in the published code, not in the file
 
@@ -67,7 +67,7 @@ def _wkv(
     b: Builder,
     kernel: str,
     build: Callable[[], Callable[..., None]],
-    layout: Any,
+    layout: Layout,
     n_kept: int,
     n_scratch: int,
     blk: str,

@@ -60,6 +60,16 @@ class RowPool:
         row = self.worths.give_up(besides.row if besides is not None else -1)
         return self.checkpoints[row] if row >= 0 else None
 
+    @property
+    def row_bytes(self) -> int:
+        return self._storage.row_bytes if self.n_rows else 0
+
+    def read(self, row: int) -> bytes:
+        return self._storage.read_row(row)
+
+    def write(self, row: int, data: bytes) -> None:
+        self._storage.write_row(row, data)
+
     def copy(self, src: int, dst: int) -> None:
         self._storage.copy_row(src, dst)
         self.pending[dst] = self.pending[src]

@@ -5,6 +5,8 @@ The order of a step is reserve -> forward -> commit (or rollback, if nothing was
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from slotmux.runtime.memory.indexing import index_blocks, keep_checkpoint, leave_prefix
 from slotmux.runtime.memory.match import NO_MATCH, Match
 from slotmux.runtime.memory.pools import Pools
@@ -12,6 +14,16 @@ from slotmux.runtime.memory.prefix_tree import Checkpoint, Kind, Node
 from slotmux.runtime.ubatch import BLOCK_CELLS, I32, Ubatch
 
 NEVER_FULL = 1 << 62
+
+
+@dataclass(frozen=True, slots=True)
+class SavedState:
+    """A row as bytes: the state after ``position`` tokens, ``n_pending`` of them still to be shown
+    to it."""
+
+    position: int
+    n_pending: int
+    data: bytes
 
 
 class Sequence:
@@ -291,6 +303,22 @@ class Sequence:
         if self.n_reserved:
             self.n_reserved = self.n_drafts = 0
             self._cut_table()
+
+    def load(self, n: int, blocks: list[bytes], state: SavedState | None) -> bool:
+        """Become ``n`` tokens long with memory that was saved: ``blocks`` hold the first ``n``
+        tokens of history, ``state`` is the row after them. False when blocks ran out."""
+        before = self.n_computed
+        if not self.reserve(n - before):
+            return False
+        if self.pools.has_blocks:
+            for i in range(before // BLOCK_CELLS, len(self.table)):
+                self.pools.blocks.write(self.table[i], blocks[i])
+        self.commit(n - before)
+        if state is not None:
+            self.pools.rows.write(self.row, state.data)
+            self.pools.rows.pending[self.row] = state.n_pending
+            self._show_row(is_fresh=False)
+        return True
 
     # -- the prefix cache
 

@@ -52,6 +52,7 @@ POLICIES: dict[str, Access | str] = {
     "/completion": "key",
     "/completions": "key",
     "/infill": "key",
+    "/slots/{slot_id}": "key",
     "/chat/completions/input_tokens": "key",
     "/v1/chat/completions/input_tokens": "key",
     "/lora-adapters": "key",

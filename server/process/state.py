@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, ParamSpec, Protocol, TypeVar
+from typing import ParamSpec, Protocol, TypeVar
 
 from starlette.requests import Request
 
@@ -16,7 +16,7 @@ from slotmux.server.answers.intake import Intake
 from slotmux.server.http.auth import ApiKeys
 from slotmux.server.http.errors import engine_dead, model_loading, shutting_down
 from slotmux.server.http.trace import Trace
-from slotmux.server.interfaces import EnginePort, TemplatePort, TokenizerPort
+from slotmux.server.interfaces import EnginePort, MetricsPort, TemplatePort, TokenizerPort
 from slotmux.server.process.pulse import Pulse
 from slotmux.server.settings import Settings
 
@@ -87,6 +87,7 @@ class Loaded:
     n_max_token_bytes: int  # of the longest token: bounds a prompt before it is tokenized
     spec: SpecConfig = field(default_factory=SpecConfig)  # speculative decoding
     keeps_states: bool = False  # recurrent layers: where messages begin is worth a checkpoint
+    identity: str = ""  # of model and cell types: what saved memory is good for
     n_compiled: Callable[[], int] = int  # kernels compiled so far; constant once it is ready
 
     @property
@@ -112,7 +113,7 @@ class ServerState:
     started: int = field(default_factory=lambda: int(time.time()))
     service: Service | None = None
     keys: ApiKeys = field(init=False)
-    metrics: Any = None  # slotmux.server.process.metrics.Metrics, set by create_app
+    metrics: MetricsPort = field(init=False)  # set by create_app
     telemetry: TelemetryPort | None = None  # with --otel-endpoint
     _pool: ThreadPoolExecutor = field(init=False)
 

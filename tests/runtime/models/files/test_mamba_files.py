@@ -9,8 +9,8 @@ from gguf.quants import dequantize
 
 from slotmux.runtime.driver import run_pattern, whole
 from slotmux.runtime.gguf import ModelFileError
+from tests.runtime.models.files.rewrite import rewrite
 from tests.runtime.models.isolation import assert_isolated, assert_same, golden, loaded
-from tests.runtime.models.rewrite import rewrite
 
 
 def logits(path, kernel_cache, prompts):

@@ -23,8 +23,8 @@ from slotmux.runtime.models.ranges import RANGES
 from slotmux.runtime.tokenizer import Tokenizer
 from slotmux.server.templates.chat_template import file_template
 from tests.architectures import ALL
+from tests.runtime.models.files.mutants import key_mutants, tensor_mutants
 from tests.runtime.models.isolation import golden, poison
-from tests.runtime.models.mutants import key_mutants, tensor_mutants
 
 SHARE = 1 if os.environ.get("SLOTMUX_SWEEP") else 3
 CONFIG = ModelConfig(

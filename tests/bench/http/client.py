@@ -1,6 +1,6 @@
 """Streaming clients of an OpenAI-compatible server, as cheap as clients can be.
 
-    python -m tests.bench.http_client HOST PORT --clients 8 --n-gen 128
+    python -m tests.bench.http.client HOST PORT --clients 8 --n-gen 128
 
 Everything at once: each client sends one request, bytes are only stamped when they come and read
 when all is over, so that a client's own work takes little from the server that is measured.
@@ -125,7 +125,7 @@ async def run_clients(host: str, port: int, n_clients: int, n_gen: int) -> list[
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.bench.http_client")
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.http.client")
     parser.add_argument("host")
     parser.add_argument("port", type=int)
     parser.add_argument("--clients", type=int, default=8)
@@ -136,7 +136,7 @@ def main() -> int:
             run_clients(options.host, options.port, options.clients, options.n_gen)
         )
     except (ValueError, OSError) as error:
-        print(f"http_client: {error}", file=sys.stderr)
+        print(f"http.client: {error}", file=sys.stderr)
         return 1
     print(json.dumps(summarize(answers)))
     return 0

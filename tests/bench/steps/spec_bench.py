@@ -1,7 +1,7 @@
 """Generation with speculation beside generation without, on real text, in the same process.
 
-    python -m tests.bench.spec_bench demo --streams 1,4,8 --rounds 5
-    python -m tests.bench.spec_bench MODEL.gguf --prompts FILE.txt --spec-type ngram --ignore-eos
+    python -m tests.bench.steps.spec_bench demo --streams 1,4,8 --rounds 5
+    python -m tests.bench.steps.spec_bench MODEL.gguf --prompts FILE --spec-type ngram --ignore-eos
 
 Each round has the same chats answered by an engine without speculation and by one with it, and who
 begins changes; as many chats at once as there are streams, again and again. Tokens a second are

@@ -1,6 +1,6 @@
 """Where the time of a step goes, op by op: generation of one and of several sequences, a prompt.
 
-    python -m tests.bench.op_times MODEL.gguf --parallel 1,8 --prompt 512 --threads 2
+    python -m tests.bench.steps.op_times MODEL.gguf --parallel 1,8 --prompt 512 --threads 2
 
 Every op waits here for all of those before it, so a step takes a little longer than a real one.
 Products are told apart by their sizes; GB/s are of the bytes of panels.
@@ -173,7 +173,7 @@ def _report(names: list[str], sizes: list[int], seconds: NDArray[np.float64]) ->
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.bench.op_times")
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.steps.op_times")
     parser.add_argument("model", type=Path)
     parser.add_argument("--parallel", default="1,8")
     parser.add_argument("--prompt", type=int, default=0, help="tokens of a prompt; 0: none")

@@ -1,6 +1,6 @@
 """How much of the engine's speed reaches clients: N streams over HTTP beside `slotmux bench`.
 
-    python -m tests.bench.http_bench MODEL [--clients 8] [--n-gen 128] [--rounds 3] [--threads N]
+    python -m tests.bench.http.bench MODEL [--clients 8] [--n-gen 128] [--rounds 3] [--threads N]
 
 Starts a server of its own, then measures in turn: bench --parallel N, N clients, bench, ... The
 server sleeps while bench runs. Clients are one process of their own, on the same CPUs.
@@ -79,7 +79,7 @@ def _is_ready(port: int) -> bool:
 
 def measure_http(port: int, n_clients: int, n_gen: int) -> dict[str, float]:
     words = (HOST, port, "--clients", n_clients, "--n-gen", n_gen)
-    text = run([sys.executable, "-m", "tests.bench.http_client", *map(str, words)])
+    text = run([sys.executable, "-m", "tests.bench.http.client", *map(str, words)])
     answer: dict[str, float] = json.loads(text)
     return answer
 
@@ -106,7 +106,7 @@ def _number(values: list[float]) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m tests.bench.http_bench",
+        prog="python -m tests.bench.http.bench",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -129,7 +129,7 @@ def main() -> int:
                 bench.append(Slotmux().measure(options.model, test, n_threads))
                 http_runs.append(measure_http(port, options.clients, options.n_gen))
     except ProgramError as error:
-        print(f"http_bench: {error}", file=sys.stderr)
+        print(f"http.bench: {error}", file=sys.stderr)
         return 1
     print(table(bench, http_runs, options.clients))
     if watch.slowdown > MOST_SLOWDOWN:

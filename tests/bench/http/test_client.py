@@ -7,8 +7,8 @@ import json
 import pytest
 
 from tests.bench.busy import Steps, table
-from tests.bench.http_bench import table as http_table
-from tests.bench.http_client import Answer, read_answer, request_bytes, summarize
+from tests.bench.http.bench import table as http_table
+from tests.bench.http.client import Answer, read_answer, request_bytes, summarize
 
 
 def stream(*texts: str) -> bytes:

@@ -1,6 +1,6 @@
 """Seconds of each generation step of one sequence, as JSON: what busy.py asks of slotmux.
 
-python -m tests.bench.step_times MODEL --steps 256 --threads 2
+python -m tests.bench.steps.step_times MODEL --steps 256 --threads 2
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def _step(lanes: Lanes, i: int) -> float:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.bench.step_times")
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.steps.step_times")
     parser.add_argument("model", type=Path)
     parser.add_argument("--steps", type=int, default=256)
     parser.add_argument("--threads", type=int, required=True)

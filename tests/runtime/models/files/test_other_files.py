@@ -16,8 +16,8 @@ from slotmux.runtime.lowered import Lowered, ModelConfig
 from slotmux.runtime.models import family, has_mtp
 from slotmux.runtime.models.hparams import read_hparams
 from tests.runtime.gguf.writer import File, pair
+from tests.runtime.models.files.mutants import with_entries
 from tests.runtime.models.isolation import golden
-from tests.runtime.models.mutants import with_entries
 
 
 def of_architecture(name: str, folder: Path) -> Path:

@@ -1,6 +1,6 @@
 """What speculation costs on a model: verified steps, drafting passes, and rejecting.
 
-    python -m tests.bench.verify_times MODEL.gguf --max-drafts 7 --slots 8
+    python -m tests.bench.steps.verify_times MODEL.gguf --max-drafts 7 --slots 8
 
 Steps of one sequence and of all slots, with 0 drafts and more, after which none or all stay: those
 that stay are applied to the recurrent state by the next step, which is all that a rejection costs.

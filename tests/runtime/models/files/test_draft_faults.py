@@ -15,9 +15,9 @@ from slotmux.runtime.gguf import GGUFFile, open_gguf
 from slotmux.runtime.gguf.values import Entry
 from slotmux.runtime.lowered import Lowered, ModelConfig
 from tests.architectures import WITH_MTP
+from tests.runtime.models.files.mutants import key_mutants, tensor_mutants, with_entries
+from tests.runtime.models.files.rewrite import rewrite
 from tests.runtime.models.isolation import golden, loaded
-from tests.runtime.models.mutants import key_mutants, tensor_mutants, with_entries
-from tests.runtime.models.rewrite import rewrite
 from tests.runtime.models.test_mtp import greedy
 
 CONFIG = ModelConfig(n_ctx=16, n_ubatch=16, n_threads=1, max_drafts=2, use_mtp=True)

@@ -7,13 +7,13 @@ import pytest
 from gguf import GGUFReader
 
 from slotmux.runtime.driver import run_pattern, whole
+from tests.runtime.models.files.rewrite import rewrite
 from tests.runtime.models.isolation import (
     assert_isolated,
     assert_same,
     golden,
     loaded,
 )
-from tests.runtime.models.rewrite import rewrite
 
 # Activations are rounded to 8 bits, as llama.cpp does: as near to the dequantised model as
 # llama.cpp's own kernels are, times three (see the folder).
