@@ -242,6 +242,8 @@ def translate(args: list[str], known: Container[str]) -> Translation:
 def variable_notes(names: list[str]) -> Iterator[str]:
     """A line for each of llama-server's variables among ``names``."""
     for name in names:
+        if not name.startswith("LLAMA_ARG_") and name not in VARIABLES:
+            continue  # another program's: LlamaIndex has some
         field = VARIABLES.get(name)
         instead = f": {env_name(flag_name(field))} is" if field else ""
         yield f"{name} is set, but not read here{instead}"
