@@ -200,6 +200,7 @@ VARIABLES: Mapping[str, str] = {
     "LLAMA_ARG_CTX_CHECKPOINTS": "ctx_checkpoints",
     "LLAMA_ARG_CHAT_TEMPLATE_FILE": "chat_template_file",
     "LLAMA_ARG_SSE_PING_INTERVAL": "sse_ping_interval",
+    "LLAMA_ARG_SLOT_SAVE_PATH": "slot_save_path",
 }  # fmt: skip
 CTX_SIZE_NOTE = (
     "--ctx-size is the longest sequence of any slot here; llama-server divides it among the slots."
