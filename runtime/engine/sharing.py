@@ -12,6 +12,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from slotmux.runtime.engine.scoring import is_scored
 from slotmux.runtime.engine.slots import Slot
 from slotmux.runtime.engine.stats import Counters
 from slotmux.runtime.memory import Memory
@@ -35,7 +36,7 @@ class Sharing:
         self._choose(slot, active)
 
     def _choose(self, slot: Slot, active: Iterable[Slot]) -> None:
-        if slot.seq.node is None:
+        if slot.seq.node is None or is_scored(slot):
             return
         best, n_best = None, slot.seq.n_computed + MIN_TOKENS - 1
         for other in active:

@@ -96,7 +96,7 @@ _OPENAI = (
         _neutral(OPENAI, "logprobs", note="chat: true or false; completions: how many"),
         _neutral(OPENAI, "top_logprobs", 0),
         _neutral(OPENAI, "n", 1),
-        _neutral(OPENAI, "best_of", 1),
+        Parameter("best_of", OPENAI, (1,), note="of the chat endpoints: use n"),
         _neutral(OPENAI, "echo", False),
         _neutral(OPENAI, "suffix", ""),
         _neutral(OPENAI, "frequency_penalty", 0),
