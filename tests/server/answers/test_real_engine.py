@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 import time
 from collections.abc import Iterator
 
@@ -239,4 +240,6 @@ def test_what_the_cache_holds_is_told_without_a_token(served):
     assert sum(stretch["n_blocks"] for stretch in stretches) > 4
     assert bool(model.rows.n_rows) == any(stretch["states"] for stretch in stretches)
     metrics = httpx.get(f"{server.url}/metrics").text
-    assert f'slotmux_prefix_cache_misses_total{{reason="{diverged}"}} 1.0' in metrics
+    counted = re.search(rf'prefix_cache_misses_total{{reason="{diverged}"}} (.*)', metrics)
+    assert counted is not None
+    assert float(counted[1]) >= 1
