@@ -13,6 +13,7 @@ from starlette.requests import Request
 
 from slotmux.runtime.engine.config import SpecConfig
 from slotmux.server.answers.intake import Intake
+from slotmux.server.grammars.compiler import Grammars
 from slotmux.server.http.auth import ApiKeys
 from slotmux.server.http.errors import engine_dead, model_loading, shutting_down
 from slotmux.server.interfaces import EnginePort, TemplatePort, TokenizerPort
@@ -84,6 +85,7 @@ class ServerState:
     started: int = field(default_factory=lambda: int(time.time()))
     service: Service | None = None
     keys: ApiKeys = field(init=False)
+    grammars: Grammars = field(default_factory=Grammars)
     metrics: Any = None  # slotmux.server.process.metrics.Metrics, set by create_app
     _pool: ThreadPoolExecutor = field(init=False)
 
@@ -115,6 +117,7 @@ class ServerState:
     def close(self) -> None:
         """Lets the pool's threads go."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+        self.grammars.close()
 
 
 def state_of(request: Request) -> ServerState:

@@ -162,13 +162,12 @@ class ChatRequest(GenerationParams, TemplateParams):
     identities: ClassVar[Identities] = {
         **only_null(
             "tools parallel_tool_calls functions function_call reasoning_effort prediction audio"
-            " verbosity web_search_options moderation prompt_cache_retention grammar json_schema"
+            " verbosity web_search_options moderation prompt_cache_retention"
         ),
         "best_of": (1,),
         "store": (False,),
         "service_tier": ("auto", "default"),
         "modalities": (["text"],),
-        "response_format": ({"type": "text"},),
         "tool_choice": ("none",),
     }
     max_completion_tokens: Count | None = None

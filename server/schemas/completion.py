@@ -36,10 +36,9 @@ class CompletionRequest(GenerationParams):
     """Body of POST /v1/completions."""
 
     identities: ClassVar[Identities] = {
-        **only_null("grammar json_schema prompt_logprobs"),
+        **only_null("prompt_logprobs"),
         "best_of": (1,),
         "suffix": ("",),
-        "response_format": ({"type": "text"},),
     }
     prompt: Annotated[Any, BeforeValidator(_prompts)]
     echo: bool | None = None
