@@ -108,6 +108,7 @@ class Acceptor:
                 piece, reason, stop = self._jump(slot, choice, constraint)
                 text += piece
                 tokens += tuple(constraint.jumps[: slot.n_forced])
+                self._meter.counters.n_forced_tokens += slot.n_forced
             self._time(choice, slot.n_known, len(tokens), now)
             if reason is not None:
                 choice.finish(reason, now, text=text, token_ids=tokens,
@@ -259,6 +260,8 @@ class Acceptor:
     def _logprobs(self, choice: Choice, token: int, i: int) -> TokenLogprobs:
         ub = self._ubatch
         n = choice.sampling.n_logprobs
+        # A grammar may leave fewer tokens than were asked for.
+        n = n if choice.constraint is None else int((ub.top_ids[i, :n] >= 0).sum())
         ids = ub.top_ids[i, :n].tolist()
         values = ub.top_logprobs[i, :n].tolist()
         return TokenLogprobs(token, ub.logprob.item(i), tuple(zip(ids, values, strict=True)))

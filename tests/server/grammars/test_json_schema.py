@@ -7,6 +7,7 @@ import json
 import pytest
 
 from slotmux.server.grammars.json_schema import MAX_DEPTH, alone, check_schema, subschemas
+from slotmux.server.grammars.source import lark_json
 from slotmux.server.grammars.spec import GrammarError
 from tests.server.grammars.vocabulary import WordTokenizer, factory, takes
 
@@ -110,6 +111,16 @@ def test_a_part_stands_alone_with_what_it_refers_to() -> None:
     made = factory("json_schema", json.dumps(alone(root, path)))
     assert takes(made, "12")
     assert not takes(made, '"x"')
+
+
+def test_a_schema_can_be_a_part_of_lark() -> None:
+    part = lark_json(PERSON)
+    made = factory("lark", f'start: "<" {part} ">"')
+    assert takes(made, '<{"name": "x", "age": 1}>')
+    assert not takes(made, '<{"name":    "x", "age": 1}>')
+    with pytest.raises(GrammarError):
+        lark_json({"not": {}})
+    assert "x-guidance" not in PERSON
 
 
 def test_special_tokens_and_tokens_without_text_are_never_allowed_in_strings() -> None:
