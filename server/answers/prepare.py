@@ -9,7 +9,9 @@ from typing import Any
 
 from slotmux.runtime.engine.request import Request, SamplingParams, SpecParams
 from slotmux.runtime.tokenizer import PromptTooLongError
+from slotmux.server.grammars.door import compile_grammar, tenant_of
 from slotmux.server.http.errors import ApiError, invalid
+from slotmux.server.http.session import session_name
 from slotmux.server.http.trace import Trace
 from slotmux.server.interfaces import RenderedPort, TokenizerPort
 from slotmux.server.process.state import Loaded, ModelInfo, ServerState
@@ -20,25 +22,26 @@ from slotmux.server.templates.chat_template import TemplateError
 
 # Seeds are folded into this many bits: choice i draws with seed + i, which must not overflow.
 _SEED_MASK = 2**62 - 1
+MAX_NAMES_TOLD = 8
 
 
 def check_model(params: GenerationParams, info: ModelInfo) -> str:
     """The name the answer carries. Raises ApiError 404 for a model that is not served."""
-    if params.model is None:
-        return info.name
-    if params.model not in info.names:
-        raise model_not_found()
-    return params.model
+    return served_name(params.model, info)
 
 
-def model_not_found() -> ApiError:
-    """404: another model than the one served was named."""
-    return ApiError(
-        404,
-        "The model does not exist here. GET /v1/models tells which does.",
-        param="model",
-        code="model_not_found",
-    )
+def served_name(asked: str | None, info: ModelInfo) -> str:
+    """The name under which the model that was asked for is told. Raises ApiError 404."""
+    name = info.served_as(asked)
+    if name is None:
+        names = ", ".join(f"'{name}'" for name in info.names[:MAX_NAMES_TOLD])
+        raise ApiError(
+            404,
+            f"The model does not exist here. Served: {names}.",
+            param="model",
+            code="model_not_found",
+        )
+    return name
 
 
 async def chat_prompt(state: ServerState, loaded: Loaded, params: TemplateParams) -> list[int]:
@@ -104,7 +107,7 @@ def check_ids(ids: Sequence[int], n_vocab: int, param: str) -> None:
         raise invalid(param, f"A token id is outside the vocabulary of {n_vocab}.")
 
 
-def build_requests(
+async def build_requests(
     state: ServerState,
     loaded: Loaded,
     params: GenerationParams,
@@ -112,9 +115,16 @@ def build_requests(
     n_logprobs: int,
     trace: Trace,
 ) -> list[Request]:
-    """One engine request per prompt. Raises ApiError 400."""
+    """One engine request per prompt, bound to what the body says an answer shall look like.
+
+    Raises ApiError 400.
+    """
     info = loaded.info
     _check_bounds(params, loaded)
+    spec, constraint = params.grammar_spec, None
+    if spec is not None:
+        tenant = tenant_of(trace, params.cache_salt)
+        constraint = await compile_grammar(state, loaded, spec, tenant)
     sampling = sampling_of(params, loaded, n_logprobs)
     limit = params.n_max_tokens
     if limit is None:
@@ -136,10 +146,12 @@ def build_requests(
             cache_salt=f"{trace.key}/{params.cache_salt or ''}",
             slot_id=-1 if params.id_slot is None else params.id_slot,
             speculative=_speculative(params),
+            constraint=constraint,
             boundaries=message_starts(ids, loaded.tokenizer) if loaded.keeps_states else (),
             label=trace.request_id,
             client=_client(state, trace),
             priority=params.priority or 0,
+            session=session_name(trace, params.session_id, params.prompt_cache_key),
             n_together=len(prompts),
             is_first=index == 0,
         )
@@ -227,7 +239,7 @@ def render(loaded: Loaded, params: TemplateParams) -> RenderedPort:
     try:
         return loaded.template.render(
             messages,
-            kwargs=params.chat_template_kwargs or {},
+            kwargs=params.template_variables,
             add_generation_prompt=params.begins_turn,
             continue_final_message=params.continues,
         )

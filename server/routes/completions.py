@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from slotmux.server.answers.answer import Answer
-from slotmux.server.answers.constrain import constrain
+from slotmux.server.answers.chunks import ChunkWriter
 from slotmux.server.answers.logprobs import CompletionLogprobs
 from slotmux.server.answers.prepare import build_requests, check_model, text_prompts
 from slotmux.server.answers.stream import respond
@@ -33,8 +33,9 @@ async def create_completion(request: Request) -> Response:
     model = check_model(params, loaded.info)
     _check_count(len(params.prompts), loaded.info.n_slots + state.settings.max_queue)
     prompts = await text_prompts(state, loaded, params.prompts)
-    requests = build_requests(state, loaded, params, prompts, params.n_logprobs, trace_of(request))
-    await constrain(state, loaded, params, requests, trace_of(request))
+    requests = await build_requests(
+        state, loaded, params, prompts, params.n_logprobs, trace_of(request)
+    )
     n_top = params.n_logprobs
     answer = Answer(
         "completion",
@@ -47,7 +48,8 @@ async def create_completion(request: Request) -> Response:
         with_usage_chunk=params.wants_usage_chunk,
     )
     generation = service.intake.start(requests)
-    return await respond(request, generation, answer, state.settings, stream=params.is_streamed)
+    writer = ChunkWriter(answer)
+    return await respond(request, generation, writer, state.settings, stream=params.is_streamed)
 
 
 def _check_count(n_prompts: int, n_places: int) -> None:

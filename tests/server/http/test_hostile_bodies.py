@@ -234,13 +234,10 @@ def test_pairs(http, path, first):
 
 UNSUPPORTED = {
     "tools": [{"type": "function", "function": {"name": "f"}}],
-    "tool_choice": "auto",
-    "store": True,
-    "service_tier": "flex",
+    "tool_choice": "required",
     "modalities": ["text", "audio"],
     "reasoning_effort": "low",
-    "prediction": {"type": "content", "content": "x"},
-    "functions": [],
+    "functions": [{"name": "f"}],
     "chat_template": "{{ messages }}",
     "Chat_Template": "x",
     "best_of": 2,
