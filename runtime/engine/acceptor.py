@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
 
 from slotmux.runtime.engine.choice import Choice
 from slotmux.runtime.engine.constraint import Constraint
@@ -35,14 +34,12 @@ class Acceptor:
     def __init__(
         self,
         ubatch: Ubatch,
-        logits: NDArray[np.float32],
         scheduler: Scheduler,
         meter: Meter,
         free: Callable[[Slot, bool], None],
         on_verified: Callable[[Slot, int], None],
     ) -> None:
         self._ubatch = ubatch
-        self._logits = logits
         self._scheduler = scheduler
         self._meter = meter
         self._free = free
@@ -61,7 +58,8 @@ class Acceptor:
             assert choice is not None
             n_taken, n_before = 0, choice.n_draft_accepted
             try:
-                n_taken = self._take_run(slot, choice, drawn, first, now)
+                if self._begins(slot, choice, now):
+                    n_taken = self._take_run(slot, choice, drawn, first, now)
             except Exception:
                 log.exception("request %d: its output failed", choice.job.request.id)
                 if not choice.is_finished:
@@ -73,6 +71,24 @@ class Acceptor:
                 self._settle(slot, choice, max(1, n_taken), n_accepted)
             if choice.is_finished and slot.choice is choice:
                 self._free(slot, min(seen) >= 0)
+
+    def _begins(self, slot: Slot, choice: Choice, now: float) -> bool:
+        """Whether what was drawn is wanted. The first time, what was asked about the prompt is told
+        before it."""
+        if choice.scores is not None and not choice.n_generated:
+            if np.isnan(choice.scores.logprobs).any():
+                self._fail_no_numbers(choice, now)
+                return False
+            choice.job.send(Output(choice.index, prompt_logprobs=choice.scores))
+        if slot.n_known < choice.n_limit:
+            return True
+        choice.finish(FinishReason.LENGTH, now)
+        return False
+
+    def _fail_no_numbers(self, choice: Choice, now: float) -> None:
+        log.error("request %d: the logits are not numbers", choice.job.request.id)
+        message = "the model computed no valid logits"
+        choice.fail(FinishReason.ERROR, now, message, "server_error")
 
     def _take_run(
         self, slot: Slot, choice: Choice, drawn: list[int], first: int, now: float
@@ -120,7 +136,7 @@ class Acceptor:
                 return n_taken
             choice.job.send(Output(choice.index, text, tokens, tuple(logprobs)))
         if token < 0:
-            self._fail_undrawn(choice, first + n_taken, now)
+            self._fail_no_numbers(choice, now)
         return n_taken
 
     def _is_followed(self, choice: Choice, constraint: Constraint, now: float) -> bool:
@@ -148,16 +164,6 @@ class Acceptor:
             if reason is not None:
                 break
         return text, reason, stop
-
-    def _fail_undrawn(self, choice: Choice, draw: int, now: float) -> None:
-        """End a choice for which nothing could be drawn."""
-        row = self._logits[self._ubatch.sample_output.item(draw)]
-        if choice.constraint is not None and bool(np.isfinite(row).all()):
-            message = "the grammar and the other parameters leave no token to draw"
-            choice.fail(FinishReason.ERROR, now, message, "grammar_failed")
-            return
-        log.error("request %d: the logits are not numbers", choice.job.request.id)
-        choice.fail(FinishReason.ERROR, now, "the model computed no valid logits", "server_error")
 
     def _take_plain(
         self,
