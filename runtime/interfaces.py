@@ -135,6 +135,12 @@ class ModelLike(Protocol):
     def forward(self) -> None:
         """Compute everything the ubatch describes. Releases the GIL."""
 
+    def compute(self) -> None:
+        """The part of ``forward`` before the draws; ``draw`` follows. Releases the GIL."""
+
+    def draw(self) -> None:
+        """The draws, by the masks of ``ubatch.sample_masks``. Releases the GIL."""
+
     def score(self, rows: I32, targets: I32, n_top: I32, out: PromptLogprobs) -> None:
         """How likely ``targets[i]`` is after token ``rows[i]`` of the last forward's ubatch, and
         the ``n_top[i]`` likeliest tokens there, into row i of ``out`` (logprob NaN: the logits are

@@ -50,6 +50,7 @@ class Counters:
     cache_misses: dict[str, int] = field(default_factory=dict)  # prompts, by CacheMiss
     n_generated_tokens: int = 0
     n_recomputed_tokens: int = 0  # of parked sequences
+    n_forced_tokens: int = 0  # that a grammar made known without a draw
     n_tokens_max: int = 0  # longest sequence seen
     n_drafts: int = 0  # runs with drafts
     n_draft_tokens: int = 0

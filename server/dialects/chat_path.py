@@ -80,7 +80,7 @@ async def begin_turn(request: Request, params: ChatRequest, names: Names) -> Tur
     try:
         model = check_model(params, loaded.info)
         ids = await chat_prompt(state, loaded, params)
-        requests = build_requests(
+        requests = await build_requests(
             state, loaded, params, [ids], params.n_logprobs, trace_of(request)
         )
         generation = service.intake.start(requests)
@@ -98,7 +98,7 @@ async def begin_completion(request: Request, body: dict[str, Any], names: Names)
         params = validate(CompletionRequest, body)
         model = check_model(params, loaded.info)
         prompts = await text_prompts(state, loaded, params.prompts)
-        requests = build_requests(state, loaded, params, prompts, -1, trace_of(request))
+        requests = await build_requests(state, loaded, params, prompts, -1, trace_of(request))
         generation = service.intake.start(requests)
     except ApiError as error:
         raise renamed(error, names) from None

@@ -13,6 +13,7 @@ from starlette.requests import Request
 
 from slotmux.runtime.engine.config import SpecConfig
 from slotmux.server.answers.intake import Intake
+from slotmux.server.grammars.compiler import Grammars
 from slotmux.server.http.auth import ApiKeys
 from slotmux.server.http.errors import engine_dead, model_loading, shutting_down
 from slotmux.server.http.trace import Trace
@@ -113,6 +114,7 @@ class ServerState:
     started: int = field(default_factory=lambda: int(time.time()))
     service: Service | None = None
     keys: ApiKeys = field(init=False)
+    grammars: Grammars = field(default_factory=Grammars)
     metrics: MetricsPort = field(init=False)  # set by create_app
     telemetry: TelemetryPort | None = None  # with --otel-endpoint
     _pool: ThreadPoolExecutor = field(init=False)
@@ -145,6 +147,7 @@ class ServerState:
     def close(self) -> None:
         """Lets the pool's threads go, and sends what telemetry has left."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+        self.grammars.close()
         if self.telemetry is not None:
             self.telemetry.shutdown()
 
