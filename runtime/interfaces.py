@@ -114,6 +114,12 @@ class ModelLike(Protocol):
     def forward(self) -> None:
         """Compute everything the ubatch describes. Releases the GIL."""
 
+    def compute(self) -> None:
+        """The part of ``forward`` before the draws; ``draw`` follows. Releases the GIL."""
+
+    def draw(self) -> None:
+        """The draws, by the masks of ``ubatch.sample_masks``. Releases the GIL."""
+
     def close(self) -> None: ...
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from slotmux.runtime.engine.constraint import Constraint
 from slotmux.runtime.engine.emitter import Emitter
 from slotmux.runtime.engine.request import (
     FinishReason,
@@ -54,6 +55,7 @@ class Choice:
 
     __slots__ = (
         "banned_ids",
+        "constraint",
         "emitter",
         "end_ids",
         "index",
@@ -84,12 +86,14 @@ class Choice:
         emitter: Emitter,
         eog_ids: frozenset[int],
         n_ctx: int,
+        constraint: Constraint | None = None,
     ) -> None:
         request = job.request
         self.job = job
         self.index = index
         self.serial = serial
         self.emitter = emitter
+        self.constraint = constraint
         self.tokens: I32 = job.prompt
         self.n_prompt = len(job.prompt)
         self.n_generated = 0

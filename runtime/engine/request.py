@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from slotmux.runtime.engine.constraint import ConstraintFactory
+
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
@@ -83,7 +85,9 @@ class Output:
     finish_reason: FinishReason | None = None
     stop_string: str | None = None  # the stop string that ended the choice
     error: str | None = None  # with finish_reason ERROR or ABORT: what a client may be told
-    error_code: str | None = None  # server_error, queue_timeout, no_memory or server_shutdown
+    error_code: str | None = (
+        None  # server_error, queue_timeout, no_memory, server_shutdown, grammar_failed
+    )
     usage: Usage | None = None
 
 
@@ -119,6 +123,7 @@ class Request:
     cache_salt: str = ""  # prefixes are shared only between equal salts
     slot_id: int = -1  # wanted slot, -1 = any
     speculative: SpecParams = SpecParams()
+    constraint: ConstraintFactory | None = None  # the grammar that each choice keeps to
     boundaries: tuple[int, ...] = ()  # prompt positions where messages begin: worth a checkpoint
     id: int = 0  # given by Engine.submit
     label: str = ""  # X-Request-Id, for logs only

@@ -93,9 +93,11 @@ class Scheduler:
         return self._ubatch.n_tokens > 0
 
     def _share_tokens(self) -> None:
-        """One token and its drafts for each slot that needs one; then prompts in fair shares."""
+        """One token and its drafts, or what a grammar forced behind it, for each slot that
+        generates; then prompts in fair shares."""
         n_left = self._ubatch.n_ubatch
-        prompts = []
+        forced: list[Slot] = []
+        prompts: list[Slot] = []
         for slot in self.active:
             n = slot.n_known - slot.seq.n_computed
             if n == 1:
@@ -103,7 +105,13 @@ class Scheduler:
                 n_left -= slot.n_planned
             else:
                 slot.n_planned = 0
-                prompts.append(slot)
+                (forced if n == 1 + slot.n_forced else prompts).append(slot)
+        for slot in forced:
+            if n_left > slot.n_forced:
+                slot.n_planned = 1 + slot.n_forced
+                n_left -= slot.n_planned
+            else:
+                insort(prompts, slot, key=_serial)
         self.n_prompt_planned = 0
         if not prompts:
             return

@@ -182,6 +182,8 @@ class Engine:
                 self._core.step(self._heartbeat)
         except BaseException as error:
             self._fail(error)
+        finally:
+            self._core.close()
 
     def _wait_for_work(self) -> bool:
         """Take requests and aborts in; sleep while there is nothing to do. False = the end."""

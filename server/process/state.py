@@ -13,6 +13,7 @@ from starlette.requests import Request
 
 from slotmux.runtime.engine.config import SpecConfig
 from slotmux.server.answers.intake import Intake
+from slotmux.server.grammars.compiler import Grammars
 from slotmux.server.http.auth import ApiKeys
 from slotmux.server.http.errors import engine_dead, model_loading, shutting_down
 from slotmux.server.http.trace import Trace
@@ -112,6 +113,7 @@ class ServerState:
     started: int = field(default_factory=lambda: int(time.time()))
     service: Service | None = None
     keys: ApiKeys = field(init=False)
+    grammars: Grammars = field(default_factory=Grammars)
     metrics: Any = None  # slotmux.server.process.metrics.Metrics, set by create_app
     telemetry: TelemetryPort | None = None  # with --otel-endpoint
     _pool: ThreadPoolExecutor = field(init=False)
@@ -146,6 +148,7 @@ class ServerState:
         self._pool.shutdown(wait=False, cancel_futures=True)
         if self.telemetry is not None:
             self.telemetry.shutdown()
+        self.grammars.close()
 
 
 def state_of(request: Request) -> ServerState:

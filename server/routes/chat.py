@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from slotmux.server.answers.answer import Answer
 from slotmux.server.answers.chunks import ChunkWriter
+from slotmux.server.answers.constrain import constrain
 from slotmux.server.answers.logprobs import ChatLogprobs
 from slotmux.server.answers.prepare import (
     build_requests,
@@ -39,6 +40,7 @@ async def create_chat_completion(request: Request) -> Response:
     model = check_model(params, loaded.info)
     ids = await chat_prompt(state, loaded, params)
     requests = build_requests(state, loaded, params, [ids], params.n_logprobs, trace_of(request))
+    await constrain(state, loaded, params, requests, trace_of(request))
     n_top = params.n_logprobs
     answer = Answer(
         "chat",

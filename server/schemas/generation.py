@@ -10,6 +10,7 @@ from pydantic_core import PydanticCustomError
 from slotmux.server.schemas.base import StrictModel, fault
 from slotmux.server.schemas.parameters import Place
 from slotmux.server.schemas.speculative import Speculative, fold_dotted
+from slotmux.server.schemas.structured import StructuredParams
 
 MAX_STOPS = 64  # editors send a dozen
 MAX_STOP_CHARS = 256
@@ -71,7 +72,7 @@ class StreamOptions(StrictModel):
     include_usage: bool | None = None
 
 
-class GenerationParams(StrictModel):
+class GenerationParams(StrictModel, StructuredParams):
     """Honoured by both completion endpoints. None means: not given."""
 
     model: Label | None = None
@@ -124,6 +125,7 @@ class GenerationParams(StrictModel):
 
     @model_validator(mode="after")
     def _check_pairs(self) -> Self:
+        self.check_one_grammar()
         if self.stream_options is not None and not self.stream:
             raise fault("'stream_options' is only allowed when 'stream' is true", "stream_options")
         penalties = (self.repeat_penalty, self.repetition_penalty)
