@@ -22,6 +22,7 @@ class Telling(StrEnum):
     APART = "apart"  # reasoning
     INSIDE = "inside"  # content, with their marks
     BOTH = "both"
+    NOT = "not"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +110,11 @@ class MessageReader:
             self._content.append(kept)
 
     @property
+    def _keeps_marks(self) -> bool:
+        """Whether thoughts are content, with their marks."""
+        return self._plan.telling in (Telling.INSIDE, Telling.BOTH)
+
+    @property
     def _has_marks(self) -> bool:
         return bool(self._plan.schemas) or self._plan.thinking is not None
 
@@ -154,7 +160,7 @@ class MessageReader:
         if self._has_content or self._calls.n_whole:
             self._say(thinking.opening)
             return
-        if self._plan.telling is not Telling.APART:
+        if self._keeps_marks:
             self._content.append(thinking.opening)
         yield from self._thought(thinking)
 
@@ -166,9 +172,9 @@ class MessageReader:
 
         def think(text: str) -> None:
             nonlocal spaces, is_begun
-            if telling is not Telling.APART:
+            if self._keeps_marks:
                 self._content.append(text)
-            if telling is Telling.INSIDE:
+            if telling in (Telling.INSIDE, Telling.NOT):
                 return
             whole = spaces + (text if is_begun else text.lstrip())
             kept = whole.rstrip()
@@ -179,7 +185,7 @@ class MessageReader:
 
         stop = yield from tape.until((thinking.closing,), think)
         self._in_thought = False
-        if telling is not Telling.APART:
+        if self._keeps_marks:
             self._content.append(stop)
             self._has_content = bool(stop)
 
@@ -230,6 +236,13 @@ class MessageReader:
             yield from tape.accept(START)
         self._end_content()
 
+    def _think(self, text: str) -> None:
+        """A thought of a channel."""
+        if self._keeps_marks:
+            self._say(text)
+        if self._plan.telling in (Telling.APART, Telling.BOTH):
+            self._reasoning.append(text)
+
     def _header(self) -> Steps[Header | None]:
         """What stands before a message; None if there is none, and then it is content."""
         self._tape.keep()
@@ -256,7 +269,5 @@ class MessageReader:
     def _body(self, channel: str) -> Steps[None]:
         is_thought = channel == "analysis"
         self._in_thought = is_thought
-        apart = self._plan.telling is not Telling.INSIDE
-        emit = self._reasoning.append if is_thought and apart else self._say
-        yield from self._tape.until(ENDS, emit)
+        yield from self._tape.until(ENDS, self._think if is_thought else self._say)
         self._in_thought = False

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 # White space between the parts of JSON: some, but no model can get lost in it.
-_JSON_OPTIONS = {"whitespace_flexible": True, "whitespace_pattern": r"[ \n\t]{0,12}"}
+_JSON_OPTIONS = {"whitespace_pattern": r"( |\n{1,2}[ \t]{0,20})", "coerce_one_of": True}
 _OPEN_ENDED = frozenset(
     (
         "$ref",
@@ -30,6 +30,7 @@ class Tool:
     name: str
     description: str | None
     parameters: Mapping[str, Any]
+    is_strict: bool = False
 
     def for_template(self) -> dict[str, Any]:
         """As templates expect it: OpenAI's own form."""
@@ -58,6 +59,7 @@ class Rules:
         self._find_token = find_token
         self._lines: list[str] = []
         self._names: dict[str, str] = {}  # by body
+        self.is_lenient = False
         self.add("TEXT", r"/(.|\n)*/")
         self.add("WS", r"/[ \n\t]{0,12}/")
 
@@ -102,14 +104,28 @@ class Rules:
             rest = rest[at + len(mark) :]
         return " ".join(part for part in parts if part)
 
-    def free_until(self, mark: str) -> str:
-        """Any text up to ``mark``, whichever way that is written, and the mark."""
+    def free_until(self, mark: str, marks: Sequence[str] = ()) -> str:
+        """Any text up to ``mark``, whichever way that is written, and the mark. ``marks``: tokens
+        that it may be made of."""
         token = self._find_token(mark)
+        if token is None and (inner := self._token_inside(mark, marks)):
+            at, part, found = inner
+            rest = self.marked(mark[at + len(part) :], marks)
+            return self.rule(f"TEXT <[{found.id}]> {rest}")  # the text before it is any text too
         lazy = self.rule(f"TEXT {self.text(mark)}", "[lazy]")
         if token is None:
             return lazy
         by_token = f"TEXT <[{token.id}]>"
         return self.rule(by_token if token.is_control else f"{by_token} | {lazy}")
+
+    def _token_inside(self, text: str, marks: Sequence[str]) -> tuple[int, str, TokenId] | None:
+        """The first token that stands in ``text``: where, which, and its id."""
+        found = [
+            (at, mark, token)
+            for mark in marks
+            if (at := text.find(mark)) >= 0 and (token := self._find_token(mark)) is not None
+        ]
+        return min(found, key=lambda item: item[0], default=None)
 
     def text_until(self, closing: str) -> str:
         """Any text up to ``closing``, an ordinary text, which is read."""
@@ -121,11 +137,19 @@ class Rules:
         for key in ("$defs", "definitions"):
             if root is not None and key in root and key not in whole:
                 whole[key] = root[key]
-        whole["x-guidance"] = _JSON_OPTIONS
-        return self.rule(f"%json {json.dumps(whole, ensure_ascii=False)}")
+        return self.rule(self.json_text(whole, is_lenient=self.is_lenient))
+
+    @staticmethod
+    def json_text(schema: Mapping[str, Any], *, is_lenient: bool = False) -> str:
+        """An expression for a JSON value. ``is_lenient``: keywords that cannot be followed are
+        passed over instead of refused."""
+        options = {**_JSON_OPTIONS, "lenient": is_lenient}
+        whole = {**schema, "x-guidance": options}
+        return f"%json {json.dumps(whole, ensure_ascii=False)}"
 
     def arguments(self, tool: Tool) -> str:
         """An object that is right for the arguments of ``tool``."""
+        self.is_lenient = not tool.is_strict
         return self.json(object_schema(tool.parameters))
 
     def any_of(self, choices: Sequence[str]) -> str:

@@ -124,6 +124,7 @@ class Tagged:
 
     def _rule_of(self, rules: Rules, tool: Tool) -> str:
         space = rules.text(self.break_)
+        rules.is_lenient = not tool.is_strict
         parts = [rules.text(tool.name), rules.marked(self.head_end, self.marks), space]
         required = tool.parameters.get("required")
         needed = set(required) if isinstance(required, list) else set()
@@ -154,7 +155,7 @@ class Tagged:
             return f"({' | '.join(rules.text(str(value)) for value in values)}) {ending}"
         if is_text:
             # Lazy, by its own text: a closing tag is an ordinary text or one token of its own.
-            return rules.free_until(self.value_end)
+            return rules.free_until(self.value_end, self.marks)
         return f"{rules.json(schema, tool.parameters)} {ending}"
 
 
