@@ -234,7 +234,7 @@ _OLLAMA = (
     *_advice(OLLAMA, "boolean", "use_mmap use_mlock low_vram numa f16_kv", _ONE_MACHINE),
 )
 
-_OTHERS = _rows(ROUTERS, _neutral(ROUTERS, "thinking", {"type": "disabled"}))
+_OTHERS = _rows(ROUTERS, _neutral(ROUTERS, "thinking", {"type": "disabled"}), "reasoning")
 
 _BODY = (*_OPENAI, *_VLLM, *_LLAMA, *_OLLAMA, *_OTHERS)
 
