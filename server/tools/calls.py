@@ -31,7 +31,7 @@ class Calls:
         self.n_whole = 0
         self.is_open = False
         self.on_whole: Callable[[], None] | None = None
-        self._is_eager = is_eager
+        self.is_eager = is_eager
         self._ready: list[ToolDelta] = []
         self._head: ToolDelta | None = None
         self._pieces: list[str] = []
@@ -42,7 +42,7 @@ class Calls:
             raise MalformedError
         self.is_open = True
         self._head = ToolDelta(self.n_whole, call_id or new_call_id(), name)
-        if self._is_eager:
+        if self.is_eager:
             self._flush()
 
     def add(self, piece: str) -> None:
@@ -70,7 +70,7 @@ class Calls:
 
     def drain(self) -> tuple[ToolDelta, ...]:
         """What can be told by now."""
-        if self._is_eager and self.is_open:
+        if self.is_eager and self.is_open:
             self._flush()
         ready, self._ready = self._ready, []
         return tuple(ready)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from slotmux.server.tools.formats.harmony import CHANNEL, MESSAGE, START
+from slotmux.server.tools.formats.json_calls import JsonCalls
 from slotmux.server.tools.rules import Rules, Tool
 from slotmux.server.tools.style import ChatStyle
 
@@ -69,22 +70,16 @@ def _body(style: ChatStyle, rules: Rules, wanted: Wanted) -> str:
     triggers = {t: format_.rule(rules, t, tools, many=many) for t in format_.triggers}
     if wanted.must_call or wanted.content:
         calls = [f"{rules.marked(t, format_.marks)} {rule}" for t, rule in triggers.items()]
-        if format_.leading:
-            calls = list(triggers.values())  # as the model is used to begin
+        if isinstance(format_, JsonCalls) and format_.is_bare:
+            calls = list(triggers.values())
         calls = [f"WS {call}" for call in calls]
         if wanted.content and not wanted.must_call:
             calls.append(wanted.content)
         return rules.any_of([rules.rule(call) for call in calls])
     calls = [f"{rules.free_until(t, format_.marks)} {rule}" for t, rule in triggers.items()]
+    calls += format_.unmarked(rules, tools)
     call = rules.any_of([rules.rule(call) for call in calls])
-    free = f"({call})* TEXT" if many else f"({call})? TEXT"
-    if not format_.leading:
-        return free
-    rules.once("LEADING", r'/[ \n]*\{[ \n]*"name"(.|\n)*/')
-    rules.once("NO_LEADING", "TEXT & ~LEADING")
-    lead = next(iter(triggers.values()))
-    ended = f"({call})* NO_LEADING" if many else f"({call})? NO_LEADING"
-    return rules.any_of([rules.rule(f"WS {lead}"), rules.rule(ended)])
+    return f"({call})* TEXT" if many else f"({call})? TEXT"
 
 
 def _harmony(style: ChatStyle, rules: Rules, wanted: Wanted) -> str:

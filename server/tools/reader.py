@@ -129,7 +129,7 @@ class MessageReader:
             yield from self._thought(thinking)
         yield from self._leading()
         format_ = plan.format if plan.schemas else None
-        stops = format_.triggers if format_ is not None else ()
+        stops = (*format_.triggers, *format_.loose) if format_ is not None else ()
         if thinking is not None and thinking.opening:
             stops = (*stops, thinking.opening)
         while stops:
@@ -208,6 +208,7 @@ class MessageReader:
         n_before = calls.n_whole
         tape.keep()
         spaces, self._spaces = self._spaces, ""
+        calls.is_eager = self._plan.is_eager and trigger in format_.triggers
         try:
             yield from format_.read(tape, trigger, calls)
         except MalformedError:

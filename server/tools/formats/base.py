@@ -15,6 +15,7 @@ class Format(Protocol):
 
     ``triggers``: each begins calls wherever it stands in a text, and is no part of any answer.
     ``leading``: begin calls where an answer begins with them, and are left to ``read``.
+    ``loose``: triggers that need not mean calls; what is told of these is whole.
     ``marks``: all texts of the format that may be single tokens, the triggers too.
     """
 
@@ -23,6 +24,9 @@ class Format(Protocol):
 
     @property
     def leading(self) -> tuple[str, ...]: ...
+
+    @property
+    def loose(self) -> tuple[str, ...]: ...
 
     @property
     def marks(self) -> tuple[str, ...]: ...
@@ -36,3 +40,6 @@ class Format(Protocol):
 
     def rule(self, rules: Rules, trigger: str, tools: Sequence[Tool], *, many: bool) -> str:
         """What may follow ``trigger``: one call, or several with ``many``."""
+
+    def unmarked(self, rules: Rules, tools: Sequence[Tool]) -> list[str]:
+        """Calls that begin without any trigger, behind any text."""

@@ -28,6 +28,7 @@ class Gemma:
     triggers: tuple[str, ...] = (_OPEN,)
     marks: tuple[str, ...] = (_OPEN, _CLOSE, _QUOTE)
     leading: tuple[str, ...] = ()
+    loose: tuple[str, ...] = ()
 
     def knows(self, source: str) -> bool:
         """By the mark of a call."""
@@ -48,6 +49,10 @@ class Gemma:
         call = rules.any_of([_rule_of(rules, tool) for tool in tools])
         more = f"({rules.mark(_OPEN)} {call})*" if many else ""
         return rules.rule(f"{call} {more}")
+
+    def unmarked(self, rules: Rules, tools: Sequence[Tool]) -> list[str]:
+        """None."""
+        return []
 
 
 def _pairs(tape: Tape, emit: Emit, depth: int) -> Steps[None]:

@@ -42,6 +42,7 @@ class Harmony:
     triggers: tuple[str, ...] = ()
     marks: tuple[str, ...] = (CHANNEL, MESSAGE, START, CONSTRAIN, *ENDS)
     leading: tuple[str, ...] = ()
+    loose: tuple[str, ...] = ()
 
     def knows(self, source: str) -> bool:
         """By the channels."""
@@ -58,6 +59,10 @@ class Harmony:
     def rule(self, rules: Rules, trigger: str, tools: Sequence[Tool], *, many: bool) -> str:
         """A message to a function, from behind <|start|>assistant on; it ends the turn."""
         return rules.any_of([self._rule_of(rules, tool) for tool in tools])
+
+    def unmarked(self, rules: Rules, tools: Sequence[Tool]) -> list[str]:
+        """None."""
+        return []
 
     def _rule_of(self, rules: Rules, tool: Tool) -> str:
         to = rules.text(f" to=functions.{tool.name}")

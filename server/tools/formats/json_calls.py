@@ -7,6 +7,7 @@ Llama 3, Command R7B, GigaChat, Firefunction and Phi-4-mini.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,8 @@ from slotmux.server.tools.calls import Calls, new_call_id
 from slotmux.server.tools.rules import Rules, Tool
 from slotmux.server.tools.tape import Emit, MalformedError, Steps, Tape
 from slotmux.server.tools.values import json_object, json_string, json_value
+
+_BLANKS = r"[ \n\t]{0,8}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,17 +35,22 @@ class JsonCalls:
     arguments_key: str = "arguments"
     aliases: tuple[str, ...] = ()  # of arguments_key, in reading
     head: tuple[tuple[str, str], ...] = ()  # pairs that come first in an object, as JSON text
-    also: tuple[str, ...] = ()  # other triggers, read as ``begin``
+    also: tuple[tuple[str, str], ...] = ()  # other pairs of begin and end that models fall into
     n_id_chars: int = 0
     leading: tuple[str, ...] = ()
+    is_bare: bool = False  # models begin without ``begin`` when they have to call
 
     @property
     def triggers(self) -> tuple[str, ...]:
-        return (self.begin, *self.also)
+        return (self.begin,)
+
+    @property
+    def loose(self) -> tuple[str, ...]:
+        return tuple(begin for begin, _ in self.also)
 
     @property
     def marks(self) -> tuple[str, ...]:
-        return tuple(mark for mark in (self.begin, self.end, *self.also) if mark)
+        return tuple(mark for mark in (self.begin, self.end) if mark)
 
     def knows(self, source: str) -> bool:
         """By any of the hints."""
@@ -55,7 +63,7 @@ class JsonCalls:
             yield from self._list(tape, calls)
         else:
             yield from self._object(tape, calls)
-            while self.in_rows:
+            while self.in_rows or trigger != self.begin:
                 yield from tape.spaces()
                 yield from tape.one_of((";", ","))
                 yield from tape.spaces()
@@ -63,8 +71,8 @@ class JsonCalls:
                     break
                 yield from self._object(tape, calls)
         yield from tape.spaces()
-        if self.end:
-            yield from tape.accept(self.end)
+        if end := dict(self.also).get(trigger, self.end):
+            yield from tape.accept(end)
 
     def _list(self, tape: Tape, calls: Calls) -> Steps[None]:
         while True:
@@ -112,7 +120,7 @@ class JsonCalls:
         space = rules.text(self.break_)
         if self.is_list:
             more = f' (WS "," WS {call})*' if many else ""
-            body = f'"[" WS {call}{more} WS "]"'
+            body = f'WS "[" WS {call}{more} WS "]"'
         elif self.in_rows:
             body = f"{call} ({rules.text(self.break_)} {call})*" if many else call
         else:
@@ -122,6 +130,19 @@ class JsonCalls:
         if many and not self.is_list and not self.in_rows and self.end:
             body = f"{body} (WS {rules.mark(self.begin)} {body})*"
         return rules.rule(body)
+
+    def unmarked(self, rules: Rules, tools: Sequence[Tool]) -> list[str]:
+        """Objects with the name of a tool, where models forget the marks."""
+        if not self.leading:
+            return []
+        key, more = re.escape(self.name_key), "|".join((self.arguments_key, *self.aliases))
+        calls = []
+        for tool in tools:
+            name = re.escape(tool.name).replace("/", r"\/")
+            parts = (r"\{", f'"{key}"', ":", f'"{name}"', ",", f'"({more})"', ":")
+            head = rules.rule(f"TEXT /{_BLANKS.join(parts)}/", "[lazy]")
+            calls.append(rules.rule(f'{head} WS {rules.arguments(tool)} WS "}}"'))
+        return calls
 
     def _rule_of(self, rules: Rules, tool: Tool) -> str:
         pairs = [*self.head, (self.name_key, json.dumps(tool.name))]
@@ -163,7 +184,12 @@ def _arguments(tape: Tape, emit: Emit | None) -> Steps[str]:
     return "".join(pieces)
 
 
-HERMES = JsonCalls(("<tool_call>",), "<tool_call>", "</tool_call>", "\n")
+_FENCES = (("```json", "```"), ("<tools>", "</tools>"), ("<function_call>", "</function_call>"))
+
+HERMES = JsonCalls(
+    ("<tool_call>",), "<tool_call>", "</tool_call>", "\n", aliases=("parameters",), also=_FENCES,
+    leading=("{",),
+)  # fmt: skip
 NEMOTRON = JsonCalls(("<TOOLCALL>",), "<TOOLCALL>", "</TOOLCALL>", is_list=True)
 MINIMAX_M1 = JsonCalls(("<tool_calls>\\n{",), "<tool_calls>", "</tool_calls>", "\n", in_rows=True)
 TOOL_CALLS = JsonCalls(("<tool_calls>",), "<tool_calls>", "</tool_calls>", is_list=True)
@@ -180,5 +206,5 @@ FIREFUNCTION = JsonCalls((" functools[",), " functools", is_list=True)
 LLAMA_3 = JsonCalls(
     ("<|python_tag|>", '{"name": function name, "parameters"'),
     "<|python_tag|>", in_rows=True, arguments_key="parameters", aliases=("arguments",),
-    leading=("{",),
+    also=_FENCES[:1], leading=("{",), is_bare=True,
 )  # fmt: skip

@@ -36,6 +36,7 @@ class NamedJson:
     n_id_chars: int = 0
     other_marks: tuple[str, ...] = ()
     leading: tuple[str, ...] = ()
+    loose: tuple[str, ...] = ()
 
     @property
     def triggers(self) -> tuple[str, ...]:
@@ -93,6 +94,10 @@ class NamedJson:
             return rules.rule(f"{call} {more}")
         end = rules.mark(self.section_end)
         return rules.rule(f"{opening} {call} {more} {end}")
+
+    def unmarked(self, rules: Rules, tools: Sequence[Tool]) -> list[str]:
+        """None."""
+        return []
 
     def _rule_of(self, rules: Rules, tool: Tool) -> str:
         marks = self.marks

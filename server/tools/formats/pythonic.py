@@ -38,6 +38,7 @@ class Pythonic:
     begin: str
     end: str
     leading: tuple[str, ...] = ()
+    loose: tuple[str, ...] = ()
 
     @property
     def triggers(self) -> tuple[str, ...]:
@@ -76,6 +77,10 @@ class Pythonic:
         call = rules.any_of([_rule_of(rules, tool) for tool in tools])
         more = f' (", " {call})*' if many else ""
         return rules.rule(f'"[" {call}{more} "]" {rules.mark(self.end)}')
+
+    def unmarked(self, rules: Rules, tools: Sequence[Tool]) -> list[str]:
+        """None."""
+        return []
 
 
 def _rule_of(rules: Rules, tool: Tool) -> str:

@@ -42,6 +42,7 @@ class Tagged:
     same_section: bool = False  # several calls share one section
     other_marks: tuple[str, ...] = ()
     leading: tuple[str, ...] = ()
+    loose: tuple[str, ...] = ()
     key_tail: str = ""  # what comes between the key's own end and what key_ends say
 
     @property
@@ -121,6 +122,10 @@ class Tagged:
         one = f"{space} {opening} {call} {space} {end}"
         more = f"(WS {rules.mark(self.section)} {one})*" if many else ""
         return rules.rule(f"{one} {more}")
+
+    def unmarked(self, rules: Rules, tools: Sequence[Tool]) -> list[str]:
+        """None."""
+        return []
 
     def _rule_of(self, rules: Rules, tool: Tool) -> str:
         space = rules.text(self.break_)

@@ -268,7 +268,9 @@ def test_asking_for_nothing_is_no_fault(http, name, value):
 
 MESSAGES = {
     "messages[0].tool_calls[0].function": {
-        "role": "assistant", "content": "x", "tool_calls": [{"id": "1"}]
+        "role": "assistant",
+        "content": "x",
+        "tool_calls": [{"id": "1"}],
     },
     "messages[0].role": {"role": "critic", "content": "x"},
     "messages[0].content": {"role": "user", "content": [{"type": "image_url", "image_url": {}}]},

@@ -23,12 +23,13 @@ NOW = ("now", {})
 
 @dataclass(frozen=True)
 class Example:
-    """``prompt_tail``: how a prompt ends where it opens a thought."""
+    """``is_canonical``: written as a grammar leads to it, white space and order of names too."""
 
     format: str
     text: str
     calls: tuple = (OSLO,)
     content: str = ""
+    is_canonical: bool = True
 
 
 EXAMPLES = [
@@ -39,11 +40,62 @@ EXAMPLES = [
         "</tool_call>",
         (OSLO, ROME),
         "I look.",
+        is_canonical=False,
     ),
-    Example("hermes", '<tool_call>\n{"name": "now"}', (NOW,)),
+    Example("hermes", '<tool_call>\n{"name": "now"}', (NOW,), is_canonical=False),
+    Example(
+        "hermes",
+        'So:\n```json\n{\n  "name": "get_weather",\n  "arguments": {"city": "Oslo", "days": 3}\n}\n'
+        '{"name": "now", "parameters": {}}\n```',
+        (OSLO, NOW),
+        "So:",
+        is_canonical=False,
+    ),
+    Example("hermes", '{"name": "now", "arguments": {}}', (NOW,), is_canonical=False),
+    Example("hermes", '{"name": "Eva"}', (), '{"name": "Eva"}', is_canonical=False),
+    Example(
+        "hermes",
+        'It is\n```json\n{"a": 1}\n```\n',
+        (),
+        'It is\n```json\n{"a": 1}\n```\n',
+        is_canonical=False,
+    ),
     Example(
         "hermes",
         '<tool_call>{"name":"get_weather","arguments":"{\\"city\\": \\"Oslo\\", \\"days\\": 3}"}',
+        is_canonical=False,
+    ),
+    Example(
+        "hermes",
+        'Well.\n<tool_call>\n{"name": "get_weather", "arguments": {"city": "Oslo", "days": 3}}\n'
+        '</tool_call>\n<tool_call>\n{"name": "now", "arguments": {}}\n</tool_call>',
+        (OSLO, NOW),
+        "Well.",
+    ),
+    Example(
+        "phi-4",
+        '<|tool_call|>[{"name": "get_weather", "arguments": {"city": "Oslo", "days": 3}}]'
+        "<|/tool_call|>",
+    ),
+    Example(
+        "gigachat",
+        'function call<|role_sep|>\n{"name": "get_weather", "arguments": '
+        '{"city": "Oslo", "days": 3}}',
+    ),
+    Example("lfm2", "<|tool_call_start|>[get_weather(city='Oslo', days=3)]<|tool_call_end|>"),
+    Example("mistral-v11", '[TOOL_CALLS]get_weather[ARGS]{"city": "Oslo", "days": 3}'),
+    Example(
+        "deepseek-v4",
+        '<｜DSML｜tool_calls>\n<｜DSML｜invoke name="get_weather">\n'
+        '<｜DSML｜parameter name="city" string="true">Oslo</｜DSML｜parameter>\n'
+        '<｜DSML｜parameter name="days" string="false">3</｜DSML｜parameter>\n'
+        "</｜DSML｜invoke>\n</｜DSML｜tool_calls>",
+    ),
+    Example(
+        "muse",
+        '<atem:function_calls>\n<atem:invoke name="get_weather">\n<atem:parameter name="city">Oslo'
+        '</atem:parameter>\n<atem:parameter name="days">3</atem:parameter>\n</atem:invoke>\n'
+        "</atem:function_calls>",
     ),
     Example(
         "nemotron",
@@ -61,6 +113,13 @@ EXAMPLES = [
         "tool-calls",
         '<tool_calls>[{"name": "get_weather", "arguments": {"city": "Oslo", "days": 3}, '
         '"id": "x"}]</tool_calls>',
+        is_canonical=False,
+    ),
+    Example(
+        "tool-calls",
+        '<tool_calls>[{"name": "now", "arguments": {}}, {"name": "get_weather", "arguments": '
+        '{"city": "Oslo", "days": 3}}]</tool_calls>',
+        (NOW, OSLO),
     ),
     Example(
         "granite-3",
@@ -75,6 +134,7 @@ EXAMPLES = [
         '[TOOL_CALLS]get_weather[ARGS]{"city": "Oslo", "days": 3}'
         "[TOOL_CALLS]now[CALL_ID]abc[ARGS]{}",
         (OSLO, NOW),
+        is_canonical=False,
     ),
     Example(
         "command-r7b",
@@ -82,8 +142,10 @@ EXAMPLES = [
         '{"city": "Oslo", "days": 3}}\n]<|END_ACTION|>',
     ),
     Example("llama-3", '{"name": "get_weather", "parameters": {"city": "Oslo", "days": 3}}'),
-    Example("llama-3", '<|python_tag|>{"name": "now", "parameters": {}}', (NOW,)),
-    Example("llama-3", '{"city": "Oslo"}', (), '{"city": "Oslo"}'),
+    Example(
+        "llama-3", '<|python_tag|>{"name": "now", "parameters": {}}', (NOW,), is_canonical=False
+    ),
+    Example("llama-3", '{"city": "Oslo"}', (), '{"city": "Oslo"}', is_canonical=False),
     Example("gigachat-3.1", '<|function_call|>{"name": "now", "arguments": {}}', (NOW,)),
     Example(
         "firefunction",
@@ -148,6 +210,7 @@ EXAMPLES = [
         "glm",
         "<tool_call>get_weather<arg_key>city</arg_key><arg_value>Oslo</arg_value>"
         "<arg_key>days</arg_key><arg_value>3</arg_value></tool_call>",
+        is_canonical=False,
     ),
     Example(
         "minimax-m2",
@@ -182,6 +245,7 @@ EXAMPLES = [
         "get_weather(city='Ro\"me\\n'), now()]<|tool_call_end|>Done.",
         (OSLO, ROME, NOW),
         "Done.",
+        is_canonical=False,
     ),
     Example(
         "gemma-4",
@@ -205,5 +269,6 @@ EXAMPLES = [
         '<|channel|>commentary json<|message|>{"city":"Oslo","days":3}<|call|>',
         (OSLO,),
         "I look.",
+        is_canonical=False,
     ),
 ]
