@@ -148,6 +148,11 @@ class ChatTemplate:
         prompt = self._run(variables, budget, marker)
         return Rendered(_cut(prompt, end) if continue_final_message else prompt, mark)
 
+    @property
+    def shows_calls(self) -> bool:
+        """Whether calls of tools in the history can be seen in the prompt."""
+        return bool(self._abilities.call_contents)
+
     def _run(self, variables: dict[str, Any], budget: Budget, marker: Marker) -> str:
         pieces: list[str] = []
         n_chars = 0
