@@ -18,7 +18,7 @@ from slotmux.server.schemas.chat import TemplateParams
 from slotmux.server.schemas.completion import Prompt
 from slotmux.server.schemas.generation import GenerationParams
 from slotmux.server.templates.chat_template import TemplateError
-from slotmux.server.tools.generic import as_text, introduce
+from slotmux.server.tools.generic import as_text, calls_as_text, introduce
 
 # Seeds are folded into this many bits: choice i draws with seed + i, which must not overflow.
 _SEED_MASK = 2**62 - 1
@@ -242,6 +242,8 @@ def render(loaded: Loaded, params: TemplateParams) -> RenderedPort:
         messages = as_text(messages)
         messages = introduce(messages, shown) if shown else messages
         shown = ()
+    elif not loaded.style.shows_calls:
+        messages = calls_as_text(messages, loaded.style.format)
     try:
         return loaded.template.render(
             messages,

@@ -58,7 +58,9 @@ def assemble(settings: Settings) -> Loaded:
         info=_model_info(settings, file, tokenizer, plan, template.source if template else ""),
         spec=spec,
         n_max_token_bytes=tokenizer.max_token_bytes,
-        style=ChatStyle() if template is None else style_of(template.source, tokenizer),
+        style=ChatStyle()
+        if template is None
+        else style_of(template.source, template.sample, tokenizer),
         keeps_states=model.rows.n_rows > 0,
         n_compiled=lambda: model.n_compiled,
     )

@@ -14,8 +14,12 @@ _NEEDLE = "slotmuxneedle"
 _THOUGHTS = ("reasoning_content", "reasoning", "thinking")
 _KEY, _VALUE = "slotmuxkey", "slotmuxvalue"
 
+_PARAMETERS = {"type": "object", "properties": {}}
+_FUNCTION = {"name": "f", "description": "f", "parameters": _PARAMETERS}
+_TOOLS: list[dict[str, Any]] = [{"type": "function", "function": _FUNCTION}]
+
 Message = dict[str, Any]
-Render = Callable[[list[Message]], str | None]
+Render = Callable[[list[Message], list[dict[str, Any]] | None], str | None]
 Blame = Callable[[str, str], NoReturn]  # message, param
 
 
@@ -28,13 +32,14 @@ class Abilities:
     object_arguments: bool
     # Contents beside calls with which these are shown; none: calls are not shown at all.
     call_contents: tuple[str | None, ...] = ("", None)
+    sample: str = ""  # a prompt with a call in it; '' if calls are not shown
 
 
 def probe(render: Render) -> Abilities:
     """Find out with small conversations; ``render`` gives None when the template fails."""
-    plain = render([{"role": "user", "content": _NEEDLE}])
-    parts = render([{"role": "user", "content": [{"type": "text", "text": _NEEDLE}]}])
-    as_object, contents = _probe_calls(render)
+    plain = render([{"role": "user", "content": _NEEDLE}], None)
+    parts = render([{"role": "user", "content": [{"type": "text", "text": _NEEDLE}]}], None)
+    as_object, contents, sample = _probe_calls(render)
     return Abilities(
         text_contents=plain is not None and _NEEDLE in plain,
         # A template that only prints the list shows its keys.
@@ -44,26 +49,27 @@ def probe(render: Render) -> Abilities:
         and '"type"' not in parts,
         object_arguments=as_object,
         call_contents=contents,
+        sample=sample,
     )
 
 
-def _probe_calls(render: Render) -> tuple[bool, tuple[str | None, ...]]:
-    """Whether arguments shall be an object, and beside which contents calls are shown."""
-    for arguments in ({_KEY: _VALUE}, f'{{"{_KEY}": "{_VALUE}"}}'):
-        shown = []
+def _probe_calls(render: Render) -> tuple[bool, tuple[str | None, ...], str]:
+    """Whether arguments shall be an object, beside which contents calls are shown, and how."""
+    objects, texts = {_KEY: _VALUE}, f'{{"{_KEY}": "{_VALUE}"}}'
+    for arguments, tools in ((objects, None), (objects, _TOOLS), (texts, None), (texts, _TOOLS)):
+        shown: dict[str | None, str] = {}
         for content in ("", None):
-            text = render(
-                [
-                    {"role": "user", "content": _NEEDLE},
-                    _call(arguments, content),
-                    {"role": "tool", "tool_call_id": "call00001", "name": "f", "content": _NEEDLE},
-                ]
-            )
+            history = [
+                {"role": "user", "content": _NEEDLE},
+                _call(arguments, content),
+                {"role": "tool", "tool_call_id": "call00001", "name": "f", "content": _NEEDLE},
+            ]
+            text = render(history, tools)
             if text and _KEY in text and _VALUE in text and f"'{_KEY}'" not in text:
-                shown.append(content)
+                shown[content] = text
         if shown:
-            return isinstance(arguments, dict), tuple(shown)
-    return False, ()
+            return isinstance(arguments, dict), tuple(shown), next(iter(shown.values()))
+    return False, (), ""
 
 
 def _call(arguments: Any, content: str | None) -> Message:

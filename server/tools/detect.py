@@ -83,10 +83,16 @@ BY_NAME: Mapping[str, Format] = {
 }
 
 
-def format_of(source: str) -> tuple[str, Format] | None:
-    """The format's name and itself; None if the template knows no tools, or none of ours."""
-    if "tools" not in source:
+# Formats that are none of ours and have marks of one that is.
+_STRANGE = ("]<]minimax[>[",)
+
+
+def format_of(template: str, sample: str = "") -> tuple[str, Format] | None:
+    """The format's name and itself; None if the template knows no tools, or none of ours.
+    ``sample``: a prompt that it made, for marks that it puts together."""
+    if "tools" not in template or any(mark in template for mark in _STRANGE):
         return None
+    source = f"{template}\n{sample}"
     if DEEPSEEK_V31.knows(source):
         is_old = DEEPSEEK_R1.knows(source)
         return ("deepseek-r1", DEEPSEEK_R1) if is_old else ("deepseek-v3.1", DEEPSEEK_V31)

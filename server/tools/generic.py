@@ -57,6 +57,11 @@ def as_text(messages: Sequence[Message]) -> list[Message]:
     return told
 
 
+def calls_as_text(messages: Sequence[Message], format_: Format) -> list[Message]:
+    """``messages`` for a template that shows what tools gave, but not what was called."""
+    return [with_calls_as_text(m, format_) if m.get("tool_calls") else m for m in messages]
+
+
 def with_calls_as_text(message: Message, format_: Format | None) -> Message:
     """A message of the assistant with its calls behind its content, as a model would write them."""
     plain = {key: value for key, value in message.items() if key != "tool_calls"}

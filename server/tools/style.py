@@ -19,12 +19,14 @@ GENERIC = "generic"
 @dataclass(frozen=True, slots=True)
 class ChatStyle:
     """``tells_tools``: the template shows tools to the model; otherwise the server tells of them
-    in the system message, and calls are JSON between <tool_call> marks. ``tokens``: of the marks
+    in the system message, and calls are JSON between <tool_call> marks. ``shows_calls``: it shows
+    those in the history too. ``tokens``: of the marks
     those that are one token."""
 
     format_name: str = GENERIC
     format: Format = HERMES
     tells_tools: bool = False
+    shows_calls: bool = False
     thinking: Thinking | None = None
     tokens: Mapping[str, TokenId] = field(default_factory=dict)
 
@@ -48,15 +50,16 @@ class ChatStyle:
         return frozenset(token.id for token in found if token.is_control)
 
 
-def style_of(source: str, tokenizer: TokenizerPort) -> ChatStyle:
-    """By the text of a template."""
-    found = format_of(source)
+def style_of(source: str, sample: str, tokenizer: TokenizerPort) -> ChatStyle:
+    """By the text of a template, and a prompt that it made with a call in it."""
+    found = format_of(source, sample)
     name, format_ = found or (GENERIC, HERMES)
-    thinking = None if isinstance(format_, Harmony) else thinking_of(source)
+    thinking = None if isinstance(format_, Harmony) else thinking_of(f"{source}\n{sample}")
     marks = [*format_.marks]
     if thinking is not None:
         marks += [thinking.opening, thinking.closing]
-    return ChatStyle(name, format_, found is not None, thinking, _tokens_of(marks, tokenizer))
+    tokens = _tokens_of(marks, tokenizer)
+    return ChatStyle(name, format_, found is not None, bool(sample), thinking, tokens)
 
 
 def _tokens_of(marks: Iterable[str], tokenizer: TokenizerPort) -> dict[str, TokenId]:

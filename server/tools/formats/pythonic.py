@@ -124,6 +124,6 @@ def _value(rules: Rules, schema: Any) -> str:
 
 
 LFM2 = Pythonic(
-    ("<|tool_call_start|>", "<|tool_list_start|>", "<|tool_response_start|>"),
+    ("<|tool_call_start|>", "<|tool_list_start|>", "<|tool_response_start|>", "List of tools: ["),
     "<|tool_call_start|>", "<|tool_call_end|>",
 )  # fmt: skip

@@ -44,7 +44,7 @@ class Vocabulary:
 
 def style(name: str, vocabulary: Vocabulary, thinking: Thinking | None = None) -> ChatStyle:
     tokens = {mark: TokenId(i, is_control=True) for mark, i in vocabulary.marks.items()}
-    return ChatStyle(name, BY_NAME[name], True, thinking, tokens)
+    return ChatStyle(name, BY_NAME[name], True, True, thinking, tokens)
 
 
 def accepted(lark: str, vocabulary: Vocabulary, text: str) -> tuple[int, bool]:
