@@ -75,7 +75,7 @@ class Settings(BaseSettings):
     n_predict: int = Field(-1, ge=-1)  # max_tokens of a request that names none; -1 = context
     chat_template_file: Path | None = None
     mem_limit: int = Field(0, ge=0)  # bytes; 0 = the machine's or the cgroup's
-    ctx_checkpoints: int = Field(8, ge=0, le=65_536)  # kept recurrent states a slot
+    ctx_checkpoints: int = Field(16, ge=0, le=65_536)  # kept recurrent states a slot
     checkpoint_memory: int = Field(2**30, ge=0)  # bytes of all of them together
     prompt_tokens_beside: int = Field(128, ge=0, le=65_536)  # a step's; 0 = whatever fits
     max_step_ms: float = Field(50.0, ge=0, le=60_000, allow_inf_nan=False)  # 0 = no bound
@@ -98,6 +98,7 @@ class Settings(BaseSettings):
     metrics: Access = "key"
     slots: Access = "key"
     props: Access = "key"
+    slot_save_path: Path | None = None  # where slots are saved; None: they are not
 
     # bounds
     max_queue: int = Field(64, ge=0, le=100_000)

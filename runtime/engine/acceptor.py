@@ -14,11 +14,15 @@ from slotmux.runtime.engine.request import FinishReason, Output, TokenLogprobs
 from slotmux.runtime.engine.scheduler import Scheduler
 from slotmux.runtime.engine.slots import Slot
 from slotmux.runtime.engine.stats import Meter
-from slotmux.runtime.ubatch import Ubatch
+from slotmux.runtime.memory import Kind
+from slotmux.runtime.ubatch import BLOCK_CELLS, Ubatch
 
 log = logging.getLogger(__name__)
 
 INTERNAL = "internal error"
+# Tokens between two states kept on the way, where sequences may soon be parked, and where not: a
+# copy of a row takes as long as a good part of a step.
+ROLLING_TOKENS, ROLLING_TOKENS_AT_EASE = 64, 512
 
 
 class Acceptor:
@@ -108,6 +112,7 @@ class Acceptor:
                 piece, reason, stop = self._jump(slot, choice, constraint)
                 text += piece
                 tokens += tuple(constraint.jumps[: slot.n_forced])
+                self._meter.counters.n_forced_tokens += slot.n_forced
             self._time(choice, slot.n_known, len(tokens), now)
             if reason is not None:
                 choice.finish(reason, now, text=text, token_ids=tokens,
@@ -195,6 +200,8 @@ class Acceptor:
         self._meter.on_drafts(slot.n_draft, n_accepted)
         if not choice.is_finished:
             self._on_verified(slot, n_accepted)
+            if slot.seq.row >= 0:
+                self._keep_rolling(slot)
         slot.n_draft = 0
 
     def _commit(self) -> None:
@@ -215,8 +222,26 @@ class Acceptor:
             elif n > 1 or seq.n_computed < slot.n_known:
                 counters.n_recomputed_tokens += n
             if slot.split_at and seq.n_computed >= slot.split_at:
-                seq.checkpoint()
+                seq.checkpoint(is_wanted=slot.split_at in slot.wanted_splits)
                 slot.next_split()
+            elif seq.row >= 0:
+                self._keep_rolling(slot)
+
+    def _keep_rolling(self, slot: Slot) -> None:
+        """On a long way keep a state now and then: what is parked where memory is short loses its
+        last blocks first, and goes on from the last state before them."""
+        seq = slot.seq
+        n_since = seq.n_computed - seq.last_checkpoint
+        if n_since < ROLLING_TOKENS or seq.n_computed % BLOCK_CELLS:
+            return
+        if n_since >= ROLLING_TOKENS_AT_EASE or self._is_tight(slot):
+            seq.checkpoint(Kind.ROLLING)
+
+    def _is_tight(self, slot: Slot) -> bool:
+        """Whether some sequence may soon have to give way."""
+        pools = slot.seq.pools
+        n_soon = len(self._scheduler.active) * (2 * ROLLING_TOKENS // BLOCK_CELLS)
+        return pools.has_blocks and pools.blocks.n_available < n_soon
 
     def _follow(self, slot: Slot) -> None:
         """The prompt is computed: another choice of the request goes on from it by itself."""
@@ -259,6 +284,8 @@ class Acceptor:
     def _logprobs(self, choice: Choice, token: int, i: int) -> TokenLogprobs:
         ub = self._ubatch
         n = choice.sampling.n_logprobs
+        # A grammar may leave fewer tokens than were asked for.
+        n = n if choice.constraint is None else int((ub.top_ids[i, :n] >= 0).sum())
         ids = ub.top_ids[i, :n].tolist()
         values = ub.top_logprobs[i, :n].tolist()
         return TokenLogprobs(token, ub.logprob.item(i), tuple(zip(ids, values, strict=True)))

@@ -254,8 +254,9 @@ class Admission:
             if n_reused is None:
                 slot.clear()
                 return False
-            self._scheduler.add(slot)
             self._set_splits(slot, choice)
+            self._scheduler.sharing.begin(slot, self._scheduler.active)
+            self._scheduler.add(slot)
             n_cached = min(n_reused, choice.n_prompt)
         self._line.remove(choice)
         if choice.index == 0:
@@ -299,5 +300,7 @@ class Admission:
                 choice.job.request.boundaries,
                 max(1, config.checkpoint_spacing),
                 config.max_prompt_checkpoints,
+                slot.seq.n_path,
             )
         )
+        slot.wanted_splits.add(slot.seq.n_path)  # the third to come this way gains

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from slotmux.runtime.engine.constraint import ConstraintFactory
+from slotmux.runtime.errors import SlotmuxError
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,10 +138,6 @@ class Request:
     is_first: bool = True
     progress: Progress = field(default_factory=Progress)
     context: Any = field(default=None, repr=False)  # the caller's own
-
-
-class SlotmuxError(Exception):
-    """Base of the errors a caller of the runtime is meant to handle."""
 
 
 class QueueFullError(SlotmuxError):

@@ -49,6 +49,7 @@ class Counters:
     n_prompt_tokens_queried: int = 0  # looked up in the prefix cache
     n_generated_tokens: int = 0
     n_recomputed_tokens: int = 0  # of parked sequences
+    n_forced_tokens: int = 0  # that a grammar made known without a draw
     n_tokens_max: int = 0  # longest sequence seen
     n_drafts: int = 0  # runs with drafts
     n_draft_tokens: int = 0

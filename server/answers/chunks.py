@@ -17,7 +17,7 @@ from slotmux.server.answers.answer import (
     whole_answer,
 )
 from slotmux.server.answers.delta import Delta, Reader, ToolDelta, finish_text
-from slotmux.server.answers.generation import Choice, Generation
+from slotmux.server.answers.generation import ChoiceOutput, Generation
 from slotmux.server.answers.logprobs import LogprobsFormat
 from slotmux.server.answers.usage import timings_object, usage_object
 from slotmux.server.http.errors import ApiError
@@ -57,7 +57,7 @@ class ChunkWriter:
         """The role of each chat choice, or the echoed prompts of completions."""
         return b"".join(self._opening_of(index) for index in range(self._answer.n_choices))
 
-    def events(self, choices: list[Choice], generation: Generation) -> bytes:
+    def events(self, choices: list[ChoiceOutput], generation: Generation) -> bytes:
         """The chunks of these Outputs; with the last one also the end of the stream."""
         parts: list[bytes] = []
         is_plain = self._logprobs is None and not self._answer.with_token_ids
@@ -72,7 +72,7 @@ class ChunkWriter:
                 parts.append(self._finish_chunk(index, output, generation))
         return b"".join(parts)
 
-    def take(self, choices: list[Choice], generation: Generation) -> None:
+    def take(self, choices: list[ChoiceOutput], generation: Generation) -> None:
         """Keeps Outputs for ``whole``."""
         for index, output in choices:
             self._outputs[index].append(output)

@@ -9,6 +9,7 @@ from typing import Any
 
 from slotmux.runtime.engine.request import Request, SamplingParams, SpecParams
 from slotmux.runtime.tokenizer import PromptTooLongError
+from slotmux.server.grammars.door import compile_grammar, tenant_of
 from slotmux.server.http.errors import ApiError, invalid
 from slotmux.server.http.session import session_name
 from slotmux.server.http.trace import Trace
@@ -115,7 +116,7 @@ def check_ids(ids: Sequence[int], n_vocab: int, param: str) -> None:
         raise invalid(param, f"A token id is outside the vocabulary of {n_vocab}.")
 
 
-def build_requests(
+async def build_requests(
     state: ServerState,
     loaded: Loaded,
     params: GenerationParams,
@@ -123,9 +124,16 @@ def build_requests(
     n_logprobs: int,
     trace: Trace,
 ) -> list[Request]:
-    """One engine request per prompt. Raises ApiError 400."""
+    """One engine request per prompt, bound to what the body says an answer shall look like.
+
+    Raises ApiError 400.
+    """
     info = loaded.info
     _check_bounds(params, loaded)
+    spec, constraint = params.grammar_spec, None
+    if spec is not None:
+        tenant = tenant_of(trace, params.cache_salt)
+        constraint = await compile_grammar(state, loaded, spec, tenant)
     sampling = sampling_of(params, loaded, n_logprobs)
     limit = params.n_max_tokens
     if limit is None:
@@ -147,6 +155,7 @@ def build_requests(
             cache_salt=f"{trace.key}/{params.cache_salt or ''}",
             slot_id=-1 if params.id_slot is None else params.id_slot,
             speculative=_speculative(params),
+            constraint=constraint,
             boundaries=message_starts(ids, loaded.tokenizer) if loaded.keeps_states else (),
             label=trace.request_id,
             client=_client(state, trace),

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from slotmux.server.answers.generation import Choice, Generation
+from slotmux.server.answers.generation import ChoiceOutput, Generation
 from slotmux.server.answers.watch import Watch
 from slotmux.server.http.disconnect import DisconnectWatcher
 from slotmux.server.http.errors import ApiError, json_response
@@ -44,13 +44,13 @@ class Writer(Protocol):
     def opening(self) -> bytes:
         """What a stream begins with."""
 
-    def events(self, choices: list[Choice], generation: Generation) -> bytes:
+    def events(self, choices: list[ChoiceOutput], generation: Generation) -> bytes:
         """What these Outputs add; with the last one also the end of the stream."""
 
     def error(self, error: ApiError) -> bytes:
         """What ends a stream that went wrong."""
 
-    def take(self, choices: list[Choice], generation: Generation) -> None:
+    def take(self, choices: list[ChoiceOutput], generation: Generation) -> None:
         """Notes Outputs of an answer that is not streamed."""
 
     def whole(self, generation: Generation) -> Any:
@@ -105,7 +105,7 @@ class EventStream(Response):
     """Server-sent events straight to ASGI: one send for all that is pending, no task per chunk."""
 
     def __init__(
-        self, delivery: Delivery, writer: Writer, first: list[Choice], framing: Framing = SSE
+        self, delivery: Delivery, writer: Writer, first: list[ChoiceOutput], framing: Framing = SSE
     ) -> None:
         self.status_code = 200
         self.background = None

@@ -9,7 +9,6 @@ from functools import partial
 import orjson
 
 from slotmux.runtime.engine.request import Request
-from slotmux.server.answers.constrain import constrain
 from slotmux.server.answers.delta import NewReader
 from slotmux.server.answers.prepare import build_requests, chat_prompt
 from slotmux.server.grammars.door import compile_grammar, tenant_of
@@ -42,7 +41,7 @@ async def chat_turn(state: ServerState, loaded: Loaded, params: ChatRequest, tra
     """Renders, encodes, and binds the requests to grammars. Raises ApiError 4xx."""
     style, wish = loaded.style, params.tool_wish
     prompt = await chat_prompt(state, loaded, params)
-    requests = build_requests(state, loaded, params, [prompt.ids], params.n_logprobs, trace)
+    requests = await build_requests(state, loaded, params, [prompt.ids], params.n_logprobs, trace)
     reads_calls = bool(wish.callable) and params.parse_tool_calls is not False
     starts_in_thought = style.thinking is not None and prompt_is_open(prompt.text, style, params)
     is_bound = await _bind(state, loaded, params, requests, trace, starts_in_thought)
@@ -96,17 +95,16 @@ async def _bind(
     trace: Trace,
     starts_in_thought: bool,
 ) -> bool:
-    """Gives the requests their grammar. Whether there is one that calls keep to."""
+    """Gives the requests a grammar of calls and thoughts, around the one of content that they have.
+    Whether there is one that calls keep to."""
     style, wish, spec = loaded.style, params.tool_wish, params.grammar_spec
     n_thinking = params.n_thinking
     _check_budget(style, n_thinking, starts_in_thought)
     has_thoughts = style.thinking is not None or style.is_harmony
     if not wish.callable and n_thinking is None and not (spec is not None and has_thoughts):
-        await constrain(state, loaded, params, requests, trace)
         return False
     content = "" if spec is None else _content_rule(spec, bool(wish.callable))
     if content is None:  # a grammar of the whole answer, thoughts too
-        await constrain(state, loaded, params, requests, trace)
         return False
     wanted = Wanted(
         wish.callable,

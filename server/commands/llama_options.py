@@ -58,7 +58,13 @@ def _refused(text: str, *names: str) -> tuple[Option, ...]:
 
 def _bare(name: str) -> Option:
     """A switch there, one of three values here: alone it asks for what is the default."""
-    return Option((name,), "needless", "maybe", "keys decide who may read it", values=ACCESS)
+    return Option(
+        (name,),
+        "needless",
+        "maybe",
+        "it is on already; key, public or off say who may read it",
+        values=ACCESS,
+    )
 
 
 _NO_GPU = "everything is computed on the CPU"

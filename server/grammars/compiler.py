@@ -71,7 +71,10 @@ class Grammars:
         del self._pending[key]
         if done.cancelled() or done.exception() is not None:
             return
-        self._kept[key] = done.result()
+        result = done.result()
+        if isinstance(result, GrammarError) and not result.is_final:
+            return
+        self._kept[key] = result
         self._n_kept_bytes += len(key[2])
         while len(self._kept) > MAX_ENTRIES or self._n_kept_bytes > MAX_KEPT_BYTES:
             oldest, _ = self._kept.popitem(last=False)
@@ -97,12 +100,12 @@ class Grammars:
             source = source_of(spec)
             fault = self._guard().first_fault([source])
             if fault is not None:
-                return GrammarError(reason(fault[1]), self._place(spec))
+                return GrammarError(reason(fault[1], spec.kind), self._place(spec))
             return Factory(self._library_tokenizer(tokenizer), source)
         except GrammarError as error:
             return error
         except ConstraintError as error:
-            return GrammarError(reason(str(error)))
+            return GrammarError(reason(str(error), spec.kind))
 
     def _guard(self) -> Guard:
         guard: Guard | None = getattr(self._local, "guard", None)

@@ -10,6 +10,7 @@ from slotmux.server.grammars.spec import MAX_BYTES, GrammarError
 MAX_DEPTH = 64
 MAX_RULES = 10_000
 MAX_REPEAT = 2_000
+MAX_REPEATS = 4  # one upon the other
 
 _NAME = re.compile(r"[A-Za-z0-9-]+")
 _SPACE = re.compile(r"(?:[ \t]|#[^\r\n]*)+")
@@ -139,8 +140,11 @@ class _Parser:
             if item is None:
                 break
             self._skip(_LINES if depth else _SPACE)
+            n_repeats = 0
             while (bounds := self._repetition()) is not None:
-                item = Repeat(item, *bounds)
+                item, n_repeats = Repeat(item, *bounds), n_repeats + 1
+                if n_repeats > MAX_REPEATS:
+                    raise self._error(f"at most {MAX_REPEATS} repetitions of one thing")
                 self._skip(_LINES if depth else _SPACE)
             items.append(item)
         return items[0] if len(items) == 1 else Sequence(tuple(items))

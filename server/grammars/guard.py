@@ -74,7 +74,7 @@ class Guard:
             process.stdin.flush()
         except OSError:
             self.close()
-            raise GrammarError(TOO_MUCH) from None
+            raise GrammarError(TOO_MUCH, is_final=False) from None
 
     def _receive(self, process: subprocess.Popen[bytes], seconds: float) -> bytes:
         assert process.stdout is not None
@@ -85,6 +85,6 @@ class Guard:
             part = os.read(pipe, 1 << 16) if is_ready else b""
             if not part:
                 self.close()
-                raise GrammarError(TOO_MUCH)
+                raise GrammarError(TOO_MUCH, is_final=False)
             parts += part
         return parts

@@ -46,7 +46,7 @@ _NOTHING: dict[str, object] = {"uniqueItems": False, "unevaluatedProperties": Tr
 
 
 def check_schema(schema: object) -> None:
-    """Raise GrammarError for what cannot be honoured."""
+    """Raise GrammarError for what cannot be honoured; drops keywords that ask for nothing."""
     if len(orjson.dumps(schema)) > MAX_BYTES:
         raise GrammarError(f"a schema has at most {MAX_BYTES} bytes")
     n_nodes = 0
@@ -82,9 +82,10 @@ def _check_node(path: Path, node: object) -> None:
         return
     if not isinstance(node, dict):
         raise GrammarError("a schema should be an object or a boolean", path)
-    for key in node:
-        if key in UNSUPPORTED and not (key in _NOTHING and node[key] is _NOTHING[key]):
+    for key in UNSUPPORTED & node.keys():
+        if key not in _NOTHING or node[key] is not _NOTHING[key]:
             raise GrammarError(f"'{key}' is not supported", (*path, key))
+        del node[key]
     ref = node.get("$ref")
     if ref is not None and not (isinstance(ref, str) and ref.startswith("#")):
         raise GrammarError("a '$ref' should begin with '#': nothing is fetched", (*path, "$ref"))

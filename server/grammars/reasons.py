@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from slotmux.server.grammars.json_schema import UNSUPPORTED
+from slotmux.server.grammars.spec import Kind
 
 _PLACE = re.compile(r"at (\d+)\((\d+)\)")
 _REGEX = re.compile(r"^error: ([a-z][a-z0-9 ,.()-]*)$", re.MULTILINE)
@@ -29,8 +30,8 @@ _REASONS = (
 )
 
 
-def reason(message: str) -> str:
-    """A short text."""
+def reason(message: str, kind: Kind) -> str:
+    """A short text; of Lark, which is handed on as it came, with the place in it."""
     found = _REGEX.search(message)
     keys = _KEYS.search(message)
     if found is not None:
@@ -41,5 +42,5 @@ def reason(message: str) -> str:
     else:
         text = next((ours for theirs, ours in _REASONS if theirs in message), "")
     text = text or "it cannot be understood"
-    place = _PLACE.search(message)
+    place = _PLACE.search(message) if kind == "lark" else None
     return f"line {place[1]}, column {place[2]}: {text}" if place is not None else text

@@ -11,6 +11,7 @@ from slotmux.server.grammars.gbnf_lark import gbnf_to_lark
 from slotmux.server.grammars.json_schema import MAX_LITERALS, WHITESPACE, check_schema
 from slotmux.server.grammars.spec import MAX_BYTES, GrammarError, GrammarSpec
 
+_OPTIONS = {"whitespace_pattern": WHITESPACE, "lenient": False, "coerce_one_of": False}
 MAX_NESTED = 100  # parentheses of a regular expression
 
 
@@ -45,9 +46,17 @@ def json_source(schema: object) -> str:
 
 def unchecked_json_source(schema: dict[str, object]) -> str:
     """The same for a part of a schema that was checked."""
-    options = {"whitespace_pattern": WHITESPACE, "lenient": False, "coerce_one_of": False}
-    schema = {**schema, "x-guidance": options}
-    return json.dumps({"grammars": [{"json_schema": schema}]})
+    return json.dumps({"grammars": [{"json_schema": {**schema, "x-guidance": _OPTIONS}}]})
+
+
+def lark_json(schema: object) -> str:
+    """A schema as a part of a Lark text: ``%json {...}``, with the checks and the room between
+    parts that a whole answer gets. Raises GrammarError."""
+    schema = {} if schema is True else orjson.loads(orjson.dumps(schema))
+    check_schema(schema)
+    if not isinstance(schema, dict):
+        raise GrammarError("nothing satisfies this schema")
+    return "%json " + json.dumps({**schema, "x-guidance": _OPTIONS})
 
 
 def _parsed(text: str) -> object:

@@ -25,11 +25,13 @@ class GrammarSpec:
 
 
 class GrammarError(Exception):
-    """A specification that cannot be followed. ``path``: where in it the fault lies."""
+    """A specification that cannot be followed. ``path``: where in it the fault lies;
+    ``is_final``: it would be no better another time."""
 
-    def __init__(self, message: str, path: Path = ()) -> None:
+    def __init__(self, message: str, path: Path = (), *, is_final: bool = True) -> None:
         super().__init__(message)
         self.path = path
+        self.is_final = is_final
 
     def param(self, base: str) -> str:
         """The path below ``base``; a name that is not plain is shown as '?'."""

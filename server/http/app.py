@@ -8,14 +8,16 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from slotmux.server.dialects import ROUTERS
 from slotmux.server.http.disconnect import client_gone
 from slotmux.server.http.errors import ApiError, internal, invalid
 from slotmux.server.http.gate import Gate
 from slotmux.server.http.paths import Paths
+from slotmux.server.http.shapes import error_response
 from slotmux.server.http.trace import trace_of
 from slotmux.server.process.metrics import Metrics
 from slotmux.server.process.state import ServerState
-from slotmux.server.routes import chat, completions, health, models, ops, text
+from slotmux.server.routes import chat, completions, docs, health, models, ops, text
 
 UNKNOWN_URL = "unknown_url"
 
@@ -25,7 +27,8 @@ def create_app(state: ServerState) -> FastAPI:
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     app.state.server = state
     state.metrics = Metrics(state)
-    routers = [module.router for module in (chat, completions, health, models, ops, text)]
+    routers = [module.router for module in (chat, completions, docs, health, models, ops, text)]
+    routers += ROUTERS
     for router in routers:
         app.include_router(router)
     app.state.paths = Paths(routers)
@@ -76,4 +79,4 @@ async def _on_exception(request: Request, error: Exception) -> Response:
 
 def _tell(request: Request, error: ApiError) -> Response:
     trace_of(request).error = str(error.code)
-    return error.response()
+    return error_response(error, request.scope["path"])

@@ -13,6 +13,7 @@ from slotmux.server.http.auth import is_off, is_public
 from slotmux.server.http.errors import ApiError, internal, unauthorized
 from slotmux.server.http.origins import OriginGuard
 from slotmux.server.http.session import session_header
+from slotmux.server.http.shapes import NOT_SUPPORTED, error_response
 from slotmux.server.http.trace import Trace, attach, request_id_of
 from slotmux.server.process.logs import LOGGER, describe
 from slotmux.server.process.state import ServerState
@@ -56,14 +57,14 @@ class Gate:
         except ApiError as error:
             trace.error = str(error.code)
             if not sender.is_started:
-                await error.response()(scope, receive, sender)
+                await error_response(error, scope["path"])(scope, receive, sender)
         except ClientDisconnect:
             trace.error = "client_disconnected"
         except Exception as error:
             trace.error = "internal_error"
             _log.error("unexpected exception", extra={"fields": describe(error)})
             if not sender.is_started:
-                await internal().response()(scope, receive, sender)
+                await error_response(internal(), scope["path"])(scope, receive, sender)
         finally:
             self._account(scope, trace)
 
@@ -80,7 +81,12 @@ class Gate:
             raise unauthorized()
         trace.key = fingerprint or ""
         if is_off(path, self._state.settings):
-            raise ApiError(404, "This endpoint is switched off.", code="endpoint_off")
+            raise ApiError(
+                501,
+                f"This endpoint is switched off (--{path[1:]}).",
+                code="endpoint_off",
+                type=NOT_SUPPORTED,
+            )
         return None
 
     def _account(self, scope: Scope, trace: Trace) -> None:

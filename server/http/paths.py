@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from fastapi import APIRouter
 from fastapi.routing import APIRoute
@@ -18,6 +19,7 @@ class Paths:
     def __init__(self, routers: Iterable[APIRouter]) -> None:
         found = (route for router in routers for route in router.routes)
         self.routes = tuple(route for route in found if isinstance(route, APIRoute))
+        self.document: dict[str, Any] | None = None  # OpenAPI's, once somebody asked for it
 
     def methods(self, path: str) -> list[str]:
         """What ``path`` takes, in order of the alphabet; nothing if it does not exist."""

@@ -195,6 +195,9 @@ def _engine_counters(c: Counters) -> Iterator[Metric]:
     yield _counter(
         "slotmux_recomputed_tokens", "Tokens computed again after parking.", c.n_recomputed_tokens
     )
+    yield _counter(
+        "slotmux_forced_tokens", "Tokens that a grammar left no choice about.", c.n_forced_tokens
+    )
     yield _labelled("slotmux_finished", "reason", c.finished)
     yield _labelled("slotmux_rejections", "cause", c.rejected)
 

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable
 
 import uvicorn
 
-from slotmux.runtime.engine.request import SlotmuxError
+from slotmux.runtime.errors import SlotmuxError
+from slotmux.server.config_error import in_words
 from slotmux.server.http.app import create_app
 from slotmux.server.http.connection import bounded_by
 from slotmux.server.process.lifecycle import Lifecycle
@@ -127,7 +128,7 @@ def _load(load: Callable[[], Loaded], lifecycle: Lifecycle) -> None:
         loaded = load()
         loaded.engine.start()
     except (SlotmuxError, ValueError, OSError) as error:
-        print(f"slotmux: {error}", file=sys.stderr)
+        print(f"slotmux: {in_words(error)}", file=sys.stderr)
         lifecycle.end_soon(EXIT_UNUSABLE)
     except BaseException as error:
         _log.error("loading failed", extra={"fields": describe(error) | {"message": str(error)}})

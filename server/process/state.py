@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, ParamSpec, Protocol, TypeVar
+from typing import ParamSpec, Protocol, TypeVar
 
 from starlette.requests import Request
 
@@ -17,7 +17,7 @@ from slotmux.server.grammars.compiler import Grammars
 from slotmux.server.http.auth import ApiKeys
 from slotmux.server.http.errors import engine_dead, model_loading, shutting_down
 from slotmux.server.http.trace import Trace
-from slotmux.server.interfaces import EnginePort, TemplatePort, TokenizerPort
+from slotmux.server.interfaces import EnginePort, MetricsPort, TemplatePort, TokenizerPort
 from slotmux.server.process.pulse import Pulse
 from slotmux.server.settings import Settings
 from slotmux.server.tools.style import ChatStyle
@@ -90,6 +90,7 @@ class Loaded:
     spec: SpecConfig = field(default_factory=SpecConfig)  # speculative decoding
     style: ChatStyle = field(default_factory=ChatStyle)  # how it thinks and calls
     keeps_states: bool = False  # recurrent layers: where messages begin is worth a checkpoint
+    identity: str = ""  # of model and cell types: what saved memory is good for
     n_compiled: Callable[[], int] = int  # kernels compiled so far; constant once it is ready
 
     @property
@@ -116,7 +117,7 @@ class ServerState:
     service: Service | None = None
     keys: ApiKeys = field(init=False)
     grammars: Grammars = field(default_factory=Grammars)
-    metrics: Any = None  # slotmux.server.process.metrics.Metrics, set by create_app
+    metrics: MetricsPort = field(init=False)  # set by create_app
     telemetry: TelemetryPort | None = None  # with --otel-endpoint
     _pool: ThreadPoolExecutor = field(init=False)
 
@@ -148,9 +149,9 @@ class ServerState:
     def close(self) -> None:
         """Lets the pool's threads go, and sends what telemetry has left."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+        self.grammars.close()
         if self.telemetry is not None:
             self.telemetry.shutdown()
-        self.grammars.close()
 
 
 def state_of(request: Request) -> ServerState:

@@ -24,6 +24,7 @@ from slotmux.server.schemas.chat import ChatRequest, TemplateParams
 router = APIRouter()
 
 
+@router.post("/chat/completions", response_model=None)
 @router.post("/v1/chat/completions", response_model=None)
 async def create_chat_completion(request: Request) -> Response:
     """Answers a conversation."""

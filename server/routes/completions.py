@@ -10,7 +10,6 @@ from starlette.responses import Response
 
 from slotmux.server.answers.answer import Answer
 from slotmux.server.answers.chunks import ChunkWriter
-from slotmux.server.answers.constrain import constrain
 from slotmux.server.answers.logprobs import CompletionLogprobs
 from slotmux.server.answers.prepare import build_requests, check_model, text_prompts
 from slotmux.server.answers.stream import respond
@@ -34,8 +33,9 @@ async def create_completion(request: Request) -> Response:
     model = check_model(params, loaded.info)
     _check_count(len(params.prompts), loaded.info.n_slots + state.settings.max_queue)
     prompts = await text_prompts(state, loaded, params.prompts)
-    requests = build_requests(state, loaded, params, prompts, params.n_logprobs, trace_of(request))
-    await constrain(state, loaded, params, requests, trace_of(request))
+    requests = await build_requests(
+        state, loaded, params, prompts, params.n_logprobs, trace_of(request)
+    )
     n_top = params.n_logprobs
     answer = Answer(
         "completion",

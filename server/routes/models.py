@@ -22,6 +22,7 @@ async def version(request: Request) -> Response:
     return json_response({"version": slotmux_version()})
 
 
+@router.get("/models", response_model=None)
 @router.get("/v1/models", response_model=None)
 async def list_models(request: Request) -> Response:
     """Every name the served model answers to."""

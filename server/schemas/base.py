@@ -6,11 +6,12 @@ import re
 from types import UnionType
 from typing import Annotated, Any, ClassVar, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, ValidationError, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError
 
 from slotmux.server.http.errors import ApiError, invalid
-from slotmux.server.schemas.parameters import Place, check_not_honoured
+from slotmux.server.schemas.parameters import Place, check_not_honoured, described
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
 
@@ -32,6 +33,17 @@ class StrictModel(BaseModel):
         super().__pydantic_init_subclass__(**kwargs)
         fields = cls.model_fields.items()
         cls._whole = frozenset(name for name, field in fields if is_whole(field.annotation))
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """With what is accepted without being a field."""
+        schema = handler(core_schema)
+        if cls.place is not None:
+            target = handler.resolve_ref_schema(schema)
+            target["properties"] = target["properties"] | described(cls.place, cls.model_fields)
+        return schema
 
     @model_validator(mode="before")
     @classmethod

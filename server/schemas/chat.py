@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, NotRequired, Self
 
-from pydantic import BeforeValidator, Field, StringConstraints, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
+from typing_extensions import TypedDict
 
 from slotmux.server.schemas.base import StrictModel, fault
 from slotmux.server.schemas.generation import GenerationParams, MaxTokens
@@ -85,7 +86,21 @@ def _metadata(value: Any) -> Any:
     return value
 
 
-Content = Annotated[Any, BeforeValidator(_content)]  # str or [{"type": "text", "text": str}]
+class TextPart(TypedDict):
+    """A part of a content, as it is sent; what is advice is left out of it."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
+    type: Literal["text"]
+    text: str
+    id: NotRequired[str | None]
+    cache_control: NotRequired[dict[str, Any] | None]
+    annotations: NotRequired[list[Any] | None]
+    citations: NotRequired[list[Any] | None]
+
+
+_Parts = Annotated[list[TextPart], Field(max_length=MAX_PARTS)]
+# str or [{"type": "text", "text": str}]
+Content = Annotated[Any, BeforeValidator(_content, json_schema_input_type=str | _Parts | None)]
 # One thing under the names that servers and clients have for it.
 REASONING_NAMES = ("reasoning_content", "reasoning", "thinking")
 
@@ -149,12 +164,28 @@ class Message(StrictModel):
         return message
 
 
+_Variables = Annotated[
+    dict[
+        Annotated[str, StringConstraints(pattern=f"^{_KWARG.pattern}$")],
+        Annotated[str, StringConstraints(max_length=1024)] | int | float | bool | None,
+    ],
+    Field(max_length=MAX_TEMPLATE_KWARGS),
+]
+
+
 class TemplateParams(StrictModel, ToolParams, ThinkingParams):
     """What a chat template is rendered from."""
 
     place: ClassVar[Place | None] = Place.CHAT
-    messages: Annotated[list[Message], Field(fail_fast=True), BeforeValidator(_few_messages)]
-    chat_template_kwargs: Annotated[dict[str, Any] | None, BeforeValidator(_template_kwargs)] = None
+    messages: Annotated[
+        list[Message],
+        Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True),
+        BeforeValidator(_few_messages),
+    ]
+    chat_template_kwargs: Annotated[
+        dict[str, Any] | None,
+        BeforeValidator(_template_kwargs, json_schema_input_type=_Variables | None),
+    ] = None
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None
     verbosity: Literal["low", "medium", "high"] | None = None
@@ -189,6 +220,15 @@ class TemplateParams(StrictModel, ToolParams, ThinkingParams):
         return self.add_generation_prompt is not False and not self.continues
 
 
+_Metadata = Annotated[
+    dict[
+        Annotated[str, StringConstraints(max_length=64)],
+        Annotated[str, StringConstraints(max_length=512)],
+    ],
+    Field(max_length=MAX_METADATA),
+]
+
+
 class ChatRequest(GenerationParams, TemplateParams):
     """Body of POST /v1/chat/completions."""
 
@@ -196,11 +236,13 @@ class ChatRequest(GenerationParams, TemplateParams):
     max_completion_tokens: MaxTokens | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
-    metadata: Annotated[dict[str, str] | None, BeforeValidator(_metadata)] = None
+    metadata: Annotated[
+        dict[str, str] | None, BeforeValidator(_metadata, json_schema_input_type=_Metadata | None)
+    ] = None
 
     @model_validator(mode="after")
     def _check_chat(self) -> Self:
-        if self.top_logprobs is not None and not self.logprobs:
+        if self.top_logprobs and not self.logprobs:
             raise fault("'top_logprobs' is only allowed when 'logprobs' is true", "top_logprobs")
         limits = {self.max_tokens, self.max_completion_tokens} - {None}
         if len(limits) > 1:

@@ -12,6 +12,8 @@ from slotmux.server.schemas.parameters import Place
 
 MAX_PROMPTS = 1024
 Prompt = str | list[int]
+_Ids = Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1)]
+_Prompts = str | _Ids | Annotated[list[str | _Ids], Field(min_length=1, max_length=MAX_PROMPTS)]
 
 
 def _prompts(value: Any) -> list[Prompt]:
@@ -37,7 +39,7 @@ class CompletionRequest(GenerationParams):
     """Body of POST /v1/completions."""
 
     place: ClassVar[Place | None] = Place.COMPLETION
-    prompt: Annotated[Any, BeforeValidator(_prompts)]
+    prompt: Annotated[Any, BeforeValidator(_prompts, json_schema_input_type=_Prompts)]
     echo: bool | None = None
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
 

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from slotmux.server.schemas.base import StrictModel, fault
 from slotmux.server.schemas.parameters import Place
-from slotmux.server.schemas.speculative import Speculative, fold_dotted
+from slotmux.server.schemas.speculative import Speculative, describe_dotted, fold_dotted
 from slotmux.server.schemas.structured import StructuredParams
 
 MAX_STOPS = 64  # editors send a dozen
@@ -18,6 +25,14 @@ MAX_BIASED_IDS = 1024
 _INT32_MAX = 2**31 - 1
 
 StopText = Annotated[str, StringConstraints(min_length=1, max_length=MAX_STOP_CHARS)]
+_Stop = Literal[""] | StopText | Annotated[list[StopText], Field(max_length=MAX_STOPS)] | None
+_Bias = (
+    dict[
+        Annotated[str, StringConstraints(pattern="^[0-9]{1,9}$")],
+        Annotated[float, Field(ge=-100, le=100)],
+    ]
+    | None
+)
 Label = Annotated[str, StringConstraints(max_length=1024)]
 
 
@@ -32,9 +47,9 @@ MaxTokens = Annotated[int, Field(ge=-1, le=_INT32_MAX), AfterValidator(_not_zero
 
 
 def _stop_list(value: Any) -> Any:
-    """One string means a list of one."""
+    """One string means a list of one; an empty one stops nothing."""
     if isinstance(value, str):
-        return [value]
+        return [value] if value else []
     if isinstance(value, list) and len(value) > MAX_STOPS:
         raise fault(f"at most {MAX_STOPS} stop strings")
     return value
@@ -75,11 +90,15 @@ class StreamOptions(StrictModel):
 class GenerationParams(StrictModel, StructuredParams):
     """Honoured by both completion endpoints. None means: not given."""
 
+    model_config = ConfigDict(json_schema_extra=describe_dotted)
+
     model: Label | None = None
     max_tokens: MaxTokens | None = None
     min_tokens: Annotated[int, Field(ge=0, le=_INT32_MAX)] | None = None
     n: Annotated[int, Field(ge=1, le=256)] | None = None
-    stop: Annotated[list[StopText] | None, BeforeValidator(_stop_list)] = None
+    stop: Annotated[
+        list[StopText] | None, BeforeValidator(_stop_list, json_schema_input_type=_Stop)
+    ] = None
     stop_token_ids: Annotated[
         list[Annotated[int, Field(ge=0, le=_INT32_MAX)]] | None, BeforeValidator(_short_list)
     ] = None
@@ -96,7 +115,9 @@ class GenerationParams(StrictModel, StructuredParams):
     repeat_last_n: Annotated[int, Field(ge=-1, le=_INT32_MAX)] | None = None
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
-    logit_bias: Annotated[tuple[tuple[int, float], ...], BeforeValidator(_bias_pairs)] = ()
+    logit_bias: Annotated[
+        tuple[tuple[int, float], ...], BeforeValidator(_bias_pairs, json_schema_input_type=_Bias)
+    ] = ()
     seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | None = None
 
     stream: bool | None = None

@@ -7,7 +7,7 @@ for nothing: null, or one of its *neutral* values. docs/parameters.md is made fr
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal
@@ -90,8 +90,11 @@ _ONE_MACHINE = "an operator's choice"
 _OPENAI = (
     *_rows(
         OPENAI,
-        "model messages prompt max_tokens max_completion_tokens seed stop stream stream_options"
-        " logprobs top_logprobs temperature top_p",
+        "model messages prompt max_tokens max_completion_tokens seed stream stream_options"
+        " temperature top_p",
+        _neutral(OPENAI, "stop", "", []),
+        _neutral(OPENAI, "logprobs", note="chat: true or false; completions: how many"),
+        _neutral(OPENAI, "top_logprobs", 0),
         _neutral(OPENAI, "n", 1),
         _neutral(OPENAI, "best_of", 1),
         _neutral(OPENAI, "echo", False),
@@ -124,9 +127,14 @@ _VLLM = (
         "top_k min_p repetition_penalty min_tokens stop_token_ids include_stop_str_in_output"
         " ignore_eos return_token_ids cache_salt priority add_generation_prompt"
         " continue_final_message chat_template_kwargs session_id",
-        "chat_template prompt_embeds repetition_detection thinking_token_budget structural_tag"
-        " guided_json guided_regex guided_grammar guided_whitespace_pattern data_parallel_rank"
-        " guided_json_object prompt_logprobs",
+        "chat_template prompt_embeds repetition_detection structural_tag guided_json guided_regex"
+        " guided_grammar guided_whitespace_pattern data_parallel_rank guided_json_object"
+        " prompt_logprobs",
+        _neutral(VLLM, "thinking_token_budget", -1),
+        _neutral(VLLM, "watermarking", False),
+        _neutral(VLLM, "routed_experts_prompt_start", 0),
+        _neutral(VLLM, "return_token_offsets", False),
+        _neutral(VLLM, "ec_transfer_params", {}),
         _neutral(VLLM, "guided_choice", []),
         _neutral(VLLM, "structured_outputs", {}),
         _neutral(VLLM, "use_beam_search", False),
@@ -152,6 +160,8 @@ _VLLM = (
     ),
     *_advice(VLLM, "string", "request_id", "X-Request-Id is the name of a request here"),
     *_advice(VLLM, "string", "guided_decoding_backend", "there is one"),
+    *_advice(VLLM, "string", "truncation_side", "no prompt is truncated"),
+    *_advice(VLLM, "boolean", "return_mm_kwargs", "it concerns another endpoint"),
 )
 
 _LLAMA_SAMPLERS = _rows(
@@ -306,3 +316,18 @@ def check_not_honoured(place: Place | None, name: str, value: Any) -> None:
 def _is_flag(value: Any, kind: Kind) -> bool:
     """A boolean where a number is wanted: Python takes it for one."""
     return isinstance(value, bool) and kind == "number"
+
+
+def described(place: Place, fields: Container[str]) -> dict[str, Any]:
+    """JSON schemas of the names that are no ``fields``: what of them is accepted."""
+    return {name: _described(row) for name, row in TABLES[place].items() if name not in fields}
+
+
+def _described(row: Parameter) -> dict[str, Any]:
+    if row.advice is None:
+        text = f"Not supported{f': {row.note}' if row.note else ''}."
+        return {"enum": [None, *row.neutral], "description": text}
+    text = f"Advice that is ignored: {row.note}."
+    if row.advice == "any":
+        return {"description": text}
+    return {"anyOf": [{"type": row.advice}, {"type": "null"}], "description": text}

@@ -31,3 +31,9 @@ def fold_dotted(data: Any) -> Any:
     if rest.get("speculative") is not None:
         raise fault("'speculative' is given as an object and by dotted names", "speculative")
     return rest | {"speculative": dotted}
+
+
+def describe_dotted(schema: dict[str, Any]) -> None:
+    """Adds the dotted names to a JSON schema."""
+    named = Speculative.model_json_schema()["properties"]
+    schema["properties"] |= {PREFIX + name: value for name, value in named.items()}

@@ -170,7 +170,8 @@ Grammar = Annotated[
 JsonSchema = Annotated[
     Spec,
     BeforeValidator(
-        _reader(lambda value: _schema(value, "json_schema")),
+        # llama-server's default, {}, asks for nothing
+        _reader(lambda value: None if value == {} else _schema(value, "json_schema")),
         json_schema_input_type=_Object | str | None,
     ),
 ]

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import jinja2
 from jinja2 import meta
 
-from slotmux.runtime.engine.request import SlotmuxError
+from slotmux.runtime.errors import SlotmuxError
 from slotmux.runtime.gguf import Metadata
 from slotmux.runtime.tokenizer import MARKS, Rendered, SpecialGuard, Tokenizer, choose_mark
 from slotmux.server.templates.builtin import BY_NAME, CHATML

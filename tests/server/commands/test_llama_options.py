@@ -18,6 +18,7 @@ from slotmux.server.commands.llama_options import (
 )
 from slotmux.server.commands.serve import ServeCommand
 from slotmux.server.settings import Settings
+from tools.llama_options_page import PAGE, page
 
 SERVE = typer.main.get_command(cli.app).commands["serve"]  # type: ignore[attr-defined]
 KNOWN = {name for param in SERVE.params for name in (*param.opts, *param.secondary_opts)}
@@ -126,3 +127,7 @@ def test_the_command_takes_them(monkeypatch):
     assert "longest sequence" in result.stderr
     assert "SLOTMUX_PARALLEL is" in result.stderr
     assert "/no/such.gguf" in str(result.exception)
+
+
+def test_the_page_is_current():
+    assert PAGE.read_text("utf-8") == page(), "run: python -m tools.llama_options_page"

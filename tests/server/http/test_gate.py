@@ -10,6 +10,8 @@ import pytest
 
 from slotmux.server.http.app import create_app
 from slotmux.server.http.auth import POLICIES
+from slotmux.server.http.errors import unauthorized
+from slotmux.server.http.shapes import shape_of
 from slotmux.server.process.logs import LOGGER, JsonFormatter
 from slotmux.server.process.state import ServerState
 from slotmux.server.settings import Settings
@@ -59,10 +61,11 @@ def test_keys(keyed, method, path, sent):
     answer = keyed.request(method, PATHS.get(path, path), headers=headers)
     may_enter = path in PUBLIC or sent in ("right", "x-api-key")
     if may_enter:
-        assert answer.status_code in (200, 415)
+        unknown = (400, 404) if "{response_id}" in path else ()
+        assert answer.status_code in (200, 415, 501, *unknown)
     else:
         assert answer.status_code == 401
-        assert answer.json()["error"]["code"] == "invalid_api_key"
+        assert answer.json() == shape_of(path)(unauthorized())
         assert answer.headers["www-authenticate"] == "Bearer"
 
 
@@ -91,7 +94,7 @@ def test_operators_decide_on_their_endpoints():
         headers = {"x-api-key": "k"}
         assert httpx.get(f"{server.url}/props", headers=headers).status_code == 200
         answer = httpx.get(f"{server.url}/slots", headers=headers)
-        assert answer.status_code == 404
+        assert answer.status_code == 501
         assert answer.json()["error"]["code"] == "endpoint_off"
 
 
@@ -191,7 +194,7 @@ def test_wrong_methods_and_paths(plain):
     assert answer.headers["allow"] == "POST"
     assert answer.json()["error"]["code"] == "method_not_allowed"
     assert plain.delete("/health").headers["allow"] == "GET, HEAD"
-    for path in ("/redoc", "/v1/models/", "//v1/models", "/v1%2Fmodelz"):
+    for path in ("/redoc", "/v1/models/", "/v1//models", "/v1%2Fmodelz"):
         answer = plain.get(path)
         assert answer.status_code == 404
         assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
@@ -202,7 +205,7 @@ def test_wrong_methods_and_paths(plain):
     [
         ("/v1/v1/completions", "/v1/completions"),
         ("/v1/completions/", "/v1/completions"),
-        ("//v1//completions", "/v1/completions"),
+        ("/v1//completions", "/v1/completions"),
         ("/api/v1/completions", "/v1/completions"),
         ("/v1/health", "/health"),
         ("/v1/tokenize", "/tokenize"),
