@@ -9,6 +9,7 @@ from typing import Any
 
 from slotmux.runtime.engine.constraint import ConstraintFactory
 from slotmux.runtime.errors import SlotmuxError
+from slotmux.runtime.prompt_logprobs import PromptLogprobs
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,7 @@ class Output:
         None  # server_error, queue_timeout, no_memory, server_shutdown, grammar_failed
     )
     usage: Usage | None = None
+    prompt_logprobs: PromptLogprobs | None = None  # with the first Output of a request that asked
 
 
 @dataclass(slots=True)
@@ -113,7 +115,9 @@ class Request:
     prompt: list[int]
     sampling: SamplingParams
     on_output: Callable[[Request, list[Output]], None]
-    max_tokens: int = -1  # -1 = until the context is full
+    max_tokens: int = -1  # -1 = until the context is full, 0 = the prompt is all
+    # Log-probabilities of the prompt's tokens: -1 = none, else how many alternatives of each
+    n_prompt_logprobs: int = -1
     min_tokens: int = 0
     n: int = 1  # choice i draws with seed + i
     stop: tuple[str, ...] = ()

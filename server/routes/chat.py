@@ -12,6 +12,7 @@ from slotmux.server.answers.answer import Answer
 from slotmux.server.answers.chunks import ChunkWriter
 from slotmux.server.answers.logprobs import ChatLogprobs
 from slotmux.server.answers.prepare import check_chat_size, check_model, render
+from slotmux.server.answers.prompt_scores import PromptScores
 from slotmux.server.answers.stream import respond
 from slotmux.server.answers.turn import chat_turn
 from slotmux.server.http.errors import json_response
@@ -45,6 +46,10 @@ async def create_chat_completion(request: Request) -> Response:
         with_usage_chunk=params.wants_usage_chunk,
         new_reader=turn.new_reader,
         as_function_call=params.tool_wish.as_function_call,
+        has_continuous_usage=params.has_continuous_usage,
+        scores=None
+        if params.prompt_logprobs is None
+        else PromptScores(loaded.tokenizer, [turn.ids], n_told=params.prompt_logprobs),
     )
     generation = service.intake.start(turn.requests)
     writer = ChunkWriter(answer)
