@@ -102,9 +102,10 @@ class Core:
         """Put a checked request into the line."""
         job = Job(request, prompt, now, self._outbox)
         for index in range(request.n):
-            emitter = Emitter(
-                self._new_detokenizer(), request.stop, include_stop=request.include_stop
-            )
+            detokenizer = self._new_detokenizer()
+            if request.visible:
+                detokenizer.show(request.visible)
+            emitter = Emitter(detokenizer, request.stop, include_stop=request.include_stop)
             self._n_serials += 1
             choice = Choice(
                 job,

@@ -139,6 +139,7 @@ class Request:
     cache_salt: str = ""  # prefixes are shared only between equal salts
     slot_id: int = -1  # wanted slot, -1 = any
     speculative: SpecParams = SpecParams()
+    visible: frozenset[int] = frozenset()  # control tokens whose text is part of the output's
     constraint: ConstraintFactory | None = None  # the grammar that each choice keeps to
     boundaries: tuple[int, ...] = ()  # prompt positions where messages begin: worth a checkpoint
     id: int = 0  # given by Engine.submit
