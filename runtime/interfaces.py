@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Protocol
 
@@ -161,3 +161,5 @@ class DetokenizerLike(Protocol):
 
     def push(self, token_id: int) -> str: ...
     def flush(self) -> str: ...
+    def show(self, token_ids: Iterable[int]) -> None:
+        """From now on these control tokens have their text."""

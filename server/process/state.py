@@ -20,6 +20,7 @@ from slotmux.server.http.trace import Trace
 from slotmux.server.interfaces import EnginePort, MetricsPort, TemplatePort, TokenizerPort
 from slotmux.server.process.pulse import Pulse
 from slotmux.server.settings import Settings
+from slotmux.server.tools.style import ChatStyle
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -87,6 +88,7 @@ class Loaded:
     info: ModelInfo
     n_max_token_bytes: int  # of the longest token: bounds a prompt before it is tokenized
     spec: SpecConfig = field(default_factory=SpecConfig)  # speculative decoding
+    style: ChatStyle = field(default_factory=ChatStyle)  # how it thinks and calls
     keeps_states: bool = False  # recurrent layers: where messages begin is worth a checkpoint
     identity: str = ""  # of model and cell types: what saved memory is good for
     n_compiled: Callable[[], int] = int  # kernels compiled so far; constant once it is ready

@@ -233,11 +233,8 @@ def test_pairs(http, path, first):
 # -- refused by name
 
 UNSUPPORTED = {
-    "tools": [{"type": "function", "function": {"name": "f"}}],
     "tool_choice": "required",
     "modalities": ["text", "audio"],
-    "reasoning_effort": "low",
-    "functions": [{"name": "f"}],
     "chat_template": "{{ messages }}",
     "Chat_Template": "x",
     "best_of": 2,
@@ -274,8 +271,12 @@ def test_asking_for_nothing_is_no_fault(http, name, value):
 
 
 MESSAGES = {
-    "messages[0].tool_calls": {"role": "assistant", "content": "x", "tool_calls": [{"id": "1"}]},
-    "messages[0].role": {"role": "tool", "content": "x"},
+    "messages[0].tool_calls[0].function": {
+        "role": "assistant",
+        "content": "x",
+        "tool_calls": [{"id": "1"}],
+    },
+    "messages[0].role": {"role": "critic", "content": "x"},
     "messages[0].content": {"role": "user", "content": [{"type": "image_url", "image_url": {}}]},
     "messages[0].content_": {"role": "user", "content_": "x"},
     "messages[0]": "x",
