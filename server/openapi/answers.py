@@ -106,6 +106,16 @@ class CompletionLogprobs(TypedDict):
     text_offset: list[int]
 
 
+class PromptLogprob(TypedDict):
+    """vLLM's: of a token that stands in the prompt, or could."""
+
+    logprob: float
+    rank: int
+    decoded_token: str
+
+
+# For each token of a prompt, by id; the first has none.
+PromptLogprobs = list[dict[str, PromptLogprob] | None]
 FinishReason = Literal["stop", "length", "tool_calls", "function_call"]
 
 
@@ -137,6 +147,7 @@ class ChatCompletion(TypedDict):
     system_fingerprint: str
     choices: list[ChatChoice]
     prompt_token_ids: NotRequired[list[int]]
+    prompt_logprobs: NotRequired[PromptLogprobs]
     usage: Usage
     timings: Timings
 
@@ -181,6 +192,7 @@ class CompletionChoice(TypedDict):
     finish_reason: FinishReason | None
     token_ids: NotRequired[list[int]]
     prompt_token_ids: NotRequired[list[int]]
+    prompt_logprobs: NotRequired[PromptLogprobs]
 
 
 class Completion(TypedDict):
