@@ -63,13 +63,14 @@ class Usage(TypedDict):
     completion_tokens: int
     total_tokens: int
     prompt_tokens_details: dict[str, int]
+    completion_tokens_details: NotRequired[dict[str, int]]  # where thoughts are told apart
 
 
 class Timings(TypedDict):
     """llama-server's; times in milliseconds."""
 
     cache_n: int
-    cache_miss: NotRequired[str]
+    cache_miss: NotRequired[str]  # why no more of the prompt was in the cache
     prompt_n: int
     prompt_ms: float
     prompt_per_token_ms: float
@@ -120,12 +121,31 @@ PromptLogprobs = list[dict[str, PromptLogprob] | None]
 FinishReason = Literal["stop", "length", "tool_calls", "function_call"]
 
 
+class CalledFunction(TypedDict):
+    """What is called; the arguments are a JSON text."""
+
+    name: str
+    arguments: str
+
+
+class ToolCall(TypedDict):
+    """A call of a tool."""
+
+    id: str
+    type: Literal["function"]
+    function: CalledFunction
+
+
 class AnswerMessage(TypedDict):
-    """What the assistant says."""
+    """What the assistant says; its thought is told under both of the names that clients know."""
 
     role: Literal["assistant"]
     content: str | None
     refusal: str | None
+    reasoning_content: NotRequired[str]
+    reasoning: NotRequired[str]
+    tool_calls: NotRequired[list[ToolCall]]
+    function_call: NotRequired[CalledFunction]
 
 
 class ChatChoice(TypedDict):
@@ -153,11 +173,31 @@ class ChatCompletion(TypedDict):
     timings: Timings
 
 
+class FunctionPiece(TypedDict):
+    """A piece of a call's arguments; the first piece has the name."""
+
+    name: NotRequired[str]
+    arguments: str
+
+
+class ToolPiece(TypedDict):
+    """A piece of a call; the first has its id."""
+
+    index: int
+    id: NotRequired[str]
+    type: NotRequired[Literal["function"]]
+    function: FunctionPiece
+
+
 class Delta(TypedDict, total=False):
     """What a chunk adds to the message."""
 
     role: Literal["assistant"]
     content: str | None
+    reasoning_content: str
+    reasoning: str
+    tool_calls: list[ToolPiece]
+    function_call: FunctionPiece
 
 
 class ChunkChoice(TypedDict):
