@@ -191,7 +191,12 @@ class Core:
             assert choice is not None
             try:
                 self._model.sampling.set(
-                    slot.id, choice.sampling, slot.history, choice.banned_ids, choice.min_pos
+                    slot.id,
+                    choice.sampling,
+                    slot.history,
+                    choice.banned_ids,
+                    choice.min_pos,
+                    choice.sampler_state,
                 )
             except Exception:
                 log.exception("request %d: its sampling was refused", choice.job.request.id)
@@ -257,6 +262,7 @@ class Core:
         choice = slot.choice
         assert choice is not None
         choice.tokens = slot.known_tokens()
+        choice.sampler_state = self._model.sampling.state(slot.id, slot.n_known)
         if choice.index == 0:
             choice.job.request.progress.is_parked = True
         self.meter.counters.n_parked += 1
