@@ -136,7 +136,7 @@ def _cut(name, x, ids, params, nudge):
     if name == "top_k":
         return _descending(keys, ids)[: params.top_k]
     if name == "top_n_sigma":
-        return np.flatnonzero(x >= x.max() - params.top_n_sigma * x.std() - nudge)
+        return np.flatnonzero(x >= x.max() - max(params.top_n_sigma * x.std() + nudge, 0.0))
     if name == "min_p":
         kept = np.flatnonzero(keys >= keys.max() + np.float32(np.log(params.min_p)))
     elif name == "typ_p":

@@ -83,7 +83,9 @@ def _n_allowed(mu, exponent, n_vocab):
     else:
         share = epsilon / (1.0 - exp(-epsilon * log_n))
     log_k = (log(share) + mu * _LN2) / exponent
-    return max(np.int64(1), np.int64(exp(min(max(log_k, 0.0), log_n))))
+    if log_k >= log_n:
+        return np.int64(n_vocab)
+    return max(np.int64(1), np.int64(exp(max(log_k, 0.0))))
 
 
 @inlined
