@@ -39,9 +39,7 @@ def further_words(params: SamplingParams, n_ctx: int) -> dict[str, float]:
         "xtc_threshold": xtc_threshold,
         "temperature_low": max(0.0, p.temperature - spread),
         "temperature_high": p.temperature + spread,
-        "temperature_exponent": check(
-            "dynatemp_exponent", p.dynatemp_exponent, 0.0, _MAX_EXPONENT
-        ),
+        "temperature_exponent": check("dynatemp_exponent", p.dynatemp_exponent, 0.0, _MAX_EXPONENT),
         "mirostat_tau": check("mirostat_tau", p.mirostat_tau, 0.0, _MAX_TAU),
         "mirostat_eta": check("mirostat_eta", p.mirostat_eta, 0.0, _MAX_ETA),
         **_dry_words(p, n_ctx),

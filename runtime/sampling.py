@@ -102,7 +102,7 @@ class SamplingTable:
         breakers = params.dry_breakers or self._no_breakers
         bad_words = params.bad_words or self._no_words
         row["n_bad"], row["n_dry"] = bad_words.n, breakers.several.n
-        arrays = {
+        arrays: dict[str, NDArray[Any]] = {
             "history": history, "bias_ids": bias_ids, "biases": biases, "banned_ids": banned_ids,
             "bad_starts": bad_words.starts, "bad_tokens": bad_words.tokens,
             "dry_breakers": breakers.first.bits, "dry_singles": breakers.single.bits,

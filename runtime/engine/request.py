@@ -9,7 +9,6 @@ from typing import Any
 
 from slotmux.runtime.token_sets import Breakers, TokenSequences, TokenSet
 
-
 # Names and usual order of the samplers, as in llama-server.
 SAMPLERS = (
     "penalties", "dry", "top_n_sigma", "top_k", "typ_p", "top_p", "min_p", "xtc", "temperature",
@@ -18,9 +17,9 @@ SAMPLERS = (
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
-    """How the next token is drawn. Order: allowed, logit_bias, what ``samplers`` says, where leading
-    penalties and dry come before bad_words and log-probabilities, the rest after. Defaults are the
-    untouched distribution."""
+    """How the next token is drawn. Order: allowed, logit_bias, penalties and dry if ``samplers``
+    begins with them, bad_words; log-probabilities are of that; then what else ``samplers`` says.
+    Defaults are the untouched distribution."""
 
     temperature: float = 1.0  # 0 = greedy
     top_k: int = 0  # 0 = off

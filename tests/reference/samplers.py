@@ -1,7 +1,9 @@
-"""Plain NumPy twins of kernels/ops/sampling/{repeats,edits,chain,mirostat}.py: lists that are sorted,
-float64, one sampler after the other, as llama-server applies them."""
+"""Plain NumPy twins of kernels/ops/sampling/{repeats,edits,chain,mirostat}.py: sorted lists, float64,
+one sampler after the other, as llama-server applies them."""
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 import numpy as np
 
@@ -13,7 +15,7 @@ def words_of(sequences):
     if sequences is None:
         return []
     starts = sequences.starts.tolist()
-    return [sequences.tokens[a:b].tolist() for a, b in zip(starts, starts[1:], strict=False)]
+    return [sequences.tokens[a:b].tolist() for a, b in pairwise(starts)]
 
 
 def tokens_of(token_set):

@@ -20,7 +20,6 @@ from slotmux.kernels.ops.sampling.codes import (
     TEMPERATURE,
     TOP_K,
     TOP_N_SIGMA,
-    TOP_P,
     TYP_P,
     XTC,
 )
@@ -219,9 +218,9 @@ def draw_by_chain(slot, pos, row, top, chance, n_vocab, w):
     while codes != 0:
         code = codes & _MASK
         codes >>= BITS
-        if code == PENALTIES or code == DRY:
+        if code in (PENALTIES, DRY):
             penalise_listed(slot, code, pos, n, n_vocab, w)
-        elif code == TEMPERATURE or code == DYNAMIC_TEMPERATURE:
+        elif code in (TEMPERATURE, DYNAMIC_TEMPERATURE):
             _scale(slot, code, n, w)
         elif code == XTC:
             n = _exclude_top(slot, pos, n, w)

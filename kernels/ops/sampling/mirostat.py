@@ -25,7 +25,7 @@ N_FITTED = 100  # of version 1: the likeliest tokens, to which Zipf's law is fit
 def keeps_surprise(slot):
     """Whether a draw looks at those before it."""
     chain = load_i64(slot + SLOT.chain)
-    return chain == MIROSTAT_1 or chain == MIROSTAT_2
+    return chain in (MIROSTAT_1, MIROSTAT_2)
 
 
 @inner

@@ -25,10 +25,10 @@ def stands_at(history, pos, end, tokens, n):
     """Whether ``n`` tokens are those of the history from ``pos`` on, and before ``end``."""
     if pos < 0 or pos + n > end:
         return False
-    for i in range(n):
-        if load_i32(history + 4 * (pos + i)) != load_i32(tokens + 4 * i):
-            return False
-    return True
+    i = 0
+    while i < n and load_i32(history + 4 * (pos + i)) == load_i32(tokens + 4 * i):
+        i += 1
+    return i == n
 
 
 @inlined

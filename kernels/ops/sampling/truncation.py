@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from slotmux.kernels.address import load_f32, load_f64, load_i32, load_i64, store_f32
+from slotmux.kernels.address import load_f32, load_f64, load_i64, store_f32
 from slotmux.kernels.ops.sampling.cutoff import find_cut, gather_largest, prune
 from slotmux.kernels.ops.sampling.logits import (
     LOWEST,
