@@ -27,6 +27,11 @@ class GGUFFile:
     metadata: Metadata
     tensors: dict[str, TensorInfo]
 
+    @property
+    def n_params(self) -> int:
+        """Numbers in all tensors together."""
+        return sum(tensor.n_elements for tensor in self.tensors.values())
+
 
 def open_gguf(path: str | os.PathLike[str]) -> GGUFFile:
     """Open a GGUF model; of a split model, any part's path opens the whole.

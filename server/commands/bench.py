@@ -8,25 +8,18 @@ from typing import Annotated
 
 from slotmux.runtime.gguf import GGUFFile, open_gguf
 from slotmux.server.commands.bandwidth import measure_bandwidth
-from slotmux.server.commands.cores import n_usable_cores
-from slotmux.server.commands.loading import load_for_sequences, locate
-from slotmux.server.commands.measure import Measurement, Plan, measure
-from slotmux.server.commands.options import (
-    CacheTypeKOpt,
-    CacheTypeVOpt,
-    CommandError,
-    IsaOpt,
-    JsonOpt,
-    ModelArg,
-    ThreadsOpt,
-    UbatchOpt,
-    option,
-    parse_counts,
-)
+from slotmux.server.commands.flags import takes_settings
+from slotmux.server.commands.measure import BenchPlan, Measurement, measure
+from slotmux.server.commands.options import JsonOpt, ModelArg, option, parse_counts
 from slotmux.server.commands.weights import bytes_per_forward
+from slotmux.server.loading.errors import CommandError
+from slotmux.server.loading.locate import locate
+from slotmux.server.settings import Settings
 
 
+@takes_settings("ubatch_size", "threads", "isa", "cache_type_k", "cache_type_v")
 def bench(
+    settings: Settings,
     model: ModelArg = "demo",
     n_prompt: Annotated[
         int, option("--n-prompt", "-p", min=0, help="Tokens of a prompt; 0: no such test.")
@@ -37,15 +30,10 @@ def bench(
     depth: Annotated[
         str, option("--depth", "-d", help="Tokens already in each sequence, such as 0,4096.")
     ] = "0",
-    threads: ThreadsOpt = 0,
     parallel: Annotated[
         str, option("--parallel", help="Sequences computed together, such as 1,8.")
     ] = "1",
     repeats: Annotated[int, option("--repeats", "-r", min=1, help="Times each test is run.")] = 3,
-    ubatch: UbatchOpt = 512,
-    isa: IsaOpt = "auto",
-    cache_type_k: CacheTypeKOpt = "f16",
-    cache_type_v: CacheTypeVOpt = "f16",
     as_json: JsonOpt = False,
 ) -> None:
     """Measure prompt (pp) and generation (tg) speed, in tokens/s of all sequences together.
@@ -55,30 +43,26 @@ def bench(
     test, n_threads, n_parallel, depth, tokens_per_second (median), gb_per_second.
     """
     depths, parallels = parse_counts(depth, "--depth", 0), parse_counts(parallel, "--parallel", 1)
-    plan = Plan(n_prompt, n_gen, sorted(set(depths)), sorted(set(parallels)), repeats)
+    tests = BenchPlan(n_prompt, n_gen, sorted(set(depths)), sorted(set(parallels)), repeats)
     if not (n_prompt or n_gen):
         raise CommandError("--n-prompt 0 and --n-gen 0 leave nothing to measure")
-    n_threads = threads or n_usable_cores()
-    path = locate(model)
-    file = open_gguf(path)
-    loaded = load_for_sequences(
-        path,
-        plan.n_slots,
-        plan.n_ctx,
-        n_ubatch=ubatch,
-        n_threads=n_threads,
-        isa=isa,
-        cache_type_k=cache_type_k,
-        cache_type_v=cache_type_v,
-    )
+    from slotmux.server.loading.load import load
+    from slotmux.server.loading.plan import Sequences, make_plan
+
+    file = open_gguf(locate(model, settings))
+    plan = make_plan(settings, file, Sequences(tests.n_slots, tests.n_ctx))
+    n_threads = plan.model.n_threads
+    loaded = load(plan)
     try:
         if as_json:
-            for result in measure(loaded, plan):
+            for result in measure(loaded, tests):
                 print(json.dumps(_as_json(result, n_threads, _bytes_of(file, result))), flush=True)
         else:
             bandwidth = measure_bandwidth(n_threads)
-            title = f"{path.name}: {n_threads} threads, memory reads {bandwidth / 1e9:.1f} GB/s"
-            _print_table(title, measure(loaded, plan), file, bandwidth)
+            title = (
+                f"{plan.path.name}: {n_threads} threads, memory reads {bandwidth / 1e9:.1f} GB/s"
+            )
+            _print_table(title, measure(loaded, tests), file, bandwidth)
     finally:
         loaded.close()
 

@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from slotmux.server.commands.options import CommandError, JsonOpt, argument, option
+from slotmux.server.commands.options import JsonOpt, argument, option
+from slotmux.server.loading.errors import CommandError
 
 if TYPE_CHECKING:
     import httpx

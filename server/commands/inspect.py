@@ -3,48 +3,49 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from slotmux.server.commands.loading import locate
-from slotmux.server.commands.options import CacheTypeKOpt, CacheTypeVOpt, JsonOpt, ModelArg, option
+from slotmux.server.commands.flags import takes_settings
+from slotmux.server.commands.options import JsonOpt, ModelArg
+from slotmux.server.loading.locate import locate
+from slotmux.server.settings import Settings
 
 if TYPE_CHECKING:
     from slotmux.runtime.gguf import GGUFFile
-    from slotmux.server.commands.memory import MemoryNeeded
+    from slotmux.server.loading.budget import Budget
 
 MAX_VALUE_CHARS = 60
 MAX_LISTED = 8
 
 
+@takes_settings(
+    "ctx_size", "kv_size", "parallel", "ubatch_size", "isa", "cache_type_k", "cache_type_v",
+    spec_type="auto",
+)  # fmt: skip
 def inspect(
+    settings: Settings,
     model: ModelArg,
-    ctx_size: Annotated[
-        int, option("--ctx-size", "-c", min=0, help="Tokens a sequence; 0: as trained.")
-    ] = 0,
-    parallel: Annotated[int, option("--parallel", min=1, help="Slots.")] = 4,
-    cache_type_k: CacheTypeKOpt = "f16",
-    cache_type_v: CacheTypeVOpt = "f16",
     as_json: JsonOpt = False,
 ) -> None:
     """Print a model's hyper-parameters, its tensor types, and the memory that serving it needs."""
     from slotmux.runtime.gguf import open_gguf
-    from slotmux.server.commands.memory import memory_needed
     from slotmux.server.commands.weights import bytes_by_type
+    from slotmux.server.loading.plan import make_plan
 
-    file = open_gguf(locate(model))
-    memory = memory_needed(file, parallel, ctx_size, 0, cache_type_k, cache_type_v)
+    file = open_gguf(locate(model, settings))
+    memory = make_plan(settings, file).budget
     warnings = find_warnings(file)
     types = bytes_by_type(file)
     if as_json:
         report = {
             "files": [str(path) for path in file.paths],
             "architecture": file.architecture,
-            "n_params": n_params(file),
+            "n_params": file.n_params,
             "metadata": {key: _plain(file.metadata[key]) for key in file.metadata},
             "tensor_types": {name: {"n": n, "bytes": size} for name, (n, size) in types.items()},
             "memory": _memory_report(memory),
@@ -61,17 +62,12 @@ def inspect(
 
 
 def find_warnings(file: GGUFFile) -> list[str]:
-    """What is wrong with a file that can be served all the same: everything that serving looks at
-    is looked at."""
-    from slotmux.runtime.engine.config import MTP, SpecConfig
+    """What is wrong with a planned file that can be served all the same: what planning does not
+    look at is looked at here."""
     from slotmux.runtime.gguf import ModelFileError
-    from slotmux.runtime.models import has_mtp
     from slotmux.runtime.tokenizer import Tokenizer
-    from slotmux.server.commands.memory import memory_needed
     from slotmux.server.templates.chat_template import file_template
 
-    if has_mtp(file):
-        memory_needed(file, 1, 0, 0, "f16", "f16", spec=SpecConfig((MTP,), n_max=1))
     try:
         file_template(file.metadata, Tokenizer.from_metadata(file.metadata))
     except ModelFileError as error:
@@ -79,15 +75,10 @@ def find_warnings(file: GGUFFile) -> list[str]:
     return file.metadata.warnings
 
 
-def n_params(file: GGUFFile) -> int:
-    """Numbers in all tensors together."""
-    return sum(tensor.n_elements for tensor in file.tensors.values())
-
-
 def _print_metadata(console: Console, file: GGUFFile) -> None:
     name = file.metadata.tolerant("general.name", file.paths[0].name, file.metadata.get_str)
     console.print(
-        f"[bold]{escape(name)}[/]  {file.architecture}, {n_params(file) / 1e6:.1f}M parameters,"
+        f"[bold]{escape(name)}[/]  {file.architecture}, {file.n_params / 1e6:.1f}M parameters,"
         f" {_size(file.n_bytes)} in {len(file.paths)} file(s)",
         highlight=False,
     )
@@ -104,7 +95,7 @@ def _print_types(console: Console, types: Any) -> None:
     console.print(table)
 
 
-def _print_memory(console: Console, memory: MemoryNeeded) -> None:
+def _print_memory(console: Console, memory: Budget) -> None:
     table = _table("Memory", "what", "bytes")
     table.add_row("weights", _size(memory.weights_bytes))
     cells = f"{memory.n_cells} KV cells, {memory.n_slots} slots of up to {memory.n_ctx} tokens"
@@ -117,7 +108,7 @@ def _print_memory(console: Console, memory: MemoryNeeded) -> None:
     console.print(table)
 
 
-def _memory_report(memory: MemoryNeeded) -> dict[str, int]:
+def _memory_report(memory: Budget) -> dict[str, int]:
     return {
         "n_slots": memory.n_slots,
         "n_ctx": memory.n_ctx,

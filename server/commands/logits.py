@@ -13,31 +13,23 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from slotmux.runtime.driver import Driver
+from slotmux.runtime.engine.config import MTP
 from slotmux.runtime.gguf import open_gguf
 from slotmux.runtime.interfaces import ModelLike
 from slotmux.runtime.models import has_mtp
-from slotmux.server.commands.loading import load_for_sequences, locate
-from slotmux.server.commands.options import (
-    CacheTypeKOpt,
-    CacheTypeVOpt,
-    CommandError,
-    IsaOpt,
-    ModelArg,
-    ThreadsOpt,
-    UbatchOpt,
-    option,
-)
+from slotmux.server.commands.flags import takes_settings
+from slotmux.server.commands.options import ModelArg, option
+from slotmux.server.loading.errors import CommandError
+from slotmux.server.loading.locate import locate
+from slotmux.server.settings import Settings
 
 
+@takes_settings("ubatch_size", "threads", "isa", "cache_type_k", "cache_type_v")
 def logits(
+    settings: Settings,
     model: ModelArg,
     tokens: Annotated[str, option("--tokens", help="Token ids as a JSON list: '[1,2,3]'.")],
     out: Annotated[Path, option("--out", "-o", help="NumPy file to write.", dir_okay=False)],
-    ubatch: UbatchOpt = 512,
-    threads: ThreadsOpt = 0,
-    isa: IsaOpt = "auto",
-    cache_type_k: CacheTypeKOpt = "f16",
-    cache_type_v: CacheTypeVOpt = "f16",
     mtp: Annotated[
         bool,
         option(
@@ -52,23 +44,17 @@ def logits(
     The tokens are computed from position 0 exactly as given: no BOS is added.
     """
     ids = _parse_tokens(tokens)
-    n_ubatch = min(ubatch, len(ids))
-    path = locate(model)
-    if mtp and not has_mtp(open_gguf(path)):
-        raise CommandError("--mtp: the model has no block for multi-token prediction")
-    loaded = load_for_sequences(
-        path,
-        1,
-        len(ids),
-        n_ubatch=n_ubatch,
-        n_outputs=n_ubatch,
-        n_threads=threads,
-        isa=isa,
-        cache_type_k=cache_type_k,
-        cache_type_v=cache_type_v,
-        max_drafts=int(mtp),
-        use_mtp=mtp,
-    )
+    from slotmux.server.loading.load import load
+    from slotmux.server.loading.plan import Sequences, make_plan
+
+    choice: dict[str, object] = {"ubatch_size": min(settings.n_ubatch, len(ids))}
+    file = open_gguf(locate(model, settings))
+    if mtp:
+        if not has_mtp(file):
+            raise CommandError("--mtp: the model has no block for multi-token prediction")
+        choice |= {"spec_type": (MTP,), "spec_draft_n_max": 1}
+    settings = settings.model_copy(update=choice)
+    loaded = load(make_plan(settings, file, Sequences(1, len(ids), n_outputs=settings.n_ubatch)))
     try:
         if mtp and loaded.drafter is None:
             raise CommandError("--mtp: the model's block for multi-token prediction is damaged")

@@ -14,7 +14,7 @@ Step = list[tuple[int, list[int]]]  # one forward: (slot, its next tokens)
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class BenchPlan:
     """What to measure: prompts of ``n_prompt`` and generations of ``n_gen`` tokens (0: none) for
     each number of sequences, after each depth."""
 
@@ -44,7 +44,7 @@ class Measurement:
     forwards_per_second: float
 
 
-def measure(model: ModelLike, plan: Plan) -> Iterator[Measurement]:
+def measure(model: ModelLike, plan: BenchPlan) -> Iterator[Measurement]:
     """Run every test of the plan, in the order depth, parallel, pp before tg."""
     lanes = Lanes(model, plan)
     for depth in plan.depths:
@@ -63,7 +63,7 @@ class Lanes:
     tokens up to the depth and is never changed, only forked.
     """
 
-    def __init__(self, model: ModelLike, plan: Plan) -> None:
+    def __init__(self, model: ModelLike, plan: BenchPlan) -> None:
         self.model = model
         self.driver = Driver(model, n_ctx=plan.n_ctx)
         self.depth = 0
@@ -93,13 +93,13 @@ class Lanes:
             self.driver.close(lane)
 
 
-def _measure_prompt(lanes: Lanes, plan: Plan, n_parallel: int) -> Measurement:
+def _measure_prompt(lanes: Lanes, plan: BenchPlan, n_parallel: int) -> Measurement:
     tokens = _tokens(lanes.model, lanes.depth, plan.n_prompt)
     steps = list(_prompt_steps(tokens, n_parallel, lanes.model.ubatch.n_ubatch))
     return _measure_steps(f"pp{plan.n_prompt}", lanes, plan, n_parallel, steps)
 
 
-def _measure_generation(lanes: Lanes, plan: Plan, n_parallel: int) -> Measurement:
+def _measure_generation(lanes: Lanes, plan: BenchPlan, n_parallel: int) -> Measurement:
     tokens = _tokens(lanes.model, lanes.depth, plan.n_gen)
     steps = [[(lane, [token]) for lane in range(n_parallel)] for token in tokens]
     return _measure_steps(f"tg{plan.n_gen}", lanes, plan, n_parallel, steps)
@@ -122,7 +122,7 @@ def _prompt_steps(tokens: list[int], n_parallel: int, n_ubatch: int) -> Iterator
 
 
 def _measure_steps(
-    test: str, lanes: Lanes, plan: Plan, n_parallel: int, steps: list[Step]
+    test: str, lanes: Lanes, plan: BenchPlan, n_parallel: int, steps: list[Step]
 ) -> Measurement:
     """Median over the repeats, after one that is not counted."""
     times = []

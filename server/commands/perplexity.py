@@ -13,34 +13,24 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from slotmux.runtime.driver import Driver
+from slotmux.runtime.gguf import GGUFFile, open_gguf
 from slotmux.runtime.interfaces import ModelLike
-from slotmux.server.commands.loading import load_for_sequences, locate
-from slotmux.server.commands.options import (
-    CacheTypeKOpt,
-    CacheTypeVOpt,
-    CommandError,
-    IsaOpt,
-    JsonOpt,
-    ModelArg,
-    ThreadsOpt,
-    UbatchOpt,
-    argument,
-    option,
-)
+from slotmux.server.commands.flags import takes_settings
+from slotmux.server.commands.options import JsonOpt, ModelArg, argument, option
+from slotmux.server.loading.errors import CommandError
+from slotmux.server.loading.locate import locate
+from slotmux.server.settings import Settings
 
 
+@takes_settings("ubatch_size", "threads", "isa", "cache_type_k", "cache_type_v")
 def perplexity(
+    settings: Settings,
     model: ModelArg,
     file: Annotated[Path, argument("FILE", "UTF-8 text.", exists=True, dir_okay=False)],
     ctx: Annotated[int, option("--ctx", "-c", min=2, help="Tokens of one sequence.")] = 512,
     sequences: Annotated[
         int, option("--sequences", "-s", min=1, help="Sequences computed together.")
     ] = 4,
-    ubatch: UbatchOpt = 512,
-    threads: ThreadsOpt = 0,
-    isa: IsaOpt = "auto",
-    cache_type_k: CacheTypeKOpt = "f16",
-    cache_type_v: CacheTypeVOpt = "f16",
     as_json: JsonOpt = False,
 ) -> None:
     """Print the perplexity of a text.
@@ -48,20 +38,14 @@ def perplexity(
     The text is cut into sequences of --ctx tokens, each computed from its own start; every token
     but a sequence's first is scored. The value does not depend on --sequences or --ubatch-size.
     """
-    path = locate(model)
-    chunks = _chunks(path, file, ctx)
-    n_seqs = min(sequences, len(chunks))
-    loaded = load_for_sequences(
-        path,
-        n_seqs,
-        max(len(chunk) for chunk in chunks),
-        n_ubatch=ubatch,
-        n_outputs=ubatch,
-        n_threads=threads,
-        isa=isa,
-        cache_type_k=cache_type_k,
-        cache_type_v=cache_type_v,
-    )
+    from slotmux.server.loading.load import load
+    from slotmux.server.loading.plan import Sequences, make_plan
+
+    weights = open_gguf(locate(model, settings))
+    chunks = _chunks(weights, file, ctx)
+    n_seqs, n_tokens = min(sequences, len(chunks)), max(len(chunk) for chunk in chunks)
+    room = Sequences(n_seqs, n_tokens, n_outputs=settings.n_ubatch)
+    loaded = load(make_plan(settings, weights, room))
     say = Console(stderr=True).print
     try:
         n_chunks = len(chunks)
@@ -123,12 +107,11 @@ def _logprob(logits: NDArray[np.float32], token_id: int) -> float:
     return float(shifted[token_id] - math.log(np.exp(shifted).sum()))
 
 
-def _chunks(model: Path, file: Path, n_ctx: int) -> list[list[int]]:
+def _chunks(model: GGUFFile, file: Path, n_ctx: int) -> list[list[int]]:
     """The text's tokens in pieces that fill ``n_ctx`` with what the model adds before a text."""
-    from slotmux.runtime.gguf import open_gguf
     from slotmux.runtime.tokenizer import Tokenizer
 
-    tokenizer = Tokenizer.from_metadata(open_gguf(model).metadata)
+    tokenizer = Tokenizer.from_metadata(model.metadata)
     try:
         text = file.read_text("utf-8")
     except UnicodeDecodeError as error:

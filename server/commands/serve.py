@@ -6,7 +6,7 @@ from typing import Any, get_args, get_type_hints
 
 import typer
 
-from slotmux.server.commands.serve_flags import with_settings_flags
+from slotmux.server.commands.flags import with_settings_flags
 
 
 @with_settings_flags
@@ -18,7 +18,7 @@ def serve(**flags: Any) -> None:
 
     Each flag can also be set in the environment: --ctx-size is SLOTMUX_CTX_SIZE.
     """
-    from slotmux.server.commands.assemble import assemble, check_file
+    from slotmux.server.loading.assemble import assemble, check_file
     from slotmux.server.process.serve import run
     from slotmux.server.settings import load_settings
 

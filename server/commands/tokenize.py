@@ -9,11 +9,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from slotmux.server.commands.loading import locate
+from slotmux.server.commands.flags import takes_settings
 from slotmux.server.commands.options import JsonOpt, ModelArg, argument, option
+from slotmux.server.loading.locate import locate
+from slotmux.server.settings import Settings
 
 
+@takes_settings()
 def tokenize(
+    settings: Settings,
     model: ModelArg,
     text: Annotated[str, argument("TEXT", "Text to tokenize.")],
     special: Annotated[
@@ -28,7 +32,7 @@ def tokenize(
     from slotmux.runtime.gguf import open_gguf
     from slotmux.runtime.tokenizer import Tokenizer
 
-    tokenizer = Tokenizer.from_metadata(open_gguf(locate(model)).metadata)
+    tokenizer = Tokenizer.from_metadata(open_gguf(locate(model, settings)).metadata)
     ids = tokenizer.encode(text, add_special=bos, parse_special=special)
     pieces = [tokenizer.token_bytes(token_id) for token_id in ids]
     if as_json:

@@ -15,7 +15,7 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from slotmux.server.commands.cores import n_usable_cores
+from slotmux.server.loading.cores import n_usable_cores
 from tests.bench.cases import SUITE, TESTS, find_models, parse_tests
 from tests.bench.plot import svg
 from tests.bench.programs import LlamaCpp, Program, ProgramError, Slotmux

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from slotmux.server.commands.cores import n_usable_cores
+from slotmux.server.loading.cores import n_usable_cores
 from tests.bench.programs import ProgramError, Slotmux, json_lines, run
 from tests.bench.quiet import Quiet
 from tests.bench.report import rows

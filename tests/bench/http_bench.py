@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from slotmux.server.commands.cores import n_usable_cores
+from slotmux.server.loading.cores import n_usable_cores
 from tests.bench.cases import SpeedTest
 from tests.bench.programs import ProgramError, Slotmux, run
 from tests.bench.quiet import MOST_SLOWDOWN, Quiet, Watch

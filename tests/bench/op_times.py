@@ -50,9 +50,12 @@ from slotmux.kernels.compiler import as_callable
 from slotmux.kernels.formats import FORMATS
 from slotmux.kernels.ops.dense.gated import GATED
 from slotmux.kernels.ops.dense.linear import LINEAR
+from slotmux.runtime.gguf import open_gguf
 from slotmux.runtime.model import Model
-from slotmux.server.commands.loading import load_for_sequences
-from slotmux.server.commands.measure import Lanes, Plan
+from slotmux.server.commands.measure import BenchPlan, Lanes
+from slotmux.server.loading.load import load
+from slotmux.server.loading.plan import Sequences, make_plan
+from slotmux.server.settings import load_settings
 
 T_STAMPS = 31  # the last word of a thread's struct, which nothing else uses
 N_STEPS, N_WARM = 32, 6
@@ -181,21 +184,21 @@ def main() -> int:
     parallels = [int(n) for n in options.parallel.split(",") if n]
     n_prompt = options.prompt
     n_drafts = options.drafts
-    plan = Plan(
+    plan = BenchPlan(
         n_prompt,
         1 + N_STEPS * (1 + n_drafts),
         depths=[options.depth],
         parallels=parallels or [1],
         n_repeats=1,
     )
-    model = load_for_sequences(
-        options.model,
-        plan.n_slots,
-        plan.n_ctx,
-        n_ubatch=max(512 if options.depth else 64, n_prompt),
-        n_threads=options.threads,
-        max_drafts=n_drafts,
+    settings = load_settings(
+        ubatch_size=max(512 if options.depth else 64, n_prompt),
+        threads=options.threads,
+        spec_type="ngram" if n_drafts else "none",  # a forward that verifies; nothing is looked up
+        spec_draft_n_max=n_drafts,
     )
+    room = Sequences(plan.n_slots, plan.n_ctx)
+    model = load(make_plan(settings, open_gguf(options.model), room))
     lanes = Lanes(model, plan)
     lanes.deepen(options.depth)
     model.team._lead = as_callable(model.team.kernels.address("bench.op_times", lambda: _lead), 3)

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 
 from slotmux.kernels.team import make_team
 from slotmux.server.commands.bandwidth import measure_bandwidth
-from slotmux.server.commands.cores import n_usable_cores
+from slotmux.server.loading.cores import n_usable_cores
 from tests.bench.peak import measure_peak
 
 

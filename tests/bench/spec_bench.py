@@ -27,7 +27,8 @@ from slotmux.runtime.model import Model, ModelConfig, load_model
 from slotmux.runtime.models import has_mtp
 from slotmux.runtime.speculation.measure import measure_costs
 from slotmux.runtime.tokenizer import Tokenizer
-from slotmux.server.commands.loading import locate
+from slotmux.server.loading.locate import locate
+from slotmux.server.settings import load_settings
 from slotmux.server.templates.chat_template import ChatTemplate
 
 THINGS = (
@@ -154,7 +155,7 @@ def main() -> None:
     parser.add_argument("--n-max", type=int, default=3)
     parser.add_argument("--ignore-eos", action="store_true")
     args = parser.parse_args()
-    path = locate(args.model)
+    path = locate(args.model, load_settings())
     file = open_gguf(path)
     types = tuple(args.spec_type.split(",")) if args.spec_type else ()
     types = types or ((MTP,) if has_mtp(file) else (NGRAM,))

@@ -11,16 +11,20 @@ import sys
 import time
 from pathlib import Path
 
-from slotmux.server.commands.loading import load_for_sequences
-from slotmux.server.commands.measure import Lanes, Plan
+from slotmux.runtime.gguf import open_gguf
+from slotmux.server.commands.measure import BenchPlan, Lanes
+from slotmux.server.loading.load import load
+from slotmux.server.loading.plan import Sequences, make_plan
+from slotmux.server.settings import load_settings
 
 N_WARM = 8
 SPAN = 32  # steps of a sequence before the next begins, so that depth stays out of it
 
 
 def measure(model: Path, n_steps: int, n_threads: int) -> list[float]:
-    plan = Plan(n_prompt=0, n_gen=SPAN, depths=[0], parallels=[1], n_repeats=1)
-    loaded = load_for_sequences(model, plan.n_slots, plan.n_ctx, n_ubatch=16, n_threads=n_threads)
+    plan = BenchPlan(n_prompt=0, n_gen=SPAN, depths=[0], parallels=[1], n_repeats=1)
+    settings = load_settings(ubatch_size=16, threads=n_threads, spec_type="none")
+    loaded = load(make_plan(settings, open_gguf(model), Sequences(plan.n_slots, plan.n_ctx)))
     try:
         lanes = Lanes(loaded, plan)
         times: list[float] = []

@@ -15,8 +15,8 @@ from gguf import GGUFValueType
 from slotmux.runtime.engine.config import MTP, NGRAM, SpecConfig
 from slotmux.runtime.gguf import Metadata, open_gguf
 from slotmux.runtime.gguf.values import Entry
-from slotmux.server.commands.options import CommandError
-from slotmux.server.commands.speculation import spec_config
+from slotmux.server.loading.errors import CommandError
+from slotmux.server.loading.speculation import spec_config
 from slotmux.server.settings import load_settings
 from tests.server.fake_model import RunningServer
 from tests.server.tiny_model import serving_model

@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 
 from slotmux.server import cli
 from slotmux.server.cli import app
+from slotmux.server.commands.flags import PANELS, POSITIONAL
 from slotmux.server.commands.options import env_name, parse_counts
-from slotmux.server.commands.serve_flags import PANELS, POSITIONAL
 from slotmux.server.settings import Settings
 from tests.conftest import ROOT
 

@@ -11,21 +11,21 @@ import pytest
 
 from slotmux.server.commands.bandwidth import measure_bandwidth
 from slotmux.server.commands.bench import _as_json
-from slotmux.server.commands.cores import n_usable_cores
 from slotmux.server.commands.logits import write_logits
-from slotmux.server.commands.measure import Measurement, Plan, measure
+from slotmux.server.commands.measure import BenchPlan, Measurement, measure
 from slotmux.server.commands.perplexity import score
+from slotmux.server.loading.cores import n_usable_cores
 from tests.runtime.engine.fake_model import GREEDY, N_VOCAB, FakeModel, digest_of, draw
 
 
-def _model_for(plan: Plan, **kinds: int) -> FakeModel:
+def _model_for(plan: BenchPlan, **kinds: int) -> FakeModel:
     n_blocks = plan.n_slots * -(-plan.n_ctx // 16)
     return FakeModel(plan.n_slots, plan.n_ctx, **{"n_blocks": n_blocks, **kinds})
 
 
 @pytest.mark.parametrize("kinds", [{}, {"n_rows": 6}, {"n_rows": 6, "n_blocks": 0}])
 def test_every_test_of_a_plan_is_measured_in_order(kinds: dict[str, int]) -> None:
-    plan = Plan(n_prompt=21, n_gen=5, depths=[0, 37], parallels=[1, 3], n_repeats=2)
+    plan = BenchPlan(n_prompt=21, n_gen=5, depths=[0, 37], parallels=[1, 3], n_repeats=2)
     model = _model_for(plan, **kinds)
     had_nan = []
     model.before_forward = lambda: had_nan.append(np.isnan(model.logits).any())

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from slotmux.server.commands.cgroups import cgroup_limit
+from slotmux.server.loading.cgroups import cgroup_limit
 
 V2 = "30 23 0:26 {mounted} /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n"
 V1 = (

@@ -1,8 +1,9 @@
-"""The flags of `slotmux serve`, made from Settings: names, types and defaults come from there,
-words and order from here."""
+"""Flags made from Settings: names, types and defaults come from there, words and order from here.
+`slotmux serve` has all of them, other commands some."""
 
 from __future__ import annotations
 
+import functools
 import inspect
 import types
 import typing
@@ -15,7 +16,7 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 from slotmux.server.commands.options import MODEL_HELP
-from slotmux.server.settings import Settings
+from slotmux.server.settings import Settings, load_settings
 
 POSITIONAL = "model"
 
@@ -36,7 +37,7 @@ PANELS: dict[str, dict[str, Flag]] = {
         "kv_size": Flag("KV cells shared by all slots; 0: --ctx-size for each slot."),
         "threads": Flag("Threads of the team; 0: one per physical core.", ("-t",)),
         "batch_size": Flag("Upper bound of --ubatch-size, as in llama-server.", ("-b",)),
-        "ubatch_size": Flag("Most tokens of one forward.", ("-ub",)),
+        "ubatch_size": Flag("Most tokens of one forward.", ("--ubatch", "-ub")),
         "prompt_tokens_beside": Flag(
             "Most prompt tokens of a forward while others generate: bounds their pauses;"
             " 0: whatever fits."
@@ -131,6 +132,31 @@ def with_settings_flags(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
+def takes_settings(
+    *names: str, spec_type: str = "none"
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Decorates a command whose first parameter is ``settings``: it gets flags for these, after
+    its own options. Whoever serves nobody drafts nothing, unless ``spec_type`` says so."""
+    helps = {name: flag for flags in PANELS.values() for name, flag in flags.items()}
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        own = inspect.signature(command, eval_str=True)
+        options = [_option(name, helps[name], None) for name in names]
+
+        @functools.wraps(command)
+        def run(**given: Any) -> None:
+            flags = {name: given.pop(name) for name in names}
+            settings = load_settings(insecure_no_key=True, spec_type=(spec_type,), **flags)
+            command(settings, **given)
+
+        parameters = [*list(own.parameters.values())[1:], *options]
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {p.name: p.annotation for p in parameters}
+        return run
+
+    return decorate
+
+
 def _model_argument() -> inspect.Parameter:
     help = f"{MODEL_HELP} [default: SmolLM2-135M-Instruct]"
     default = typer.Argument(None, metavar="MODEL", help=help, show_default=False)
@@ -139,7 +165,7 @@ def _model_argument() -> inspect.Parameter:
     )
 
 
-def _option(name: str, flag: Flag, panel: str) -> inspect.Parameter:
+def _option(name: str, flag: Flag, panel: str | None) -> inspect.Parameter:
     field = Settings.model_fields[name]
     kind = _value_type(field.annotation)
     long = "--" + name.replace("_", "-")

@@ -7,7 +7,7 @@ from dataclasses import replace
 from slotmux.runtime.engine.config import MTP, SpecConfig
 from slotmux.runtime.gguf import GGUFFile
 from slotmux.runtime.models import has_mtp
-from slotmux.server.commands.options import CommandError
+from slotmux.server.loading.errors import CommandError
 from slotmux.server.settings import Settings
 
 

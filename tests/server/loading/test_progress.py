@@ -7,7 +7,7 @@ import re
 
 from rich.console import Console
 
-from slotmux.server.commands.progress import ProgressDisplay
+from slotmux.server.loading.progress import ProgressDisplay
 
 
 def _shown(is_terminal: bool, *steps: tuple[str, float]) -> str:

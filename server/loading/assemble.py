@@ -8,23 +8,14 @@ from pathlib import Path
 
 from rich.console import Console
 
-from slotmux.runtime.engine.config import MTP, SpecConfig
-from slotmux.runtime.engine.thread import Engine, EngineConfig
+from slotmux.runtime.engine.thread import Engine
 from slotmux.runtime.gguf import GGUFFile, open_gguf
 from slotmux.runtime.models import family
 from slotmux.runtime.speculation.measure import measure_costs
 from slotmux.runtime.tokenizer import Tokenizer
-from slotmux.server.commands.cores import n_usable_cores
-from slotmux.server.commands.inspect import n_params
-from slotmux.server.commands.loading import load, locate
-from slotmux.server.commands.memory import (
-    Checkpoints,
-    MemoryNeeded,
-    check_fits,
-    memory_limit,
-    memory_needed,
-)
-from slotmux.server.commands.speculation import spec_config, without_mtp
+from slotmux.server.loading.load import load
+from slotmux.server.loading.locate import locate
+from slotmux.server.loading.plan import Plan, make_plan
 from slotmux.server.process.logs import LOGGER
 from slotmux.server.process.state import Loaded, ModelInfo
 from slotmux.server.settings import Settings, SettingsError, told_as
@@ -48,71 +39,26 @@ def assemble(settings: Settings) -> Loaded:
 
     Memory is decided before anything is loaded: CommandError when it would not fit.
     """
-    path = locate(settings.model, settings)
-    file = open_gguf(path)
-    spec = spec_config(settings, file)
-    needed = _memory_needed(settings, file, spec)
-    if MTP in spec.types and not needed.sizes.has_drafts:
-        spec = without_mtp(spec)
-        needed = _memory_needed(settings, file, spec)
-    check_fits(needed, settings.mem_limit or memory_limit())
-    _print_budget(path, needed)
+    file = open_gguf(locate(settings.model, settings))
+    plan = make_plan(settings, file)
+    _print_budget(plan)
     tokenizer = Tokenizer.from_metadata(file.metadata)
     template = _template(settings, file, tokenizer)
     for warning in file.metadata.warnings:
         log.warning(warning)
-    model = load(
-        path,
-        settings,
-        n_threads=settings.threads or n_usable_cores(),
-        n_ctx=needed.n_cells,
-        n_slots=settings.parallel,
-        n_ubatch=settings.n_ubatch,
-        cache_type_k=settings.cache_type_k,
-        cache_type_v=settings.cache_type_v,
-        isa=settings.isa,
-        pin_threads=settings.pin_threads,
-        n_checkpoints=needed.n_checkpoints,
-        max_drafts=spec.n_max,
-        use_mtp=MTP in spec.types,
-        keep_panels=settings.panel_cache,
-    )
+    model = load(plan)
     _check_vocabulary(file, tokenizer, model.n_vocab)
-    config = EngineConfig(
-        n_slots=settings.parallel,
-        n_ctx=needed.n_ctx,
-        max_queue=settings.max_queue,
-        queue_timeout_s=settings.queue_timeout,
-        poison_freed=settings.poison_freed,
-        n_prompt_beside=settings.prompt_tokens_beside,
-        max_step_s=settings.max_step_ms / 1000,
-        spec=spec,
-    )
+    spec = plan.spec
     costs = measure_costs(model, spec.n_max) if spec.types else None
     return Loaded(
-        engine=Engine(model, tokenizer, config, costs=costs),
+        engine=Engine(model, tokenizer, plan.engine, costs=costs),
         tokenizer=tokenizer,
         template=template,
-        info=_model_info(settings, file, tokenizer, needed, template.source if template else ""),
+        info=_model_info(settings, file, tokenizer, plan, template.source if template else ""),
         spec=spec,
         n_max_token_bytes=tokenizer.max_token_bytes,
         keeps_states=model.rows.n_rows > 0,
         n_compiled=lambda: model.n_compiled,
-    )
-
-
-def _memory_needed(settings: Settings, file: GGUFFile, spec: SpecConfig) -> MemoryNeeded:
-    return memory_needed(
-        file,
-        settings.parallel,
-        settings.ctx_size,
-        settings.kv_size,
-        settings.cache_type_k,
-        settings.cache_type_v,
-        n_ubatch=settings.n_ubatch,
-        isa=settings.isa,
-        checkpoints=Checkpoints(settings.ctx_checkpoints, settings.checkpoint_memory),
-        spec=spec,
     )
 
 
@@ -130,7 +76,7 @@ def _template(settings: Settings, file: GGUFFile, tokenizer: Tokenizer) -> ChatT
 
 
 def _model_info(
-    settings: Settings, file: GGUFFile, tokenizer: Tokenizer, needed: MemoryNeeded, template: str
+    settings: Settings, file: GGUFFile, tokenizer: Tokenizer, plan: Plan, template: str
 ) -> ModelInfo:
     names = settings.alias or (_model_name(file.paths[0]),)
     bos, eos = (
@@ -141,12 +87,12 @@ def _model_info(
     return ModelInfo(
         name=names[0],
         aliases=tuple(names[1:]),
-        n_ctx=needed.n_ctx,
+        n_ctx=plan.engine.n_ctx,
         n_ctx_train=metadata.get_u32(f"{arch}.context_length"),
-        n_slots=settings.parallel,
+        n_slots=plan.engine.n_slots,
         architecture=arch,
         file_name=file.paths[0].name,
-        n_params=n_params(file),
+        n_params=file.n_params,
         n_bytes=file.n_bytes,
         n_embd=metadata.get_u32(f"{arch}.embedding_length", 0),
         vocab_type=metadata.get_str("tokenizer.ggml.model", ""),
@@ -160,11 +106,10 @@ def _model_name(path: Path) -> str:
     return path.name.removesuffix(".gguf")
 
 
-def _print_budget(path: Path, needed: MemoryNeeded) -> None:
+def _print_budget(plan: Plan) -> None:
     """What the server will take, before it takes it."""
-    Console(file=sys.stderr).print(
-        f"{path.name}: {needed.describe()}", highlight=False, soft_wrap=True
-    )
+    line = f"{plan.path.name}: {plan.budget.describe()}"
+    Console(file=sys.stderr).print(line, highlight=False, soft_wrap=True)
 
 
 def _check_vocabulary(file: GGUFFile, tokenizer: Tokenizer, n_rows: int) -> None:

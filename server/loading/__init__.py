@@ -1,0 +1,1 @@
+"""From what the operator chose to a model in memory: settings, plan, load."""

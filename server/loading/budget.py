@@ -1,0 +1,80 @@
+"""How much memory serving a model file takes, and how much there may be."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from slotmux.server.loading.cgroups import cgroup_limit
+from slotmux.server.loading.errors import CommandError
+
+if TYPE_CHECKING:
+    from slotmux.runtime.sizes import ModelSizes
+
+# The interpreter with its libraries, compiled kernels, buffers of a step.
+BASE_BYTES = 200 * 10**6
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """The memory of a server, in bytes, from what its parts weigh."""
+
+    n_slots: int
+    n_ctx: int  # most tokens of one sequence
+    n_cells: int
+    n_checkpoints: int  # kept copies of recurrent state, of all slots together
+    sizes: ModelSizes
+
+    @property
+    def weights_bytes(self) -> int:
+        return self.sizes.weights
+
+    @property
+    def kv_bytes(self) -> int:
+        return round(self.n_cells * self.sizes.cell)
+
+    @property
+    def state_bytes(self) -> int:
+        """Recurrent state of the slots and of the checkpoints."""
+        return (self.n_slots + self.n_checkpoints) * self.sizes.row
+
+    @property
+    def total_bytes(self) -> int:
+        parts = (self.weights_bytes, self.kv_bytes, self.state_bytes, self.sizes.buffers)
+        return sum(parts) + BASE_BYTES
+
+    def describe(self) -> str:
+        """The parts in a line."""
+        parts = [f"{_mib(self.weights_bytes)} of weights"]
+        slots = f"{self.n_slots} slots of up to {self.n_ctx} tokens"
+        if self.kv_bytes:
+            parts.append(f"{_mib(self.kv_bytes)} for {self.n_cells} KV cells ({slots})")
+        if self.state_bytes:
+            states = f"{_mib(self.state_bytes)} for the states of {self.n_slots} slots"
+            parts.append(f"{states} and {self.n_checkpoints} checkpoints")
+        return f"{', '.join(parts)}, {_mib(self.total_bytes)} in all"
+
+    def check(self, limit: int) -> None:
+        """Raises CommandError, with what would fit, when more is needed than ``limit`` bytes."""
+        if self.total_bytes <= limit:
+            return
+        message = f"this needs {self.describe()}; the limit is {_mib(limit)}"
+        n_left = limit - (self.total_bytes - self.kv_bytes)
+        cell = self.sizes.cell
+        n_ctx = int(n_left / cell / self.n_slots) if cell else 0
+        if n_ctx >= 16:
+            message += (
+                f"; --ctx-size {n_ctx} would fit, or fewer slots than --parallel {self.n_slots}"
+            )
+        raise CommandError(message)
+
+
+def memory_limit() -> int:
+    """Bytes that this process may use: the machine's memory or its control groups' limit."""
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min(machine, cgroup_limit() or machine)
+
+
+def _mib(n_bytes: int) -> str:
+    return f"{n_bytes / 2**20:.0f} MiB"

@@ -1,0 +1,155 @@
+"""From what the operator chose and what a file is to how it is run: every choice made once, before
+anything is loaded. ``settings -> plan -> load(plan)``, for serving and for every other command."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from slotmux.kernels.cpu import detect_cpu
+from slotmux.runtime.engine.config import MTP, EngineConfig, SpecConfig
+from slotmux.runtime.gguf import GGUFFile
+from slotmux.runtime.lowered import ModelConfig
+from slotmux.runtime.models.hparams import read_hparams
+from slotmux.runtime.sizes import model_sizes
+from slotmux.runtime.ubatch import BLOCK_CELLS
+from slotmux.server.loading.budget import Budget, memory_limit
+from slotmux.server.loading.cores import n_usable_cores
+from slotmux.server.loading.errors import CommandError
+from slotmux.server.loading.speculation import spec_config, without_mtp
+from slotmux.server.settings import Settings
+
+MAX_AUTO_CELLS = 32_768  # long contexts cost memory: they are had by asking
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a model file is run. Nothing is loaded yet."""
+
+    path: Path
+    model: ModelConfig
+    engine: EngineConfig
+    budget: Budget
+    max_bytes: int  # more is not taken
+
+    @property
+    def spec(self) -> SpecConfig:
+        """Where drafts come from."""
+        return self.engine.spec
+
+
+@dataclass(frozen=True, slots=True)
+class Sequences:
+    """What a command that serves nobody computes, in place of slots: ``n`` sequences of
+    ``n_tokens`` each, and logits of at most ``n_outputs`` tokens of a forward (0: of the last)."""
+
+    n: int
+    n_tokens: int
+    n_outputs: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Room:
+    """Slots, and how many tokens they hold."""
+
+    n_slots: int
+    n_ctx: int  # most tokens of one sequence
+    n_cells: int  # of all
+    n_outputs: int = 0
+
+
+def make_plan(settings: Settings, file: GGUFFile, sequences: Sequences | None = None) -> Plan:
+    """The plan of a server, or of a command that computes ``sequences``.
+
+    Lowers the model into nothing for its sizes: raises what loading would for a file that cannot be
+    used, and CommandError for a choice that does not go with it. Memory is counted, not judged.
+    """
+    try:
+        detect_cpu(settings.isa)
+    except ValueError as error:
+        raise CommandError(str(error)) from error
+    n_ctx_train = read_hparams(file).n_ctx_train
+    room = (
+        _room_of_slots(settings, n_ctx_train)
+        if sequences is None
+        else _room_of_sequences(sequences, n_ctx_train)
+    )
+    spec = spec_config(settings, file)
+    plan = _plan(settings, file, room, spec)
+    if MTP in spec.types and not plan.budget.sizes.has_drafts:
+        plan = _plan(settings, file, room, without_mtp(spec))
+    return plan
+
+
+def _plan(settings: Settings, file: GGUFFile, room: _Room, spec: SpecConfig) -> Plan:
+    config = ModelConfig(
+        n_threads=settings.threads or n_usable_cores(),
+        n_ctx=room.n_cells,
+        n_slots=room.n_slots,
+        n_ubatch=settings.n_ubatch,
+        n_outputs=room.n_outputs,
+        cache_type_k=settings.cache_type_k,
+        cache_type_v=settings.cache_type_v,
+        isa=settings.isa,
+        max_drafts=spec.n_max,
+        use_mtp=MTP in spec.types,
+        pin_threads=settings.pin_threads,
+        kernel_cache=settings.caches / "kernels",
+        panel_cache=settings.caches / "panels" if settings.panel_cache else None,
+    )
+    sizes = model_sizes(file, config)
+    n_checkpoints = _n_checkpoints(settings, room.n_slots, sizes.row)
+    return Plan(
+        path=file.paths[0],
+        model=replace(config, n_checkpoints=n_checkpoints),
+        engine=_engine_config(settings, room, spec),
+        budget=Budget(room.n_slots, room.n_ctx, room.n_cells, n_checkpoints, sizes),
+        max_bytes=settings.mem_limit or memory_limit(),
+    )
+
+
+def _engine_config(settings: Settings, room: _Room, spec: SpecConfig) -> EngineConfig:
+    return EngineConfig(
+        n_slots=room.n_slots,
+        n_ctx=room.n_ctx,
+        max_queue=settings.max_queue,
+        queue_timeout_s=settings.queue_timeout,
+        poison_freed=settings.poison_freed,
+        n_prompt_beside=settings.prompt_tokens_beside,
+        max_step_s=settings.max_step_ms / 1000,
+        spec=spec,
+    )
+
+
+def _room_of_slots(settings: Settings, n_ctx_train: int) -> _Room:
+    """0 tokens: as many as the model was trained for, and then at most MAX_AUTO_CELLS of each.
+    0 cells: enough for all slots."""
+    n_slots, n_ctx, n_cells = settings.parallel, settings.ctx_size, settings.kv_size
+    if n_ctx > n_ctx_train:
+        raise CommandError(f"--ctx-size {n_ctx}: the model was trained for {n_ctx_train} tokens")
+    if 0 < n_cells < n_ctx:
+        raise CommandError(f"--kv-size {n_cells} does not hold one request of {n_ctx} tokens")
+    if not n_ctx:
+        n_ctx = min(n_ctx_train, n_cells or MAX_AUTO_CELLS)
+        n_cells = n_cells or min(n_slots * n_ctx, MAX_AUTO_CELLS)
+    return _Room(n_slots, n_ctx, n_cells or n_slots * n_ctx)
+
+
+def _room_of_sequences(sequences: Sequences, n_ctx_train: int) -> _Room:
+    n_tokens = sequences.n_tokens
+    if n_tokens > n_ctx_train:
+        raise CommandError(
+            f"{n_tokens} tokens in one sequence: the model was trained for {n_ctx_train}"
+        )
+    n_cells = -(-n_tokens // BLOCK_CELLS) * BLOCK_CELLS
+    # The engine's least; such a command runs no engine.
+    n_ctx = max(n_tokens, 2)
+    return _Room(sequences.n, n_ctx, sequences.n * n_cells, sequences.n_outputs)
+
+
+def _n_checkpoints(settings: Settings, n_slots: int, row_bytes: int) -> int:
+    """Kept states of recurrent layers, of all slots together: bounded by number, and by bytes as a
+    large model's may take 150 MB; 0 for a model without state."""
+    if not row_bytes:
+        return 0
+    return min(settings.ctx_checkpoints * n_slots, settings.checkpoint_memory // row_bytes)

@@ -1,0 +1,176 @@
+"""The plan of a server: what is counted, what is chosen when nothing was said, what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slotmux.runtime.engine.config import MTP
+from slotmux.runtime.engine.request import SlotmuxError
+from slotmux.runtime.gguf import GGUFFile, open_gguf
+from slotmux.runtime.model import load_model
+from slotmux.server.commands.weights import bytes_by_type, bytes_per_forward
+from slotmux.server.loading.budget import BASE_BYTES, memory_limit
+from slotmux.server.loading.errors import CommandError
+from slotmux.server.loading.load import load
+from slotmux.server.loading.plan import Plan, Sequences, make_plan
+from slotmux.server.settings import SettingsError, load_settings
+
+
+@pytest.fixture
+def llama(tiny_model_path: Callable[..., Path]) -> GGUFFile:
+    return open_gguf(tiny_model_path("llama"))
+
+
+def _plan(file: GGUFFile, sequences: Sequences | None = None, **flags: Any) -> Plan:
+    return make_plan(load_settings(**flags), file, sequences)
+
+
+def test_nothing_said_means_the_trained_context(llama: GGUFFile) -> None:
+    n_ctx = llama.metadata.get_u32("llama.context_length")
+    plan = _plan(llama)
+    assert (plan.engine.n_ctx, plan.model.n_ctx) == (n_ctx, min(4 * n_ctx, 32_768))
+    assert _plan(llama, parallel=256).model.n_ctx == 32_768
+
+
+def test_given_sizes_are_kept_or_refused(llama: GGUFFile) -> None:
+    plan = _plan(llama, ctx_size=100)
+    assert (plan.engine.n_ctx, plan.model.n_ctx, plan.budget.n_cells) == (100, 400, 400)
+    assert _plan(llama, ctx_size=100, kv_size=150).model.n_ctx == 150
+    with pytest.raises(CommandError, match="--kv-size 99"):
+        _plan(llama, ctx_size=100, kv_size=99)
+    with pytest.raises(CommandError, match="--ctx-size 1000000: the model was trained for"):
+        _plan(llama, ctx_size=10**6)
+    with pytest.raises(SettingsError, match="--cache-type-v"):
+        _plan(llama, cache_type_v="f8")
+
+
+def test_every_choice_of_the_operator_is_in_the_plan(llama: GGUFFile, tmp_path: Path) -> None:
+    plan = _plan(
+        llama, parallel=3, ctx_size=64, threads=2, batch_size=32, ubatch_size=64, isa="portable",
+        cache_type_k="f32", cache_type_v="f16", pin_threads=True, panel_cache=True,
+        cache_dir=tmp_path, max_queue=5, queue_timeout=7.0, poison_freed=True,
+        prompt_tokens_beside=9, max_step_ms=11.0, spec_type="ngram", spec_draft_n_max=2,
+        mem_limit=12,
+    )  # fmt: skip
+    model, engine = plan.model, plan.engine
+    assert (model.n_slots, model.n_ctx, model.n_threads, model.n_ubatch) == (3, 192, 2, 32)
+    assert (model.isa, model.cache_type_k, model.cache_type_v) == ("portable", "f32", "f16")
+    assert (model.pin_threads, model.max_drafts, model.use_mtp) == (True, 2, False)
+    assert (model.kernel_cache, model.panel_cache) == (tmp_path / "kernels", tmp_path / "panels")
+    assert (engine.n_slots, engine.n_ctx, engine.max_queue) == (3, 64, 5)
+    assert (engine.queue_timeout_s, engine.poison_freed) == (7.0, True)
+    assert (engine.n_prompt_beside, engine.max_step_s) == (9, 0.011)
+    assert (plan.spec.types, plan.spec.n_max, plan.max_bytes) == (("ngram",), 2, 12)
+
+
+def test_the_block_of_the_model_drafts_where_it_has_one(
+    tiny_model_path: Callable[..., Path],
+) -> None:
+    plan = _plan(open_gguf(tiny_model_path("qwen35")))
+    assert (plan.spec.types, plan.model.use_mtp) == ((MTP,), True)
+    assert plan.model.max_drafts == plan.spec.n_max > 0
+
+
+def test_a_command_that_serves_nobody_has_room_for_its_sequences(llama: GGUFFile) -> None:
+    plan = _plan(llama, Sequences(3, 17, n_outputs=5), spec_type="none")
+    assert (plan.model.n_slots, plan.model.n_ctx, plan.model.n_outputs) == (3, 96, 5)
+    with pytest.raises(CommandError, match="in one sequence: the model was trained for"):
+        _plan(llama, Sequences(1, 10**6))
+
+
+def test_types_of_cells_have_their_sizes(llama: GGUFFile) -> None:
+    def kv(k: str, v: str) -> float:
+        plan = _plan(llama, parallel=1, ctx_size=64, cache_type_k=k, cache_type_v=v)
+        return plan.budget.kv_bytes
+
+    assert kv("f32", "f32") == 2 * kv("f16", "f16") > 0
+    assert kv("f16", "f32") == kv("f32", "f32") - kv("f32", "f16") + kv("f16", "f16")
+    with pytest.raises(SlotmuxError, match="q8_0 needs heads"):
+        kv("q8_0", "f16")
+
+
+def test_too_little_memory_is_refused_with_a_size_that_fits(llama: GGUFFile) -> None:
+    budget = _plan(llama, ctx_size=200).budget
+    budget.check(budget.total_bytes)
+    with pytest.raises(CommandError, match="--ctx-size 100 would fit"):
+        budget.check(budget.total_bytes - budget.kv_bytes // 2)
+    with pytest.raises(CommandError, match="MiB") as error:
+        budget.check(BASE_BYTES)
+    assert "would fit" not in str(error.value)
+
+
+def test_what_does_not_fit_is_not_loaded(llama: GGUFFile) -> None:
+    plan = _plan(llama, ctx_size=200)
+    with pytest.raises(CommandError, match="the limit is"):
+        load(replace(plan, max_bytes=plan.budget.total_bytes - 1))
+
+
+def test_what_is_predicted_is_what_is_taken(
+    tiny_model_path: Callable[..., Path], kernel_cache_dir: Path
+) -> None:
+    plan = _plan(
+        open_gguf(tiny_model_path("qwen35")), parallel=2, ctx_size=128, threads=1,
+        cache_type_v="f32", ctx_checkpoints=3, cache_dir=kernel_cache_dir.parent,
+    )  # fmt: skip
+    model = load_model(plan.path, plan.model)
+    try:
+        taken = model.memory_bytes
+    finally:
+        model.close()
+    budget = plan.budget
+    assert taken["weights"] == budget.weights_bytes
+    assert taken["kv"] == budget.kv_bytes
+    assert taken["state"] == budget.state_bytes == 8 * budget.sizes.row
+    assert taken["buffers"] == pytest.approx(budget.sizes.buffers, rel=0.05)
+
+
+def test_checkpoints_are_bounded_by_number_and_by_bytes(
+    tiny_model_path: Callable[..., Path],
+) -> None:
+    file = open_gguf(tiny_model_path("qwen35"))
+
+    def n_checkpoints(file: GGUFFile = file, **flags: int) -> int:
+        return _plan(file, parallel=4, ctx_size=64, **flags).model.n_checkpoints
+
+    row = _plan(file, ctx_size=64).budget.sizes.row
+    assert n_checkpoints(ctx_checkpoints=8) == 32
+    assert n_checkpoints(ctx_checkpoints=8, checkpoint_memory=5 * row // 2) == 2
+    assert n_checkpoints(ctx_checkpoints=0) == 0
+    assert n_checkpoints(open_gguf(tiny_model_path("llama"))) == 0
+
+
+def test_the_limit_is_at_most_the_machine() -> None:
+    meminfo = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+    assert 0 < memory_limit() <= int(meminfo["MemTotal"].split()[0]) * 1024
+
+
+def test_an_embedding_table_counts_only_as_output_matrix(llama: GGUFFile) -> None:
+    total = sum(tensor.n_bytes for tensor in llama.tensors.values())
+    assert sum(n_bytes for _, n_bytes in bytes_by_type(llama).values()) == total
+    table = llama.tensors["token_embd.weight"].n_bytes
+    is_tied = "output.weight" not in llama.tensors
+    assert bytes_per_forward(llama) == (total if is_tied else total - table)
+
+
+def test_a_prediction_block_is_not_read(golden_dir: Path) -> None:
+    file = open_gguf(golden_dir / "qwen35" / "model.gguf")
+    block = sum(t.n_bytes for name, t in file.tensors.items() if name.startswith("blk.5."))
+    total = sum(t.n_bytes for t in file.tensors.values())
+    assert block > 0
+    table = file.tensors["token_embd.weight"].n_bytes
+    assert bytes_per_forward(file) == total - block - table
+
+
+def test_more_tokens_read_more_experts(golden_dir: Path) -> None:
+    file = open_gguf(golden_dir / "qwen3moe" / "model.gguf")
+    one, eight, many = (bytes_per_forward(file, n) for n in (1, 8, 1 << 16))
+    assert one < eight < many
+    experts = sum(t.n_bytes for name, t in file.tensors.items() if "_exps." in name)
+    n_experts = file.metadata.get_u32("qwen3moe.expert_count")
+    n_used = file.metadata.get_u32("qwen3moe.expert_used_count")
+    assert many - one == pytest.approx(experts * (1 - n_used / n_experts), rel=1e-3)
