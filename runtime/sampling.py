@@ -17,7 +17,7 @@ from slotmux.runtime import exact
 from slotmux.runtime.engine.request import InvalidRequestError, SamplerState, SamplingParams
 from slotmux.runtime.sampler_plan import check_samplers, is_greedy
 from slotmux.runtime.sampler_words import check, further_words
-from slotmux.runtime.token_sets import Breakers, TokenSequences
+from slotmux.runtime.token_sets import Breakers, TokenSequences, TokenSet
 from slotmux.runtime.ubatch import I32, MAX_TOP_LOGPROBS
 
 _N_INT_WORDS = SLOT._fields.index("inverse_temperature")
@@ -105,13 +105,13 @@ class SamplingTable:
         arrays: dict[str, NDArray[Any]] = {
             "history": history, "bias_ids": bias_ids, "biases": biases, "banned_ids": banned_ids,
             "bad_starts": bad_words.starts, "bad_tokens": bad_words.tokens,
-            "dry_breakers": breakers.first.bits, "dry_singles": breakers.single.bits,
+            "dry_breakers": self._bits(breakers.first), "dry_singles": self._bits(breakers.single),
             "dry_starts": breakers.several.starts, "dry_tokens": breakers.several.tokens,
             "surprises": surprises,
         }  # fmt: skip
         row["allowed"] = 0
         if params.allowed is not None:
-            arrays["allowed"] = params.allowed.bits
+            arrays["allowed"] = self._bits(params.allowed)
         for name, array in arrays.items():
             row[name] = array.ctypes.data
         self._kept[slot] = tuple(arrays.values())
@@ -182,13 +182,18 @@ class SamplingTable:
             sets.append(("dry_sequence_breakers", params.dry_breakers.first))
             sequences.append(("dry_sequence_breakers", params.dry_breakers.several))
         for field, token_set in sets:
-            if token_set.bits.size != n_words:
-                raise InvalidRequestError(field, f"{field} is made for another vocabulary")
+            if token_set.bits.size > n_words:
+                raise InvalidRequestError(field, f"{field} has a token outside the vocabulary")
         for field, words in sequences:
             if words.tokens.size and not 0 <= words.tokens.min() <= words.tokens.max() < (
                 self.n_vocab
             ):
                 raise InvalidRequestError(field, f"{field} has a token outside the vocabulary")
+
+    def _bits(self, token_set: TokenSet) -> NDArray[np.uint32]:
+        """As many as the logits have: a tokenizer may know fewer tokens."""
+        n_missing = -(-self.n_vocab // 32) - token_set.bits.size
+        return np.pad(token_set.bits, (0, n_missing)) if n_missing else token_set.bits
 
     def _surprises(
         self, params: SamplingParams, state: SamplerState | None, n_ctx: int

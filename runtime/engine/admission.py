@@ -144,8 +144,7 @@ class Admission:
                 self._is_blocked = True
             else:
                 filled.append(slot)
-        # One that passed may have been parked again, and its slot taken by another.
-        return [slot for slot in dict.fromkeys(filled) if slot.choice is not None]
+        return filled
 
     def _admit_one(self, now: float) -> Slot | None:
         """Fill one slot with the first choice that may begin, has a slot and fits."""

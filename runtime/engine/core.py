@@ -188,7 +188,8 @@ class Core:
     def _admit(self, now: float) -> None:
         for slot in self.admission.admit(now):
             choice = slot.choice
-            assert choice is not None
+            if choice is None:
+                continue  # it passed another and was parked for it, or its leader has failed
             try:
                 self._model.sampling.set(
                     slot.id,

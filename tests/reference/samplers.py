@@ -1,5 +1,5 @@
-"""Plain NumPy twins of kernels/ops/sampling/{repeats,edits,chain,mirostat}.py: sorted lists, float64,
-one sampler after the other, as llama-server applies them."""
+"""Plain NumPy twins of kernels/ops/sampling/{repeats,edits,chain,mirostat}.py: sorted lists,
+float64, one sampler after the other, as llama-server applies them."""
 
 from __future__ import annotations
 
