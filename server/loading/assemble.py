@@ -16,6 +16,7 @@ from slotmux.runtime.tokenizer import Tokenizer
 from slotmux.server.loading.load import load
 from slotmux.server.loading.locate import locate
 from slotmux.server.loading.plan import Plan, make_plan
+from slotmux.server.loading.sampling import sampling_defaults
 from slotmux.server.process.logs import LOGGER
 from slotmux.server.process.state import Loaded, ModelInfo
 from slotmux.server.settings import Settings, SettingsError, told_as
@@ -44,6 +45,7 @@ def assemble(settings: Settings) -> Loaded:
     _print_budget(plan)
     tokenizer = Tokenizer.from_metadata(file.metadata)
     template = _template(settings, file, tokenizer)
+    sampling = sampling_defaults(settings, file.metadata)
     for warning in file.metadata.warnings:
         log.warning(warning)
     model = load(plan)
@@ -59,6 +61,7 @@ def assemble(settings: Settings) -> Loaded:
         n_max_token_bytes=tokenizer.max_token_bytes,
         keeps_states=model.rows.n_rows > 0,
         n_compiled=lambda: model.n_compiled,
+        sampling=sampling,
     )
 
 

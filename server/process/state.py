@@ -12,7 +12,9 @@ from typing import Any, ParamSpec, TypeVar
 from starlette.requests import Request
 
 from slotmux.runtime.engine.config import SpecConfig
+from slotmux.server.answers.breakers import BreakerFinder
 from slotmux.server.answers.intake import Intake
+from slotmux.server.answers.sampling import SamplingDefaults
 from slotmux.server.http.auth import ApiKeys
 from slotmux.server.http.errors import engine_dead, model_loading, shutting_down
 from slotmux.server.interfaces import EnginePort, TemplatePort, TokenizerPort
@@ -60,6 +62,11 @@ class Loaded:
     spec: SpecConfig = field(default_factory=SpecConfig)  # speculative decoding
     keeps_states: bool = False  # recurrent layers: where messages begin is worth a checkpoint
     n_compiled: Callable[[], int] = int  # kernels compiled so far; constant once it is ready
+    sampling: SamplingDefaults = field(default_factory=SamplingDefaults)
+    breakers: BreakerFinder = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "breakers", BreakerFinder(self.tokenizer))
 
     @property
     def n_vocab(self) -> int:

@@ -37,7 +37,9 @@ async def create_chat_completion(request: Request) -> Response:
     loaded = service.loaded
     model = check_model(params, loaded.info)
     ids = await chat_prompt(state, loaded, params)
-    requests = build_requests(state, loaded, params, [ids], params.n_logprobs, trace_of(request))
+    requests = await build_requests(
+        state, loaded, params, [ids], params.n_logprobs, trace_of(request)
+    )
     n_top = params.n_logprobs
     answer = Answer(
         "chat",

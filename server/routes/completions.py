@@ -32,7 +32,9 @@ async def create_completion(request: Request) -> Response:
     model = check_model(params, loaded.info)
     _check_count(len(params.prompts), loaded.info.n_slots + state.settings.max_queue)
     prompts = await text_prompts(state, loaded, params.prompts)
-    requests = build_requests(state, loaded, params, prompts, params.n_logprobs, trace_of(request))
+    requests = await build_requests(
+        state, loaded, params, prompts, params.n_logprobs, trace_of(request)
+    )
     n_top = params.n_logprobs
     answer = Answer(
         "completion",

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BeforeValidator, Field, StringConstraints, model_validator
-from pydantic_core import PydanticCustomError
 
 from slotmux.server.schemas.base import Identities, StrictModel, fault
+from slotmux.server.schemas.sampling import SamplingFields
 from slotmux.server.schemas.speculative import Speculative, fold_dotted
 
 MAX_STOPS = 64  # editors send a dozen
 MAX_STOP_CHARS = 256
-MAX_BIASED_IDS = 1024
+MAX_STOP_IDS = 1024
 _INT32_MAX = 2**31 - 1
 
 StopText = Annotated[str, StringConstraints(min_length=1, max_length=MAX_STOP_CHARS)]
@@ -29,28 +29,9 @@ def _stop_list(value: Any) -> Any:
     return value
 
 
-def _bias_pairs(value: Any) -> Any:
-    """{"id": bias} as ((id, bias), ...)."""
-    if value is None:
-        return ()
-    if not isinstance(value, dict):
-        raise PydanticCustomError("dict_type", "should be an object of token ids and biases")
-    if len(value) > MAX_BIASED_IDS:
-        raise fault(f"at most {MAX_BIASED_IDS} token ids")
-    return tuple(_bias_pair(key, bias) for key, bias in value.items())
-
-
-def _bias_pair(key: str, bias: Any) -> tuple[int, float]:
-    if not (key.isascii() and key.isdigit() and len(key) < 10):
-        raise fault("a key should be a token id")
-    if type(bias) not in (int, float) or not -100 <= bias <= 100:
-        raise fault("a bias should be a number from -100 to 100")
-    return int(key), float(bias)
-
-
 def _short_list(value: Any) -> Any:
-    if isinstance(value, list) and len(value) > MAX_BIASED_IDS:
-        raise fault(f"at most {MAX_BIASED_IDS} token ids")
+    if isinstance(value, list) and len(value) > MAX_STOP_IDS:
+        raise fault(f"at most {MAX_STOP_IDS} token ids")
     return value
 
 
@@ -61,7 +42,7 @@ class StreamOptions(StrictModel):
     include_usage: bool | None = None
 
 
-class GenerationParams(StrictModel):
+class GenerationParams(SamplingFields):
     """Honoured by both completion endpoints. None means: not given."""
 
     model: Label | None = None
@@ -74,19 +55,6 @@ class GenerationParams(StrictModel):
     ] = None
     include_stop_str_in_output: bool | None = None
     ignore_eos: bool | None = None
-
-    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
-    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
-    top_k: Annotated[int, Field(ge=-1, le=_INT32_MAX)] | None = None
-    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
-    typical_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    repeat_penalty: Annotated[float, Field(ge=0.01, le=100)] | None = None
-    repetition_penalty: Annotated[float, Field(ge=0.01, le=100)] | None = None
-    repeat_last_n: Annotated[int, Field(ge=-1, le=_INT32_MAX)] | None = None
-    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
-    presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
-    logit_bias: Annotated[tuple[tuple[int, float], ...], BeforeValidator(_bias_pairs)] = ()
-    seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | None = None
 
     stream: bool | None = None
     stream_options: StreamOptions | None = None
@@ -113,12 +81,6 @@ class GenerationParams(StrictModel):
     def _check_pairs(self) -> Self:
         if self.stream_options is not None and not self.stream:
             raise fault("'stream_options' is only allowed when 'stream' is true", "stream_options")
-        penalties = (self.repeat_penalty, self.repetition_penalty)
-        if None not in penalties and penalties[0] != penalties[1]:
-            raise fault(
-                "'repeat_penalty' and 'repetition_penalty' are the same and differ",
-                "repeat_penalty",
-            )
         limit = self.n_max_tokens
         if limit is not None and (self.min_tokens or 0) > limit:
             raise fault("'min_tokens' must not exceed 'max_tokens'", "min_tokens")
