@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -103,7 +104,8 @@ def _biases(params: SamplingFields, served: Served) -> tuple[tuple[int, float], 
     biases: list[tuple[int, float]] = []
     for what, bias in params.logit_bias:
         ids = [what] if isinstance(what, int) else _encode(served.tokenizer, what)
-        biases += [(token_id, bias) for token_id in ids]
+        added = -math.inf if bias is None else bias
+        biases += [(token_id, added) for token_id in ids]
     _check_ids([token_id for token_id, _ in biases], served.n_vocab, "logit_bias")
     return tuple(biases)
 

@@ -4,6 +4,7 @@ recommends (``general.sampling.*``), else llama-server's."""
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -41,10 +42,15 @@ def sampling_defaults(settings: Settings, metadata: Metadata) -> SamplingDefault
     return replace(defaults, params=replace(defaults.params, **named))
 
 
+def _read(metadata: Metadata) -> Callable[[str, Any], Any]:
+    """The value of a key, or the default."""
+    return lambda key, default: metadata.get(key, default)
+
+
 def _of_file(metadata: Metadata) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for key, name in _KEYS.items():
-        value = metadata.get(_PREFIX + key)
+        value = metadata.tolerant(_PREFIX + key, None, _read(metadata))
         if value is None:
             continue
         if isinstance(value, float) and math.isfinite(value):

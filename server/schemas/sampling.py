@@ -27,7 +27,7 @@ _OTHER_NAMES = {
     "typ": "typ_p", "top_nsigma": "top_n_sigma",
 }  # fmt: skip
 
-Bias = tuple[int | str, float]
+Bias = tuple[int | str, float | None]  # a token id or a text, and its bias; None bans
 
 
 def sampler_names(value: Any) -> Any:
@@ -94,7 +94,7 @@ def _bias(pair: Any) -> Bias:
     if not (is_id or is_text):
         raise fault(f"should name token ids, or texts of 1 to {MAX_WORD_CHARS} characters")
     if bias is False:
-        return what, float("-inf")
+        return what, None
     if type(bias) not in (int, float) or not -MAX_BIAS <= bias <= MAX_BIAS:
         raise fault(f"a bias should be a number from {-MAX_BIAS:g} to {MAX_BIAS:g}, or false")
     return what, float(bias)
