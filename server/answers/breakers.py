@@ -17,7 +17,7 @@ MAX_TAIL = 20  # tokens behind the one that begins a breaker, as in llama-server
 
 
 class BreakerFinder:
-    """Of one vocabulary. Any thread; the first call reads all tokens (some 50 ms)."""
+    """Of one vocabulary. Any thread; the first call reads all tokens (0.2 s for 150,000)."""
 
     def __init__(self, tokenizer: TokenizerPort) -> None:
         self._tokenizer = tokenizer

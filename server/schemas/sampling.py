@@ -14,7 +14,7 @@ from slotmux.server.schemas.base import StrictModel, fault
 
 MAX_BIASES = 1024
 MAX_BIAS = 1e9
-MAX_ALLOWED_IDS = 1 << 20
+MAX_ALLOWED_IDS = 1 << 18  # as many tokens as the largest vocabularies have
 MAX_BAD_WORDS = 1024
 MAX_BREAKERS = 32
 MAX_WORD_CHARS = 256
@@ -108,10 +108,6 @@ def _check_size(texts: list[str]) -> None:
 def _few_ids(value: Any) -> Any:
     if isinstance(value, list) and not 0 < len(value) <= MAX_ALLOWED_IDS:
         raise fault(f"should hold 1 to {MAX_ALLOWED_IDS} token ids")
-    if value is not None and not (
-        isinstance(value, list) and all(type(v) is int and 0 <= v <= _INT32_MAX for v in value)
-    ):
-        raise PydanticCustomError("list_type", "should be an array of token ids")
     return value
 
 
@@ -139,6 +135,7 @@ Seed = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
 Samplers = Annotated[tuple[str, ...], BeforeValidator(sampler_names)]
 _Breaker = Annotated[str, StringConstraints(min_length=1, max_length=MAX_BREAKER_CHARS)]
 BreakerTexts = Annotated[tuple[_Breaker, ...], BeforeValidator(breaker_texts)]
+_Ids = Annotated[list[N], Field(fail_fast=True)]
 _Word = Annotated[str, StringConstraints(min_length=1, max_length=MAX_WORD_CHARS)]
 
 
@@ -171,7 +168,7 @@ class SamplingFields(StrictModel):
     min_keep: N | None = None
     samplers: Samplers | None = None
     logit_bias: Annotated[tuple[Bias, ...], BeforeValidator(_biases)] = ()
-    allowed_token_ids: Annotated[list[int] | None, BeforeValidator(_few_ids)] = None
+    allowed_token_ids: Annotated[_Ids | None, BeforeValidator(_few_ids)] = None
     bad_words: Annotated[list[_Word] | None, BeforeValidator(_few_words)] = None
     seed: Seed | None = None  # -1: a random one
 
