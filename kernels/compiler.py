@@ -25,14 +25,15 @@ from typing import Any
 import llvmlite
 from llvmlite import binding as llvm
 
-from slotmux.kernels.cpu import Cpu
+from slotmux.kernels.cpu import Cpu, Isa
 from slotmux.kernels.own_directory import ensure_own, private_directory
 from slotmux.kernels.sources import kernel_digest
 
 log = logging.getLogger(__name__)
 # Older code of a kernel, and directories of other CPUs and compilers, that are kept: whoever goes
-# back and forth between two versions does not compile each time.
-KEPT_VERSIONS, KEPT_DIRECTORIES = 3, 4
+# back and forth between two versions does not compile each time. An instruction set has a directory
+# of its own, and the tests use them all in turn.
+KEPT_VERSIONS, KEPT_DIRECTORIES = 3, 2 * len(Isa)
 _PRIVATE = "slotmux-kernels-"
 _PART = ".part"  # of files that are being written
 _ROOM = 1 << 20  # bytes that must be free for a cache to be written: several kernels

@@ -20,8 +20,18 @@ class KVStorage(Protocol):
     def n_blocks(self) -> int:
         """Blocks in the pool; 0 when no layer has attention."""
 
+    @property
+    def block_bytes(self) -> int:
+        """Memory of one block, every layer."""
+
     def copy_block(self, src: int, dst: int) -> None:
         """Copy all cells of a block, every layer."""
+
+    def read_block(self, block: int) -> bytes:
+        """All cells of a block, every layer."""
+
+    def write_block(self, block: int, data: bytes) -> None:
+        """What ``read_block`` gave, into any block."""
 
     def fill_nan(self, block: int) -> None:
         """Poison a block, so that a stale read shows."""
@@ -34,8 +44,18 @@ class RowStorage(Protocol):
     def n_rows(self) -> int:
         """Rows in the pool; 0 when no layer is recurrent."""
 
+    @property
+    def row_bytes(self) -> int:
+        """Memory of one row."""
+
     def copy_row(self, src: int, dst: int) -> None:
         """Copy one sequence's whole recurrent state."""
+
+    def read_row(self, row: int) -> bytes:
+        """One sequence's whole recurrent state, with what is kept of drafts."""
+
+    def write_row(self, row: int, data: bytes) -> None:
+        """What ``read_row`` gave, into any row."""
 
     def fill_nan(self, row: int) -> None:
         """Poison a row, so that a stale read shows."""

@@ -15,7 +15,7 @@ from slotmux.kernels.compiler import KernelCache
 from slotmux.kernels.operands import STEP
 from slotmux.kernels.ops.attention.cells import CELL_TYPES
 from slotmux.kernels.team import TEAM_KERNELS
-from slotmux.runtime.engine.request import InvalidRequestError
+from slotmux.runtime.errors import ConfigError
 from slotmux.runtime.gguf import GGUFFile, ModelFileError
 from slotmux.runtime.lowering.buffers import Buffers, Rows, round_up
 from slotmux.runtime.lowering.builder import Builder
@@ -60,15 +60,15 @@ class ModelConfig:
 def _resolved(config: ModelConfig, n_ctx_train: int) -> ModelConfig:
     for name in ("n_threads", "n_ctx", "n_outputs", "n_checkpoints"):
         if getattr(config, name) < 0:
-            raise InvalidRequestError(name, f"{name} must not be negative")
+            raise ConfigError(name, "must not be negative")
     if not 0 <= config.max_drafts <= MAX_DRAFTS:
-        raise InvalidRequestError("max_drafts", f"max_drafts must be 0 to {MAX_DRAFTS}")
+        raise ConfigError("max_drafts", f"must be 0 to {MAX_DRAFTS}")
     for name in ("n_slots", "n_ubatch"):
         if not 1 <= getattr(config, name) <= 65536:
-            raise InvalidRequestError(name, f"{name} must be 1 to 65536")
+            raise ConfigError(name, "must be 1 to 65536")
     for name in ("cache_type_k", "cache_type_v"):
         if getattr(config, name) not in CELL_TYPES:
-            raise InvalidRequestError(name, f"{name} must be one of {', '.join(CELL_TYPES)}")
+            raise ConfigError(name, f"must be one of {', '.join(CELL_TYPES)}")
     return replace(
         config,
         n_threads=config.n_threads or len(os.sched_getaffinity(0)),
@@ -154,6 +154,7 @@ class Lowered:
     def _lower_mtp(self, x: Rows) -> DraftLowering:
         """The block for multi-token prediction, behind the trunk whose residual stream is x."""
         trunk, hp, mtp = self.builder, self.hparams, self._family.mtp
+        assert mtp is not None  # has_mtp
         ubatch = draft_ubatch(self.ubatch)
         self.draft_step = step_words(ubatch)
         b = trunk.beside(Buffers(self.config.n_slots), self.draft_step)

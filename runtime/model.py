@@ -79,7 +79,7 @@ class Model:
 def load_model(path: Path, config: ModelConfig, progress: Progress = lambda *_: None) -> Model:
     """Read a GGUF file into memory and compile what it needs.
 
-    Raises ModelFileError (bad or unsupported file) and InvalidRequestError (bad config field).
+    Raises ModelFileError (bad or unsupported file) and ConfigError (bad config field).
     """
     kernels = KernelCache(detect_cpu(config.isa), config.kernel_cache)
     lowered = Lowered(open_gguf(path), config, kernels)

@@ -9,14 +9,15 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from slotmux.runtime.engine.request import SlotmuxError
+from slotmux.runtime.errors import SlotmuxError
 from slotmux.server.commands.bench import bench
 from slotmux.server.commands.crossbleed import crossbleed
 from slotmux.server.commands.inspect import inspect
 from slotmux.server.commands.logits import logits
 from slotmux.server.commands.perplexity import perplexity
-from slotmux.server.commands.serve import serve
+from slotmux.server.commands.serve import ServeCommand, serve
 from slotmux.server.commands.tokenize import tokenize
+from slotmux.server.config_error import in_words
 from slotmux.server.settings import SettingsError
 from slotmux.server.version import slotmux_version
 
@@ -51,7 +52,7 @@ def _options(
     """What stands before a command."""
 
 
-app.command(rich_help_panel="Serve")(serve)
+app.command(rich_help_panel="Serve", cls=ServeCommand)(serve)
 app.command(rich_help_panel="Measure and test")(bench)
 app.command(rich_help_panel="Measure and test")(perplexity)
 app.command(rich_help_panel="Measure and test")(crossbleed)
@@ -65,7 +66,9 @@ def main() -> None:
     try:
         app()
     except (SlotmuxError, SettingsError, OSError) as error:
-        Console(stderr=True).print(f"[bold red]slotmux:[/] {escape(str(error))}", soft_wrap=True)
+        Console(stderr=True).print(
+            f"[bold red]slotmux:[/] {escape(in_words(error))}", soft_wrap=True
+        )
         sys.exit(EXIT_UNUSABLE)
 
 

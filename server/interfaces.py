@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from slotmux.runtime.engine.request import Request
 from slotmux.runtime.engine.stats import EngineStats
+from slotmux.runtime.tokenizer import FimIds
+
+if TYPE_CHECKING:
+    from slotmux.runtime.engine.core import Core
+
+T = TypeVar("T")
 
 
 class EnginePort(Protocol):
@@ -27,6 +34,9 @@ class EnginePort(Protocol):
     def cut(self, request_id: int) -> None:
         """Ends a request with what it has; no-op when it is unknown or finished."""
 
+    def errand(self, run: Callable[[Core], T]) -> Future[T]:
+        """Has ``run`` called on the engine thread. Raises EngineStoppedError."""
+
     def stats(self) -> EngineStats:
         """A snapshot of counters."""
 
@@ -46,6 +56,7 @@ class TokenizerPort(Protocol):
     bos_id: int | None
     eos_id: int | None
     eog_ids: frozenset[int]
+    fim: FimIds  # tokens of fill-in-the-middle prompts
 
     def encode(
         self,
@@ -68,6 +79,16 @@ class TokenizerPort(Protocol):
 
     def token_bytes(self, token_id: int, *, skip_special: bool = False) -> bytes:
         """Raw bytes of one token; none of a control token if those are skipped."""
+
+
+class MetricsPort(Protocol):
+    """slotmux.server.process.metrics.Metrics."""
+
+    def count_request(self, route: str, status: int, code: str | None) -> None:
+        """One finished HTTP request; ``code`` is that of its error, if any."""
+
+    def render(self) -> bytes:
+        """The text exposition."""
 
 
 class RenderedPort(Protocol):

@@ -77,7 +77,7 @@ class Settings(SamplingSettings, BaseSettings):
     n_predict: int = Field(-1, ge=-1)  # max_tokens of a request that names none; -1 = context
     chat_template_file: Path | None = None
     mem_limit: int = Field(0, ge=0)  # bytes; 0 = the machine's or the cgroup's
-    ctx_checkpoints: int = Field(8, ge=0, le=65_536)  # kept recurrent states a slot
+    ctx_checkpoints: int = Field(16, ge=0, le=65_536)  # kept recurrent states a slot
     checkpoint_memory: int = Field(2**30, ge=0)  # bytes of all of them together
     prompt_tokens_beside: int = Field(128, ge=0, le=65_536)  # a step's; 0 = whatever fits
     max_step_ms: float = Field(50.0, ge=0, le=60_000, allow_inf_nan=False)  # 0 = no bound
@@ -100,6 +100,7 @@ class Settings(SamplingSettings, BaseSettings):
     metrics: Access = "key"
     slots: Access = "key"
     props: Access = "key"
+    slot_save_path: Path | None = None  # where slots are saved; None: they are not
 
     # bounds
     max_queue: int = Field(64, ge=0, le=100_000)
@@ -113,6 +114,8 @@ class Settings(SamplingSettings, BaseSettings):
     sse_ping_interval: _Seconds = 30.0
     hang_timeout: _Seconds = 30.0
     drain_timeout: float = Field(30.0, ge=0, le=86_400, allow_inf_nan=False)
+    # where OpenTelemetry goes, by OTLP over HTTP; empty = nowhere
+    otel_endpoint: str = Field("", pattern=r"^(https?://\S+)?$")
     log_format: Literal["auto", "text", "json"] = "auto"  # auto: text on a terminal
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
@@ -210,6 +213,11 @@ def unknown_variables(known: Iterable[str] = ()) -> list[str]:
             hint = f"; did you mean {near[0]}?" if near else ""
             lines.append(f"{name} is set, but there is no such setting{hint}")
     return lines
+
+
+def variables_beginning(*beginnings: str) -> list[str]:
+    """Names in the environment that begin so, in order."""
+    return sorted(name for name in os.environ if name.startswith(beginnings))
 
 
 def load_settings(**flags: Any) -> Settings:

@@ -10,11 +10,15 @@ from slotmux.runtime.engine.request import FinishReason, Output, TokenLogprobs
 from slotmux.runtime.engine.scheduler import Scheduler
 from slotmux.runtime.engine.slots import Slot
 from slotmux.runtime.engine.stats import Meter
-from slotmux.runtime.ubatch import Ubatch
+from slotmux.runtime.memory import Kind
+from slotmux.runtime.ubatch import BLOCK_CELLS, Ubatch
 
 log = logging.getLogger(__name__)
 
 INTERNAL = "internal error"
+# Tokens between two states kept on the way, where sequences may soon be parked, and where not: a
+# copy of a row takes as long as a good part of a step.
+ROLLING_TOKENS, ROLLING_TOKENS_AT_EASE = 64, 512
 
 
 class Acceptor:
@@ -146,6 +150,8 @@ class Acceptor:
         self._meter.on_drafts(slot.n_draft, n_accepted)
         if not choice.is_finished:
             self._on_verified(slot, n_accepted)
+            if slot.seq.row >= 0:
+                self._keep_rolling(slot)
         slot.n_draft = 0
 
     def _commit(self) -> None:
@@ -164,8 +170,26 @@ class Acceptor:
             elif n > 1 or seq.n_computed < slot.n_known:
                 counters.n_recomputed_tokens += n
             if slot.split_at and seq.n_computed >= slot.split_at:
-                seq.checkpoint()
+                seq.checkpoint(is_wanted=slot.split_at in slot.wanted_splits)
                 slot.next_split()
+            elif seq.row >= 0:
+                self._keep_rolling(slot)
+
+    def _keep_rolling(self, slot: Slot) -> None:
+        """On a long way keep a state now and then: what is parked where memory is short loses its
+        last blocks first, and goes on from the last state before them."""
+        seq = slot.seq
+        n_since = seq.n_computed - seq.last_checkpoint
+        if n_since < ROLLING_TOKENS or seq.n_computed % BLOCK_CELLS:
+            return
+        if n_since >= ROLLING_TOKENS_AT_EASE or self._is_tight(slot):
+            seq.checkpoint(Kind.ROLLING)
+
+    def _is_tight(self, slot: Slot) -> bool:
+        """Whether some sequence may soon have to give way."""
+        pools = slot.seq.pools
+        n_soon = len(self._scheduler.active) * (2 * ROLLING_TOKENS // BLOCK_CELLS)
+        return pools.has_blocks and pools.blocks.n_available < n_soon
 
     def _follow(self, slot: Slot) -> None:
         """The prompt is computed: another choice of the request goes on from it by itself."""

@@ -12,6 +12,7 @@ from slotmux.runtime.engine.fairness import Fairness
 from slotmux.runtime.engine.line import Line, cost, expected_tokens
 from slotmux.runtime.engine.request import InvalidRequestError, Request, SpecParams
 from slotmux.runtime.engine.scheduler import Scheduler
+from slotmux.runtime.engine.sessions import Sessions
 from slotmux.runtime.engine.slots import Slot, checkpoint_positions
 from slotmux.runtime.engine.stats import Counters
 from slotmux.runtime.memory import Memory, n_blocks_for
@@ -97,6 +98,7 @@ class Admission:
         self._park = park
         self.fairness = Fairness()
         self._line = Line(self.fairness)
+        self._sessions = Sessions()
         self._held: Choice | None = None
         # Nobody can come in; nothing changes until memory, a slot or the line does.
         self._is_blocked = False
@@ -181,7 +183,7 @@ class Admission:
             return None
         wanted = choice.job.request.slot_id if choice.index == 0 else -1
         if wanted < 0:
-            return free[0]
+            return self._sessions.pick(choice.session, free)
         slot = self._slots[wanted]
         return slot if slot.choice is None else None
 
@@ -252,12 +254,15 @@ class Admission:
             if n_reused is None:
                 slot.clear()
                 return False
-            self._scheduler.add(slot)
             self._set_splits(slot, choice)
+            self._scheduler.sharing.begin(slot, self._scheduler.active)
+            self._scheduler.add(slot)
             n_cached = min(n_reused, choice.n_prompt)
         self._line.remove(choice)
         if choice.index == 0:
-            choice.job.request.progress.is_parked = False
+            progress = choice.job.request.progress
+            progress.is_parked, progress.slot_id = False, slot.id
+        self._sessions.note(choice.session, slot)
         if not choice.was_admitted:
             self._on_first_admission(choice, n_cached, now)
         return True
@@ -295,5 +300,7 @@ class Admission:
                 choice.job.request.boundaries,
                 max(1, config.checkpoint_spacing),
                 config.max_prompt_checkpoints,
+                slot.seq.n_path,
             )
         )
+        slot.wanted_splits.add(slot.seq.n_path)  # the third to come this way gains

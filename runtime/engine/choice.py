@@ -127,6 +127,11 @@ class Choice:
         return self.job.request.priority
 
     @property
+    def session(self) -> str:
+        """Of the request, for its first choice: the others take what is free."""
+        return self.job.request.session if self.index == 0 else ""
+
+    @property
     def is_finished(self) -> bool:
         return self.last is not None
 

@@ -14,6 +14,7 @@ from slotmux.runtime.engine.emitter import Emitter
 from slotmux.runtime.engine.pace import Pace
 from slotmux.runtime.engine.request import FinishReason, Request
 from slotmux.runtime.engine.scheduler import Scheduler
+from slotmux.runtime.engine.sharing import Sharing
 from slotmux.runtime.engine.slots import Slot
 from slotmux.runtime.engine.stats import Meter
 from slotmux.runtime.interfaces import DetokenizerLike, ModelLike
@@ -50,7 +51,6 @@ class Core:
             ubatch,
             n_ctx=config.n_ctx,
             poison=config.poison_freed,
-            checkpoint_spacing=config.checkpoint_spacing,
         )
         self.slots = [Slot(seq.slot, seq) for seq in self.memory.sequences]
         self.scheduler = Scheduler(
@@ -58,6 +58,7 @@ class Core:
             self._park,
             self._give_up,
             pace=Pace(config.max_step_s),
+            sharing=Sharing(self.memory, self.meter.counters),
             n_prompt_beside=config.n_prompt_beside,
         )
         self.admission = Admission(
@@ -291,6 +292,8 @@ class Core:
             slot.leader.followers.remove(slot)
         elif slot in self.scheduler.active:
             self.scheduler.remove(slot)
+        if keep and slot.seq.node is not None:
+            slot.left = slot.seq.salt, slot.seq.n_computed
         slot.seq.release(keep=keep)
         slot.clear()
         self.admission.on_release()

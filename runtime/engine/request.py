@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from slotmux.runtime.errors import SlotmuxError
 from slotmux.runtime.token_sets import Breakers, TokenSequences, TokenSet
 
 # Names and usual order of the samplers, as in llama-server.
@@ -127,6 +128,7 @@ class Progress:
     t_admitted: float = 0.0  # time.monotonic() when it got a slot; 0 = it waits
     n_computed: int = 0  # tokens in memory, those from the cache too
     is_parked: bool = False
+    slot_id: int = -1  # the slot it is in, or was in last; -1 = none yet
 
 
 @dataclass(slots=True)
@@ -157,15 +159,12 @@ class Request:
     # Who is asking: clients get equal shares. "" is everybody who has no name of their own.
     client: str = ""
     priority: int = 0  # lower is earlier; above fairness
+    session: str = ""  # what it belongs to: preferably in the slot that had this last; "" = none
     # One of the prompts that came together: the first answers for the share of the queue.
     n_together: int = 1
     is_first: bool = True
     progress: Progress = field(default_factory=Progress)
     context: Any = field(default=None, repr=False)  # the caller's own
-
-
-class SlotmuxError(Exception):
-    """Base of the errors a caller of the runtime is meant to handle."""
 
 
 class QueueFullError(SlotmuxError):

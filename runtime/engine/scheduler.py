@@ -10,6 +10,7 @@ from bisect import insort
 from collections.abc import Callable
 
 from slotmux.runtime.engine.pace import Pace
+from slotmux.runtime.engine.sharing import Sharing
 from slotmux.runtime.engine.slots import Slot
 from slotmux.runtime.ubatch import Ubatch
 
@@ -34,7 +35,8 @@ class Scheduler:
 
     ``park`` takes a slot's choice out of it, back to the waiting, when blocks run out: the least
     urgent, of these one of the client that holds most, of its own the youngest. ``give_up`` ends
-    the choice of a slot that has no memory even alone. ``pace`` bounds the prompt tokens of a step.
+    the choice of a slot that has no memory even alone. ``pace`` bounds the prompt tokens of a step,
+    ``sharing`` says which prompts wait for another's tokens.
     """
 
     __slots__ = (
@@ -47,6 +49,7 @@ class Scheduler:
         "draws",
         "n_prompt_planned",
         "pace",
+        "sharing",
     )
 
     def __init__(
@@ -56,10 +59,12 @@ class Scheduler:
         give_up: Callable[[Slot], None],
         *,
         pace: Pace,
+        sharing: Sharing,
         n_prompt_beside: int = 0,
     ) -> None:
         self._ubatch = ubatch
         self.pace = pace
+        self.sharing = sharing
         self.n_prompt_planned = 0  # tokens of prompts in the planned step
         self._park = park
         self._give_up = give_up
@@ -95,7 +100,8 @@ class Scheduler:
     def _share_tokens(self) -> None:
         """One token and its drafts for each slot that needs one; then prompts in fair shares."""
         n_left = self._ubatch.n_ubatch
-        prompts = []
+        prompts: list[Slot] = []
+        n_waiting = 0
         for slot in self.active:
             n = slot.n_known - slot.seq.n_computed
             if n == 1:
@@ -103,11 +109,16 @@ class Scheduler:
                 n_left -= slot.n_planned
             else:
                 slot.n_planned = 0
-                prompts.append(slot)
+                if self.sharing.is_waiting(slot, self.active):
+                    n_waiting += 1
+                else:
+                    prompts.append(slot)
         self.n_prompt_planned = 0
         if not prompts:
             return
-        n_left = n_given = min(n_left, max(self._most_prompt(len(prompts)), len(prompts)))
+        n_left = n_given = min(
+            n_left, max(self._most_prompt(len(prompts) + n_waiting), len(prompts))
+        )
         while prompts and n_left > 0:
             n_left, prompts = _deal_by_client(prompts, n_left)
         self.n_prompt_planned = n_given - n_left
@@ -118,7 +129,7 @@ class Scheduler:
         return self._ubatch.n_tokens > self.n_prompt_planned
 
     def _most_prompt(self, n_prompts: int) -> int:
-        """Prompt tokens that the step may have."""
+        """Prompt tokens that the step may have; ``n_prompts``: slots that generate nothing yet."""
         if n_prompts == len(self.active):
             most = self.pace.most_alone()
             return self._ubatch.n_ubatch if most < 0 else most

@@ -17,6 +17,9 @@ class Slot:
     """
 
     __slots__ = (
+        "ahead",
+        "ahead_end",
+        "ahead_turn",
         "choice",
         "drafts",
         "followers",
@@ -24,6 +27,7 @@ class Slot:
         "history",
         "id",
         "leader",
+        "left",
         "n_draft",
         "n_drafts",
         "n_drafts_accepted",
@@ -33,6 +37,8 @@ class Slot:
         "spec",
         "split_at",
         "splits",
+        "turn",
+        "wanted_splits",
     )
 
     def __init__(self, slot_id: int, seq: Sequence) -> None:
@@ -40,6 +46,8 @@ class Slot:
         self.seq = seq
         self.history: I32 = seq.history
         self.n_drafts = self.n_drafts_accepted = 0  # since the start, of all its requests
+        # What the last choice left in the cache: its salt, and how many tokens of history.
+        self.left: tuple[str, int] | None = None
         self.clear()
 
     def clear(self) -> None:
@@ -56,11 +64,18 @@ class Slot:
         self.followers: list[Slot] = []
         self.splits: list[int] = []  # positions that want a checkpoint, descending
         self.split_at = 0  # the next of them; 0 = none
+        self.wanted_splits: set[int] = set()  # those for which somebody waits
+        # The slot that computes what this one needs next, as it was filled then, and how far both
+        # are alike.
+        self.ahead: Slot | None = None
+        self.ahead_turn = self.ahead_end = 0
+        self.turn = 0  # counts how often slots were filled: a choice that was parked is another one
 
     def occupy(self, choice: Choice) -> None:
         """Take a choice in with its known tokens; memory is opened by the caller."""
         assert self.choice is None
         self.choice = choice
+        self.left = None
         n = len(choice.tokens)
         self.history[:n] = choice.tokens
         self.n_known = n
@@ -77,6 +92,20 @@ class Slot:
     def next_split(self) -> None:
         self.split_at = self.splits.pop() if self.splits else 0
 
+    def skip_splits(self) -> None:
+        """Forget those that are behind."""
+        while self.split_at and self.split_at <= self.seq.n_computed:
+            self.next_split()
+
+    def want_split(self, position: int) -> None:
+        """Another waits for the state at ``position``, which is still to come."""
+        assert position > self.seq.n_computed
+        self.wanted_splits.add(position)
+        ahead = {position, *self.splits}
+        if self.split_at:
+            ahead.add(self.split_at)
+        self.set_splits(sorted(ahead))
+
     @property
     def is_generating(self) -> bool:
         """Whether its last known token is all that is not computed, and nobody waits for that."""
@@ -84,11 +113,11 @@ class Slot:
 
     @property
     def state(self) -> str:
-        """For /slots: idle, waiting (for its leader's prompt), prompt or generating."""
+        """For /slots: idle, waiting (for another's prompt), prompt or generating."""
         choice = self.choice
         if choice is None:
             return "idle"
-        if self.leader is not None:
+        if self.leader is not None or self.ahead is not None:
             return "waiting"
         return (
             "generating" if choice.t_first and self.n_known - self.seq.n_computed <= 1 else "prompt"
@@ -96,27 +125,34 @@ class Slot:
 
 
 def checkpoint_positions(
-    n_cached: int, n_known: int, boundaries: tuple[int, ...], spacing: int, n_max: int
+    n_cached: int,
+    n_known: int,
+    boundaries: tuple[int, ...],
+    spacing: int,
+    n_max: int,
+    n_path: int = 0,
 ) -> list[int]:
-    """Where to keep the row of a prompt: message beginnings and its end, on block boundaries.
+    """Where to keep the row of a prompt, on block boundaries: its end and its last message's
+    beginning, whatever their distance (templates may write the prompt's end otherwise when it is
+    history), the end of the path that others have gone (``n_path``), and other message beginnings.
 
-    Each costs a split of the prompt (one more step) and a copy, so none is nearer than
-    ``spacing`` to the one before, and at most ``n_max`` are taken: the first, which other
-    conversations begin with too, and the last ones.
+    Each costs a split of the prompt (one more step) and a copy, so of the others none is nearer
+    than ``spacing`` to the one before, and at most ``n_max`` less two are taken: the first, which
+    other conversations begin with too, and the last ones.
     """
+    floors = sorted({p // BLOCK_CELLS * BLOCK_CELLS for p in boundaries if 0 < p < n_known})
     end = (n_known - 1) // BLOCK_CELLS * BLOCK_CELLS
-    wanted = sorted({p // BLOCK_CELLS * BLOCK_CELLS for p in boundaries if 0 < p < n_known} | {end})
-    positions: list[int] = []
-    before = n_cached
-    for position in wanted:
+    needed = {p for p in (*floors[-1:], end)[-n_max:] if p > n_cached} if n_max else set()
+    if end - n_cached < spacing:
+        needed.discard(end)  # what is so little is as quickly computed again
+    others, before = [], n_cached
+    for position in floors[:-1]:
         if position - before >= spacing:
-            positions.append(position)
+            others.append(position)
             before = position
-        elif position == end and positions and position > positions[-1]:
-            # The end of the prompt is what the same conversation comes back to.
-            positions[-1] = position
-    if len(positions) <= n_max:
-        return positions
-    if n_max < 2:
-        return positions[-1:] * n_max
-    return [positions[0], *positions[1 - n_max :]]
+    n_others = max(0, n_max - 2)
+    if len(others) > n_others:
+        others = [*others[:1], *others[len(others) - n_others + 1 :]] if n_others else []
+    if n_max and n_cached < n_path < end:
+        needed.add(n_path)
+    return sorted(needed.union(others))

@@ -10,6 +10,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, TypeVar
 
 from slotmux.runtime.engine.admission import check_request, check_speculative
 from slotmux.runtime.engine.config import EngineConfig
@@ -29,6 +31,7 @@ from slotmux.runtime.ubatch import I32
 __all__ = ["Engine", "EngineConfig", "EngineStats"]
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 IDLE_HEARTBEAT_S = 1.0
 JOIN_GRACE_S = 10.0  # without any progress of a forward that is waited for
@@ -60,6 +63,7 @@ class Engine:
         self._inbox: deque[tuple[Request, I32, float]] = deque()
         self._aborts: deque[int] = deque()
         self._cuts: deque[int] = deque()
+        self._errands: deque[tuple[Future[Any], Callable[[], None]]] = deque()
         self._wake = threading.Condition()
         self._n_ids = 0
         self._is_draining = False
@@ -143,6 +147,25 @@ class Engine:
             self._cuts.append(request_id)
             self._wake.notify()
 
+    def errand(self, run: Callable[[Core], T]) -> Future[T]:
+        """Have ``run`` called on the engine thread between two steps; what it raises is the
+        future's. Raises EngineStoppedError."""
+        future: Future[T] = Future()
+
+        def go() -> None:
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(run(self._core))
+                except Exception as error:
+                    future.set_exception(error)
+
+        with self._wake:
+            if not self.is_alive or self._is_draining:
+                raise EngineStoppedError("the engine takes no new requests")
+            self._errands.append((future, go))
+            self._wake.notify()
+        return future
+
     def stop(self, drain_timeout_s: float = 0.0) -> bool:
         """Take no more requests; finish those taken, or abort them after the timeout.
 
@@ -182,6 +205,8 @@ class Engine:
                 self._core.step(self._heartbeat)
         except BaseException as error:
             self._fail(error)
+        while self._errands:
+            self._errands.popleft()[0].set_exception(EngineStoppedError("the engine has stopped"))
 
     def _wait_for_work(self) -> bool:
         """Take requests and aborts in; sleep while there is nothing to do. False = the end."""
@@ -190,10 +215,12 @@ class Engine:
             self._heartbeat = now = time.monotonic()
             if self._inbox or self._aborts or self._cuts or self._is_stopping:
                 self._take_in(now)
+            while self._errands:
+                self._errands.popleft()[1]()
             if core.has_work:
                 return True
             with self._wake:
-                if self._inbox or self._aborts or self._cuts:
+                if self._inbox or self._aborts or self._cuts or self._errands:
                     continue
                 if self._is_draining:
                     return False

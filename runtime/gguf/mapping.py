@@ -6,7 +6,6 @@ import mmap
 import os
 import stat
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -65,7 +64,7 @@ def _check_kind(status: os.stat_result, path: Path) -> None:
 
 def drop_pages(data: npt.NDArray[np.uint8]) -> None:
     """Give back the memory of mapped bytes that have been read; they are read again on demand."""
-    owner: Any = data
+    owner: object = data
     while isinstance(owner, np.ndarray):
         owner = owner.base
     mapped = owner.obj if isinstance(owner, memoryview) else owner

@@ -139,8 +139,11 @@ def _plan(b: Builder, shape: AttentionShape) -> _Plan:
     group = shape.n_head // shape.n_head_kv
     name = f"plan:{group}:{shape.n_head_kv}:{shape.window}"
     max_chunks = -(-b.n_ctx // CHUNK)
+    # A long sequence's chunks are folded from partial sums: a numerator and, a vector further,
+    # maximum and denominator, of each head and chunk. Memory for them bounds what may be split.
     per_token = shape.n_head * max_chunks * (round_up(shape.v_dim, 16) + 16) * 4
     capacity = min(max(SPLIT_TOKENS, 4 * b.n_slots), PARTIALS_BYTES // per_token)
+    # Every layer of this shape cuts the step alike: the first one's op plans for all.
     known = any(op.kernel == "attention_plan" and op.writes[0].buffer == name for op in b.ops)
     counts = b.buffers.words(name + ":counts", b.n_slots + 1)
     split_base = b.buffers.words(name + ":split", b.n_slots)

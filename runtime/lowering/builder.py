@@ -32,7 +32,7 @@ from slotmux.kernels.team import Program, Team
 from slotmux.runtime.lowering.buffers import Buffers, Rows, Span, round_up
 from slotmux.runtime.lowering.cells import KVCells
 from slotmux.runtime.lowering.gated import gate_many_rows
-from slotmux.runtime.lowering.ops import Op, derive_waits
+from slotmux.runtime.lowering.ops import Layout, Op, derive_waits
 from slotmux.runtime.lowering.rows import StateRows
 from slotmux.runtime.lowering.weights import Panels, Weights
 
@@ -70,7 +70,7 @@ class Builder:
         self,
         kernel: str,
         build: Callable[[], Callable[..., None]],
-        layout: Any,
+        layout: Layout,
         operands: dict[str, int | NDArray[Any]],
         reads: Sequence[Span],
         writes: Sequence[Span],
@@ -86,7 +86,7 @@ class Builder:
         self,
         kernel: str,
         build: Callable[[], Callable[..., None]],
-        layout: Any,
+        layout: Layout,
         operands: dict[str, int | NDArray[Any]],
         reads: Sequence[Span],
         writes: Sequence[Span],
@@ -121,6 +121,7 @@ class Builder:
 
     def scalar(self, value: float) -> NDArray[np.float32]:
         """A float32 constant that kernels read by address."""
+        # By address, not within the compiled code: a kernel serves every model as it is.
         if value not in self._constants:
             self._constants[value] = self.weights.constant(np.array([value], np.float32))
         return self._constants[value]
@@ -166,6 +167,7 @@ class Builder:
         capacity: int = 0,
     ) -> Rows:
         """x / rms(x) * weight. ``index``: address of row numbers to take (output rows)."""
+        # "out" and "tiles" stay 0, not written, until a consumer asks: see producer.
         out = self.buffers.rows(name, x.width, capacity)
         op = self.append(
             "rms_norm",
@@ -332,6 +334,7 @@ class Builder:
     def linears(self, x: Rows, names: Sequence[str], sizes: Sequence[int], out: str) -> list[Rows]:
         """Several matrices of the same input side by side in one buffer; one op if they can
         stand in one run of panels. Each part starts at a multiple of 16 columns."""
+        # As the outputs of joined panels lie, so that readers need not know which way it was.
         starts = np.cumsum([0, *(-(-n // 16) * 16 for n in sizes)])
         rows = self.buffers.rows(out, int(starts[-1]))
         if self.weights.can_join(*names):
@@ -365,6 +368,8 @@ class Builder:
             GLU_SCRATCH,
         )
         self.producer(out, op)
+        # Few rows are faster with the ops apart, many with one for all: both are in the program,
+        # and each does nothing at a step whose number of rows is the other's.
         if gate and self.buffers.n_rows > MOST_UNGATED:
             gate_many_rows(self.ops, self.kernels.cpu.isa, activation, out)
         return out

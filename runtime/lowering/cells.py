@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from slotmux.kernels.ops.attention.cells import GROUP, head_bytes
 from slotmux.kernels.team import aligned_zeros
-from slotmux.runtime.engine.request import InvalidRequestError
+from slotmux.runtime.errors import ConfigError
 from slotmux.runtime.lowering.buffers import round_up
 
 Bytes = NDArray[np.uint8]
@@ -37,8 +37,8 @@ class KVCells:
 
     def _blocks(self, field: str, cell_type: str, n_head_kv: int, dim: int, width: int) -> Bytes:
         if cell_type == "q8_0" and dim % GROUP:
-            message = f"{field}: q8_0 needs heads of a multiple of {GROUP}, this model has {dim}"
-            raise InvalidRequestError(field, message)
+            reason = f"cannot be q8_0: q8_0 needs heads of a multiple of {GROUP}, not {dim}"
+            raise ConfigError(field, reason)
         n_bytes = n_head_kv * head_bytes(cell_type, width)
         return aligned_zeros(self._n_blocks * n_bytes, 4096).reshape(self._n_blocks, n_bytes)
 
@@ -64,6 +64,24 @@ class KVCells:
         for pair in self._layers.values():
             for array in pair:
                 array[dst] = array[src]
+
+    @property
+    def block_bytes(self) -> int:
+        """Memory of one block, every layer."""
+        return sum(array.shape[1] for pair in self._layers.values() for array in pair)
+
+    def read_block(self, block: int) -> bytes:
+        """All cells of a block, every layer."""
+        return b"".join(array[block].tobytes() for pair in self._layers.values() for array in pair)
+
+    def write_block(self, block: int, data: bytes) -> None:
+        """What ``read_block`` gave, into any block."""
+        begin = 0
+        for pair in self._layers.values():
+            for array in pair:
+                end = begin + array.shape[1]
+                array[block] = np.frombuffer(data[begin:end], np.uint8)
+                begin = end
 
     def fill_nan(self, block: int) -> None:
         """Poison a block, so that a stale read shows."""

@@ -33,6 +33,7 @@ def short_conv(
     before ``.columns()``.
     """
     n = x.width
+    # The file has a channel's taps together; a vector of channels reads one tap at a time.
     taps = np.zeros((n_taps, padded_channels(n)), np.float32)
     taps[:, :n] = b.weights.vector(weight, n_taps, n).T
     out = b.buffers.rows(name, n)

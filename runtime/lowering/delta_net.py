@@ -58,6 +58,7 @@ def delta_net(
     assert alpha.stride == beta.stride
     heads = b.buffers.words(f"k_heads{shape.n_k_heads}:{hash(shape.k_heads):x}", n_heads, np.int32)
     heads[:n_heads] = shape.k_heads
+    # No producer of tiles: the norm of whole heads comes next, and quantises what it makes.
     out = b.buffers.rows(name, n_heads * d)
     n_vectors = block_vectors(d)
     b.append_recurrent(

@@ -12,10 +12,10 @@ from slotmux.kernels.ops.recurrent.mamba1 import pending_floats as mamba1_pendin
 from slotmux.kernels.ops.recurrent.mamba1 import scratch_bytes as mamba1_scratch_bytes
 from slotmux.kernels.ops.recurrent.mamba1 import state_floats as mamba1_state_floats
 from slotmux.kernels.ops.recurrent.mamba2 import (
-    GATED_NORM,
+    GATE_THEN_NORM,
     MAMBA2,
     MAMBA2_STEPS,
-    build_gated_norm,
+    build_gate_then_norm,
     build_mamba2,
     build_mamba2_steps,
 )
@@ -146,6 +146,8 @@ def ssd_scan(
 def _step_sizes(b: Builder, dt: Rows, a: Vector, dt_bias: Vector) -> tuple[Rows, Rows]:
     """softplus(dt + dt_bias) and exp of that times a, side by side."""
     n_head = dt.width
+    # Before the scan, whose chunks are single heads: here a vector's lanes are heads, and an exp of
+    # sixteen costs no more than that of one.
     both = b.buffers.rows("ssm_steps", 2 * round_up(n_head, 16))
     steps, decay = both.columns(0, n_head), both.columns(round_up(n_head, 16), n_head)
     b.append(
@@ -179,8 +181,8 @@ def gated_norm(
     out = b.buffers.rows("ssm_gated", y.width)
     b.append(
         "mamba2_gate",
-        build_gated_norm,
-        GATED_NORM,
+        build_gate_then_norm,
+        GATE_THEN_NORM,
         {
             "y": y.address,
             "y_stride": y.stride,

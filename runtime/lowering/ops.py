@@ -10,6 +10,10 @@ from numpy.typing import NDArray
 
 from slotmux.runtime.lowering.buffers import Span
 
+# Where each word of an op stands: byte offsets, with the words' names as attributes, which no type
+# checker knows.
+Layout = tuple[int, ...]
+
 
 @dataclass(slots=True)
 class Op:
@@ -17,7 +21,7 @@ class Op:
 
     kernel: str
     build: Callable[[], Callable[..., None]]
-    layout: Any
+    layout: Layout
     operands: dict[str, int | NDArray[Any]]
     reads: list[Span]
     writes: list[Span]

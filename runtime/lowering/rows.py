@@ -70,6 +70,14 @@ class StateRows:
         """Copy one sequence's whole recurrent state."""
         self._array[dst] = self._array[src]
 
+    def read_row(self, row: int) -> bytes:
+        """One sequence's whole recurrent state, with what is kept of drafts."""
+        return bytes(self._array[row].tobytes())
+
+    def write_row(self, row: int, data: bytes) -> None:
+        """What ``read_row`` gave, into any row."""
+        self._array[row] = np.frombuffer(data, np.float32)
+
     def fill_nan(self, row: int) -> None:
         """Poison a row, so that a stale read shows."""
         self._array[row] = np.nan

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from slotmux.kernels.ops.recurrent.rwkv7 import WKV7, build_wkv7
 from slotmux.kernels.ops.recurrent.token_shift import TOKEN_SHIFT, build_token_shift, state_floats
 from slotmux.runtime.lowering.buffers import Rows, round_up
 from slotmux.runtime.lowering.builder import Builder
+from slotmux.runtime.lowering.ops import Layout
 
 GROUP_NORM_EPS = 64e-5  # fixed in the published code, not in the file
 
@@ -65,8 +66,8 @@ def wkv7(b: Builder, blk: str, head_size: int, inputs: dict[str, Rows]) -> Rows:
 def _wkv(
     b: Builder,
     kernel: str,
-    build: Any,
-    layout: Any,
+    build: Callable[[], Callable[..., None]],
+    layout: Layout,
     n_kept: int,
     n_scratch: int,
     blk: str,

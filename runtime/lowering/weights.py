@@ -165,6 +165,7 @@ class Weights:
         padded by 16 floats that kernels may read but never use."""
         if name not in self._vectors:
             tensor = self._tensor(name, shape)
+            # Float32 whatever the file has: vectors are small, and norms and scans want them exact.
             values = dequantize(tensor.data, tensor.type).astype(np.float32).reshape(-1)
             drop_pages(tensor.data)
             memory = aligned_zeros(4 * (values.size + 16))
@@ -223,6 +224,7 @@ class Weights:
         panels = Experts(0, f, n_in, sum(n_out), n_expert)
         memory = self._memory(panels.n_bytes)
         panels = replace(panels, address=int(memory.ctypes.data))
+        # An expert's gate and up lie together: it is chosen as a whole.
         at = panels.address
         for tensor, n in zip(tensors, n_out, strict=True):
             self._repack_experts(tensor, panels, at, n)
@@ -307,6 +309,7 @@ class Weights:
             source = np.ascontiguousarray(tensor.data).reshape(-1)
             if order is not None:
                 assert sorted(order) == list(range(tensor.shape[1]))
+                # Whole rows move, so that it is the same for every quantised type.
                 rows = source.view(np.uint8).reshape(tensor.shape[1], -1)
                 source = rows[np.array(order)].reshape(-1)
             kernel = team.kernels.address(name, self.builds[name])
@@ -318,6 +321,7 @@ class Weights:
 
     def load(self, team: Team, progress: Callable[[float], None]) -> None:
         """Repack everything that was asked for; ``progress`` hears the share done so far."""
+        # In the order of lowering, which the cache's key stands for: pieces need no names.
         if self._cache is not None and self._cache.read(self._pieces, progress):
             self._pending.clear()
             progress(1.0)

@@ -96,6 +96,16 @@ class BlockPool:
         """The cached block to evict next, or -1."""
         return self._idle.oldest()
 
+    @property
+    def block_bytes(self) -> int:
+        return self._storage.block_bytes
+
+    def read(self, block: int) -> bytes:
+        return self._storage.read_block(block)
+
+    def write(self, block: int, data: bytes) -> None:
+        self._storage.write_block(block, data)
+
     def copy(self, src: int, dst: int) -> None:
         self._storage.copy_block(src, dst)
 

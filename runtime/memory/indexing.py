@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-from slotmux.runtime.memory.prefix_tree import Node
-from slotmux.runtime.ubatch import BLOCK_CELLS
-
-if TYPE_CHECKING:
-    from slotmux.runtime.memory.sequence import Sequence
+from slotmux.runtime.memory.pools import Pools
+from slotmux.runtime.memory.prefix_tree import Checkpoint, Kind, Node
+from slotmux.runtime.ubatch import BLOCK_CELLS, I32
 
 
-def index_blocks(seq: Sequence) -> None:
+class Indexed(Protocol):
+    """What the functions here read and change of a sequence (memory/sequence.py)."""
+
+    pools: Pools
+    history: I32
+    salt: str
+    n_computed: int
+    table: list[int]
+    table_row: I32
+    row: int
+    node: Node | None
+    last_checkpoint: int
+    kept: Checkpoint | None
+
+    def tail(self) -> tuple[bytes, int]:
+        """Tokens and block of what ``node`` does not cover yet."""
+
+
+def index_blocks(seq: Indexed) -> None:
     """Show newly filled blocks to the prefix tree; where it has an equal one, use that."""
     node = seq.node
     pools = seq.pools
@@ -36,45 +52,54 @@ def index_blocks(seq: Sequence) -> None:
     seq.node = node
 
 
-def keep_checkpoint(seq: Sequence) -> bool:
-    """Keep a copy of the row at ``n_computed``, a block boundary; False if it cannot be had."""
+def keep_checkpoint(seq: Indexed, kind: Kind, *, is_wanted: bool = False) -> bool:
+    """Keep a copy of the row at ``n_computed``, a block boundary; False if it cannot be had, or if
+    what would have to be given up for it is worth more. ``is_wanted``: somebody waits for it."""
     pools = seq.pools
     n = seq.n_computed
     if seq.row < 0 or seq.node is None or n == 0 or n % BLOCK_CELLS:
         return False
-    existing = seq.node.checkpoints.get(BLOCK_CELLS)
-    if existing is not None and seq.node.end == n:
-        pools.rows.touch(existing)
-        seq.last_checkpoint = n
+    existing = seq.node.checkpoints.get(BLOCK_CELLS) if seq.node.end == n else None
+    if existing is not None:
+        _follow(seq, existing)
         return True
+    is_worth_it = is_wanted or pools.rows.n_free
+    if not is_worth_it and not pools.rows.worths.may_replace(kind, seq.salt):
+        return False
     row = pools.take_row()
     if row < 0:
         return False
     node = _node_at_end(seq)
-    seq.last_checkpoint = n
-    if BLOCK_CELLS in node.checkpoints:  # only without attention: the path was not known
+    known = node.checkpoints.get(BLOCK_CELLS)
+    if known is not None:  # only without attention: the path was not known
         pools.rows.give_back(row)
+        _follow(seq, known)
     else:
         pools.rows.copy(seq.row, row)
-        pools.keep_row(node, BLOCK_CELLS, row)
+        _follow(seq, pools.keep_row(node, BLOCK_CELLS, row, kind, seq.kept))
     return True
 
 
-def leave_prefix(seq: Sequence) -> None:
+def _follow(seq: Indexed, checkpoint: Checkpoint) -> None:
+    """The sequence has come to a state that is kept."""
+    seq.kept = checkpoint
+    seq.last_checkpoint = seq.n_computed
+
+
+def leave_prefix(seq: Indexed) -> None:
     """Cache the unfinished last block; give the row itself away as a checkpoint."""
     pools = seq.pools
-    worth = seq.n_computed - seq.last_checkpoint >= pools.checkpoint_spacing
-    donate = seq.row >= 0 and worth
+    donate = seq.row >= 0 and seq.n_computed > seq.last_checkpoint
     if not pools.has_blocks and not donate:
         return
     node = _node_at_end(seq)
     offset = seq.n_computed - node.start
     if donate and offset not in node.checkpoints:
-        pools.keep_row(node, offset, seq.row)
+        pools.keep_row(node, offset, seq.row, Kind.ANSWER, seq.kept)
         seq.row = -1
 
 
-def _node_at_end(seq: Sequence) -> Node:
+def _node_at_end(seq: Indexed) -> Node:
     """The node that holds the last computed token, cached now if it was not."""
     pools = seq.pools
     node = seq.node

@@ -37,6 +37,7 @@ class Match:
     nodes: tuple[Node, ...] = ()  # full blocks, shared
     source: int = -1  # block whose first n_tokens % 16 cells are copied
     checkpoint: Checkpoint | None = None  # the row to copy; None for models without rows
+    n_path: int = 0  # tokens of whole blocks that are known, whether or not there is a state
 
 
 NO_MATCH = Match()
@@ -84,10 +85,11 @@ def _match_cells(path: list[Node], node: Node, rest: bytes, live: Iterable[LiveT
             if n > n_best:
                 n_best, source = n, block
     assert n_best < BLOCK_CELLS
-    return Match(node.end + n_best, tuple(path), source)
+    return Match(node.end + n_best, tuple(path), source, n_path=node.end)
 
 
 def _match_checkpoint(path: list[Node], node: Node, rest: bytes) -> Match:
+    n_path = node.end
     best: Checkpoint | None = None
     for sibling in _candidates(node):
         if not sibling.checkpoints:
@@ -103,11 +105,11 @@ def _match_checkpoint(path: list[Node], node: Node, rest: bytes) -> Match:
             path.append(node)
             break
     if best is None:
-        return NO_MATCH
+        return Match(n_path=n_path)
     n_tokens = best.position
     nodes = tuple(path[: n_tokens // BLOCK_CELLS])
     source = best.node.block if n_tokens % BLOCK_CELLS else -1
-    return Match(n_tokens, nodes, source, best)
+    return Match(n_tokens, nodes, source, best, n_path)
 
 
 def _candidates(node: Node) -> Iterator[Node]:

@@ -30,12 +30,11 @@ class Memory:
         *,
         n_ctx: int,
         poison: bool = False,
-        checkpoint_spacing: int = 32,
     ) -> None:
         n_slots, max_blocks = ubatch.block_tables.shape
         if rows.n_rows and rows.n_rows < n_slots:
             raise ValueError(f"{rows.n_rows} state rows for {n_slots} slots")
-        self.pools = Pools(kv, rows, poison=poison, checkpoint_spacing=checkpoint_spacing)
+        self.pools = Pools(kv, rows, poison=poison)
         if kv.n_blocks:
             n_ctx = min(n_ctx, kv.n_blocks * BLOCK_CELLS, max_blocks * BLOCK_CELLS)
         self.n_ctx = n_ctx
@@ -64,6 +63,14 @@ class Memory:
         live = () if pools.has_rows else [s for s in self.sequences if s.is_open]
         # The last known token is always computed: its logits are wanted.
         return find(pools.tree, salt, seq.history, n_known - 1, live=live, needs_row=pools.has_rows)
+
+    def adopt(self, seq: Sequence, n_known: int) -> int:
+        """Let an open sequence go on from the longest prefix of its ``n_known`` tokens that is in
+        memory by now; returns how many tokens it has computed then."""
+        match = self._find(seq, n_known, seq.salt)
+        if match.n_tokens > seq.n_computed:
+            seq.adopt(match)
+        return seq.n_computed
 
     def may_fit(self, tokens: I32, salt: str | None) -> bool:
         """Whether ``open`` could succeed, told without looking for a prefix: False is certain.
@@ -127,7 +134,7 @@ class Memory:
         pools = self.pools
         while (block := pools.blocks.oldest_idle()) >= 0:
             pools.drop_node(pools.tree.by_block[block])
-        while (checkpoint := pools.rows.oldest()) is not None:
+        while (checkpoint := pools.rows.give_up()) is not None:
             pools.drop_checkpoint(checkpoint)
 
     def check_integrity(self) -> None:

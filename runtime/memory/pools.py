@@ -8,6 +8,7 @@ from slotmux.runtime.memory.prefix_tree import (
     BLOCK_BYTES,
     TOKEN_BYTES,
     Checkpoint,
+    Kind,
     Node,
     PrefixTree,
 )
@@ -18,17 +19,14 @@ from slotmux.runtime.ubatch import I32
 class Pools:
     """What all sequences share. Engine thread only."""
 
-    __slots__ = ("blocks", "checkpoint_spacing", "has_blocks", "has_rows", "rows", "tree")
+    __slots__ = ("blocks", "has_blocks", "has_rows", "rows", "tree")
 
-    def __init__(
-        self, kv: KVStorage, rows: RowStorage, *, poison: bool, checkpoint_spacing: int
-    ) -> None:
+    def __init__(self, kv: KVStorage, rows: RowStorage, *, poison: bool) -> None:
         self.blocks = BlockPool(kv, poison=poison)
         self.rows = RowPool(rows, poison=poison)
         self.tree = PrefixTree()
         self.has_blocks = kv.n_blocks > 0
         self.has_rows = rows.n_rows > 0
-        self.checkpoint_spacing = checkpoint_spacing
 
     def take_blocks(self, n: int) -> list[int] | None:
         """``n`` private blocks, evicting cached ones as needed; None (and no change) if too few."""
@@ -40,9 +38,10 @@ class Pools:
         return [blocks.take() for _ in range(n)]
 
     def take_row(self, besides: Checkpoint | None = None) -> int:
-        """A row, evicting the oldest checkpoint but ``besides`` as needed; -1 if there is none."""
+        """A row, evicting the checkpoint that is worth least, but not ``besides``, as needed; -1 if
+        there is none."""
         if not self.rows.n_free:
-            victim = self.rows.oldest(besides)
+            victim = self.rows.give_up(besides)
             if victim is None:
                 return -1
             self.drop_checkpoint(victim)
@@ -71,12 +70,19 @@ class Pools:
         self._prune(node)
         return checkpoint.row
 
-    def keep_row(self, node: Node, offset: int, row: int) -> None:
+    def keep_row(
+        self, node: Node, offset: int, row: int, kind: Kind, before: Checkpoint | None
+    ) -> Checkpoint:
         """Turn a row into the checkpoint of ``node`` at ``offset``, where there is none yet."""
         assert offset not in node.checkpoints
-        checkpoint = Checkpoint(node, offset, row)
+        if before is not None and not before.is_kept:
+            before = None
+        checkpoint = Checkpoint(node, offset, row, kind, before)
         node.checkpoints[offset] = checkpoint
         self.rows.keep(checkpoint)
+        if before is not None:
+            self.rows.worths.on_overtaken(before, checkpoint)
+        return checkpoint
 
     def absorb(self, node: Node) -> None:
         """Drop partial siblings that ``node`` begins with; it inherits their checkpoints."""

@@ -8,11 +8,20 @@ each cache salt has a tree of its own. The tree owns no memory: callers free wha
 from __future__ import annotations
 
 from collections.abc import Iterator
+from enum import Enum
 
 from slotmux.runtime.ubatch import BLOCK_CELLS
 
 TOKEN_BYTES = 4
 BLOCK_BYTES = BLOCK_CELLS * TOKEN_BYTES
+
+
+class Kind(Enum):
+    """Why a state is kept."""
+
+    PROMPT = "prompt"  # where a message begins, where a prompt ends or left another's path
+    ANSWER = "answer"  # where an answer ended
+    ROLLING = "rolling"  # on the way, in case the rest is lost
 
 
 class Node:
@@ -54,14 +63,39 @@ class Node:
 
 
 class Checkpoint:
-    """A kept row: the state after the first ``offset`` tokens of ``node``. Never written again."""
+    """A kept row: the state after the first ``offset`` tokens of ``node``. Never written again.
 
-    __slots__ = ("node", "offset", "row")
+    ``before``: the state that its sequence kept or began with before it, perhaps gone since.
+    """
 
-    def __init__(self, node: Node, offset: int, row: int) -> None:
+    __slots__ = (
+        "before",
+        "is_before_answer",
+        "is_fork",
+        "is_kept",
+        "is_left_behind",
+        "kind",
+        "n_hits",
+        "n_next",
+        "node",
+        "offset",
+        "row",
+    )
+
+    def __init__(
+        self, node: Node, offset: int, row: int, kind: Kind, before: Checkpoint | None
+    ) -> None:
         self.node = node
         self.offset = offset
         self.row = row
+        self.kind = kind
+        self.before = before
+        self.is_kept = True
+        self.n_hits = 0  # sequences that began with it
+        self.n_next = 0  # sequences that kept a state after it
+        self.is_fork = False  # several paths go on from it
+        self.is_left_behind = False  # what overtook it has been overtaken too
+        self.is_before_answer = False  # what overtook it is the end of an answer
 
     @property
     def position(self) -> int:

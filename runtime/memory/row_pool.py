@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 from slotmux.runtime.interfaces import RowStorage
-from slotmux.runtime.memory.eviction import FairLru
 from slotmux.runtime.memory.prefix_tree import Checkpoint
+from slotmux.runtime.memory.worth import Worths
 
 
 class RowPool:
-    """Rows are free, in use by a sequence, or checkpoints (evicted LRU). Engine thread only.
+    """Rows are free, in use by a sequence, or checkpoints (evicted by worth). Engine thread only.
 
     ``pending``: of each row, how many accepted drafts its state has yet to be shown.
     """
 
-    __slots__ = ("_free", "_lru", "_poison", "_storage", "checkpoints", "n_rows", "pending")
+    __slots__ = ("_free", "_poison", "_storage", "checkpoints", "n_rows", "pending", "worths")
 
     def __init__(self, storage: RowStorage, *, poison: bool) -> None:
         self._storage = storage
         self._poison = poison
         self.n_rows = storage.n_rows
         self._free = list(range(self.n_rows - 1, -1, -1))
-        self._lru = FairLru()
+        self.worths = Worths()
         self.checkpoints: dict[int, Checkpoint] = {}  # by row
         self.pending = [0] * self.n_rows
         if poison:
@@ -47,21 +47,28 @@ class RowPool:
     def keep(self, checkpoint: Checkpoint) -> None:
         """Turn a row in use into a checkpoint."""
         self.checkpoints[checkpoint.row] = checkpoint
-        self._lru.add(checkpoint.node.salt, checkpoint.row)
+        self.worths.add(checkpoint)
 
     def unkeep(self, checkpoint: Checkpoint) -> None:
         """Turn a checkpoint back into a row in use by the caller."""
         del self.checkpoints[checkpoint.row]
-        self._lru.remove(checkpoint.node.salt, checkpoint.row)
+        self.worths.remove(checkpoint)
+        checkpoint.is_kept, checkpoint.before = False, None
 
-    def touch(self, checkpoint: Checkpoint) -> None:
-        """A checkpoint was reused."""
-        self._lru.touch(checkpoint.node.salt, checkpoint.row)
-
-    def oldest(self, besides: Checkpoint | None = None) -> Checkpoint | None:
-        """The checkpoint to evict next, if there is one other than ``besides``."""
-        row = self._lru.oldest(besides.row if besides is not None else -1)
+    def give_up(self, besides: Checkpoint | None = None) -> Checkpoint | None:
+        """The checkpoint to evict now, if there is one other than ``besides``."""
+        row = self.worths.give_up(besides.row if besides is not None else -1)
         return self.checkpoints[row] if row >= 0 else None
+
+    @property
+    def row_bytes(self) -> int:
+        return self._storage.row_bytes if self.n_rows else 0
+
+    def read(self, row: int) -> bytes:
+        return self._storage.read_row(row)
+
+    def write(self, row: int, data: bytes) -> None:
+        self._storage.write_row(row, data)
 
     def copy(self, src: int, dst: int) -> None:
         self._storage.copy_row(src, dst)
@@ -71,7 +78,7 @@ class RowPool:
         """Raise AssertionError unless every row is exactly one of free, in use, checkpoint."""
         everywhere = sorted([*self._free, *in_use, *self.checkpoints])
         assert everywhere == list(range(self.n_rows)), "rows leaked or shared"
-        assert sorted(self._lru.keys()) == sorted(self.checkpoints)
+        assert sorted(self.worths.keys()) == sorted(self.checkpoints)
         for row, checkpoint in self.checkpoints.items():
             assert checkpoint.row == row
             assert checkpoint.node.checkpoints[checkpoint.offset] is checkpoint

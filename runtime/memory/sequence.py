@@ -5,13 +5,25 @@ The order of a step is reserve -> forward -> commit (or rollback, if nothing was
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from slotmux.runtime.memory.indexing import index_blocks, keep_checkpoint, leave_prefix
 from slotmux.runtime.memory.match import NO_MATCH, Match
 from slotmux.runtime.memory.pools import Pools
-from slotmux.runtime.memory.prefix_tree import Node
+from slotmux.runtime.memory.prefix_tree import Checkpoint, Kind, Node
 from slotmux.runtime.ubatch import BLOCK_CELLS, I32, Ubatch
 
 NEVER_FULL = 1 << 62
+
+
+@dataclass(frozen=True, slots=True)
+class SavedState:
+    """A row as bytes: the state after ``position`` tokens, ``n_pending`` of them still to be shown
+    to it."""
+
+    position: int
+    n_pending: int
+    data: bytes
 
 
 class Sequence:
@@ -30,10 +42,12 @@ class Sequence:
         "_rows",
         "history",
         "is_open",
+        "kept",
         "last_checkpoint",
         "n_computed",
         "n_drafts",
         "n_goal",
+        "n_path",
         "n_reserved",
         "n_writable",
         "node",
@@ -66,6 +80,8 @@ class Sequence:
         self.salt = ""
         self.row = -1
         self.last_checkpoint = 0
+        self.kept: Checkpoint | None = None  # the state that it began with or kept last
+        self.n_path = 0  # tokens that the tree knew when it began, whether or not with a state
         self.is_open = False
         self._is_fresh = True
         self._rows[self.slot] = -1
@@ -98,7 +114,41 @@ class Sequence:
             n -= n % BLOCK_CELLS
         self.n_computed = n
         self.last_checkpoint = n
+        self.n_path = match.n_path
         self.n_writable = len(self.table) * BLOCK_CELLS if pools.has_blocks else NEVER_FULL
+
+    def adopt(self, match: Match) -> None:
+        """Go on from a prefix that is longer than what this sequence has computed of it."""
+        assert self.node is not None
+        self.rollback()
+        pools = self.pools
+        n = match.n_tokens
+        if n % BLOCK_CELLS and pools.has_blocks and pools.blocks.n_available <= len(match.nodes):
+            return  # perhaps no block for a copy of the last one
+        if pools.has_blocks:
+            self._exchange(match.nodes)
+            self.node = match.nodes[-1] if match.nodes else pools.tree.roots[self.salt]
+        if match.checkpoint is not None:
+            pools.rows.copy(match.checkpoint.row, self.row)
+            pools.rows.worths.on_hit(match.checkpoint)
+            self.kept = match.checkpoint
+            self._show_row(is_fresh=False)
+        if match.source >= 0 and n % BLOCK_CELLS:
+            is_copied = self._copy_tail(match.source)
+            assert is_copied
+        self.n_computed = self.last_checkpoint = n
+        self.n_writable = len(self.table) * BLOCK_CELLS if pools.has_blocks else NEVER_FULL
+
+    def _exchange(self, nodes: tuple[Node, ...]) -> None:
+        """Have the blocks of ``nodes`` in the table, and none of its own."""
+        blocks = self.pools.blocks
+        for node in nodes:
+            blocks.retain(node.block)
+        for block in reversed(self.table):
+            blocks.release(block)
+        self.table.clear()
+        for node in nodes:
+            self._append_block(node.block)
 
     def _take_row(self, match: Match) -> None:
         pools = self.pools
@@ -109,7 +159,8 @@ class Sequence:
                 row = pools.consume_checkpoint(checkpoint)
             else:
                 pools.rows.copy(checkpoint.row, row)
-                pools.rows.touch(checkpoint)
+                pools.rows.worths.on_hit(checkpoint)
+                self.kept = checkpoint
         assert row >= 0, "there is a row for every slot"
         self.row = row
         self._rows[self.slot] = row
@@ -167,6 +218,7 @@ class Sequence:
         child.node = self.node if child.node is not None else None
         child.n_computed = self.n_computed
         child.last_checkpoint = self.n_computed
+        child.kept = self.kept
         if self.pools.has_blocks:
             # The last block now has two holders: look before the next write.
             self.n_writable = child.n_writable = self.n_computed
@@ -252,6 +304,22 @@ class Sequence:
             self.n_reserved = self.n_drafts = 0
             self._cut_table()
 
+    def load(self, n: int, blocks: list[bytes], state: SavedState | None) -> bool:
+        """Become ``n`` tokens long with memory that was saved: ``blocks`` hold the first ``n``
+        tokens of history, ``state`` is the row after them. False when blocks ran out."""
+        before = self.n_computed
+        if not self.reserve(n - before):
+            return False
+        if self.pools.has_blocks:
+            for i in range(before // BLOCK_CELLS, len(self.table)):
+                self.pools.blocks.write(self.table[i], blocks[i])
+        self.commit(n - before)
+        if state is not None:
+            self.pools.rows.write(self.row, state.data)
+            self.pools.rows.pending[self.row] = state.n_pending
+            self._show_row(is_fresh=False)
+        return True
+
     # -- the prefix cache
 
     def tail(self) -> tuple[bytes, int]:
@@ -262,9 +330,10 @@ class Sequence:
             return b"", -1
         return self.history[start : self.n_computed].tobytes(), self.table[start // BLOCK_CELLS]
 
-    def checkpoint(self) -> bool:
-        """Keep a copy of the row at ``n_computed``, a block boundary; False if it cannot be had."""
-        return keep_checkpoint(self)
+    def checkpoint(self, kind: Kind = Kind.PROMPT, *, is_wanted: bool = False) -> bool:
+        """Keep a copy of the row at ``n_computed``, a block boundary; False if it cannot be had, or
+        if what would have to be given up for it is worth more, unless somebody waits for it."""
+        return keep_checkpoint(self, kind, is_wanted=is_wanted)
 
     # -- small helpers
 

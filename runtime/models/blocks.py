@@ -63,6 +63,7 @@ def attention_inputs(b: Builder, x: Rows, blk: str, sizes: tuple[int, int, int])
         rows = biased_linear(b, x, f"{blk}.attn_qkv", sum(sizes), "qkv")
         starts = (0, sizes[0], sizes[0] + sizes[1])
         return [rows.columns(start, size) for start, size in zip(starts, sizes, strict=True)]
+    # Side by side in one buffer: rotate_and_store takes one stride for q, k and v.
     parts = b.linears(x, [f"{blk}.attn_{n}.weight" for n in "qkv"], sizes, "qkv")
     for part, n in zip(parts, "qkv", strict=True):
         add_bias_if_any(b, part, f"{blk}.attn_{n}")
@@ -89,6 +90,7 @@ def project(b: Builder, x: Rows, tensor: str, residual: Rows, scale: float = 1.0
         b.linear(x, weight, residual, add=True)
         add_bias_if_any(b, residual, name)
         return
+    # A product can only be added as it is: with a factor it needs rows of its own first.
     y = b.linear(x, weight, "block_out")
     add_bias_if_any(b, y, name)
     add_scaled(b, residual, y, scale)
@@ -120,6 +122,8 @@ def output_head(
     weight = b.weights.vector(norm_tensor, hp.n_embd)
     if scale != 1.0:
         weight = b.weights.constant(weight * np.float32(scale))
+    # From here on rows are outputs, not tokens: of a prompt only the last token's logits are
+    # wanted, and the output matrix is the largest of all.
     index = b.step_address("out_tokens")
     h = b.rms_norm(x, weight, hp.eps, "output_norm", index, "n_outputs", capacity)
     return logits(b, hp, h, capacity)

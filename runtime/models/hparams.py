@@ -12,7 +12,7 @@ from slotmux.runtime.exact import log, power
 from slotmux.runtime.gguf import GGUFFile, Metadata, ModelFileError
 from slotmux.runtime.lowering.attention import Rotation
 from slotmux.runtime.lowering.weights import Weights
-from slotmux.runtime.models import check_architecture, n_draft_blocks
+from slotmux.runtime.models.architectures import check_architecture, n_draft_blocks
 from slotmux.runtime.models.ranges import floats, integers
 
 # Families without an RMS norm of their own: what eps means to them has another key.

@@ -119,6 +119,13 @@ _FIM_OTHER = {
     ),
 }
 FIM_KEYS = (*_FIM_ENDING, *_FIM_OTHER)
+_FIM_FIELDS = {
+    "tokenizer.ggml.fim_pre_token_id": "prefix",
+    "tokenizer.ggml.fim_suf_token_id": "suffix",
+    "tokenizer.ggml.fim_mid_token_id": "middle",
+    "tokenizer.ggml.fim_rep_token_id": "repository",
+    "tokenizer.ggml.fim_sep_token_id": "file",
+}
 EOT_KEY = "tokenizer.ggml.eot_token_id"
 EOM_KEY = "tokenizer.ggml.eom_token_id"
 
@@ -126,11 +133,24 @@ _ALWAYS_SHOWN = ("<|channel|>", "<|message|>", "<|start|>", "<|constrain|>")  # 
 
 
 @dataclass(frozen=True, slots=True)
+class FimIds:
+    """Tokens of fill-in-the-middle prompts: before, after and instead of what is missing; names of
+    a repository and of a file come after the last two. None: the vocabulary has no such token."""
+
+    prefix: int | None = None
+    suffix: int | None = None
+    middle: int | None = None
+    repository: int | None = None
+    file: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Attributes:
-    """Attr bits of each id, and the ids that end a generation."""
+    """Attr bits of each id, the ids that end a generation, and those of fill-in-the-middle."""
 
     attrs: npt.NDArray[np.uint8]
     eog_ids: frozenset[int]
+    fim: FimIds
 
 
 def resolve(
@@ -143,7 +163,7 @@ def resolve(
     the file names (``stored``, by key)."""
     attrs = ATTR_OF_TYPE[types]
     eog: set[int] = set()
-    _add_fill_in_middle(attrs, eog, ids, stored)
+    fim = _add_fill_in_middle(attrs, eog, ids, stored)
     for text in _EOG_TEXTS:
         if text in ids:
             eog.add(ids[text])
@@ -155,12 +175,13 @@ def resolve(
     if eos_id is not None:
         eog.add(eos_id)
     _undo_misleading_names(attrs, eog, ids)
-    return Attributes(attrs, frozenset(eog))
+    return Attributes(attrs, frozenset(eog), fim)
 
 
 def _add_fill_in_middle(
     attrs: npt.NDArray[np.uint8], eog: set[int], ids: Mapping[str, int], stored: Mapping[str, int]
-) -> None:
+) -> FimIds:
+    found: dict[str, int] = {}
     for key, texts in (_FIM_ENDING | _FIM_OTHER).items():
         token_id = stored.get(key)
         if token_id is None:
@@ -170,6 +191,9 @@ def _add_fill_in_middle(
             attrs[token_id] |= Attr.CONTROL
         if key in _FIM_ENDING:
             eog.add(token_id)
+        if key in _FIM_FIELDS:
+            found[_FIM_FIELDS[key]] = token_id
+    return FimIds(**found)
 
 
 def _undo_misleading_names(

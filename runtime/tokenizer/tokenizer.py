@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from slotmux.runtime.engine.request import SlotmuxError
+from slotmux.runtime.errors import SlotmuxError
 from slotmux.runtime.gguf import Metadata
 from slotmux.runtime.tokenizer.attributes import HIDDEN, SPECIAL, Attr
 from slotmux.runtime.tokenizer.encoder import TextEncoder
@@ -35,6 +35,7 @@ class Tokenizer:
         self.bos_id = vocab.bos_id
         self.eos_id = vocab.eos_id
         self.eog_ids = vocab.eog_ids
+        self.fim = vocab.fim
         self.max_token_bytes = vocab.max_token_bytes
         self.add_bos = kind.add_bos
         self.add_eos = kind.add_eos

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from slotmux.runtime.gguf import Metadata, ModelFileError
 from slotmux.runtime.tokenizer import attributes
-from slotmux.runtime.tokenizer.attributes import Attr
+from slotmux.runtime.tokenizer.attributes import Attr, FimIds
 
 TOKENS_KEY = "tokenizer.ggml.tokens"
 TYPES_KEY = "tokenizer.ggml.token_type"
@@ -35,6 +35,7 @@ class Vocab:
     eos_id: int | None
     unk_id: int | None
     eog_ids: frozenset[int]
+    fim: FimIds
     max_token_bytes: int
 
     def ids_of_kind(self, kinds: Attr) -> list[int]:
@@ -71,6 +72,7 @@ def read_vocab(metadata: Metadata, defaults: dict[str, int]) -> Vocab:
         eos_id=named[EOS_KEY],
         unk_id=named[UNK_KEY],
         eog_ids=resolved.eog_ids,
+        fim=resolved.fim,
         max_token_bytes=max_token_bytes,
     )
 

@@ -1,4 +1,4 @@
-"""How the two completion endpoints word their answers; the rest of the server does not care."""
+"""How OpenAI's two completion endpoints word their answers; no other dialect does."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from slotmux.runtime.engine.request import FinishReason, Output
+from slotmux.server.answers.delta import NewReader, PlainReader, Reader, Said, read_all
 from slotmux.server.answers.generation import Generation
 from slotmux.server.answers.logprobs import LogprobsFormat
 from slotmux.server.answers.usage import timings_object, usage_object
 
 Kind = Literal["chat", "completion"]
 FINGERPRINT = "slotmux"
+# The same text under the name of DeepSeek and llama-server, and that of vLLM and OpenRouter.
+REASONING_FIELDS = ("reasoning_content", "reasoning")
 
 
 @dataclass(slots=True)
@@ -29,6 +32,8 @@ class Answer:
     echoes: list[str] | None = None  # text of each prompt, to be put before its choices
     with_token_ids: bool = False
     with_usage_chunk: bool = False
+    new_reader: NewReader | None = None  # makes one per choice; None = all text is content
+    as_function_call: bool = False  # calls are told as they were before there were tools
     id: str = ""
     created: int = field(default_factory=lambda: int(time.time()))
 
@@ -60,9 +65,9 @@ class Answer:
         }
 
 
-def finish_text(reason: FinishReason) -> str:
-    """OpenAI's word for why a choice ended."""
-    return "length" if reason is FinishReason.LENGTH else "stop"
+def finish_word(answer: Answer, word: str) -> str:
+    """A reader's word for the end as ``answer`` tells it."""
+    return "function_call" if answer.as_function_call and word == "tool_calls" else word
 
 
 def whole_answer(
@@ -70,33 +75,58 @@ def whole_answer(
 ) -> dict[str, Any]:
     """The body of an answer that is not streamed; ``outputs`` are those of each choice."""
     body = answer.head(is_chunk=False)
+    make = answer.new_reader or PlainReader
+    readers = [make() for _ in range(answer.n_choices)]
     body["choices"] = [
-        _choice(answer, index, generation.finishes[index], outputs[index])
+        _choice(answer, index, readers[index], generation.finishes[index], outputs[index])
         for index in range(answer.n_choices)
     ]
     if answer.with_token_ids and answer.kind == "chat":
         body["prompt_token_ids"] = answer.prompts[0]
-    body["usage"] = usage_object(generation)
+    n_reasoning = None if answer.new_reader is None else sum(r.n_reasoning for r in readers)
+    body["usage"] = usage_object(generation, n_reasoning)
     body["timings"] = timings_object(generation)
     return body
 
 
 def _choice(
-    answer: Answer, index: int, reason: FinishReason, outputs: list[Output]
+    answer: Answer, index: int, reader: Reader, reason: FinishReason, outputs: list[Output]
 ) -> dict[str, Any]:
-    text = answer.echo_of(index) + "".join(output.text for output in outputs)
+    said, word = read_all(reader, outputs, reason)
     choice: dict[str, Any] = {"index": index}
     if answer.kind == "chat":
-        choice["message"] = {"role": "assistant", "content": text, "refusal": None}
+        choice["message"] = _message(answer, said)
     else:
-        choice["text"] = text
+        choice["text"] = answer.echo_of(index) + said.content
     choice["logprobs"] = None
     if answer.new_logprobs is not None:
         entries = [entry for output in outputs for entry in output.logprobs]
         choice["logprobs"] = answer.new_logprobs().format(entries)
-    choice["finish_reason"] = finish_text(reason)
+    choice["finish_reason"] = finish_word(answer, word)
     if answer.with_token_ids:
         choice["token_ids"] = [i for output in outputs for i in output.token_ids]
         if answer.kind == "completion":
             choice["prompt_token_ids"] = answer.prompts[index // answer.n]
     return choice
+
+
+def _message(answer: Answer, said: Said) -> dict[str, Any]:
+    """OpenAI's message: no content beside calls is null."""
+    message: dict[str, Any] = {"role": "assistant"}
+    message["content"] = said.content or (None if said.calls else "")
+    message["refusal"] = None
+    if said.reasoning:
+        message |= dict.fromkeys(REASONING_FIELDS, said.reasoning)
+    if said.calls and answer.as_function_call:
+        first = said.calls[0]
+        message["function_call"] = {"name": first.name, "arguments": first.arguments}
+    elif said.calls:
+        message["tool_calls"] = [
+            {
+                "id": call.id,
+                "type": "function",
+                "function": {"name": call.name, "arguments": call.arguments},
+            }
+            for call in said.calls
+        ]
+    return message

@@ -21,7 +21,7 @@ from slotmux.server.interfaces import EnginePort
 # choice: many choices at once must not make a reader of good pace a slow one.
 MAX_PENDING = 4096
 
-Choice = tuple[int, Output]  # index among all choices of the HTTP request, and its Output
+ChoiceOutput = tuple[int, Output]  # index among all choices of the HTTP request, and its Output
 
 
 @dataclass(slots=True)
@@ -59,7 +59,7 @@ class Generation:
     finishes: dict[int, FinishReason] = field(default_factory=dict)
     failure: ApiError | None = None
     is_closed: bool = False
-    _pending: list[Choice] = field(default_factory=list)
+    _pending: list[ChoiceOutput] = field(default_factory=list)
     _waiter: asyncio.Future[None] | None = None
 
     def take(self, sink: Sink, outputs: list[Output], now: float) -> None:
@@ -112,7 +112,7 @@ class Generation:
             self._abort_requests()
             self.on_close(self)
 
-    async def next(self) -> list[Choice]:
+    async def next(self) -> list[ChoiceOutput]:
         """All Outputs since the last call; none if ``nudge`` ended the wait.
 
         Once they are all delivered, raises the ApiError that ended the generation, if any.

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from slotmux.runtime.engine.request import TokenLogprobs
 from slotmux.server.interfaces import TokenizerPort
 
-_LOWEST = -9999.0  # JSON has no infinity; OpenAI writes this for "very unlikely"
+LOWEST = -9999.0  # JSON has no infinity; OpenAI writes this for "very unlikely"
 
 
 class LogprobsFormat(Protocol):
@@ -40,7 +40,7 @@ class ChatLogprobs:
         raw = self._tokenizer.token_bytes(token_id)
         return {
             "token": raw.decode("utf-8", "replace"),
-            "logprob": max(logprob, _LOWEST),
+            "logprob": max(logprob, LOWEST),
             "bytes": list(raw),
         }
 
@@ -62,7 +62,7 @@ class CompletionLogprobs:
         offsets: list[int] = []
         for entry in logprobs:
             tokens.append(self._text(entry.token_id))
-            values.append(max(entry.logprob, _LOWEST))
+            values.append(max(entry.logprob, LOWEST))
             top.append(self._top(entry))
             offsets.append(self._offset)
             raw = self._tokenizer.token_bytes(entry.token_id, skip_special=True)
@@ -77,7 +77,7 @@ class CompletionLogprobs:
     def _top(self, entry: TokenLogprobs) -> dict[str, float]:
         """The likeliest tokens and the drawn one, which may be one more than asked for."""
         pairs = (*entry.top[: self._n_top], (entry.token_id, entry.logprob))
-        return {self._text(token_id): max(value, _LOWEST) for token_id, value in pairs}
+        return {self._text(token_id): max(value, LOWEST) for token_id, value in pairs}
 
     def _text(self, token_id: int) -> str:
         raw = self._tokenizer.token_bytes(token_id)

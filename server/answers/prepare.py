@@ -8,6 +8,7 @@ from slotmux.runtime.engine.request import Request, SamplingParams, SpecParams
 from slotmux.runtime.tokenizer import PromptTooLongError
 from slotmux.server.answers.sampling import needs_texts, sampling_of
 from slotmux.server.http.errors import ApiError, invalid
+from slotmux.server.http.session import session_name
 from slotmux.server.http.trace import Trace
 from slotmux.server.interfaces import RenderedPort, TokenizerPort
 from slotmux.server.process.state import Loaded, ModelInfo, ServerState
@@ -16,24 +17,26 @@ from slotmux.server.schemas.completion import Prompt
 from slotmux.server.schemas.generation import GenerationParams
 from slotmux.server.templates.chat_template import TemplateError
 
+MAX_NAMES_TOLD = 8
+
 
 def check_model(params: GenerationParams, info: ModelInfo) -> str:
     """The name the answer carries. Raises ApiError 404 for a model that is not served."""
-    if params.model is None:
-        return info.name
-    if params.model not in info.names:
-        raise model_not_found()
-    return params.model
+    return served_name(params.model, info)
 
 
-def model_not_found() -> ApiError:
-    """404: another model than the one served was named."""
-    return ApiError(
-        404,
-        "The model does not exist here. GET /v1/models tells which does.",
-        param="model",
-        code="model_not_found",
-    )
+def served_name(asked: str | None, info: ModelInfo) -> str:
+    """The name under which the model that was asked for is told. Raises ApiError 404."""
+    name = info.served_as(asked)
+    if name is None:
+        names = ", ".join(f"'{name}'" for name in info.names[:MAX_NAMES_TOLD])
+        raise ApiError(
+            404,
+            f"The model does not exist here. Served: {names}.",
+            param="model",
+            code="model_not_found",
+        )
+    return name
 
 
 async def chat_prompt(state: ServerState, loaded: Loaded, params: TemplateParams) -> list[int]:
@@ -145,6 +148,7 @@ async def build_requests(
             label=trace.request_id,
             client=_client(state, trace),
             priority=params.priority or 0,
+            session=session_name(trace, params.session_id, params.prompt_cache_key),
             n_together=len(prompts),
             is_first=index == 0,
         )
@@ -209,7 +213,7 @@ def render(loaded: Loaded, params: TemplateParams) -> RenderedPort:
     try:
         return loaded.template.render(
             messages,
-            kwargs=params.chat_template_kwargs or {},
+            kwargs=params.template_variables,
             add_generation_prompt=params.begins_turn,
             continue_final_message=params.continues,
         )

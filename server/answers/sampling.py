@@ -67,6 +67,8 @@ def sampling_of(
     given: dict[str, Any] = {name: getattr(params, name) for name in _SAME}
     penalty = params.repeat_penalty
     given["repeat_penalty"] = params.repetition_penalty if penalty is None else penalty
+    if params.dry_base is not None and params.dry_base < 1:
+        given["dry_base"] = None  # as in llama-server
     if params.top_k is not None:
         given["top_k"] = min(max(0, params.top_k), served.n_vocab)
     if params.repeat_last_n is not None:

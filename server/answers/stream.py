@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from slotmux.runtime.engine.request import Output
-from slotmux.server.answers.answer import Answer, whole_answer
-from slotmux.server.answers.chunks import PING, ChunkWriter
-from slotmux.server.answers.generation import Choice, Generation
+from slotmux.server.answers.generation import ChoiceOutput, Generation
 from slotmux.server.answers.watch import Watch
 from slotmux.server.http.disconnect import DisconnectWatcher
 from slotmux.server.http.errors import ApiError, json_response
@@ -22,11 +20,41 @@ from slotmux.server.settings import Settings
 ABORT_CONNECTION = "slotmux.abort"
 # What it calls to have something sent, if it is there.
 PROBE_READER = "slotmux.probe"
-_HEADERS = (
-    (b"content-type", b"text/event-stream; charset=utf-8"),
-    (b"cache-control", b"no-cache"),
-    (b"x-accel-buffering", b"no"),
-)
+_HEADERS = ((b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"))
+PING = b":\n\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Framing:
+    """What a stream is on the wire: its media type, and what may be sent in a silence (b"": nothing
+    that a client would skip)."""
+
+    media_type: bytes = b"text/event-stream; charset=utf-8"
+    ping: bytes = PING
+
+
+SSE = Framing()
+
+
+class Writer(Protocol):
+    """Words one generation in a dialect, streamed or whole. ``n_left``: choices yet to end."""
+
+    n_left: int
+
+    def opening(self) -> bytes:
+        """What a stream begins with."""
+
+    def events(self, choices: list[ChoiceOutput], generation: Generation) -> bytes:
+        """What these Outputs add; with the last one also the end of the stream."""
+
+    def error(self, error: ApiError) -> bytes:
+        """What ends a stream that went wrong."""
+
+    def take(self, choices: list[ChoiceOutput], generation: Generation) -> None:
+        """Notes Outputs of an answer that is not streamed."""
+
+    def whole(self, generation: Generation) -> Any:
+        """The JSON body of an answer that is not streamed, once no choice is left."""
 
 
 class Delivery:
@@ -38,6 +66,7 @@ class Delivery:
         self._disconnect = DisconnectWatcher(request.receive, generation)
         self._trace = trace_of(request)
         self._trace.engine_ids = [sink.request.id for sink in generation.sinks]
+        self._trace.progress = generation.sinks[0].request.progress
 
     def close(self) -> None:
         """Stops the watchers, gives back what still runs, and notes how it went."""
@@ -48,16 +77,23 @@ class Delivery:
 
 
 async def respond(
-    request: Request, generation: Generation, answer: Answer, settings: Settings, *, stream: bool
+    request: Request,
+    generation: Generation,
+    writer: Writer,
+    settings: Settings,
+    *,
+    stream: bool,
+    framing: Framing = SSE,
 ) -> Response:
     """The response. A failure before the first token is raised: it gets a status of its own."""
     delivery = Delivery(request, generation, settings)
     try:
         if stream:
             # Waits for the first token, but no longer than a proxy waits for headers.
-            return EventStream(delivery, ChunkWriter(answer), await generation.next())
-        outputs = await _collect(generation, answer.n_choices)
-        body = whole_answer(answer, generation, outputs)
+            return EventStream(delivery, writer, await generation.next(), framing)
+        while writer.n_left > 0:
+            writer.take(await generation.next(), generation)
+        body = writer.whole(generation)
     except BaseException:
         delivery.close()
         raise
@@ -65,25 +101,17 @@ async def respond(
     return json_response(body)
 
 
-async def _collect(generation: Generation, n_choices: int) -> list[list[Output]]:
-    """All Outputs of each choice."""
-    outputs: list[list[Output]] = [[] for _ in range(n_choices)]
-    n_left = n_choices
-    while n_left:
-        for index, output in await generation.next():
-            outputs[index].append(output)
-            n_left -= output.finish_reason is not None
-    return outputs
-
-
 class EventStream(Response):
     """Server-sent events straight to ASGI: one send for all that is pending, no task per chunk."""
 
-    def __init__(self, delivery: Delivery, writer: ChunkWriter, first: list[Choice]) -> None:
+    def __init__(
+        self, delivery: Delivery, writer: Writer, first: list[ChoiceOutput], framing: Framing = SSE
+    ) -> None:
         self.status_code = 200
         self.background = None
         self.body = b""
-        self.raw_headers = list(_HEADERS)
+        self.raw_headers = [(b"content-type", framing.media_type), *_HEADERS]
+        self._ping = framing.ping
         self._delivery = delivery
         self._writer = writer
         self._first = first
@@ -118,7 +146,7 @@ class EventStream(Response):
             except ApiError as error:
                 body, n_left = writer.error(error), 0
                 continue
-            body = writer.events(choices, generation) if choices else PING
+            body = writer.events(choices, generation) if choices else self._ping
             n_left = writer.n_left
 
 

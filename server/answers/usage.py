@@ -4,23 +4,28 @@ from __future__ import annotations
 
 from typing import Any
 
+from slotmux.runtime.engine.request import Usage
 from slotmux.server.answers.generation import Generation
 
 
-def usage_object(generation: Generation) -> dict[str, Any]:
-    """``usage``. The prompt of each engine request counts once, however many choices share it."""
+def usage_object(generation: Generation, n_reasoning: int | None = None) -> dict[str, Any]:
+    """``usage``. The prompt of each engine request counts once, however many choices share it.
+    ``n_reasoning``: tokens of thought, where thoughts are told apart."""
     n_prompt = n_cached = 0
     for sink in generation.sinks:
         usage = generation.usages[sink.base]
         n_prompt += usage.n_prompt
         n_cached += usage.n_cached
     n_generated = sum(usage.n_generated for usage in generation.usages.values())
-    return {
+    told: dict[str, Any] = {
         "prompt_tokens": n_prompt,
         "completion_tokens": n_generated,
         "total_tokens": n_prompt + n_generated,
         "prompt_tokens_details": {"cached_tokens": n_cached},
     }
+    if n_reasoning is not None:
+        told["completion_tokens_details"] = {"reasoning_tokens": n_reasoning}
+    return told
 
 
 def timings_object(generation: Generation) -> dict[str, Any]:
@@ -31,8 +36,8 @@ def timings_object(generation: Generation) -> dict[str, Any]:
     n_prompt = sum(usage.n_prompt for usage in first) - n_cached
     n_generated = sum(usage.n_generated for usage in usages)
     timings: dict[str, Any] = {"cache_n": n_cached}
-    timings |= _rates("prompt", n_prompt, max(usage.prompt_s for usage in first))
-    timings |= _rates("predicted", n_generated, max(usage.generate_s for usage in usages))
+    timings |= rates("prompt", n_prompt, max(usage.prompt_s for usage in first))
+    timings |= rates("predicted", n_generated, max(usage.generate_s for usage in usages))
     n_draft = sum(usage.n_draft for usage in usages)
     if n_draft:
         timings["draft_n"] = n_draft
@@ -40,7 +45,18 @@ def timings_object(generation: Generation) -> dict[str, Any]:
     return timings
 
 
-def _rates(name: str, n_tokens: int, seconds: float) -> dict[str, Any]:
+def usage_timings(usage: Usage) -> dict[str, Any]:
+    """``timings`` of one choice alone."""
+    timings: dict[str, Any] = {"cache_n": usage.n_cached}
+    timings |= rates("prompt", usage.n_prompt - usage.n_cached, usage.prompt_s)
+    timings |= rates("predicted", usage.n_generated, usage.generate_s)
+    if usage.n_draft:
+        timings |= {"draft_n": usage.n_draft, "draft_n_accepted": usage.n_draft_accepted}
+    return timings
+
+
+def rates(name: str, n_tokens: int, seconds: float) -> dict[str, Any]:
+    """How many tokens in which time, by llama-server's names."""
     ms = seconds * 1000
     return {
         f"{name}_n": n_tokens,

@@ -33,7 +33,11 @@ class Flag:
 PANELS: dict[str, dict[str, Flag]] = {
     "Model and memory": {
         "parallel": Flag("Requests served at the same time (slots).", ("-np",)),
-        "ctx_size": Flag("Most tokens of one request; 0: as trained, at most 32768.", ("-c",)),
+        "ctx_size": Flag(
+            "Most tokens of one request (llama-server: of all slots together); 0: as trained, at"
+            " most 32768.",
+            ("-c",),
+        ),
         "kv_size": Flag("KV cells shared by all slots; 0: --ctx-size for each slot."),
         "threads": Flag("Threads of the team; 0: one per physical core.", ("-t",)),
         "batch_size": Flag("Upper bound of --ubatch-size, as in llama-server.", ("-b",)),
@@ -76,6 +80,9 @@ PANELS: dict[str, dict[str, Flag]] = {
         "metrics": Flag("Who may read /metrics."),
         "slots": Flag("Who may read /slots."),
         "props": Flag("Who may read /props."),
+        "slot_save_path": Flag(
+            "Folder in which POST /slots/ID saves what a slot has computed; default: none."
+        ),
     },
     "Answers": {
         "n_predict": Flag(
@@ -153,6 +160,11 @@ PANELS: dict[str, dict[str, Flag]] = {
         "drain_timeout": Flag("Seconds that running requests get after SIGTERM."),
         "log_format": Flag("Lines for people (text) or for programs; auto: text on a terminal."),
         "log_level": Flag("Least severe log lines to write."),
+        "otel_endpoint": Flag(
+            "Send OpenTelemetry traces and metrics by OTLP over HTTP to this address, such as"
+            " http://localhost:4318 (needs slotmux[otel]).",
+            metavar="URL",
+        ),
     },
 }
 

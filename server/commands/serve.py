@@ -5,8 +5,24 @@ from __future__ import annotations
 from typing import Any, get_args, get_type_hints
 
 import typer
+from typer.core import TyperCommand
 
 from slotmux.server.commands.flags import with_settings_flags
+from slotmux.server.commands.llama_options import translate, variable_notes
+from slotmux.server.settings import variables_beginning
+
+
+class ServeCommand(TyperCommand):
+    """Takes llama-server's command line too, and says where it means something else here."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        known = {name for param in self.params for name in (*param.opts, *param.secondary_opts)}
+        translation = translate(args, known)
+        notes = [*translation.notes, *variable_notes(variables_beginning("LLAMA_"))]
+        if not ctx.resilient_parsing:
+            for note in notes:
+                typer.echo(f"slotmux: {note}", err=True)
+        return super().parse_args(ctx, translation.args)
 
 
 @with_settings_flags

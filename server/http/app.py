@@ -8,13 +8,18 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from slotmux.server.dialects import ROUTERS
 from slotmux.server.http.disconnect import client_gone
 from slotmux.server.http.errors import ApiError, internal, invalid
 from slotmux.server.http.gate import Gate
+from slotmux.server.http.paths import Paths
+from slotmux.server.http.shapes import error_response
 from slotmux.server.http.trace import trace_of
 from slotmux.server.process.metrics import Metrics
 from slotmux.server.process.state import ServerState
-from slotmux.server.routes import chat, completions, health, models, ops, text
+from slotmux.server.routes import chat, completions, docs, health, models, ops, text
+
+UNKNOWN_URL = "unknown_url"
 
 
 def create_app(state: ServerState) -> FastAPI:
@@ -22,8 +27,11 @@ def create_app(state: ServerState) -> FastAPI:
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     app.state.server = state
     state.metrics = Metrics(state)
-    for module in (chat, completions, health, models, ops, text):
-        app.include_router(module.router)
+    routers = [module.router for module in (chat, completions, docs, health, models, ops, text)]
+    routers += ROUTERS
+    for router in routers:
+        app.include_router(router)
+    app.state.paths = Paths(routers)
     app.add_exception_handler(ApiError, _on_api_error)
     app.add_exception_handler(ClientDisconnect, _on_disconnect)
     app.add_exception_handler(HTTPException, _on_http_exception)
@@ -45,19 +53,17 @@ async def _on_disconnect(request: Request, error: Exception) -> Response:
 async def _on_http_exception(request: Request, error: Exception) -> Response:
     """Starlette's own: an unknown path, or a known one with another method."""
     assert isinstance(error, HTTPException)
+    paths: Paths = request.app.state.paths
+    path = request.scope["path"]
     if error.status_code == 404:
-        return _tell(request, ApiError(404, "There is no such endpoint.", code="unknown_url"))
+        meant = paths.meant_by(path)
+        hint = f"Did you mean {meant}?" if meant else "GET /docs lists what there is."
+        return _tell(request, ApiError(404, f"There is no such endpoint. {hint}", code=UNKNOWN_URL))
     if error.status_code == 405:
-        headers = dict(error.headers or {})
-        return _tell(
-            request,
-            ApiError(
-                405,
-                "This endpoint does not take this method.",
-                code="method_not_allowed",
-                headers=headers,
-            ),
-        )
+        allowed = ", ".join(paths.methods(path))
+        message = f"This endpoint takes {allowed}."
+        headers = {"Allow": allowed}
+        return _tell(request, ApiError(405, message, code="method_not_allowed", headers=headers))
     return _tell(request, ApiError(error.status_code, "The request failed.", code="http_error"))
 
 
@@ -73,4 +79,4 @@ async def _on_exception(request: Request, error: Exception) -> Response:
 
 def _tell(request: Request, error: ApiError) -> Response:
     trace_of(request).error = str(error.code)
-    return error.response()
+    return error_response(error, request.scope["path"])

@@ -7,8 +7,6 @@ from typing import Any
 import orjson
 from starlette.responses import Response
 
-from slotmux.server.http.linger import LingerResponse
-
 
 class ApiError(Exception):
     """A refusal with its HTTP status. ``message`` may be shown: it never holds a client's text."""
@@ -43,12 +41,6 @@ class ApiError(Exception):
         }
         return {"error": error | self.extra}
 
-    def response(self) -> Response:
-        """The whole HTTP response; one that closes the connection lingers first."""
-        kind = LingerResponse if "Connection" in self.headers else Response
-        content = orjson.dumps(self.body())
-        return kind(content, self.status, self.headers, "application/json")
-
     def __str__(self) -> str:
         return f"{self.status} {self.code}"
 
@@ -71,6 +63,11 @@ def unauthorized() -> ApiError:
         code="invalid_api_key",
         headers={"WWW-Authenticate": "Bearer"},
     )
+
+
+def not_supported(message: str, param: str | None = None) -> ApiError:
+    """501: an endpoint that there is, but not on this server as it was started."""
+    return ApiError(501, message, code="not_supported", param=param, type="not_supported_error")
 
 
 def queue_full(retry_after: int, *, is_share: bool = False) -> ApiError:

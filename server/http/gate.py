@@ -12,6 +12,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from slotmux.server.http.auth import is_off, is_public
 from slotmux.server.http.errors import ApiError, internal, unauthorized
 from slotmux.server.http.origins import OriginGuard
+from slotmux.server.http.session import session_header
+from slotmux.server.http.shapes import NOT_SUPPORTED, error_response
 from slotmux.server.http.trace import Trace, attach, request_id_of
 from slotmux.server.process.logs import LOGGER, describe
 from slotmux.server.process.state import ServerState
@@ -41,6 +43,9 @@ class Gate:
         headers = Headers(scope=scope)
         trace = Trace(request_id_of(headers.get("x-request-id")))
         trace.fairness = headers.get(FAIRNESS_HEADER, "")[:MAX_FAIRNESS_CHARS]
+        trace.session = session_header(headers)
+        trace.traceparent = headers.get("traceparent", "")
+        trace.tracestate = headers.get("tracestate", "")
         attach(scope, trace)
         sender = _Sender(send, trace, self._origins.cors_headers(headers))
         try:
@@ -52,14 +57,14 @@ class Gate:
         except ApiError as error:
             trace.error = str(error.code)
             if not sender.is_started:
-                await error.response()(scope, receive, sender)
+                await error_response(error, scope["path"])(scope, receive, sender)
         except ClientDisconnect:
             trace.error = "client_disconnected"
         except Exception as error:
             trace.error = "internal_error"
             _log.error("unexpected exception", extra={"fields": describe(error)})
             if not sender.is_started:
-                await internal().response()(scope, receive, sender)
+                await error_response(internal(), scope["path"])(scope, receive, sender)
         finally:
             self._account(scope, trace)
 
@@ -76,13 +81,22 @@ class Gate:
             raise unauthorized()
         trace.key = fingerprint or ""
         if is_off(path, self._state.settings):
-            raise ApiError(404, "This endpoint is switched off.", code="endpoint_off")
+            raise ApiError(
+                501,
+                f"This endpoint is switched off (--{path[1:]}).",
+                code="endpoint_off",
+                type=NOT_SUPPORTED,
+            )
         return None
 
     def _account(self, scope: Scope, trace: Trace) -> None:
         fields = trace.record(scope)
         self._state.metrics.count_request(fields["route"], trace.status, trace.error)
         is_probe = fields["route"] in ("/health", "/livez", "/readyz", "/metrics")
+        telemetry, service = self._state.telemetry, self._state.service
+        if telemetry is not None and not is_probe:
+            model = "" if service is None else service.loaded.info.name
+            telemetry.record(trace, scope["method"], fields["route"], model)
         level = logging.DEBUG if is_probe else logging.INFO
         if _log.isEnabledFor(level):
             _log.log(level, "request", extra={"fields": fields})
@@ -101,5 +115,12 @@ class _Sender:
         if not self.is_started and message["type"] == "http.response.start":
             self.is_started = True
             self._trace.status = message["status"]
-            message["headers"] = [*message.get("headers", []), *self._headers]
+            message["headers"] = [*message.get("headers", []), *self._headers, *self._slot()]
         await self._send(message)
+
+    def _slot(self) -> list[tuple[bytes, bytes]]:
+        """Where the request is computed, if anywhere."""
+        progress = self._trace.progress
+        if progress is None or progress.slot_id < 0:
+            return []
+        return [(b"x-slot-id", str(progress.slot_id).encode())]

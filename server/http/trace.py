@@ -12,7 +12,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.types import Scope
 
-from slotmux.runtime.engine.request import Usage
+from slotmux.runtime.engine.request import Progress, Usage
 
 _SCOPE_KEY = "slotmux.trace"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
@@ -35,6 +35,10 @@ class Trace:
     n_computed: int = 0  # of them, or taken from the cache, so far
     t_admitted: float = 0.0  # on the clock of ``started``; 0 = never
     fairness: str = ""  # X-LLM-D-Inference-Fairness-Id
+    session: str = ""  # what a header said that the request belongs to
+    progress: Progress | None = None  # of its first engine request
+    traceparent: str = ""  # W3C Trace Context, as it was sent
+    tracestate: str = ""
     error: str | None = None
 
     def record(self, scope: Scope) -> dict[str, Any]:

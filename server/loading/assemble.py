@@ -13,6 +13,7 @@ from slotmux.runtime.gguf import GGUFFile, open_gguf
 from slotmux.runtime.models import family
 from slotmux.runtime.speculation.measure import measure_costs
 from slotmux.runtime.tokenizer import Tokenizer
+from slotmux.server.loading.identity import model_identity
 from slotmux.server.loading.load import load
 from slotmux.server.loading.locate import locate
 from slotmux.server.loading.plan import Plan, make_plan
@@ -60,6 +61,7 @@ def assemble(settings: Settings) -> Loaded:
         spec=spec,
         n_max_token_bytes=tokenizer.max_token_bytes,
         keeps_states=model.rows.n_rows > 0,
+        identity=model_identity(file, plan.model) if settings.slot_save_path else "",
         n_compiled=lambda: model.n_compiled,
         sampling=sampling,
     )

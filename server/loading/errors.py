@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from slotmux.runtime.engine.request import SlotmuxError
+from slotmux.runtime.errors import SlotmuxError
 
 
 class CommandError(SlotmuxError):

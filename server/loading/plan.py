@@ -98,13 +98,15 @@ def _plan(settings: Settings, file: GGUFFile, room: _Room, spec: SpecConfig) -> 
         panel_cache=settings.caches / "panels" if settings.panel_cache else None,
     )
     sizes = model_sizes(file, config)
-    n_checkpoints = _n_checkpoints(settings, room.n_slots, sizes.row)
+    max_bytes = settings.mem_limit or memory_limit()
+    budget = Budget(room.n_slots, room.n_ctx, room.n_cells, 0, sizes)
+    n_checkpoints = _n_checkpoints(settings, budget, max_bytes)
     return Plan(
         path=file.paths[0],
         model=replace(config, n_checkpoints=n_checkpoints),
         engine=_engine_config(settings, room, spec),
-        budget=Budget(room.n_slots, room.n_ctx, room.n_cells, n_checkpoints, sizes),
-        max_bytes=settings.mem_limit or memory_limit(),
+        budget=replace(budget, n_checkpoints=n_checkpoints),
+        max_bytes=max_bytes,
     )
 
 
@@ -147,9 +149,12 @@ def _room_of_sequences(sequences: Sequences, n_ctx_train: int) -> _Room:
     return _Room(sequences.n, n_ctx, sequences.n * n_cells, sequences.n_outputs)
 
 
-def _n_checkpoints(settings: Settings, n_slots: int, row_bytes: int) -> int:
+def _n_checkpoints(settings: Settings, without: Budget, max_bytes: int) -> int:
     """Kept states of recurrent layers, of all slots together: bounded by number, and by bytes as a
-    large model's may take 150 MB; 0 for a model without state."""
-    if not row_bytes:
+    large model's may take 150 MB; 0 for a model without state. They only save time, so they take
+    half of what the rest leaves free, at most."""
+    row = without.sizes.row
+    if not row:
         return 0
-    return min(settings.ctx_checkpoints * n_slots, settings.checkpoint_memory // row_bytes)
+    n_bytes = min(settings.checkpoint_memory, max(0, max_bytes - without.total_bytes) // 2)
+    return min(settings.ctx_checkpoints * without.n_slots, n_bytes // row)

@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterable
 
 import uvicorn
 
-from slotmux.runtime.engine.request import SlotmuxError
+from slotmux.runtime.errors import SlotmuxError
+from slotmux.server.config_error import in_words
 from slotmux.server.http.app import create_app
 from slotmux.server.http.connection import bounded_by
 from slotmux.server.process.lifecycle import Lifecycle
 from slotmux.server.process.logs import LOGGER, describe, set_up_logging
-from slotmux.server.process.state import Loaded, ServerState
-from slotmux.server.settings import Settings, unknown_variables
+from slotmux.server.process.state import Loaded, ServerState, TelemetryPort
+from slotmux.server.settings import Settings, SettingsError, told_as, unknown_variables
 
 EXIT_FAILED = 1
 EXIT_UNUSABLE = 2  # a model, a flag or an address that cannot be used
@@ -35,6 +36,7 @@ def run(settings: Settings, load: Callable[[], Loaded], known_variables: Iterabl
     its own progress; an expected error of it (a bad file, too little memory) means exit code 2.
     """
     set_up_logging(settings.log_level, settings.log_format)
+    telemetry = _telemetry(settings)
     for line in unknown_variables(known_variables):
         _log.warning(line)
     try:
@@ -46,7 +48,7 @@ def run(settings: Settings, load: Callable[[], Loaded], known_variables: Iterabl
             file=sys.stderr,
         )
         return EXIT_UNUSABLE
-    state = ServerState(settings)
+    state = ServerState(settings, telemetry=telemetry)
     config = _uvicorn_config(state)
     lifecycle = Lifecycle(config, state, _url(settings, listener))
     loader = threading.Thread(
@@ -60,6 +62,19 @@ def run(settings: Settings, load: Callable[[], Loaded], known_variables: Iterabl
         sys.stderr.flush()
         os._exit(lifecycle.exit_code)
     return lifecycle.exit_code
+
+
+def _telemetry(settings: Settings) -> TelemetryPort | None:
+    """Raises SettingsError where the packages for it are missing."""
+    if not settings.otel_endpoint:
+        return None
+    try:
+        from slotmux.server.process.telemetry import otlp_telemetry
+
+        return otlp_telemetry(settings.otel_endpoint)
+    except ImportError:
+        name = told_as("otel_endpoint")
+        raise SettingsError(f"{name}: needs OpenTelemetry: pip install 'slotmux[otel]'") from None
 
 
 def _uvicorn_config(state: ServerState) -> uvicorn.Config:
@@ -113,7 +128,7 @@ def _load(load: Callable[[], Loaded], lifecycle: Lifecycle) -> None:
         loaded = load()
         loaded.engine.start()
     except (SlotmuxError, ValueError, OSError) as error:
-        print(f"slotmux: {error}", file=sys.stderr)
+        print(f"slotmux: {in_words(error)}", file=sys.stderr)
         lifecycle.end_soon(EXIT_UNUSABLE)
     except BaseException as error:
         _log.error("loading failed", extra={"fields": describe(error) | {"message": str(error)}})

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, Protocol, TypeVar
 
 from starlette.requests import Request
 
@@ -17,12 +17,24 @@ from slotmux.server.answers.intake import Intake
 from slotmux.server.answers.sampling import SamplingDefaults
 from slotmux.server.http.auth import ApiKeys
 from slotmux.server.http.errors import engine_dead, model_loading, shutting_down
-from slotmux.server.interfaces import EnginePort, TemplatePort, TokenizerPort
+from slotmux.server.http.trace import Trace
+from slotmux.server.interfaces import EnginePort, MetricsPort, TemplatePort, TokenizerPort
 from slotmux.server.process.pulse import Pulse
 from slotmux.server.settings import Settings
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
+DEFAULT_NAME = "default"
+
+
+class TelemetryPort(Protocol):
+    """slotmux.server.process.telemetry.Telemetry, which is imported only where it is wanted."""
+
+    def record(self, trace: Trace, method: str, route: str, model: str) -> None:
+        """Tells of a request that has just ended."""
+
+    def shutdown(self) -> None:
+        """Sends what there still is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +58,24 @@ class ModelInfo:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Every name a request may give as ``model``."""
+        """Every name that is told."""
         return (self.name, *self.aliases)
+
+    def served_as(self, asked: str | None) -> str | None:
+        """The told name of the model that a request asks for; None if it is another's.
+
+        It answers to its names and to that of its file, with and without .gguf, in any case, and
+        to "default".
+        """
+        if asked is None or asked in self.names:
+            return asked or self.name
+        folded = asked.casefold()
+        for name in self.names:
+            if folded == name.casefold():
+                return name
+        file_name = self.file_name.casefold()
+        others = {DEFAULT_NAME, file_name, file_name.removesuffix(".gguf")}
+        return self.name if folded and folded in others else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +89,7 @@ class Loaded:
     n_max_token_bytes: int  # of the longest token: bounds a prompt before it is tokenized
     spec: SpecConfig = field(default_factory=SpecConfig)  # speculative decoding
     keeps_states: bool = False  # recurrent layers: where messages begin is worth a checkpoint
+    identity: str = ""  # of model and cell types: what saved memory is good for
     n_compiled: Callable[[], int] = int  # kernels compiled so far; constant once it is ready
     sampling: SamplingDefaults = field(default_factory=SamplingDefaults)
     breakers: BreakerFinder = field(init=False)
@@ -91,7 +120,8 @@ class ServerState:
     started: int = field(default_factory=lambda: int(time.time()))
     service: Service | None = None
     keys: ApiKeys = field(init=False)
-    metrics: Any = None  # slotmux.server.process.metrics.Metrics, set by create_app
+    metrics: MetricsPort = field(init=False)  # set by create_app
+    telemetry: TelemetryPort | None = None  # with --otel-endpoint
     _pool: ThreadPoolExecutor = field(init=False)
 
     def __post_init__(self) -> None:
@@ -120,8 +150,10 @@ class ServerState:
         return await loop.run_in_executor(self._pool, lambda: call(*args, **kwargs))
 
     def close(self) -> None:
-        """Lets the pool's threads go."""
+        """Lets the pool's threads go, and sends what telemetry has left."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+        if self.telemetry is not None:
+            self.telemetry.shutdown()
 
 
 def state_of(request: Request) -> ServerState:

@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from slotmux.server.answers.answer import Answer
+from slotmux.server.answers.chunks import ChunkWriter
 from slotmux.server.answers.logprobs import ChatLogprobs
 from slotmux.server.answers.prepare import (
     build_requests,
@@ -28,6 +29,7 @@ from slotmux.server.schemas.chat import ChatRequest, TemplateParams
 router = APIRouter()
 
 
+@router.post("/chat/completions", response_model=None)
 @router.post("/v1/chat/completions", response_model=None)
 async def create_chat_completion(request: Request) -> Response:
     """Answers a conversation."""
@@ -51,7 +53,8 @@ async def create_chat_completion(request: Request) -> Response:
         with_usage_chunk=params.wants_usage_chunk,
     )
     generation = service.intake.start(requests)
-    return await respond(request, generation, answer, state.settings, stream=params.is_streamed)
+    writer = ChunkWriter(answer)
+    return await respond(request, generation, writer, state.settings, stream=params.is_streamed)
 
 
 @router.post("/apply-template", response_model=None)

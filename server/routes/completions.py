@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from slotmux.server.answers.answer import Answer
+from slotmux.server.answers.chunks import ChunkWriter
 from slotmux.server.answers.logprobs import CompletionLogprobs
 from slotmux.server.answers.prepare import build_requests, check_model, text_prompts
 from slotmux.server.answers.stream import respond
@@ -47,7 +48,8 @@ async def create_completion(request: Request) -> Response:
         with_usage_chunk=params.wants_usage_chunk,
     )
     generation = service.intake.start(requests)
-    return await respond(request, generation, answer, state.settings, stream=params.is_streamed)
+    writer = ChunkWriter(answer)
+    return await respond(request, generation, writer, state.settings, stream=params.is_streamed)
 
 
 def _check_count(n_prompts: int, n_places: int) -> None:

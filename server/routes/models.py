@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from slotmux.server.answers.prepare import model_not_found
+from slotmux.server.answers.prepare import served_name
 from slotmux.server.http.errors import json_response
 from slotmux.server.process.state import ModelInfo, ServerState, state_of
 from slotmux.server.version import slotmux_version
@@ -22,6 +22,7 @@ async def version(request: Request) -> Response:
     return json_response({"version": slotmux_version()})
 
 
+@router.get("/models", response_model=None)
 @router.get("/v1/models", response_model=None)
 async def list_models(request: Request) -> Response:
     """Every name the served model answers to."""
@@ -37,9 +38,7 @@ async def get_model(request: Request, model_id: str) -> Response:
     """One of them."""
     state = state_of(request)
     info = state.ready().loaded.info
-    if model_id not in info.names:
-        raise model_not_found()
-    return json_response(_entry(state, info, model_id))
+    return json_response(_entry(state, info, served_name(model_id, info)))
 
 
 def _entry(state: ServerState, info: ModelInfo, name: str) -> dict[str, Any]:

@@ -3,35 +3,47 @@
 from __future__ import annotations
 
 import re
-from typing import Any, ClassVar, TypeVar
+from types import UnionType
+from typing import Annotated, Any, ClassVar, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, ValidationError, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError
 
 from slotmux.server.http.errors import ApiError, invalid
+from slotmux.server.schemas.parameters import Place, check_not_honoured, described
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
 
 
-Identities = dict[str, tuple[Any, ...]]
-
-
-def only_null(names: str) -> Identities:
-    """Unsupported parameters, separated by blanks, of which no value but null asks for nothing."""
-    return dict.fromkeys(names.split(), ())
-
-
 class StrictModel(BaseModel):
-    """Exact types, finite numbers, no unknown name.
+    """Exact types (but 64.0 is a whole number), finite numbers, no unknown name.
 
-    ``identities`` maps a parameter that is not supported to the values which, by the API's own
-    definition, ask for nothing (null always does); any other value is refused with its name.
+    ``place`` says which table of schemas/parameters.py knows the names that are no fields.
     """
 
     model_config = ConfigDict(
         strict=True, extra="forbid", frozen=True, allow_inf_nan=False, hide_input_in_errors=True
     )
-    identities: ClassVar[Identities] = {}
+    place: ClassVar[Place | None] = None
+    _whole: ClassVar[frozenset[str]] = frozenset()
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+        fields = cls.model_fields.items()
+        cls._whole = frozenset(name for name, field in fields if is_whole(field.annotation))
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """With what is accepted without being a field."""
+        schema = handler(core_schema)
+        if cls.place is not None:
+            target = handler.resolve_ref_schema(schema)
+            target["properties"] = target["properties"] | described(cls.place, cls.model_fields)
+        return schema
 
     @model_validator(mode="before")
     @classmethod
@@ -43,11 +55,9 @@ class StrictModel(BaseModel):
         kept = {}
         for name, value in data.items():
             if name in known:
-                kept[name] = value
-            elif name not in cls.identities:
-                raise PydanticCustomError("unknown_parameter", "{name}", {"name": name})
-            elif not _is_identity(value, cls.identities[name]):
-                raise PydanticCustomError("unsupported_parameter", "{name}", {"name": name})
+                kept[name] = _as_whole(value) if name in cls._whole else value
+            else:
+                check_not_honoured(cls.place, name, value)
         return kept
 
 
@@ -87,7 +97,8 @@ def _to_api_error(error: ErrorDetails) -> ApiError:
         name = name if _NAME.fullmatch(name) else "?"  # a name is a client's text too
         path = f"{path}.{name}" if path else name
         what = "Unknown" if kind == "unknown_parameter" else "Unsupported"
-        return invalid(path, f"{what} parameter: '{path}'.", kind)
+        note = error["ctx"].get("note")
+        return invalid(path, f"{what} parameter: '{path}'{f' ({note})' if note else ''}.", kind)
     ctx = error.get("ctx", {})
     if ctx.get("param"):
         path = f"{path}.{ctx['param']}" if path else str(ctx["param"])
@@ -97,5 +108,16 @@ def _to_api_error(error: ErrorDetails) -> ApiError:
     return invalid(path or None, f"Invalid '{path}': {error['msg']}.", code)
 
 
-def _is_identity(value: Any, identities: tuple[Any, ...]) -> bool:
-    return value is None or any(type(value) is type(i) and value == i for i in identities)
+def is_whole(annotation: Any) -> bool:
+    """Whether a field of this type takes whole numbers and no others."""
+    if get_origin(annotation) is Annotated:
+        return is_whole(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType):
+        kinds = get_args(annotation)
+        return any(map(is_whole, kinds)) and float not in kinds
+    return annotation is int
+
+
+def _as_whole(value: Any) -> Any:
+    """64.0 as 64, as languages without integers write it."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, NotRequired, Self
 
-from pydantic import BeforeValidator, Field, StringConstraints, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
+from typing_extensions import TypedDict
 
-from slotmux.server.schemas.base import Identities, StrictModel, fault, only_null
-from slotmux.server.schemas.generation import Count, GenerationParams
+from slotmux.server.schemas.base import StrictModel, fault
+from slotmux.server.schemas.generation import GenerationParams, MaxTokens
+from slotmux.server.schemas.parameters import Place, check_not_honoured
 
 MAX_MESSAGES = 1024
 MAX_PARTS = 1024
@@ -17,13 +19,12 @@ MAX_TEMPLATE_KWARGS = 32
 MAX_METADATA = 16
 _KWARG = re.compile(r"[a-z][a-z0-9_]{0,63}")
 # what the server itself gives a template, and what would replace the template
-_RESERVED_KWARGS = frozenset(
-    only_null(
-        "messages tools tool_choice documents functions tokenize add_generation_prompt"
-        " chat_template continue_final_message return_dict bos_token eos_token pad_token unk_token"
-        " raise_exception strftime_now namespace range dict lipsum cycler joiner loop self caller"
-    )
+_RESERVED = (
+    "messages tools tool_choice documents functions tokenize add_generation_prompt"
+    " chat_template continue_final_message return_dict bos_token eos_token pad_token unk_token"
+    " raise_exception strftime_now namespace range dict lipsum cycler joiner loop self caller"
 )
+_RESERVED_KWARGS = frozenset(_RESERVED.split())
 
 
 def _content(value: Any) -> Any:
@@ -42,9 +43,12 @@ def _part(part: Any) -> dict[str, str]:
         raise PydanticCustomError("dict_type", "a content part should be an object")
     if part.get("type") != "text":
         raise fault("only content parts of type 'text' are supported")
-    if part.keys() != {"type", "text"} or not isinstance(part["text"], str):
+    if not isinstance(part.get("text"), str):
         raise fault("a text part should have 'type' and 'text', a string")
-    return part
+    for name, value in part.items():
+        if name not in ("type", "text"):
+            check_not_honoured(Place.PART, name, value)
+    return {"type": "text", "text": part["text"]}
 
 
 def _few_messages(value: Any) -> Any:
@@ -80,18 +84,29 @@ def _metadata(value: Any) -> Any:
     return value
 
 
-Content = Annotated[Any, BeforeValidator(_content)]  # str or [{"type": "text", "text": str}]
+class TextPart(TypedDict):
+    """A part of a content, as it is sent; what is advice is left out of it."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
+    type: Literal["text"]
+    text: str
+    id: NotRequired[str | None]
+    cache_control: NotRequired[dict[str, Any] | None]
+    annotations: NotRequired[list[Any] | None]
+    citations: NotRequired[list[Any] | None]
+
+
+_Parts = Annotated[list[TextPart], Field(max_length=MAX_PARTS)]
+# str or [{"type": "text", "text": str}]
+Content = Annotated[Any, BeforeValidator(_content, json_schema_input_type=str | _Parts | None)]
 # One thing under the names that servers and clients have for it.
 REASONING_NAMES = ("reasoning_content", "reasoning", "thinking")
 
 
 class Message(StrictModel):
-    """One message. Tool calls are not supported yet; null for them (as clients echo) is."""
+    """One message. Tool calls are not supported yet; none of them, as clients echo, are."""
 
-    identities: ClassVar[Identities] = {
-        **only_null("tool_calls tool_call_id function_call audio refusal"),
-        "annotations": ([],),
-    }
+    place: ClassVar[Place | None] = Place.MESSAGE
     role: Literal["system", "developer", "user", "assistant"]
     content: Content | None = None
     name: Annotated[str, StringConstraints(max_length=256)] | None = None
@@ -101,7 +116,7 @@ class Message(StrictModel):
 
     @model_validator(mode="after")
     def _check_content(self) -> Self:
-        if self.content is None:
+        if self.content is None and self.role != "assistant":
             raise fault("a message should have content", "content")
         if len({getattr(self, name) for name in REASONING_NAMES} - {None}) > 1:
             names = ", ".join(REASONING_NAMES)
@@ -117,6 +132,7 @@ class Message(StrictModel):
     def for_template(self) -> dict[str, Any]:
         """As a template sees it: 'developer' is what older templates call 'system'."""
         message: dict[str, Any] = self.model_dump(exclude_none=True)
+        message.setdefault("content", "")
         if self.role == "developer":
             message["role"] = "system"
         thought = next((message.pop(n) for n in REASONING_NAMES if n in message), None)
@@ -127,13 +143,31 @@ class Message(StrictModel):
         return message
 
 
+_Variables = Annotated[
+    dict[
+        Annotated[str, StringConstraints(pattern=f"^{_KWARG.pattern}$")],
+        Annotated[str, StringConstraints(max_length=1024)] | int | float | bool | None,
+    ],
+    Field(max_length=MAX_TEMPLATE_KWARGS),
+]
+
+
 class TemplateParams(StrictModel):
     """What a chat template is rendered from."""
 
-    messages: Annotated[list[Message], Field(fail_fast=True), BeforeValidator(_few_messages)]
-    chat_template_kwargs: Annotated[dict[str, Any] | None, BeforeValidator(_template_kwargs)] = None
+    place: ClassVar[Place | None] = Place.CHAT
+    messages: Annotated[
+        list[Message],
+        Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True),
+        BeforeValidator(_few_messages),
+    ]
+    chat_template_kwargs: Annotated[
+        dict[str, Any] | None,
+        BeforeValidator(_template_kwargs, json_schema_input_type=_Variables | None),
+    ] = None
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None
+    verbosity: Literal["low", "medium", "high"] | None = None
 
     @model_validator(mode="after")
     def _check_turn(self) -> Self:
@@ -142,6 +176,12 @@ class TemplateParams(StrictModel):
                 "a message is continued or a new turn begun: not both", "continue_final_message"
             )
         return self
+
+    @property
+    def template_variables(self) -> dict[str, Any]:
+        """The request's own variables; a template does without those that it does not read."""
+        variables = {} if self.verbosity is None else {"verbosity": self.verbosity}
+        return variables | (self.chat_template_kwargs or {})
 
     @property
     def continues(self) -> bool:
@@ -156,29 +196,29 @@ class TemplateParams(StrictModel):
         return self.add_generation_prompt is not False and not self.continues
 
 
+_Metadata = Annotated[
+    dict[
+        Annotated[str, StringConstraints(max_length=64)],
+        Annotated[str, StringConstraints(max_length=512)],
+    ],
+    Field(max_length=MAX_METADATA),
+]
+
+
 class ChatRequest(GenerationParams, TemplateParams):
     """Body of POST /v1/chat/completions."""
 
-    identities: ClassVar[Identities] = {
-        **only_null(
-            "tools parallel_tool_calls functions function_call reasoning_effort prediction audio"
-            " verbosity web_search_options moderation prompt_cache_retention grammar json_schema"
-        ),
-        "best_of": (1,),
-        "store": (False,),
-        "service_tier": ("auto", "default"),
-        "modalities": (["text"],),
-        "response_format": ({"type": "text"},),
-        "tool_choice": ("none",),
-    }
-    max_completion_tokens: Count | None = None
+    place: ClassVar[Place | None] = Place.CHAT
+    max_completion_tokens: MaxTokens | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
-    metadata: Annotated[dict[str, str] | None, BeforeValidator(_metadata)] = None
+    metadata: Annotated[
+        dict[str, str] | None, BeforeValidator(_metadata, json_schema_input_type=_Metadata | None)
+    ] = None
 
     @model_validator(mode="after")
     def _check_chat(self) -> Self:
-        if self.top_logprobs is not None and not self.logprobs:
+        if self.top_logprobs and not self.logprobs:
             raise fault("'top_logprobs' is only allowed when 'logprobs' is true", "top_logprobs")
         limits = {self.max_tokens, self.max_completion_tokens} - {None}
         if len(limits) > 1:

@@ -6,11 +6,14 @@ from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from slotmux.server.schemas.base import Identities, fault, only_null
+from slotmux.server.schemas.base import fault
 from slotmux.server.schemas.generation import GenerationParams
+from slotmux.server.schemas.parameters import Place
 
 MAX_PROMPTS = 1024
 Prompt = str | list[int]
+_Ids = Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1)]
+_Prompts = str | _Ids | Annotated[list[str | _Ids], Field(min_length=1, max_length=MAX_PROMPTS)]
 
 
 def _prompts(value: Any) -> list[Prompt]:
@@ -35,13 +38,8 @@ def _is_ids(value: Any) -> bool:
 class CompletionRequest(GenerationParams):
     """Body of POST /v1/completions."""
 
-    identities: ClassVar[Identities] = {
-        **only_null("grammar json_schema prompt_logprobs"),
-        "best_of": (1,),
-        "suffix": ("",),
-        "response_format": ({"type": "text"},),
-    }
-    prompt: Annotated[Any, BeforeValidator(_prompts)]
+    place: ClassVar[Place | None] = Place.COMPLETION
+    prompt: Annotated[Any, BeforeValidator(_prompts, json_schema_input_type=_Prompts)]
     echo: bool | None = None
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
 

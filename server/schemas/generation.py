@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BeforeValidator, Field, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
 
-from slotmux.server.schemas.base import Identities, StrictModel, fault
+from slotmux.server.schemas.base import StrictModel, fault
+from slotmux.server.schemas.parameters import Place
 from slotmux.server.schemas.sampling import SamplingFields
-from slotmux.server.schemas.speculative import Speculative, fold_dotted
+from slotmux.server.schemas.speculative import Speculative, describe_dotted, fold_dotted
 
 MAX_STOPS = 64  # editors send a dozen
 MAX_STOP_CHARS = 256
@@ -16,14 +24,24 @@ MAX_STOP_IDS = 1024
 _INT32_MAX = 2**31 - 1
 
 StopText = Annotated[str, StringConstraints(min_length=1, max_length=MAX_STOP_CHARS)]
+_Stop = Literal[""] | StopText | Annotated[list[StopText], Field(max_length=MAX_STOPS)] | None
 Label = Annotated[str, StringConstraints(max_length=1024)]
-Count = Annotated[int, Field(ge=1, le=_INT32_MAX)]
+
+
+def _not_zero(value: int) -> int:
+    if value == 0:
+        raise fault("should be at least 1, or -1 for no limit")
+    return value
+
+
+# Most tokens to generate; -1: as many as the context holds.
+MaxTokens = Annotated[int, Field(ge=-1, le=_INT32_MAX), AfterValidator(_not_zero)]
 
 
 def _stop_list(value: Any) -> Any:
-    """One string means a list of one."""
+    """One string means a list of one; an empty one stops nothing."""
     if isinstance(value, str):
-        return [value]
+        return [value] if value else []
     if isinstance(value, list) and len(value) > MAX_STOPS:
         raise fault(f"at most {MAX_STOPS} stop strings")
     return value
@@ -38,18 +56,22 @@ def _short_list(value: Any) -> Any:
 class StreamOptions(StrictModel):
     """OpenAI's stream_options."""
 
-    identities: ClassVar[Identities] = {"include_obfuscation": (False,)}
+    place: ClassVar[Place | None] = Place.STREAM_OPTIONS
     include_usage: bool | None = None
 
 
 class GenerationParams(SamplingFields):
     """Honoured by both completion endpoints. None means: not given."""
 
+    model_config = ConfigDict(json_schema_extra=describe_dotted)
+
     model: Label | None = None
-    max_tokens: Count | None = None
+    max_tokens: MaxTokens | None = None
     min_tokens: Annotated[int, Field(ge=0, le=_INT32_MAX)] | None = None
     n: Annotated[int, Field(ge=1, le=256)] | None = None
-    stop: Annotated[list[StopText] | None, BeforeValidator(_stop_list)] = None
+    stop: Annotated[
+        list[StopText] | None, BeforeValidator(_stop_list, json_schema_input_type=_Stop)
+    ] = None
     stop_token_ids: Annotated[
         list[Annotated[int, Field(ge=0, le=_INT32_MAX)]] | None, BeforeValidator(_short_list)
     ] = None
@@ -70,6 +92,9 @@ class GenerationParams(SamplingFields):
     # told by clients about themselves: nothing in the answer depends on them
     user: Label | None = None
     safety_identifier: Label | None = None
+
+    # which conversation this belongs to
+    session_id: Label | None = None
     prompt_cache_key: Label | None = None
 
     @model_validator(mode="before")
@@ -82,7 +107,7 @@ class GenerationParams(SamplingFields):
         if self.stream_options is not None and not self.stream:
             raise fault("'stream_options' is only allowed when 'stream' is true", "stream_options")
         limit = self.n_max_tokens
-        if limit is not None and (self.min_tokens or 0) > limit:
+        if limit is not None and -1 < limit < (self.min_tokens or 0):
             raise fault("'min_tokens' must not exceed 'max_tokens'", "min_tokens")
         return self
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
@@ -106,9 +106,9 @@ def _check_size(texts: list[str]) -> None:
 
 
 def _few_ids(value: Any) -> Any:
-    if isinstance(value, list) and not 0 < len(value) <= MAX_ALLOWED_IDS:
-        raise fault(f"should hold 1 to {MAX_ALLOWED_IDS} token ids")
-    return value
+    if isinstance(value, list) and len(value) > MAX_ALLOWED_IDS:
+        raise fault(f"at most {MAX_ALLOWED_IDS} token ids")
+    return None if value == [] else value  # asks for nothing
 
 
 def _few_words(value: Any) -> Any:
@@ -119,6 +119,18 @@ def _few_words(value: Any) -> Any:
     return value
 
 
+_BiasIn = Annotated[float, Field(ge=-MAX_BIAS, le=MAX_BIAS)] | Literal[False]
+_BiasedIn = Annotated[int, Field(ge=0, le=_INT32_MAX)] | Annotated[str, Field(min_length=1)]
+_BiasesIn = (
+    dict[Annotated[str, Field(min_length=1)], _BiasIn] | list[tuple[_BiasedIn, _BiasIn]] | None
+)
+_SamplerName = Literal[
+    "penalties", "dry", "top_n_sigma", "top_k", "typ_p", "top_p", "min_p", "xtc", "temperature"
+]
+_SamplersIn = (
+    Annotated[list[_SamplerName], Field(max_length=N_MAX)]
+    | Annotated[str, StringConstraints(pattern="^[edskypmxt]*$", max_length=N_MAX)]
+)
 Temperature = Annotated[float, Field(ge=0, le=100)]
 Share = Annotated[float, Field(ge=0, le=1)]
 TypicalP = Annotated[float, Field(gt=0, le=1)]
@@ -128,13 +140,18 @@ RepeatPenalty = Annotated[float, Field(ge=0.01, le=100)]
 Penalty = Annotated[float, Field(ge=-100, le=100)]
 LastN = Annotated[int, Field(ge=-1, le=_INT32_MAX)]
 Spread = Annotated[float, Field(ge=0, le=100)]
-DryBase = Annotated[float, Field(ge=1, le=100)]
+DryBase = Annotated[float, Field(ge=0, le=100)]  # below 1, as in llama-server: the default
 N = Annotated[int, Field(ge=0, le=_INT32_MAX)]
 Mirostat = Annotated[int, Field(ge=0, le=2)]
 Seed = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
-Samplers = Annotated[tuple[str, ...], BeforeValidator(sampler_names)]
+Samplers = Annotated[
+    tuple[str, ...], BeforeValidator(sampler_names, json_schema_input_type=_SamplersIn)
+]
 _Breaker = Annotated[str, StringConstraints(min_length=1, max_length=MAX_BREAKER_CHARS)]
-BreakerTexts = Annotated[tuple[_Breaker, ...], BeforeValidator(breaker_texts)]
+_BreakersIn = Annotated[list[_Breaker], Field(max_length=MAX_BREAKERS)]
+BreakerTexts = Annotated[
+    tuple[_Breaker, ...], BeforeValidator(breaker_texts, json_schema_input_type=_BreakersIn)
+]
 _Ids = Annotated[list[N], Field(fail_fast=True)]
 _Word = Annotated[str, StringConstraints(min_length=1, max_length=MAX_WORD_CHARS)]
 
@@ -167,7 +184,9 @@ class SamplingFields(StrictModel):
     mirostat_eta: Spread | None = None
     min_keep: N | None = None
     samplers: Samplers | None = None
-    logit_bias: Annotated[tuple[Bias, ...], BeforeValidator(_biases)] = ()
+    logit_bias: Annotated[
+        tuple[Bias, ...], BeforeValidator(_biases, json_schema_input_type=_BiasesIn)
+    ] = ()
     allowed_token_ids: Annotated[_Ids | None, BeforeValidator(_few_ids)] = None
     bad_words: Annotated[list[_Word] | None, BeforeValidator(_few_words)] = None
     seed: Seed | None = None  # -1: a random one

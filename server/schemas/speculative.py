@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 from pydantic import Field
 
-from slotmux.server.schemas.base import Identities, StrictModel, fault
+from slotmux.server.schemas.base import StrictModel, fault
 
 PREFIX = "speculative."
 _Drafts = Annotated[int, Field(ge=0, le=16)]
@@ -15,7 +15,6 @@ _Drafts = Annotated[int, Field(ge=0, le=16)]
 class Speculative(StrictModel):
     """Within the server's bounds; None means the server's own."""
 
-    identities: ClassVar[Identities] = {}
     n_max: _Drafts | None = None
     n_min: _Drafts | None = None
     p_min: Annotated[float, Field(ge=0, le=1)] | None = None
@@ -32,3 +31,9 @@ def fold_dotted(data: Any) -> Any:
     if rest.get("speculative") is not None:
         raise fault("'speculative' is given as an object and by dotted names", "speculative")
     return rest | {"speculative": dotted}
+
+
+def describe_dotted(schema: dict[str, Any]) -> None:
+    """Adds the dotted names to a JSON schema."""
+    named = Speculative.model_json_schema()["properties"]
+    schema["properties"] |= {PREFIX + name: value for name, value in named.items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
 
 from slotmux.server.schemas.base import StrictModel, fault
 
@@ -19,6 +19,9 @@ def _ids(value: Any) -> Any:
     return value
 
 
+TokenId = Annotated[int, Field(ge=0, lt=2**31)]
+
+
 class TokenizeRequest(StrictModel):
     """Body of POST /tokenize."""
 
@@ -31,4 +34,4 @@ class TokenizeRequest(StrictModel):
 class DetokenizeRequest(StrictModel):
     """Body of POST /detokenize."""
 
-    tokens: Annotated[Any, BeforeValidator(_ids)]
+    tokens: Annotated[Any, BeforeValidator(_ids, json_schema_input_type=list[TokenId])]

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import jinja2
 from jinja2 import meta
 
-from slotmux.runtime.engine.request import SlotmuxError
+from slotmux.runtime.errors import SlotmuxError
 from slotmux.runtime.gguf import Metadata
 from slotmux.runtime.tokenizer import MARKS, Rendered, SpecialGuard, Tokenizer, choose_mark
 from slotmux.server.templates.builtin import BY_NAME, CHATML
@@ -119,12 +119,13 @@ class ChatTemplate:
         continue_final_message: bool = False,
         kwargs: Mapping[str, Any] | None = None,
     ) -> Rendered:
-        """The prompt of a conversation. ``kwargs`` are the request's own template variables.
+        """The prompt of a conversation. ``kwargs`` are the request's own template variables;
+        those that the template never reads ask for nothing.
         ``continue_final_message``: the prompt ends with the last message's text, so that the model
         goes on with it. Raises TemplateError; bounded in time and memory whatever the template
         does."""
-        extra = dict(kwargs or {})
-        self._check_kwargs(extra)
+        self._check_kwargs(kwargs or {})
+        extra = {name: value for name, value in (kwargs or {}).items() if name in self._names}
         adapted = adapt(messages, self._abilities, self._thoughts, _blame)
         texts = list(_texts([adapted, tools, extra]))
         fixed = [self.source, *self._tokens.values(), *texts]
@@ -179,12 +180,10 @@ class ChatTemplate:
             if len(name) > _MAX_NAME_CHARS or not _NAME.fullmatch(name):
                 raise TemplateError("a template variable has a bad name", param)
             param = f"{param}.{name}"
-            if name.lower() in _GIVEN:
+            if name.lower() in _GIVEN or name in self._sandbox.globals:
                 raise TemplateError(f"{name} cannot be set by a request", param)
             if value is not None and not isinstance(value, bool | int | float | str):
                 raise TemplateError(f"{name} must be a string, number, bool or null", param)
-            if name not in self._names:
-                raise TemplateError(f"this model's chat template has no variable {name}", param)
 
     def _probe(self, messages: list[dict[str, Any]], deadline: float) -> str | None:
         """What the template makes of ``messages``; None if it cannot."""

@@ -6,7 +6,7 @@ import functools
 import json
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jinja2.filters import FILTERS as JINJA_FILTERS
 from markupsafe import escape
@@ -14,10 +14,8 @@ from markupsafe import escape
 from slotmux.runtime.tokenizer import MARKS
 from slotmux.server.templates.limits import MAX_ITEMS, MAX_WIDTH, LimitError, check_percent
 from slotmux.server.templates.methods import check_replace, joinable
+from slotmux.server.templates.rendering import RenderingEnvironment
 from slotmux.server.templates.user_text import MarkedText, raw
-
-if TYPE_CHECKING:
-    from slotmux.server.templates.sandbox import TemplateSandbox
 
 Filter = Callable[..., Any]
 
@@ -70,7 +68,7 @@ FILTERS: dict[str, Filter] = {
 }
 
 
-def charged(sandbox: TemplateSandbox, name: str, original: Filter) -> Filter:
+def charged(sandbox: RenderingEnvironment, name: str, original: Filter) -> Filter:
     """``original`` with its cost taken from the sandbox's budget."""
     # Some of Jinja's filters want its environment or context before the value.
     iterating = _ITERATING.split()
@@ -103,12 +101,12 @@ def _check_length(value: Any) -> None:
         raise LimitError("a list is too long")
 
 
-def _check_text(sandbox: TemplateSandbox, value: Any, rest: Any, kwargs: Any) -> Checked:
+def _check_text(sandbox: RenderingEnvironment, value: Any, rest: Any, kwargs: Any) -> Checked:
     sandbox.budget.spend_text(sandbox.budget.text_size(value))
     return value, rest, kwargs
 
 
-def _check_json(sandbox: TemplateSandbox, value: Any, rest: Any, kwargs: Any) -> Checked:
+def _check_json(sandbox: RenderingEnvironment, value: Any, rest: Any, kwargs: Any) -> Checked:
     size = sandbox.budget.text_size(value)
     indent = kwargs.get("indent", rest[1] if len(rest) > 1 else None) or 0
     if not isinstance(indent, int) or not 0 <= indent <= 16:
@@ -117,7 +115,7 @@ def _check_json(sandbox: TemplateSandbox, value: Any, rest: Any, kwargs: Any) ->
     return value, rest, kwargs
 
 
-def _check_replace(sandbox: TemplateSandbox, value: Any, rest: Any, kwargs: Any) -> Checked:
+def _check_replace(sandbox: RenderingEnvironment, value: Any, rest: Any, kwargs: Any) -> Checked:
     text = str(value)
     names = dict(zip(("old", "new", "count"), rest, strict=False)) | kwargs
     count = names.get("count")
@@ -126,12 +124,12 @@ def _check_replace(sandbox: TemplateSandbox, value: Any, rest: Any, kwargs: Any)
     return text, rest, kwargs
 
 
-def _check_join(sandbox: TemplateSandbox, value: Any, rest: Any, kwargs: Any) -> Checked:
+def _check_join(sandbox: RenderingEnvironment, value: Any, rest: Any, kwargs: Any) -> Checked:
     separator = str(kwargs.get("d", rest[0] if rest else ""))
     return joinable(sandbox.budget, separator, value), rest, kwargs
 
 
-def _check_indent(sandbox: TemplateSandbox, value: Any, rest: Any, kwargs: Any) -> Checked:
+def _check_indent(sandbox: RenderingEnvironment, value: Any, rest: Any, kwargs: Any) -> Checked:
     width = kwargs.get("width", rest[0] if rest else 4)
     size = len(width) if isinstance(width, str) else width
     if size > MAX_WIDTH:
@@ -141,12 +139,12 @@ def _check_indent(sandbox: TemplateSandbox, value: Any, rest: Any, kwargs: Any) 
     return text, rest, kwargs
 
 
-def _check_format(sandbox: TemplateSandbox, value: Any, rest: Any, kwargs: Any) -> Checked:
+def _check_format(sandbox: RenderingEnvironment, value: Any, rest: Any, kwargs: Any) -> Checked:
     check_percent(sandbox.budget, str(value), (*rest, *kwargs.values()))
     return value, rest, kwargs
 
 
-def _check_number(sandbox: TemplateSandbox, value: Any, rest: Any, kwargs: Any) -> Checked:
+def _check_number(sandbox: RenderingEnvironment, value: Any, rest: Any, kwargs: Any) -> Checked:
     """Arguments that set the size of a result or of a power of ten."""
     for number in (*rest, *kwargs.values()):
         if isinstance(number, int) and abs(number) > MAX_WIDTH:
@@ -154,7 +152,7 @@ def _check_number(sandbox: TemplateSandbox, value: Any, rest: Any, kwargs: Any) 
     return raw(value), rest, kwargs
 
 
-def _check_sum(sandbox: TemplateSandbox, value: Any, rest: Any, kwargs: Any) -> Checked:
+def _check_sum(sandbox: RenderingEnvironment, value: Any, rest: Any, kwargs: Any) -> Checked:
     start = kwargs.get("start", rest[1] if len(rest) > 1 else 0)
     if not isinstance(start, int | float):
         raise LimitError("only numbers are summed")

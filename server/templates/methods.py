@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jinja2.sandbox import SandboxedFormatter
 
 from slotmux.server.templates.limits import MAX_ITEMS, MAX_WIDTH, Budget, LimitError, check_format
-
-if TYPE_CHECKING:
-    from slotmux.server.templates.sandbox import TemplateSandbox
+from slotmux.server.templates.rendering import RenderingEnvironment
 
 # No method here changes its object. Strings have their own table below.
 METHODS: dict[type, frozenset[str]] = {
@@ -30,7 +28,7 @@ _PADDING = frozenset(("center", "ljust", "rjust", "zfill"))
 _OFFERED = {*_PLAIN.split(), *_SPLITTING, *_PADDING, "join", "replace"}
 
 
-def string_method(sandbox: TemplateSandbox, text: str, name: str) -> Callable[..., Any] | None:
+def string_method(sandbox: RenderingEnvironment, text: str, name: str) -> Callable[..., Any] | None:
     """``text.name`` as a function that checks its arguments first; None if it is not offered.
 
     A bound method is not handed out: it would reach the checks of nobody."""
@@ -55,7 +53,7 @@ def string_method(sandbox: TemplateSandbox, text: str, name: str) -> Callable[..
     return call
 
 
-def _format(sandbox: TemplateSandbox, text: str) -> Callable[..., str]:
+def _format(sandbox: RenderingEnvironment, text: str) -> Callable[..., str]:
     def call(*args: Any, **kwargs: Any) -> str:
         values = (*args, *kwargs.values())
         check_format(sandbox.budget, text, values)

@@ -8,8 +8,7 @@ budget of the rendering (template_limits).
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NoReturn
 
 from jinja2 import nodes, pass_context
@@ -17,14 +16,13 @@ from jinja2.exceptions import TemplateSyntaxError
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.runtime import Context, LoopContext, Macro, Undefined
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 from jinja2.visitor import NodeTransformer
 
 from slotmux.server.templates.filters import FILTERS, charged
-from slotmux.server.templates.limits import MAX_ITEMS, Budget, LimitError, check_operands
+from slotmux.server.templates.limits import MAX_ITEMS, LimitError, check_operands
 from slotmux.server.templates.methods import METHODS, string_method
-from slotmux.server.templates.user_text import Marker
+from slotmux.server.templates.rendering import RenderingEnvironment
 
 MAX_NODES = 50_000
 _TICK, _CONCAT, _CHARGE = "tick!", "concat!", "charge!"  # names that no template can write
@@ -41,7 +39,7 @@ class GenerationTag(Extension):
         return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
 
-class TemplateSandbox(ImmutableSandboxedEnvironment):
+class TemplateSandbox(RenderingEnvironment):
     """Environment as `transformers` sets it up, with limits. Safe on several threads."""
 
     intercepted_binops = frozenset(("+", "-", "*", "/", "//", "%", "**"))
@@ -59,27 +57,6 @@ class TemplateSandbox(ImmutableSandboxedEnvironment):
         self.filters = {name: charged(self, name, filter_) for name, filter_ in FILTERS.items()}
         self.filters |= {_TICK: self._tick, _CONCAT: self._join, _CHARGE: self._charge}
         setattr(self, "concat", self._join)  # noqa: B010  (a plain function in Jinja)
-
-    @property
-    def budget(self) -> Budget:
-        """What the rendering of this thread has left."""
-        budget: Budget = self._local.budget
-        return budget
-
-    @property
-    def marker(self) -> Marker:
-        """What marks the users' texts of this thread's rendering."""
-        marker: Marker = self._local.marker
-        return marker
-
-    @contextmanager
-    def rendering(self, budget: Budget, marker: Marker) -> Iterator[None]:
-        """This thread's renderings in the block spend from ``budget``."""
-        self._local.budget, self._local.marker = budget, marker
-        try:
-            yield
-        finally:
-            del self._local.budget, self._local.marker
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
         tree = super()._parse(source, name, filename)

@@ -77,7 +77,7 @@ def busy_processes(n: int) -> Iterator[None]:
 
 def slotmux_steps(model: Path, n_steps: int, n_threads: int) -> list[float]:
     words = ("--steps", n_steps, "--threads", n_threads)
-    module = [sys.executable, "-m", "tests.bench.step_times", str(model)]
+    module = [sys.executable, "-m", "tests.bench.steps.step_times", str(model)]
     text = run([*module, *map(str, words)])
     return [float(s) for line in json_lines(text) for s in line["seconds"]]
 

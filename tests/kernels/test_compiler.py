@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from numba.core.errors import NumbaError
 from slotmux.kernels import compiler, sources
 from slotmux.kernels.address import load_f64, load_i64, store_f64, store_i64
 from slotmux.kernels.compiler import KernelCache, as_callable
-from slotmux.kernels.cpu import detect_cpu
+from slotmux.kernels.cpu import Isa, detect_cpu
 from slotmux.kernels.ops.attention.rope import build_rope
 from slotmux.kernels.ops.dense.linear import build_linear
 from slotmux.kernels.ops.dense.norm import build_rms_norm
@@ -165,11 +166,19 @@ def test_a_read_only_place(tmp_path, cpu, monkeypatch, caplog, number):
 
 
 def test_directories_of_other_compilers_are_pruned(filled, cpu, monkeypatch):
-    for i in range(6):
+    for i in range(compiler.KEPT_DIRECTORIES + 2):
         monkeypatch.setattr("numba.__version__", f"0.{i}")
         result(KernelCache(cpu, filled))
     assert len(list(filled.iterdir())) == compiler.KEPT_DIRECTORIES
     assert result(KernelCache(cpu, filled), never) == 42  # the last one used is among them
+
+
+def test_every_instruction_set_keeps_its_kernels_beside_the_others(tmp_path):
+    cpus = [replace(detect_cpu("portable"), isa=isa) for isa in Isa]
+    for cpu in cpus:
+        result(KernelCache(cpu, tmp_path / "kernels"))
+    for cpu in cpus:
+        assert result(KernelCache(cpu, tmp_path / "kernels"), never) == 42
 
 
 def test_older_code_of_a_kernel_is_pruned(filled, cpu, monkeypatch):
@@ -394,6 +403,7 @@ def test_the_key_is_all_that_shapes_the_code(filled, cpu, monkeypatch):
 
 STARTER = """
 import sys, warnings
+from dataclasses import replace
 from pathlib import Path
 warnings.simplefilter("error")
 sys.path.insert(0, {root!r})

@@ -97,6 +97,9 @@ class FakeEngine:
         self.aborted.append(request_id)
         self._remove(request_id)
 
+    def errand(self, run):
+        raise AssertionError("the fake engine has no memory to look into")
+
     def cut(self, request_id: int) -> None:
         request = next(r for r in self.submitted if r.id == request_id)
         n_done = self._remove(request_id)
@@ -150,6 +153,7 @@ class FakeEngine:
             if lane is None and self._queue:
                 self._lanes[i] = lane = self._queue.popleft()
                 lane.request.progress.t_admitted = time.monotonic()
+                lane.request.progress.slot_id = i
                 if self.prompt_s:
                     time.sleep(self.prompt_s)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import uvicorn
 
-from slotmux.runtime.tokenizer import PromptTooLongError
+from slotmux.runtime.tokenizer import FimIds, PromptTooLongError
 from slotmux.server.http.app import create_app
 from slotmux.server.http.connection import bounded_by
 from slotmux.server.process.state import Loaded, ModelInfo, ServerState
@@ -28,6 +28,7 @@ class ByteTokenizer:
     bos_id = None
     eos_id = 256
     eog_ids = frozenset({256})
+    fim = FimIds()
 
     def encode(
         self,

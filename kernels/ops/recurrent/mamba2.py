@@ -42,7 +42,9 @@ STATE_COPY = TOKEN_BYTES * SEGMENT  # in a thread's scratch, behind the scan's t
 # y, z: float32 rows [n_rows, n] of their strides in bytes; weight: float32 [n], padded (0: no
 # norm, only the gate); eps: address of a float32; out: float32 rows of out_stride bytes. Thread
 # scratch: n floats, rounded up to 16.
-GATED_NORM = words("GatedNorm", "y y_stride z z_stride n_rows n n_group weight eps out out_stride")
+GATE_THEN_NORM = words(
+    "GateThenNorm", "y y_stride z z_stride n_rows n n_group weight eps out out_stride"
+)
 
 
 def state_floats(n_head: int, head_dim: int, n_state: int) -> int:
@@ -206,7 +208,7 @@ def build_mamba2() -> Callable[..., None]:
     return mamba2
 
 
-def build_gated_norm() -> Callable[..., None]:
+def build_gate_then_norm() -> Callable[..., None]:
     """The kernel of the gate and the norm after it; a chunk is a row.
 
     It does not quantise: rows of a tile share cache lines, and threads that take a row each would
@@ -214,11 +216,14 @@ def build_gated_norm() -> Callable[..., None]:
     """
 
     @njit
-    def gated_norm_row(op, row, gated, target):
-        n, n_group = load_i64(op + GATED_NORM.n), load_i64(op + GATED_NORM.n_group)
-        weight, eps = load_i64(op + GATED_NORM.weight), load_f32(load_i64(op + GATED_NORM.eps))
-        y = load_i64(op + GATED_NORM.y) + row * load_i64(op + GATED_NORM.y_stride)
-        z = load_i64(op + GATED_NORM.z) + row * load_i64(op + GATED_NORM.z_stride)
+    def gate_then_norm_row(op, row, gated, target):
+        n, n_group = load_i64(op + GATE_THEN_NORM.n), load_i64(op + GATE_THEN_NORM.n_group)
+        weight, eps = (
+            load_i64(op + GATE_THEN_NORM.weight),
+            load_f32(load_i64(op + GATE_THEN_NORM.eps)),
+        )
+        y = load_i64(op + GATE_THEN_NORM.y) + row * load_i64(op + GATE_THEN_NORM.y_stride)
+        z = load_i64(op + GATE_THEN_NORM.z) + row * load_i64(op + GATE_THEN_NORM.z_stride)
         to = target if weight == 0 else gated
         for i in range(0, n, 16):
             simd.store(to + 4 * i, simd.load(y + 4 * i) * silu(simd.load(z + 4 * i)))
@@ -228,12 +233,12 @@ def build_gated_norm() -> Callable[..., None]:
             for i in range(0, n, width):
                 rms_norm_row(gated + 4 * i, width, weight + 4 * i, eps, target + 4 * i)
 
-    def gated_norm(op, step, thread):  # type: ignore[no-untyped-def]
-        n_rows = load_i64(load_i64(op + GATED_NORM.n_rows))
+    def gate_then_norm(op, step, thread):  # type: ignore[no-untyped-def]
+        n_rows = load_i64(load_i64(op + GATE_THEN_NORM.n_rows))
         row = claim(thread, n_rows)
         while row >= 0:
-            to = load_i64(op + GATED_NORM.out) + row * load_i64(op + GATED_NORM.out_stride)
-            gated_norm_row(op, row, load_i64(thread + 8 * T_SCRATCH), to)
+            to = load_i64(op + GATE_THEN_NORM.out) + row * load_i64(op + GATE_THEN_NORM.out_stride)
+            gate_then_norm_row(op, row, load_i64(thread + 8 * T_SCRATCH), to)
             row = claim(thread, n_rows)
 
-    return gated_norm
+    return gate_then_norm

@@ -12,11 +12,13 @@ from slotmux.runtime.lowering.builder import Builder
 from slotmux.runtime.models.blocks import embedding, gated_ffn, norm, self_attention
 from slotmux.runtime.models.hparams import Hparams, rotation
 
-GLOBAL_EVERY = 6
+GLOBAL_EVERY = 6  # not in the file: sliding_window_pattern of every published config
 
 
 def lower(b: Builder, hp: Hparams) -> Rows:
     """Append all layers; returns the residual stream."""
+    # The table is the output matrix too, so the scale cannot stand in it. Norms of the checkpoint
+    # multiply by 1 + w; converters store that sum, so ours are plain.
     x = embedding(b, hp, math.sqrt(hp.n_embd))
     window = hp.u32("attention.sliding_window", 0)
     everywhere = rotation(hp, b.weights, neighbours=False)

@@ -23,6 +23,7 @@ from slotmux.runtime.models.hparams import Hparams, rotation
 
 def lower(b: Builder, hp: Hparams) -> Rows:
     """Append all layers; returns the residual stream."""
+    # Factors of muP (Yang et al. 2022), chosen at training; 0 in a file means that there is none.
     x = embedding(b, hp, hp.f32("embedding_scale", 0.0) or 1.0)
     rope = rotation_if_trained(b, hp)
     residual_scale = hp.f32("residual_scale", 0.0) or 1.0

@@ -11,6 +11,8 @@ from slotmux.runtime.lowering.builder import Builder
 from slotmux.runtime.models.blocks import embedding, gated_ffn, norm, project, self_attention
 from slotmux.runtime.models.hparams import Hparams, rotation
 
+# Su et al. 2021 (RoFormer) rotate dimensions 2i and 2i + 1 together, checkpoints i and i + d/2.
+# For some architectures, this one among them, converters permute q and k to the paper's order.
 NEIGHBOURS = True
 
 
@@ -30,6 +32,7 @@ def dense_layers(b: Builder, hp: Hparams, neighbours: bool, no_rope_every: int =
         h = norm(b, hp, x, f"{blk}.attn_norm.weight")
         is_rotated = no_rope_every == 0 or (layer + 1) % no_rope_every != 0
         a = self_attention(b, hp, layer, h, rope if is_rotated else None)
+        # Onto x in place: the residual stream is one buffer from the embedding to the head.
         project(b, a, f"{blk}.attn_output.weight", x)
         h = norm(b, hp, x, f"{blk}.ffn_norm.weight")
         f = gated_ffn(b, h, blk, hp.n_ff[layer])

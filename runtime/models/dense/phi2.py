@@ -19,6 +19,7 @@ def lower(b: Builder, hp: Hparams) -> Rows:
     for layer in range(hp.n_layers):
         blk = f"blk.{layer}"
         h = layer_norm(b, x, f"{blk}.attn_norm", layer_norm_eps(hp))
+        # Both read h, and x changes only when both are there: one norm serves them.
         a = self_attention(b, hp, layer, h, rope)
         up = biased_linear(b, h, f"{blk}.ffn_up", hp.n_ff[layer], "ffn_up")
         f = b.glu("gelu", up, None)

@@ -23,6 +23,7 @@ def lower(b: Builder, hp: Hparams) -> Rows:
         project(b, a, f"{blk}.attn_output.weight", x)
         h = norm(b, hp, x, f"{blk}.ffn_norm.weight")
         both = biased_linear(b, h, f"{blk}.ffn_up", 2 * n_ff, "gate_up")
+        # gate_up_proj of the checkpoint: the gate's rows come first.
         f = b.glu("silu", both.columns(n_ff, n_ff), both.columns(0, n_ff))
         project(b, f, f"{blk}.ffn_down.weight", x)
     return x

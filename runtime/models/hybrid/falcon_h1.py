@@ -20,6 +20,8 @@ def lower(b: Builder, hp: Hparams) -> Rows:
         blk = f"blk.{layer}"
         h = norm(b, hp, x, f"{blk}.attn_norm.weight")
         a = self_attention(b, hp, layer, h, rope)
+        # Two additions to x, attention's first: h was made before either, so that neither sees the
+        # other. (The model's own code adds the two and then x: another rounding of the same sum.)
         project(b, a, f"{blk}.attn_output.weight", x)
         project(b, mamba2_mixer(b, hp, blk, h), f"{blk}.ssm_out.weight", x)
         h = norm(b, hp, x, ffn_norm_name(b, blk))

@@ -19,6 +19,7 @@ def lower(b: Builder, hp: Hparams) -> Rows:
     for layer in range(hp.n_layers):
         blk = f"blk.{layer}"
         h = norm(b, hp, x, f"{blk}.attn_norm.weight")
+        # The file says which layers have attention by giving the others no K and V heads.
         if hp.n_head_kv[layer]:
             a = self_attention(b, hp, layer, h, rotation=None)
             project(b, a, f"{blk}.attn_output.weight", x)

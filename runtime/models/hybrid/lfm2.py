@@ -56,6 +56,7 @@ def gated_conv(b: Builder, hp: Hparams, blk: str, h: Rows) -> Rows:
     n_taps = hp.u32("shortconv.l_cache")
     weight = b.weights.matrix(f"{blk}.shortconv.in_proj.weight", n, 3 * n)
     bcx = b.linear(h, weight, "bcx")
+    # B gates what enters the convolution, C what leaves it; neither gate has an activation.
     before, after, x = (bcx.columns(i * n, n) for i in range(3))
     return short_conv(
         b, x, f"{blk}.shortconv.conv.weight", n_taps, factor=before, gate=after, name="shortconv"

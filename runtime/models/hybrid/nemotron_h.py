@@ -21,6 +21,7 @@ def lower(b: Builder, hp: Hparams) -> Rows:
     for layer in range(hp.n_layers):
         blk = f"blk.{layer}"
         h = norm(b, hp, x, f"{blk}.attn_norm.weight")
+        # A layer is one of three things, and has one norm; the file's per-layer counts say which.
         if hp.n_ff[layer]:
             feed_forward(b, hp, layer, h, x)
         elif hp.n_head_kv[layer]:

@@ -90,6 +90,7 @@ def delta_shape(hp: Hparams) -> DeltaShape:
         meta.refuse(hp.key("ssm.time_step_rank"), f"{n_v} is no multiple of {n_k} groups")
     if hp.u32("ssm.inner_size", n_v * d) != n_v * d:
         meta.refuse(hp.key("ssm.inner_size"), f"{n_v} heads of {d} do not fill it")
+    # With more v heads than k heads, v heads of a k head stand together, or are dealt out in turn.
     is_grouped = hp.arch == "qwen3next"  # as in the checkpoint; the others were reordered
     k_heads = [h // (n_v // n_k) if is_grouped else h % n_k for h in range(n_v)]
     return DeltaShape(n_k, tuple(k_heads), d, hp.eps)
@@ -103,6 +104,7 @@ def linear_attention(b: Builder, hp: Hparams, blk: str, x: Rows, shape: DeltaSha
     sizes = [n_q + n_k + n_v, n_v]
     if b.weights.has(f"{blk}.ssm_ba.weight"):
         names, sizes = [*names, f"{blk}.ssm_ba.weight"], [*sizes, 2 * n_heads]
+        # The file's rows go k head by k head: its betas, then its alphas. Here each is one piece.
         b.weights.reorder(names[-1], unpicked(2 * shape.n_k_heads, n_heads // shape.n_k_heads))
         qkv, z, ba = b.linears(x, names, sizes, "delta_in")
         beta, alpha = ba.columns(0, n_heads), ba.columns(n_heads, n_heads)
@@ -110,6 +112,8 @@ def linear_attention(b: Builder, hp: Hparams, blk: str, x: Rows, shape: DeltaSha
         names = [*names, f"{blk}.ssm_alpha.weight", f"{blk}.ssm_beta.weight"]
         qkv, z, alpha, beta = b.linears(x, names, [*sizes, n_heads, n_heads], "delta_in")
     n_taps = hp.u32("ssm.conv_kernel")
+    # One convolution over the channels of q, k and v alike, as in Yang et al. 2024 (Gated Delta
+    # Networks, arXiv 2412.06464); only then are they parted.
     qkv = short_conv(b, qkv, f"{blk}.ssm_conv1d.weight", n_taps, silu=True).floats()
     parts = (qkv.columns(0, n_q), qkv.columns(n_q, n_k), qkv.columns(n_q + n_k, n_v))
     a = b.weights.vector(f"{blk}.ssm_a", n_heads)
@@ -144,6 +148,7 @@ def attention_shape(hp: Hparams, layer: int, rotation: Rotation) -> AttentionSha
 def qkv_matrices(b: Builder, shape: AttentionShape) -> tuple[list[str], tuple[int, int, int]]:
     """The matrices of q with its gate, k and v, and their outputs; q's before all gates."""
     names = [f"blk.{shape.layer}.attn_{n}.weight" for n in "qkv"]
+    # Stored head by head, q beside its gate. In two halves, q has one stride from head to head.
     b.weights.reorder(names[0], unpicked(2 * shape.n_head, shape.head_dim))
     n_q, n_k, n_v = shape.qkv_sizes
     return names, (2 * n_q, n_k, n_v)

@@ -22,6 +22,7 @@ def mamba1_mixer(b: Builder, hp: Hparams, blk: str, h: Rows) -> Rows:
     n_dt = hp.u32("ssm.time_step_rank")
     xz = b.linear(h, b.weights.matrix(f"{blk}.ssm_in.weight", h.width, 2 * n), "ssm_in")
     conv = f"{blk}.ssm_conv1d"
+    # in_proj makes x | z: z takes no part until the scan's output is gated by it.
     x = short_conv(
         b,
         xz.columns(0, n),
@@ -32,6 +33,7 @@ def mamba1_mixer(b: Builder, hp: Hparams, blk: str, h: Rows) -> Rows:
     )
     weight = b.weights.matrix(f"{blk}.ssm_x.weight", n, n_dt + 2 * n_state)
     selected = b.linear(x, weight, "ssm_x")
+    # What makes the scan selective (Gu & Dao 2023, section 3.2): step sizes, B and C depend on x.
     dt, b_rows, c_rows = (
         _normed(b, hp, blk, name, selected.columns(start, width))
         for name, start, width in (
@@ -83,6 +85,7 @@ def mamba2_mixer(b: Builder, hp: Hparams, blk: str, h: Rows) -> Rows:
     shape = ssd_shape(hp)
     n, n_head = shape.n_inner, shape.n_head
     weight = b.weights.matrix(f"{blk}.ssm_in.weight", h.width, n + shape.n_conv + n_head)
+    # One product makes all that a layer needs (Dao & Gu 2024, section 7): z | x | B | C | dt.
     zxbcdt = b.linear(h, weight, "ssm_in")
     conv = f"{blk}.ssm_conv1d"
     xbc = short_conv(
@@ -100,5 +103,6 @@ def mamba2_mixer(b: Builder, hp: Hparams, blk: str, h: Rows) -> Rows:
     norm = f"{blk}.ssm_norm.weight"
     weights = None
     if b.weights.optional(norm):
+        # Normed group by group, so that groups can stand on several devices and still be alike.
         weights = b.weights.vector(norm, n // shape.n_group, shape.n_group)
     return gated_norm(b, y, zxbcdt.columns(0, n), weights, shape.n_group, hp.eps)

@@ -64,6 +64,8 @@ def time_mix(b: Builder, hp: Hparams, blk: str, h: Rows) -> Rows:
         for name, full in (("r", "receptance"), ("k", "key"), ("v", "value"), ("g", "gate"))
     }
     low = hp.u32("time_decay_extra_dim")
+    # Decays depend on the data through a narrow waist: w = exp(-exp(bias + w2 tanh(w1 x)))
+    # (Peng et al. 2024, Eagle and Finch, arXiv 2404.05892, section 4).
     w = b.linear(mixed["w"], b.weights.matrix(f"{tensor}_decay_w1.weight", n, low), "decay_low")
     in_place(b, "tanh", w)
     w = b.linear(w, b.weights.matrix(f"{tensor}_decay_w2.weight", low, n), "rwkv_w")
@@ -81,6 +83,7 @@ def mixed_inputs(b: Builder, hp: Hparams, tensor: str, h: Rows) -> dict[str, Row
     w1 = b.weights.matrix(f"{tensor}_w1.weight", n, rank * len(PARTS))
     low = b.linear(both, w1, "mix_low")
     in_place(b, "tanh", low)
+    # Five small matrices in one tensor, laid out like a layer's experts: each is used by itself.
     w2 = b.weights.experts([f"{tensor}_w2.weight"], rank, [n], len(PARTS))
     mixed = {}
     for i, part in enumerate(PARTS):

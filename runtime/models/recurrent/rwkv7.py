@@ -17,7 +17,9 @@ from slotmux.runtime.models.recurrent.rwkv6 import head as head
 from slotmux.runtime.models.recurrent.rwkv6 import head_size
 
 PARTS = "rwkvag"  # order of lerp_fused
-DECAY_FACTOR = -0.6065306597126334  # -e^-0.5
+# -e^-0.5: decays exp(factor * sigmoid(...)) stay above 0.545, a token forgets less than half
+# (Peng et al. 2025, RWKV-7 Goose, arXiv 2503.14456).
+DECAY_FACTOR = -0.6065306597126334
 
 
 def lower(b: Builder, hp: Hparams) -> Rows:
@@ -25,7 +27,8 @@ def lower(b: Builder, hp: Hparams) -> Rows:
     eps = layer_norm_eps(hp)
     x = layer_norm(b, embedding(b, hp), "token_embd_norm", eps, "residual").floats()
     v_first: Rows | None = None
-    b.weights.skip("blk.0.time_mix_v[012].weight")  # placeholders
+    # Placeholders: there is no layer before the first one, whose values its own could be drawn to.
+    b.weights.skip("blk.0.time_mix_v[012].weight")
     for layer in range(hp.n_layers):
         blk = f"blk.{layer}"
         h = layer_norm(b, x, f"{blk}.attn_norm", eps)
@@ -51,6 +54,7 @@ def time_mix(b: Builder, hp: Hparams, blk: str, h: Rows, v_first: Rows | None) -
         for part, name in (("r", "receptance"), ("k", "key"))
     )
     values = b.weights.matrix(f"{tensor}_value.weight", n, n)
+    # The first layer's values are read by all later ones: a buffer that none of them writes.
     v = b.linear(mixed["v"], values, "v_first" if v_first is None else "rwkv_v")
     if v_first is not None:
         rank = hp.u32("attention.value_residual_mix_lora_rank")

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from slotmux.kernels.ops.recurrent.mamba2 import (
-    GATED_NORM,
+    GATE_THEN_NORM,
     MAMBA2,
     MAMBA2_STEPS,
-    build_gated_norm,
+    build_gate_then_norm,
     build_mamba2,
     build_mamba2_steps,
     pending_floats,
@@ -144,7 +144,7 @@ def test_gated_norm(team, n, n_group, has_norm):
         "n_group": n_group, "weight": aligned(weight) if has_norm else 0,
         "eps": aligned([eps]), "out_stride": out_stride,
     }  # fmt: skip
-    run = ("mamba2_gate", build_gated_norm, GATED_NORM, [(0, n_rows)])
+    run = ("mamba2_gate", build_gate_then_norm, GATE_THEN_NORM, [(0, n_rows)])
     bench.run(*run, **operands, out=out)
     found = read(out, out_stride, n_rows, n)
     want = gated_norm(y, z, weight, n_group, eps)

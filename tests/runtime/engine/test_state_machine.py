@@ -43,6 +43,7 @@ class EngineMachine(RuleBasedStateMachine):
         slot_id=st.sampled_from([-1, -1, -1, 0, 2]),
         client=st.sampled_from(["", "", "a", "b"]),
         priority=st.sampled_from([0, 0, 0, -1, 3]),
+        session=st.sampled_from(["", "", "a", "b"]),
         boundaries=st.lists(st.integers(0, 90), max_size=2),
     )
     def submit(self, stem, n, tail, n_choices, temperature, salt, cache, boundaries, **options):

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from slotmux.runtime.engine.request import SlotmuxError
+from slotmux.runtime.errors import SlotmuxError
 from slotmux.runtime.gguf import ModelFileError, open_gguf
 from slotmux.runtime.gguf.part import parse_part
 from tests.runtime.gguf.bad_files import BAD_FILES

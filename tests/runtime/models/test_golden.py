@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from slotmux.runtime.models import FAMILIES
+from slotmux.runtime.models.architectures import FAMILIES
 from tests.architectures import ALL, ARCHITECTURES, Architecture
 from tests.runtime.models.isolation import GOLDEN, assert_golden, assert_isolated, golden, loaded
 

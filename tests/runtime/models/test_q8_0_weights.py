@@ -11,6 +11,7 @@ from gguf.quants import dequantize
 from numpy.typing import NDArray
 
 from slotmux.runtime.driver import run_pattern, whole
+from tests.runtime.models.files.rewrite import rewrite
 from tests.runtime.models.isolation import (
     F32,
     Golden,
@@ -18,7 +19,6 @@ from tests.runtime.models.isolation import (
     golden,
     loaded,
 )
-from tests.runtime.models.rewrite import rewrite
 
 NAMES = ["lfm2", "lfm2moe", "rwkv6", "rwkv7"]
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 
 import openai
 import pytest
 
+from slotmux.server.schemas.parameters import TABLES, Place
 from tests.server.fake_engine import FakeEngine
 from tests.server.fake_model import RunningServer, running
 
@@ -210,3 +212,33 @@ async def test_async_client_streams_side_by_side(server):
             return "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
 
         assert await asyncio.gather(*(one() for _ in range(8))) == [TEXT] * 8
+
+
+@pytest.mark.parametrize(("path", "place"), [("chat", Place.CHAT), ("text", Place.COMPLETION)])
+def test_every_parameter_of_the_client_is_known(client, path, place):
+    create = client.chat.completions.create if path == "chat" else client.completions.create
+    names = set(inspect.signature(create).parameters)
+    of_the_client = {"extra_headers", "extra_query", "extra_body", "timeout"}
+    assert names - of_the_client <= set(TABLES[place])
+
+
+def test_what_clients_add_of_their_own_accord(client):
+    answer = client.chat.completions.create(
+        model="default",
+        messages=MESSAGES,
+        max_completion_tokens=2,
+        store=True,
+        metadata={"app": "x"},
+        service_tier="flex",
+        prediction={"type": "content", "content": "Hello"},
+        verbosity="low",
+        prompt_cache_key="k",
+        prompt_cache_retention="24h",
+        safety_identifier="s",
+        modalities=["text"],
+        tools=[],
+        tool_choice="auto",
+        extra_body={"session_id": "s", "mirostat": 0, "use_beam_search": False, "keep_alive": -1},
+    )
+    assert answer.model == "fake"
+    assert answer.choices[0].finish_reason == "length"

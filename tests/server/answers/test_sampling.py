@@ -91,7 +91,7 @@ def test_words_become_tokens(server):
         [*map(list, (b" no", b" way")), list(b"no"), list(b"way")]
     )
     assert tokens_of(got.allowed) == {1, 5}
-    plain = sampled(server, bad_words=[], allowed_token_ids=None)
+    plain = sampled(server, bad_words=[], allowed_token_ids=[])
     assert (plain.bad_words, plain.allowed, plain.dry_breakers) == (None, None, None)
 
 
@@ -133,6 +133,10 @@ def test_breakers_of_a_vocabulary_with_longer_tokens():
     assert [5, 2] in words_of(found.several)
 
 
+def test_a_dry_base_below_one_is_the_default(server):
+    assert sampled(server, dry_base=0).dry_base == 1.75
+
+
 def test_a_seed_of_minus_one_is_random(server):
     seeds = {sampled(server, seed=-1).seed for _ in range(4)} | {sampled(server).seed}
     assert len(seeds) == 5
@@ -142,13 +146,13 @@ def test_a_seed_of_minus_one_is_random(server):
 REFUSED: dict[str, list[Any]] = {
     "temperature": [-0.1, 100.5], "top_n_sigma": [-2], "xtc_probability": [1.1, -0.1],
     "xtc_threshold": [1.5], "dynatemp_range": [-1], "dynatemp_exponent": [-1],
-    "dry_multiplier": [-1], "dry_base": [0.5], "dry_allowed_length": [-1, 1.5],
+    "dry_multiplier": [-1], "dry_base": [-0.5], "dry_allowed_length": [-1, 1.5],
     "dry_penalty_last_n": [-2], "dry_sequence_breakers": [[""], ["x" * 41], ["a"] * 33, "a", [1]],
     "mirostat": [3, -1], "mirostat_tau": [-1], "mirostat_eta": [-1], "min_keep": [-1],
     "samplers": [["nonsense"], "z", ["top_k"] * 16, [1], 5, {}],
     "logit_bias": [{"999": 1}, [[999, 1]], [[1]], [[1, 2, 3]], [[1, True]], [["", 1]], [[-1, 1]],
                    {"1": "a"}, [["a" * 300, 1]], "x", [["a" * 250, 1]] * 80],
-    "allowed_token_ids": [[], [257], [-1], ["a"], "x", [True]],
+    "allowed_token_ids": [[257], [-1], ["a"], "x", [True]],
     "bad_words": [[""], ["a" * 300], ["a"] * 1025, [1], "x", ["a" * 200] * 100],
 }  # fmt: skip
 

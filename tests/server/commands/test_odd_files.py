@@ -12,8 +12,8 @@ import pytest
 from gguf import GGUFReader
 
 from slotmux.runtime.gguf import open_gguf
+from tests.runtime.models.files.rewrite import rewrite
 from tests.runtime.models.isolation import golden
-from tests.runtime.models.rewrite import rewrite
 
 
 def inspect(path: Path) -> subprocess.CompletedProcess[str]:

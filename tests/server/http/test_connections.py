@@ -304,7 +304,8 @@ def test_no_endpoint_breaks_on_any_method(server):
     with httpx.Client(base_url=server.url) as client:
         for path, method in itertools.product(POLICIES, methods):
             answer = client.request(method, path.replace("{model_id:path}", "x"))
-            assert answer.status_code < 500
+            # 501: an endpoint that is switched off, as llama-server says it
+            assert answer.status_code < 500 or answer.status_code == 501
 
 
 # -- clients that have asked and shut their sending side

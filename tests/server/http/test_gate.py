@@ -10,6 +10,8 @@ import pytest
 
 from slotmux.server.http.app import create_app
 from slotmux.server.http.auth import POLICIES
+from slotmux.server.http.errors import unauthorized
+from slotmux.server.http.shapes import shape_of
 from slotmux.server.process.logs import LOGGER, JsonFormatter
 from slotmux.server.process.state import ServerState
 from slotmux.server.settings import Settings
@@ -59,10 +61,11 @@ def test_keys(keyed, method, path, sent):
     answer = keyed.request(method, PATHS.get(path, path), headers=headers)
     may_enter = path in PUBLIC or sent in ("right", "x-api-key")
     if may_enter:
-        assert answer.status_code in (200, 415)
+        unknown = (400, 404) if "{response_id}" in path else ()
+        assert answer.status_code in (200, 415, 501, *unknown)
     else:
         assert answer.status_code == 401
-        assert answer.json()["error"]["code"] == "invalid_api_key"
+        assert answer.json() == shape_of(path)(unauthorized())
         assert answer.headers["www-authenticate"] == "Bearer"
 
 
@@ -91,7 +94,7 @@ def test_operators_decide_on_their_endpoints():
         headers = {"x-api-key": "k"}
         assert httpx.get(f"{server.url}/props", headers=headers).status_code == 200
         answer = httpx.get(f"{server.url}/slots", headers=headers)
-        assert answer.status_code == 404
+        assert answer.status_code == 501
         assert answer.json()["error"]["code"] == "endpoint_off"
 
 
@@ -120,17 +123,46 @@ def test_further_hosts_can_be_named():
 
 
 @pytest.mark.parametrize(
-    "origin", ["http://evil.com", "null", "http://localhost.evil.com", "http://["]
-)
+    "origin",
+    [
+        "http://evil.com", "null", "http://localhost.evil.com", "http://[", "localhost",
+        "file://localhost", "chrome-extension://localhost", "http://evil.com/localhost",
+        "http://evil.com@localhost", "http://localhost:80@evil.com", "http://128.0.0.1",
+    ],
+)  # fmt: skip
 def test_foreign_pages_get_nothing(plain, origin):
     answer = plain.get("/v1/models", headers={"origin": origin})
     assert answer.status_code == 403
+    assert "--cors-origins" in answer.json()["error"]["message"]
     assert not [name for name in answer.headers if name.startswith("access-control")]
 
 
 def test_a_page_of_this_server_may_call_it(plain):
     origin = str(plain.base_url).rstrip("/")
     assert plain.get("/v1/models", headers={"origin": origin}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "origin", ["http://localhost:3000", "http://127.0.0.1", "https://[::1]:5173"]
+)
+def test_a_page_of_this_machine_may_call_it_from_any_port(plain, origin):
+    answer = plain.get("/v1/models", headers={"origin": origin})
+    assert answer.status_code == 200
+    assert answer.headers["access-control-allow-origin"] == origin
+    asking = {"origin": origin, "access-control-request-method": "POST"}
+    assert plain.options("/v1/completions", headers=asking).status_code == 204
+
+
+def test_a_local_page_is_no_friend_of_a_server_elsewhere():
+    with running(FakeEngine(), allowed_hosts=("llm.lan",)) as server:
+        headers = {"host": "llm.lan", "origin": "http://localhost:3000"}
+        assert httpx.get(f"{server.url}/v1/models", headers=headers).status_code == 403
+
+
+def test_rebinding_is_refused_by_both_names(plain):
+    answer = plain.get("/v1/models", headers={"host": "evil.com", "origin": "http://evil.com"})
+    assert answer.status_code == 403
+    assert "--allowed-hosts" in answer.json()["error"]["message"]
 
 
 def test_cors_only_for_named_origins():
@@ -140,10 +172,18 @@ def test_cors_only_for_named_origins():
         assert answer.status_code == 204
         assert answer.headers["access-control-allow-origin"] == "https://app.test"
         assert "authorization" in answer.headers["access-control-allow-headers"]
+        wanted = "authorization,content-type,x-stainless-lang"
+        asking = asked | {"access-control-request-headers": wanted}
+        answer = httpx.options(f"{server.url}/v1/completions", headers=asking)
+        assert answer.headers["access-control-allow-headers"] == wanted
+        asking["access-control-request-headers"] = "a b, <x>"
+        answer = httpx.options(f"{server.url}/v1/completions", headers=asking)
+        assert answer.headers["access-control-allow-headers"].startswith("authorization,")
         assert "access-control-allow-credentials" not in answer.headers
         answer = httpx.get(f"{server.url}/health", headers={"origin": "https://app.test"})
         assert answer.headers["access-control-allow-origin"] == "https://app.test"
         assert answer.headers["vary"] == "Origin"
+        assert "x-slot-id" in answer.headers["access-control-expose-headers"]
         asked["origin"] = "https://other.test"
         assert httpx.options(f"{server.url}/v1/completions", headers=asked).status_code == 403
 
@@ -153,10 +193,35 @@ def test_wrong_methods_and_paths(plain):
     assert answer.status_code == 405
     assert answer.headers["allow"] == "POST"
     assert answer.json()["error"]["code"] == "method_not_allowed"
-    for path in ("/docs", "/openapi.json", "/redoc", "/v1/models/", "//v1/models", "/v1%2Fmodelz"):
+    assert plain.delete("/health").headers["allow"] == "GET, HEAD"
+    for path in ("/redoc", "/v1/models/", "/v1//models", "/v1%2Fmodelz"):
         answer = plain.get(path)
         assert answer.status_code == 404
         assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
+
+
+@pytest.mark.parametrize(
+    ("path", "meant"),
+    [
+        ("/v1/v1/completions", "/v1/completions"),
+        ("/v1/completions/", "/v1/completions"),
+        ("/v1//completions", "/v1/completions"),
+        ("/api/v1/completions", "/v1/completions"),
+        ("/v1/health", "/health"),
+        ("/v1/tokenize", "/tokenize"),
+        ("/v1/complitions", "/v1/completions"),
+        ("/openai/v1/models/x", "/v1/models/{model_id}"),
+    ],
+)
+def test_an_unknown_path_gets_a_hint(plain, path, meant):
+    error = plain.post(path, json={}).json()["error"]
+    assert error["code"] == "unknown_url"
+    assert f"Did you mean {meant}?" in error["message"]
+
+
+def test_a_hint_quotes_nothing(plain):
+    error = plain.get("/canary/" + "x" * 5000).json()["error"]
+    assert error["message"] == "There is no such endpoint. GET /docs lists what there is."
 
 
 @pytest.mark.parametrize("sent", ["abc-123", "a" * 128])

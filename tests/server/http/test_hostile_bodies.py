@@ -235,14 +235,11 @@ def test_pairs(http, path, first):
 
 UNSUPPORTED = {
     "tools": [{"type": "function", "function": {"name": "f"}}],
-    "tool_choice": "auto",
+    "tool_choice": "required",
     "response_format": {"type": "json_object"},
-    "store": True,
-    "service_tier": "flex",
     "modalities": ["text", "audio"],
     "reasoning_effort": "low",
-    "prediction": {"type": "content", "content": "x"},
-    "functions": [],
+    "functions": [{"name": "f"}],
     "chat_template": "{{ messages }}",
     "Chat_Template": "x",
     "best_of": 2,

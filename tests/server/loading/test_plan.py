@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from slotmux.runtime.engine.config import MTP
-from slotmux.runtime.engine.request import SlotmuxError
+from slotmux.runtime.errors import SlotmuxError
 from slotmux.runtime.gguf import GGUFFile, open_gguf
 from slotmux.runtime.model import load_model
 from slotmux.server.commands.weights import bytes_by_type, bytes_per_forward
@@ -141,6 +141,9 @@ def test_checkpoints_are_bounded_by_number_and_by_bytes(
     assert n_checkpoints(ctx_checkpoints=8) == 32
     assert n_checkpoints(ctx_checkpoints=8, checkpoint_memory=5 * row // 2) == 2
     assert n_checkpoints(ctx_checkpoints=0) == 0
+    total = _plan(file, parallel=4, ctx_size=64, ctx_checkpoints=0).budget.total_bytes
+    assert n_checkpoints(mem_limit=total + 7 * row) == 3  # half of what is free
+    assert n_checkpoints(mem_limit=total - 1) == 0
     assert n_checkpoints(open_gguf(tiny_model_path("llama"))) == 0
 
 

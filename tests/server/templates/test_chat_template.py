@@ -176,7 +176,6 @@ def test_environment_is_that_of_transformers() -> None:
         "a.b",
         "",
         "x" * 65,
-        "unheard_of",
     ],
 )
 def test_what_a_request_must_not_set_is_refused_by_name(name: str) -> None:
@@ -184,6 +183,11 @@ def test_what_a_request_must_not_set_is_refused_by_name(name: str) -> None:
         render(known.QWEN3, USER, kwargs={name: "x"})
     assert refused.value.param is not None
     assert refused.value.param.startswith("chat_template_kwargs")
+
+
+def test_a_variable_that_is_never_read_asks_for_nothing() -> None:
+    plain = render(known.QWEN3, USER)
+    assert render(known.QWEN3, USER, kwargs={"unheard_of": "x", "verbosity": "low"}) == plain
 
 
 @pytest.mark.parametrize("value", [[1], {"a": 1}, (1,), object()])

@@ -1,0 +1,45 @@
+"""POST /v1/messages and /v1/messages/count_tokens."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from slotmux.server.answers.stream import respond
+from slotmux.server.dialects.anthropic.schema import (
+    NAMES,
+    CountRequest,
+    MessagesRequest,
+    chat_body,
+)
+from slotmux.server.dialects.anthropic.writer import FRAMING, MessageWriter
+from slotmux.server.dialects.chat_path import begin_turn, chat_params, count_tokens, read_body
+from slotmux.server.http.errors import json_response
+from slotmux.server.process.state import state_of
+from slotmux.server.schemas.base import validate
+
+router = APIRouter()
+
+
+@router.post("/v1/messages", response_model=None)
+async def create_message(request: Request) -> Response:
+    """Answers a conversation."""
+    params = validate(MessagesRequest, await read_body(request))
+    turn = await begin_turn(request, chat_params(chat_body(params), NAMES), NAMES)
+    return await respond(
+        request,
+        turn.generation,
+        MessageWriter(turn, hides_thoughts=params.hides_thoughts),
+        state_of(request).settings,
+        stream=bool(params.stream),
+        framing=FRAMING,
+    )
+
+
+@router.post("/v1/messages/count_tokens", response_model=None)
+async def count_message_tokens(request: Request) -> Response:
+    """How many tokens a conversation's prompt has; nothing is generated."""
+    params = validate(CountRequest, await read_body(request))
+    n_tokens = await count_tokens(request, chat_params(chat_body(params), NAMES), NAMES)
+    return json_response({"input_tokens": n_tokens})

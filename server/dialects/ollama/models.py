@@ -1,0 +1,140 @@
+"""/api/tags, /api/show, /api/ps and /api/version, and refusals of what manages models."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from slotmux.server.answers.prepare import served_name
+from slotmux.server.dialects.blocks import only
+from slotmux.server.dialects.chat_path import read_body
+from slotmux.server.dialects.ollama.options import model_name
+from slotmux.server.http.errors import json_response, not_supported
+from slotmux.server.process.state import ModelInfo, state_of
+from slotmux.server.version import slotmux_version
+
+router = APIRouter()
+
+# The version of Ollama whose API this is: clients refuse to talk to older ones.
+API_VERSION = "0.12.6"
+_FOREVER = "9999-12-31T23:59:59Z"
+_MANAGING = ("/api/pull", "/api/push", "/api/create", "/api/copy")
+
+
+@router.get("/api/version", response_model=None)
+async def version(request: Request) -> Response:
+    """The API's version, and ours."""
+    return json_response({"version": API_VERSION, "server": f"slotmux {slotmux_version()}"})
+
+
+@router.get("/api/tags", response_model=None)
+async def tags(request: Request) -> Response:
+    """The served model under each of its names."""
+    state = state_of(request)
+    info = state.ready().loaded.info
+    at = _time(state.started)
+    models = [_model(info, name) | {"modified_at": at} for name in info.names]
+    return json_response({"models": models})
+
+
+@router.get("/api/ps", response_model=None)
+async def running(request: Request) -> Response:
+    """What is loaded: it stays so."""
+    info = state_of(request).ready().loaded.info
+    told = {"expires_at": _FOREVER, "size_vram": 0, "context_length": info.n_ctx}
+    return json_response({"models": [_model(info, info.name) | told]})
+
+
+@router.post("/api/show", response_model=None)
+async def show(request: Request) -> Response:
+    """About one model."""
+    body = await read_body(request)
+    state = state_of(request)
+    info = state.ready().loaded.info
+    param = "name" if "model" not in body and "name" in body else "model"
+    served_name(model_name(body, param), info)
+    only(body, ("model", "name", "verbose", "system", "template", "options"), "body")
+    return json_response(
+        {
+            "modelfile": "",
+            "parameters": "",
+            "template": info.chat_template,
+            "details": _details(info),
+            "model_info": {
+                "general.architecture": info.architecture,
+                "general.parameter_count": info.n_params,
+                f"{info.architecture}.context_length": info.n_ctx,
+                f"{info.architecture}.embedding_length": info.n_embd,
+            },
+            "capabilities": capabilities(info),
+            "modified_at": _time(state.started),
+        }
+    )
+
+
+def capabilities(info: ModelInfo) -> list[str]:
+    """What a template lets a model be asked for."""
+    found = ["completion"]
+    if "tools" in info.chat_template:
+        found.append("tools")
+    if "<think>" in info.chat_template or "reasoning_content" in info.chat_template:
+        found.append("thinking")
+    return found
+
+
+@router.post("/api/embed", response_model=None)
+@router.post("/api/embeddings", response_model=None)
+async def embed(request: Request) -> Response:
+    """Refused."""
+    raise not_supported("This server does not compute embeddings.")
+
+
+async def _not_managed(request: Request) -> Response:
+    raise not_supported("Models are chosen when the server is started (slotmux serve MODEL).")
+
+
+for _path in _MANAGING:
+    router.add_api_route(_path, _not_managed, methods=["POST"], response_model=None)
+router.add_api_route("/api/delete", _not_managed, methods=["DELETE"], response_model=None)
+
+
+def _model(info: ModelInfo, name: str) -> dict[str, Any]:
+    """The digest tells models apart by name and size; no file was read for it."""
+    known = f"{info.file_name}/{info.n_bytes}/{info.n_params}"
+    return {
+        "name": name,
+        "model": name,
+        "size": info.n_bytes,
+        "digest": hashlib.sha256(known.encode()).hexdigest(),
+        "details": _details(info),
+    }
+
+
+def _details(info: ModelInfo) -> dict[str, Any]:
+    return {
+        "parent_model": "",
+        "format": "gguf",
+        "family": info.architecture,
+        "families": [info.architecture],
+        "parameter_size": _size(info.n_params),
+        "quantization_level": _quantization(info.file_name),
+    }
+
+
+def _size(n_params: int) -> str:
+    return f"{n_params / 1e9:.1f}B" if n_params >= 1e9 else f"{n_params / 1e6:.2f}M"
+
+
+def _quantization(file_name: str) -> str:
+    """As it stands in the names of files: model-Q4_K_M.gguf."""
+    last = file_name.removesuffix(".gguf").replace(".", "-").rpartition("-")[2]
+    return last if last[:1] in "QIFBM" and any(c.isdigit() for c in last) else "unknown"
+
+
+def _time(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")

@@ -1,0 +1,115 @@
+"""POST /v1/responses, and what can be asked of those that were kept."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import orjson
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from slotmux.server.answers.stream import respond
+from slotmux.server.dialects.chat_path import begin_turn, chat_params, count_tokens, read_body
+from slotmux.server.dialects.responses.items import input_items
+from slotmux.server.dialects.responses.response import Wording
+from slotmux.server.dialects.responses.schema import NAMES, InputRequest, ResponsesRequest
+from slotmux.server.dialects.responses.store import Kept, ResponseStore
+from slotmux.server.dialects.responses.tools import chat_tools
+from slotmux.server.dialects.responses.writer import ResponseWriter
+from slotmux.server.http.errors import invalid, json_response
+from slotmux.server.http.trace import trace_of
+from slotmux.server.process.state import state_of
+from slotmux.server.schemas.base import validate
+
+router = APIRouter()
+_PATH = "/v1/responses/{response_id}"
+
+
+@router.post("/v1/responses", response_model=None)
+async def create_response(request: Request) -> Response:
+    """Answers items."""
+    params = validate(ResponsesRequest, await read_body(request))
+    own = input_items(params.input)
+    history = _history(request, params)
+    chat = chat_params(params.chat_body([*history, *own]), NAMES)
+    turn = await begin_turn(request, chat, NAMES)
+    wording = Wording(params, turn, chat_tools(params.tools or [])[1])
+    writer = ResponseWriter(wording, partial(_keep, request, params, history, own))
+    settings = state_of(request).settings
+    return await respond(request, turn.generation, writer, settings, stream=bool(params.stream))
+
+
+@router.post("/v1/responses/input_tokens", response_model=None)
+async def count_input_tokens(request: Request) -> Response:
+    """How many tokens a prompt has; nothing is generated."""
+    params = validate(InputRequest, await read_body(request))
+    items = [*_history(request, params), *input_items(params.input)]
+    n_tokens = await count_tokens(request, chat_params(params.chat_body(items), NAMES), NAMES)
+    return json_response({"object": "response.input_tokens", "input_tokens": n_tokens})
+
+
+@router.get(_PATH, response_model=None)
+async def get_response(request: Request, response_id: str) -> Response:
+    """One that was kept."""
+    kept = _store(request).get(response_id, trace_of(request).key)
+    return Response(kept.response, media_type="application/json")
+
+
+@router.delete(_PATH, response_model=None)
+async def delete_response(request: Request, response_id: str) -> Response:
+    """Forgets one."""
+    _store(request).delete(response_id, trace_of(request).key)
+    return json_response({"id": response_id, "object": "response", "deleted": True})
+
+
+@router.get(_PATH + "/input_items", response_model=None)
+async def list_input_items(request: Request, response_id: str) -> Response:
+    """The input that led to one, the last item first as OpenAI lists them."""
+    kept = _store(request).get(response_id, trace_of(request).key)
+    order = request.query_params.get("order", "desc")
+    if order not in ("asc", "desc"):
+        raise invalid("order", "Invalid 'order': should be 'asc' or 'desc'.")
+    items: list[dict[str, Any]] = orjson.loads(kept.history) + orjson.loads(kept.items)
+    data = [{"id": f"item_{index}", "type": "message"} | item for index, item in enumerate(items)]
+    if order == "desc":
+        data.reverse()
+    ends = {"first_id": data[0]["id"], "last_id": data[-1]["id"]} if data else {}
+    return json_response({"object": "list", "data": data, "has_more": False} | ends)
+
+
+@router.post(_PATH + "/cancel", response_model=None)
+async def cancel_response(request: Request, response_id: str) -> Response:
+    """Refused: what is kept has ended. A running one is ended by closing its connection."""
+    _store(request).get(response_id, trace_of(request).key)
+    raise invalid("response_id", "Only responses that run in the background can be cancelled.")
+
+
+def _store(request: Request) -> ResponseStore:
+    state_of(request).ready()
+    store: ResponseStore | None = getattr(request.app.state, "responses", None)
+    if store is None:
+        store = request.app.state.responses = ResponseStore()
+    return store
+
+
+def _history(request: Request, params: InputRequest) -> list[dict[str, Any]]:
+    """The items of the conversation that is continued. Raises ApiError 400."""
+    before = params.previous_response_id
+    if before is None:
+        return []
+    key = trace_of(request).key
+    return _store(request).get(before, key, "previous_response_id").conversation()
+
+
+def _keep(
+    request: Request,
+    params: ResponsesRequest,
+    history: list[dict[str, Any]],
+    own: list[dict[str, Any]],
+    response: dict[str, Any],
+) -> None:
+    if params.is_stored:
+        kept = Kept(trace_of(request).key, *map(orjson.dumps, (response, history, own)))
+        _store(request).put(response["id"], kept)

@@ -1,0 +1,77 @@
+"""Responses that can be asked for again: the last ones, in memory, each for its own API key."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from slotmux.server.http.errors import ApiError
+
+MAX_RESPONSES = 1024
+MAX_BYTES = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """An ended response with the items that led to it, as JSON: bodies are shared with nobody."""
+
+    key: str  # whose it is
+    response: bytes
+    history: bytes  # the items before this response's own input
+    items: bytes  # its own input
+
+    @property
+    def n_bytes(self) -> int:
+        """Of memory, roughly."""
+        return len(self.response) + len(self.history) + len(self.items)
+
+    def conversation(self) -> list[dict[str, Any]]:
+        """All items up to and with the response's output."""
+        output = orjson.loads(self.response)["output"]
+        items: list[dict[str, Any]] = orjson.loads(self.history) + orjson.loads(self.items)
+        return [*items, *output]
+
+
+class ResponseStore:
+    """Belongs to the event loop. The oldest go first, when there are too many or they are too
+    large."""
+
+    def __init__(self, max_responses: int = MAX_RESPONSES, max_bytes: int = MAX_BYTES) -> None:
+        self._kept: OrderedDict[str, Kept] = OrderedDict()
+        self._max_responses = max_responses
+        self._max_bytes = max_bytes
+        self._n_bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def put(self, response_id: str, kept: Kept) -> None:
+        """Keeps one; one larger than the whole store is not kept."""
+        if kept.n_bytes > self._max_bytes:
+            return
+        self._kept[response_id] = kept
+        self._n_bytes += kept.n_bytes
+        while len(self._kept) > self._max_responses or self._n_bytes > self._max_bytes:
+            _, old = self._kept.popitem(last=False)
+            self._n_bytes -= old.n_bytes
+
+    def get(self, response_id: str, key: str, param: str = "response_id") -> Kept:
+        """One of a key's own. Raises ApiError 404; 400 where a parameter named it."""
+        kept = self._kept.get(response_id)
+        if kept is None or kept.key != key:
+            status = 404 if param == "response_id" else 400
+            raise ApiError(
+                status,
+                f"Invalid '{param}': there is no such response (any more).",
+                code="response_not_found" if status == 404 else "previous_response_not_found",
+                param=param,
+            )
+        return kept
+
+    def delete(self, response_id: str, key: str) -> None:
+        """Forgets one of a key's own. Raises ApiError 404."""
+        self._n_bytes -= self.get(response_id, key).n_bytes
+        del self._kept[response_id]

@@ -1,0 +1,289 @@
+"""The shapes of answers, as OpenAPI tells them; tests hold real answers against them."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NotRequired
+
+from typing_extensions import TypedDict
+
+
+class ErrorObject(TypedDict):
+    """What is wrong, and with which parameter."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | int | None
+
+
+class ErrorAnswer(TypedDict):
+    """Every refusal and failure."""
+
+    error: ErrorObject
+
+
+class LlamaErrorObject(TypedDict):
+    """What is wrong; the code is the status."""
+
+    code: int
+    message: str
+    type: str
+
+
+class LlamaError(TypedDict):
+    """llama-server's."""
+
+    error: LlamaErrorObject
+
+
+class AnthropicErrorObject(TypedDict):
+    """What is wrong."""
+
+    type: str
+    message: str
+
+
+class AnthropicError(TypedDict):
+    """Anthropic's."""
+
+    type: Literal["error"]
+    error: AnthropicErrorObject
+
+
+class OllamaError(TypedDict):
+    """Ollama's."""
+
+    error: str
+
+
+class Usage(TypedDict):
+    """Tokens of all choices; a shared prompt counts once."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: dict[str, int]
+
+
+class Timings(TypedDict):
+    """llama-server's; times in milliseconds."""
+
+    cache_n: int
+    prompt_n: int
+    prompt_ms: float
+    prompt_per_token_ms: float
+    prompt_per_second: float
+    predicted_n: int
+    predicted_ms: float
+    predicted_per_token_ms: float
+    predicted_per_second: float
+    draft_n: NotRequired[int]
+    draft_n_accepted: NotRequired[int]
+
+
+class TokenLogprob(TypedDict):
+    """A token and its natural log-probability."""
+
+    token: str
+    logprob: float
+    bytes: list[int]
+    top_logprobs: NotRequired[list[TokenLogprob]]
+
+
+class ChatLogprobs(TypedDict):
+    """One entry a token."""
+
+    content: list[TokenLogprob]
+    refusal: None
+
+
+class CompletionLogprobs(TypedDict):
+    """Parallel lists, one element a token; offsets count characters."""
+
+    tokens: list[str]
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None] | None
+    text_offset: list[int]
+
+
+FinishReason = Literal["stop", "length", "tool_calls", "function_call"]
+
+
+class AnswerMessage(TypedDict):
+    """What the assistant says."""
+
+    role: Literal["assistant"]
+    content: str | None
+    refusal: str | None
+
+
+class ChatChoice(TypedDict):
+    """One of the n answers."""
+
+    index: int
+    message: AnswerMessage
+    logprobs: ChatLogprobs | None
+    finish_reason: FinishReason
+    token_ids: NotRequired[list[int]]
+
+
+class ChatCompletion(TypedDict):
+    """An answer that is not streamed."""
+
+    id: str
+    object: Literal["chat.completion"]
+    created: int
+    model: str
+    system_fingerprint: str
+    choices: list[ChatChoice]
+    prompt_token_ids: NotRequired[list[int]]
+    usage: Usage
+    timings: Timings
+
+
+class Delta(TypedDict, total=False):
+    """What a chunk adds to the message."""
+
+    role: Literal["assistant"]
+    content: str | None
+
+
+class ChunkChoice(TypedDict):
+    """One choice's part of a chunk."""
+
+    index: int
+    delta: Delta
+    logprobs: ChatLogprobs | None
+    finish_reason: FinishReason | None
+    token_ids: NotRequired[list[int]]
+
+
+class ChatChunk(TypedDict):
+    """The data of an event of a streamed answer; the last event's is [DONE]."""
+
+    id: str
+    object: Literal["chat.completion.chunk"]
+    created: int
+    model: str
+    system_fingerprint: str
+    choices: list[ChunkChoice]
+    prompt_token_ids: NotRequired[list[int]]
+    usage: NotRequired[Usage | None]
+    timings: NotRequired[Timings]
+
+
+class CompletionChoice(TypedDict):
+    """Choice i of prompt p has the index p * n + i. In a chunk, ``finish_reason`` may be null."""
+
+    index: int
+    text: str
+    logprobs: CompletionLogprobs | None
+    finish_reason: FinishReason | None
+    token_ids: NotRequired[list[int]]
+    prompt_token_ids: NotRequired[list[int]]
+
+
+class Completion(TypedDict):
+    """An answer, or the data of an event of a streamed one."""
+
+    id: str
+    object: Literal["text_completion"]
+    created: int
+    model: str
+    system_fingerprint: str
+    choices: list[CompletionChoice]
+    usage: NotRequired[Usage | None]
+    timings: NotRequired[Timings]
+
+
+class ModelEntry(TypedDict):
+    """A name of the served model."""
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+    max_model_len: int
+    meta: dict[str, str | int]
+
+
+class ModelList(TypedDict):
+    """Every name."""
+
+    object: Literal["list"]
+    data: list[ModelEntry]
+
+
+class Piece(TypedDict):
+    """A token and its text, or its bytes where they are no whole characters."""
+
+    id: int
+    piece: str | list[int]
+
+
+class Tokens(TypedDict):
+    """Token ids, with pieces where they were asked for."""
+
+    tokens: list[int] | list[Piece]
+
+
+class Content(TypedDict):
+    """A text."""
+
+    content: str
+
+
+class Prompt(TypedDict):
+    """The text that messages become."""
+
+    prompt: str
+
+
+class Version(TypedDict):
+    """The server's."""
+
+    version: str
+
+
+class Status(TypedDict):
+    """What a probe hears when all is well."""
+
+    status: Literal["ok"]
+
+
+class SlotEntry(TypedDict):
+    """What a slot does."""
+
+    id: int
+    id_task: int
+    n_ctx: int
+    is_processing: bool
+    state: str
+    choice: int
+    n_prompt_tokens: int
+    n_prompt_tokens_cache: int
+    n_computed: int
+    n_decoded: int
+    n_kv_blocks: int
+    n_draft_total: int
+    n_draft_accepted_total: int
+
+
+class GenerationDefaults(TypedDict):
+    """What a request gets that does not say."""
+
+    n_ctx: int
+    params: dict[str, Any]
+
+
+class Props(TypedDict):
+    """What the server is."""
+
+    default_generation_settings: GenerationDefaults
+    total_slots: int
+    model_alias: str
+    model_path: str
+    modalities: dict[str, bool]
+    chat_template: str
+    bos_token: str
+    eos_token: str

@@ -1,0 +1,39 @@
+"""GET /openapi.json and /docs: what the API is, made from the schemas that requests meet."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+
+from slotmux.server.http.errors import json_response
+from slotmux.server.http.paths import Paths
+from slotmux.server.openapi.document import openapi_document
+from slotmux.server.openapi.operation import Json
+from slotmux.server.openapi.page import docs_page
+from slotmux.server.process.state import state_of
+
+router = APIRouter()
+_POLICY = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"}
+
+
+@router.get("/openapi.json", response_model=None)
+async def openapi_json(request: Request) -> Response:
+    """The OpenAPI document."""
+    return json_response(await _document(request))
+
+
+@router.get("/docs", response_model=None)
+async def docs(request: Request) -> Response:
+    """The same as a page."""
+    return HTMLResponse(docs_page(await _document(request)), headers=_POLICY)
+
+
+async def _document(request: Request) -> Json:
+    """Made when it is first asked for, off the event loop."""
+    state = state_of(request)
+    paths: Paths = request.app.state.paths
+    if paths.document is None:
+        needs_key = state.keys.is_required
+        paths.document = await state.off_loop(openapi_document, paths.routes, needs_key=needs_key)
+    return paths.document

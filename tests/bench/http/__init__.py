@@ -1,0 +1,1 @@
+"""Speed as clients see it, over HTTP."""

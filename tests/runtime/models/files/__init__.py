@@ -1,0 +1,1 @@
+"""Files that are damaged, odd or of another kind, and what becomes of them."""

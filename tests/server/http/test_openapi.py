@@ -1,0 +1,206 @@
+"""/openapi.json and /docs: every route, the schemas that requests meet, answers as they are."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from pydantic import TypeAdapter
+
+from slotmux.server.http.auth import POLICIES
+from slotmux.server.openapi import answers
+from slotmux.server.openapi.anthropic import AnthropicMessage, InputCount
+from slotmux.server.openapi.llama import InputTokens, NativeAnswer
+from slotmux.server.openapi.ollama import (
+    ChatLine,
+    GenerateLine,
+    OllamaModels,
+    OllamaShow,
+    OllamaVersion,
+)
+from slotmux.server.openapi.operations import OPERATIONS
+from slotmux.server.schemas.chat import ChatRequest
+from slotmux.server.schemas.parameters import TABLES, Place
+from tests.server.fake_engine import FakeEngine
+from tests.server.fake_model import running
+from tests.server.http.test_gate import routes
+
+CHAT = {"messages": [{"role": "user", "content": "hi"}]}
+TEXT = {"prompt": ["x", "y"], "n": 2}
+NATIVE = {"prompt": "x"}
+COUNT = {"model": "fake", **CHAT}
+MESSAGES = {"max_tokens": 5, **COUNT}
+RICH = {"logprobs": True, "top_logprobs": 2, "return_token_ids": True}
+
+
+@pytest.fixture(scope="module")
+def http() -> Iterator[httpx.Client]:
+    with running(FakeEngine()) as server, httpx.Client(base_url=server.url) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def document(http: httpx.Client) -> dict[str, Any]:
+    return http.get("/openapi.json").json()
+
+
+def test_every_route_is_described_and_no_other() -> None:
+    described = {(method, path) for path, ways in OPERATIONS.items() for method in ways}
+    assert described == set(routes())
+
+
+def test_the_document_has_every_route(document) -> None:
+    paths = {re.sub(r":path", "", path) for path in POLICIES}
+    assert set(document["paths"]) == paths
+    ids = [way["operationId"] for ways in document["paths"].values() for way in ways.values()]
+    assert len(ids) == len(set(ids))
+
+
+def test_every_reference_leads_somewhere(document) -> None:
+    schemas = document["components"]["schemas"]
+    for reference in re.findall(r'"#/components/schemas/([^"]+)"', json.dumps(document)):
+        assert reference in schemas
+
+
+def test_bodies_are_those_that_requests_are_checked_by(document) -> None:
+    body = document["paths"]["/v1/chat/completions"]["post"]["requestBody"]
+    reference = body["content"]["application/json"]["schema"]["$ref"]
+    schema = document["components"]["schemas"][reference.rpartition("/")[2]]
+    assert schema["additionalProperties"] is False
+    assert schema["required"] == ["messages"]
+    dotted = {name for name in schema["properties"] if name.startswith("speculative.")}
+    assert set(schema["properties"]) - dotted == set(TABLES[Place.CHAT]) | set(
+        ChatRequest.model_fields
+    )
+    assert schema["properties"]["mirostat"]["enum"] == [None, 0]
+    assert schema["properties"]["store"]["anyOf"] == [{"type": "boolean"}, {"type": "null"}]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "kind"),
+    [
+        ("POST", "/v1/chat/completions", CHAT, answers.ChatCompletion),
+        ("POST", "/v1/chat/completions", CHAT | RICH, answers.ChatCompletion),
+        ("POST", "/v1/completions", TEXT, answers.Completion),
+        ("POST", "/v1/completions", TEXT | RICH | {"logprobs": 2, "top_logprobs": None},
+         answers.Completion),
+        ("POST", "/tokenize", {"content": "aß"}, answers.Tokens),
+        ("POST", "/tokenize", {"content": "aß", "with_pieces": True}, answers.Tokens),
+        ("POST", "/detokenize", {"tokens": [97]}, answers.Content),
+        ("POST", "/apply-template", CHAT, answers.Prompt),
+        ("GET", "/v1/models", None, answers.ModelList),
+        ("GET", "/models", None, answers.ModelList),
+        ("POST", "/chat/completions", CHAT, answers.ChatCompletion),
+        ("POST", "/completion", NATIVE, NativeAnswer),
+        ("POST", "/completions", NATIVE | {"n_probs": 2, "return_tokens": True}, NativeAnswer),
+        ("POST", "/completion", {"prompt": ["x", "y"]}, list[NativeAnswer]),
+        ("POST", "/completion", NATIVE | {"response_fields": ["content"]}, NativeAnswer),
+        ("POST", "/v1/chat/completions/input_tokens", CHAT, InputTokens),
+        ("POST", "/v1/messages", MESSAGES, AnthropicMessage),
+        ("POST", "/v1/messages/count_tokens", COUNT, InputCount),
+        ("POST", "/api/chat", COUNT | {"stream": False}, ChatLine),
+        ("POST", "/api/chat", {"model": "fake"}, ChatLine),
+        ("POST", "/api/generate", {"model": "fake", "prompt": "x", "stream": False}, GenerateLine),
+        ("POST", "/api/show", {"model": "fake"}, OllamaShow),
+        ("GET", "/api/tags", None, OllamaModels),
+        ("GET", "/api/ps", None, OllamaModels),
+        ("GET", "/api/version", None, OllamaVersion),
+        ("GET", "/v1/models/fake", None, answers.ModelEntry),
+        ("GET", "/version", None, answers.Version),
+        ("GET", "/health", None, answers.Status),
+        ("GET", "/slots", None, list[answers.SlotEntry]),
+        ("GET", "/props", None, answers.Props),
+    ],
+)  # fmt: skip
+def test_answers_are_as_described(http, method, path, body, kind) -> None:
+    answer = http.request(method, path, json=body)
+    assert answer.status_code == 200
+    told = TypeAdapter(kind).validate_python(answer.json(), strict=True)
+    assert told == answer.json(), "an answer has what its description lacks"
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "kind"),
+    [
+        ("/v1/chat/completions", CHAT, answers.ChatChunk),
+        ("/v1/completions", TEXT, answers.Completion),
+    ],
+)
+@pytest.mark.parametrize("extra", [{}, {"stream_options": {"include_usage": True}}, RICH])
+def test_events_are_as_described(http, path, body, kind, extra) -> None:
+    if path == "/v1/completions" and "logprobs" in extra:
+        extra = {"logprobs": 2, "return_token_ids": True}
+    answer = http.post(path, json=body | extra | {"stream": True})
+    events = [line.removeprefix("data: ") for line in answer.text.splitlines() if line]
+    assert events.pop() == "[DONE]"
+    for event in map(json.loads, events):
+        assert TypeAdapter(kind).validate_python(event, strict=True) == event
+
+
+def test_native_events_are_as_described(http) -> None:
+    answer = http.post("/completion", json=NATIVE | {"stream": True, "n_probs": 1})
+    for line in answer.text.splitlines():
+        if line:
+            event = json.loads(line.removeprefix("data: "))
+            assert TypeAdapter(NativeAnswer).validate_python(event, strict=True) == event
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"), [("/api/chat", ChatLine), ("/api/generate", GenerateLine)]
+)
+def test_lines_are_as_described(http, path, kind) -> None:
+    answer = http.post(path, json=COUNT if path == "/api/chat" else {"model": "fake", **NATIVE})
+    lines = answer.text.splitlines()
+    assert len(lines) > 1
+    for line in map(json.loads, lines):
+        assert TypeAdapter(kind).validate_python(line, strict=True) == line
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/v1/completions", answers.ErrorAnswer),
+        ("/nothing", answers.ErrorAnswer),
+        ("/completion", answers.LlamaError),
+        ("/embeddings", answers.LlamaError),
+        ("/v1/messages", answers.AnthropicError),
+        ("/api/chat", answers.OllamaError),
+    ],
+)
+def test_errors_are_as_described(http, document, path, kind) -> None:
+    error = http.post(path, json={}).json()
+    assert TypeAdapter(kind).validate_python(error, strict=True) == error
+    if path in document["paths"]:
+        refused = document["paths"][path]["post"]["responses"]["4XX"]
+        assert kind.__name__ in str(refused["content"])
+
+
+def test_a_body_of_several_models_has_the_members_of_all(document) -> None:
+    members = document["components"]["schemas"]["InfillRequest"]["properties"]
+    assert {"input_prefix", "n_predict", "temperature", "mirostat", "prompt"} <= set(members)
+    assert members["n_predict"]["anyOf"][0]["type"] == "integer"
+
+
+def test_keys_are_described_where_they_are_needed() -> None:
+    with running(FakeEngine(), api_key=("k",)) as server:
+        assert httpx.get(f"{server.url}/openapi.json").status_code == 401
+        key = {"X-Api-Key": "k"}
+        paths = httpx.get(f"{server.url}/openapi.json", headers=key).json()["paths"]
+    assert "security" in paths["/v1/completions"]["post"]
+    assert "security" not in paths["/health"]["get"]
+
+
+def test_the_page_tells_it_all_and_loads_nothing(http, document) -> None:
+    answer = http.get("/docs")
+    assert answer.headers["content-type"].startswith("text/html")
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    for path in document["paths"]:
+        assert path in answer.text
+    for name in document["components"]["schemas"]:
+        assert f"id=schema-{name}" in answer.text
+    assert "<script" not in answer.text
+    assert "//" not in answer.text.replace("<!doctype html>", "")

@@ -1,0 +1,1 @@
+"""From a recipe to a GGUF file: vocabulary, weights, checkpoint, converter."""

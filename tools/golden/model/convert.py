@@ -1,0 +1,65 @@
+"""llama.cpp's own converter, with the pre-tokenizer named instead of guessed.
+
+Run as a program it stands in for convert_hf_to_gguf.py: `convert.py SOURCE PRE RAW ARGUMENTS...`.
+The converter knows pre-tokenizers by a hash of what real vocabularies do, and ours are not real.
+"""
+
+from __future__ import annotations
+
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+SCRIPT = "convert_hf_to_gguf.py"
+
+
+class ConversionError(RuntimeError):
+    """The converter failed; the message is the end of what it said."""
+
+
+def convert(
+    source: Path,
+    checkpoint: Path,
+    out: Path,
+    *,
+    name: str,
+    pre: str,
+    reads_raw_config: bool = False,
+    flags: tuple[str, ...] = (),
+) -> None:
+    """Write ``checkpoint`` to ``out`` as a float32 GGUF file."""
+    command = [
+        *(sys.executable, __file__, str(source), pre, "raw" if reads_raw_config else ""),
+        *(str(checkpoint), "--outfile", str(out), "--outtype", "f32", "--model-name", name),
+        *flags,
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(source / "gguf-py")}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise ConversionError((done.stdout + done.stderr)[-2000:])
+
+
+class RawConfig:
+    """In the place of transformers' AutoConfig: the converter falls back to config.json."""
+
+    @staticmethod
+    def from_pretrained(*_: object, **__: object) -> NoReturn:
+        raise RuntimeError("config.json shall be read as it stands")
+
+
+def main(source: Path, pre: str, raw: str, arguments: list[str]) -> None:
+    sys.path[:0] = [str(source), str(source / "gguf-py")]
+    from conversion import base
+
+    base.TextModel.get_vocab_base_pre = lambda *_: pre
+    if raw:
+        base.AutoConfig = RawConfig
+    sys.argv = [SCRIPT, *arguments]
+    runpy.run_path(str(source / SCRIPT), run_name="__main__")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4:])

@@ -1,0 +1,39 @@
+"""The recipes, a file a family."""
+
+from __future__ import annotations
+
+from tools.golden.recipe import AnyRecipe
+from tools.golden.recipes import (
+    bamba,
+    falcon_h1,
+    gemma3,
+    granitehybrid,
+    jamba,
+    lfm2,
+    llama,
+    mamba,
+    nemotron_h,
+    phi,
+    qwen,
+    qwen3next,
+    qwen35,
+    rwkv,
+)
+
+FAMILIES: tuple[tuple[AnyRecipe, ...], ...] = (
+    llama.RECIPES,
+    qwen.RECIPES,
+    qwen35.RECIPES,
+    qwen3next.RECIPES,
+    mamba.RECIPES,
+    jamba.RECIPES,
+    granitehybrid.RECIPES,
+    bamba.RECIPES,
+    falcon_h1.RECIPES,
+    nemotron_h.RECIPES,
+    lfm2.RECIPES,
+    gemma3.RECIPES,
+    phi.RECIPES,
+    rwkv.RECIPES,
+)
+RECIPES: dict[str, AnyRecipe] = {r.name: r for family in FAMILIES for r in family}

@@ -1,0 +1,1 @@
+"""Logits and tokenizations of implementations that are not ours."""
