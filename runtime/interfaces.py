@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slotmux.runtime.engine.request import SamplerState, SamplingParams
+from slotmux.runtime.prompt_logprobs import PromptLogprobs
 from slotmux.runtime.ubatch import I32, Ubatch
 
 
@@ -138,6 +139,11 @@ class ModelLike(Protocol):
 
     def forward(self) -> None:
         """Compute everything the ubatch describes. Releases the GIL."""
+
+    def score(self, rows: I32, targets: I32, n_top: I32, out: PromptLogprobs) -> None:
+        """How likely ``targets[i]`` is after token ``rows[i]`` of the last forward's ubatch, and
+        the ``n_top[i]`` likeliest tokens there, into row i of ``out`` (logprob NaN: the logits are
+        no numbers). Overwrites the logits and the ubatch's output rows. Releases the GIL."""
 
     def close(self) -> None: ...
 

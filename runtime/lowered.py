@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from slotmux.kernels.activations import TILE_ROWS
 from slotmux.kernels.compiler import KernelCache
 from slotmux.kernels.operands import STEP
 from slotmux.kernels.ops.attention.cells import CELL_TYPES
@@ -24,6 +25,7 @@ from slotmux.runtime.lowering.drafts import DraftLowering, draft_ubatch, load_hi
 from slotmux.runtime.lowering.draws import append_draws
 from slotmux.runtime.lowering.panel_cache import PanelCache
 from slotmux.runtime.lowering.rows import StateRows
+from slotmux.runtime.lowering.scores import ScoreLowering
 from slotmux.runtime.lowering.weights import Weights
 from slotmux.runtime.models import family, has_mtp
 from slotmux.runtime.models.hparams import read_hparams
@@ -45,7 +47,7 @@ class ModelConfig:
     n_ctx: int = 0  # cells of the unified KV cache; 0 = the trained context, at most 32768
     n_slots: int = 1
     n_ubatch: int = 512  # tokens computed in one forward
-    n_outputs: int = 0  # rows of logits in one forward; 0 = what the slots may verify
+    n_outputs: int = 0  # rows of logits at a time; 0 = what the slots may verify, in whole tiles
     cache_type_k: str = "f16"
     cache_type_v: str = "f16"
     isa: str = "auto"
@@ -73,7 +75,7 @@ def _resolved(config: ModelConfig, n_ctx_train: int) -> ModelConfig:
         config,
         n_threads=config.n_threads or len(os.sched_getaffinity(0)),
         n_ctx=config.n_ctx or min(n_ctx_train, DEFAULT_N_CTX),
-        n_outputs=config.n_outputs or config.n_slots * (1 + config.max_drafts),
+        n_outputs=config.n_outputs or round_up(config.n_slots * (1 + config.max_drafts), TILE_ROWS),
     )
 
 
@@ -134,13 +136,16 @@ class Lowered:
         self.drafts = self._lower_mtp(x) if with_drafts else None
         if self.drafts is None:
             self._skip_draft_blocks()
+        n_before = len(self.builder.ops)
         logits = self._family.head(self.builder, hp, x, config.n_outputs)
+        head = self.builder.ops[n_before:]
         self.weights.check_all_used()
         self.weights.check_alike()
         memory = self.buffers.array(logits.buffer).view(np.float32)
         rows = memory[: self.buffers.padded_rows(config.n_outputs) * logits.stride // 4]
         self.logits: NDArray[np.float32] = rows.reshape(-1, logits.stride // 4)[:, : hp.n_vocab]
         append_draws(self.builder, self.sampling, logits, self.logits)
+        self.scores = ScoreLowering(self.builder, self.ubatch, head, logits)
         if self.scratch_bytes > MAX_SCRATCH_BYTES:
             op = max(self.builder.ops, key=lambda op: op.scratch)
             reason = f"{op.kernel} of this shape would need {op.scratch} bytes for each thread"
@@ -182,7 +187,8 @@ class Lowered:
     def builds(self) -> dict[str, Callable[[], Callable[..., None]]]:
         """Every kernel that the model needs, by name."""
         drafts = self.drafts.builds if self.drafts is not None else {}
-        return {**TEAM_KERNELS, **self.weights.builds, **self.builder.builds, **drafts}
+        scores = {op.kernel: op.build for op in self.scores.ops}
+        return {**TEAM_KERNELS, **self.weights.builds, **self.builder.builds, **scores, **drafts}
 
     @property
     def scratch_bytes(self) -> int:

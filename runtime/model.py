@@ -12,7 +12,10 @@ from slotmux.kernels.team import Team
 from slotmux.runtime.gguf import open_gguf
 from slotmux.runtime.lowered import Lowered, ModelConfig
 from slotmux.runtime.lowering.drafts import Drafter
+from slotmux.runtime.lowering.scores import Scorer
 from slotmux.runtime.precompile import precompile
+from slotmux.runtime.prompt_logprobs import PromptLogprobs
+from slotmux.runtime.ubatch import I32
 
 __all__ = ["Lowered", "Model", "ModelConfig", "Progress", "load_model"]
 Progress = Callable[[str, float], None]
@@ -38,6 +41,7 @@ class Model:
             self._weights.load(self.team, lambda done: progress("load", done))
             self.kv.touch()
             self._program = lowered.builder.program(self.team)
+            self._scorer = Scorer(lowered.scores, self.ubatch, self._step, self.team)
             drafts = lowered.drafts
             self.drafter = Drafter(drafts, lowered.draft_step, self.team) if drafts else None
         except BaseException:
@@ -50,6 +54,10 @@ class Model:
         ub = self.ubatch
         self._step[:4] = ub.n_tokens, ub.n_seqs, ub.n_outputs, ub.n_samples
         self.team.run(self._program)
+
+    def score(self, rows: I32, targets: I32, n_top: I32, out: PromptLogprobs) -> None:
+        """How likely tokens are after others of the last forward. Releases the GIL."""
+        self._scorer.run(rows, targets, n_top, out)
 
     @property
     def progress(self) -> int:

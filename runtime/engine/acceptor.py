@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+import numpy as np
+
 from slotmux.runtime.engine.choice import Choice
 from slotmux.runtime.engine.request import FinishReason, Output, TokenLogprobs
 from slotmux.runtime.engine.scheduler import Scheduler
@@ -55,7 +57,8 @@ class Acceptor:
             assert choice is not None
             n_taken, n_before = 0, choice.n_draft_accepted
             try:
-                n_taken = self._take_run(slot, choice, drawn, first, now)
+                if self._begins(slot, choice, now):
+                    n_taken = self._take_run(slot, choice, drawn, first, now)
             except Exception:
                 log.exception("request %d: its output failed", choice.job.request.id)
                 if not choice.is_finished:
@@ -67,6 +70,24 @@ class Acceptor:
                 self._settle(slot, choice, max(1, n_taken), n_accepted)
             if choice.is_finished and slot.choice is choice:
                 self._free(slot, min(seen) >= 0)
+
+    def _begins(self, slot: Slot, choice: Choice, now: float) -> bool:
+        """Whether what was drawn is wanted. The first time, what was asked about the prompt is told
+        before it."""
+        if choice.scores is not None and not choice.n_generated:
+            if np.isnan(choice.scores.logprobs).any():
+                self._fail_no_numbers(choice, now)
+                return False
+            choice.job.send(Output(choice.index, prompt_logprobs=choice.scores))
+        if slot.n_known < choice.n_limit:
+            return True
+        choice.finish(FinishReason.LENGTH, now)
+        return False
+
+    def _fail_no_numbers(self, choice: Choice, now: float) -> None:
+        log.error("request %d: the logits are not numbers", choice.job.request.id)
+        message = "the model computed no valid logits"
+        choice.fail(FinishReason.ERROR, now, message, "server_error")
 
     def _take_run(
         self, slot: Slot, choice: Choice, drawn: list[int], first: int, now: float
@@ -104,10 +125,7 @@ class Acceptor:
                 return n_taken
             choice.job.send(Output(choice.index, text, tokens, tuple(logprobs)))
         if token < 0:
-            log.error("request %d: the logits are not numbers", choice.job.request.id)
-            choice.fail(
-                FinishReason.ERROR, now, "the model computed no valid logits", "server_error"
-            )
+            self._fail_no_numbers(choice, now)
         return n_taken
 
     def _take_plain(

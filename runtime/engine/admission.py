@@ -45,10 +45,10 @@ def check_request(request: Request, n_slots: int, n_ctx: int, n_vocab: int) -> I
     """
     if not request.prompt:
         raise InvalidRequestError("prompt", "the prompt is empty")
-    if not 1 <= request.n <= n_slots:
-        raise InvalidRequestError("n", f"n must be between 1 and {n_slots}, the number of slots")
-    if request.max_tokens < 1 and request.max_tokens != -1:
-        raise InvalidRequestError("max_tokens", "max_tokens must be at least 1")
+    if request.n < 1:
+        raise InvalidRequestError("n", "n must be at least 1")
+    if request.max_tokens < -1:
+        raise InvalidRequestError("max_tokens", "max_tokens must be at least 0, or -1")
     if request.min_tokens < 0 or -1 < request.max_tokens < request.min_tokens:
         raise InvalidRequestError("min_tokens", "min_tokens must be between 0 and max_tokens")
     if not -1 <= request.slot_id < n_slots:
@@ -57,12 +57,14 @@ def check_request(request: Request, n_slots: int, n_ctx: int, n_vocab: int) -> I
         raise InvalidRequestError("stop", "a stop string is empty")
     if not -1 <= request.sampling.n_logprobs <= MAX_TOP_LOGPROBS:
         raise InvalidRequestError("top_logprobs", f"at most {MAX_TOP_LOGPROBS} top logprobs")
-    n = len(request.prompt)
-    if n >= n_ctx:
+    if not -1 <= request.n_prompt_logprobs <= MAX_TOP_LOGPROBS:
+        raise InvalidRequestError("prompt_logprobs", f"at most {MAX_TOP_LOGPROBS} top logprobs")
+    n, most = len(request.prompt), n_ctx - (request.max_tokens != 0)
+    if n > most:
         raise InvalidRequestError(
             "prompt",
-            f"the prompt has {n} tokens; with room for one more to generate, "
-            f"{n_ctx - 1} fit into the context of {n_ctx}",
+            f"the prompt has {n} tokens; with room for what is to be generated, "
+            f"{most} fit into the context of {n_ctx}",
             code="context_length_exceeded",
         )
     prompt = np.asarray(request.prompt, np.int64)
@@ -250,7 +252,7 @@ class Admission:
             leader.followers.append(slot)
             n_cached = choice.n_prompt
         else:
-            n_reused = self._memory.open(slot.seq, slot.n_known, choice.salt)
+            n_reused = self._memory.open(slot.seq, slot.n_known, choice.salt, choice.most_reused)
             if n_reused is None:
                 slot.clear()
                 return False

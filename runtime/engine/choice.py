@@ -14,6 +14,7 @@ from slotmux.runtime.engine.request import (
     TokenLogprobs,
     Usage,
 )
+from slotmux.runtime.prompt_logprobs import PromptLogprobs
 from slotmux.runtime.ubatch import I32
 
 
@@ -68,8 +69,10 @@ class Choice:
         "n_generated",
         "n_limit",
         "n_prompt",
+        "n_scored",
         "sampler_state",
         "sampling",
+        "scores",
         "serial",
         "t_admitted",
         "t_first",
@@ -96,6 +99,12 @@ class Choice:
         self.n_prompt = len(job.prompt)
         self.n_generated = 0
         self.n_cached = 0
+        # Of the first choice, if they are wanted: log-probabilities of the prompt's tokens but the
+        # first, and of how many they are known.
+        self.scores: PromptLogprobs | None = None
+        self.n_scored = 0
+        if index == 0 and request.n_prompt_logprobs >= 0:
+            self.scores = PromptLogprobs.empty(self.n_prompt - 1, request.n_prompt_logprobs)
         self.n_charged = 0  # generated tokens for which its client was charged
         self.n_draft = self.n_draft_accepted = 0
         self.sampling = _with_seed(request.sampling, index)
@@ -139,6 +148,16 @@ class Choice:
     def is_new(self) -> bool:
         """Whether it stands for a request that has not begun."""
         return self.index == 0 and not self.was_admitted
+
+    @property
+    def is_scored(self) -> bool:
+        """Whether log-probabilities of its prompt are wanted and not all known yet."""
+        return self.scores is not None and self.n_scored < len(self.scores.logprobs)
+
+    @property
+    def most_reused(self) -> int:
+        """Tokens that may come from the prefix cache: the others' logits are wanted."""
+        return self.n_scored if self.is_scored else len(self.tokens)
 
     @property
     def salt(self) -> str | None:

@@ -14,6 +14,7 @@ from slotmux.runtime.engine.emitter import Emitter
 from slotmux.runtime.engine.pace import Pace
 from slotmux.runtime.engine.request import FinishReason, Request
 from slotmux.runtime.engine.scheduler import Scheduler
+from slotmux.runtime.engine.scoring import Scoring
 from slotmux.runtime.engine.sharing import Sharing
 from slotmux.runtime.engine.slots import Slot
 from slotmux.runtime.engine.stats import Meter
@@ -53,11 +54,13 @@ class Core:
             poison=config.poison_freed,
         )
         self.slots = [Slot(seq.slot, seq) for seq in self.memory.sequences]
+        self._scoring = Scoring(model, config.max_step_s)
         self.scheduler = Scheduler(
             ubatch,
             self._park,
             self._give_up,
             pace=Pace(config.max_step_s),
+            scoring=self._scoring,
             sharing=Sharing(self.memory, self.meter.counters),
             n_prompt_beside=config.n_prompt_beside,
         )
@@ -175,8 +178,9 @@ class Core:
             self.scheduler.pace.observe(
                 self.scheduler.n_prompt_planned, self.scheduler.is_beside, forward_s
             )
-            self._acceptor.accept(done)
-            self.meter.on_step(self._model.ubatch.n_seqs, done - now)
+            self._scoring.run(self.scheduler.active)
+            self._acceptor.accept(time.monotonic())
+            self.meter.on_step(self._model.ubatch.n_seqs, time.monotonic() - now)
         self.emit()
         if self._speculator is not None and forward_s:
             n_generated = self.meter.counters.n_generated_tokens

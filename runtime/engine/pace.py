@@ -36,11 +36,11 @@ class Pace:
     def observe(self, n_prompt: int, has_generating: bool, seconds: float) -> None:
         """A step with ``n_prompt`` prompt tokens took ``seconds``."""
         if not n_prompt:
-            self.plain_s = _mixed(self.plain_s, seconds)
+            self.plain_s = mixed(self.plain_s, seconds)
             return
         rest = seconds - self.plain_s if has_generating else seconds
         if rest > 0.0:
-            self.token_s = _mixed(self.token_s, rest / n_prompt)
+            self.token_s = mixed(self.token_s, rest / n_prompt)
 
     def most_beside(self) -> int:
         """Prompt tokens of a step beside generating requests; -1 = no bound."""
@@ -56,7 +56,8 @@ class Pace:
         return max(LEAST_ALONE, int(ALONE_S / self.token_s) // 8 * 8)
 
 
-def _mixed(estimate: float, reading: float) -> float:
+def mixed(estimate: float, reading: float) -> float:
+    """A running estimate (0: none yet) moved a little towards a new reading."""
     if not estimate:
         return reading
     reading = min(max(reading, estimate / _MOST), estimate * _MOST)

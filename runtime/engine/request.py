@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from slotmux.runtime.errors import SlotmuxError
+from slotmux.runtime.prompt_logprobs import PromptLogprobs
 from slotmux.runtime.token_sets import Breakers, TokenSequences, TokenSet
 
 # Names and usual order of the samplers, as in llama-server.
@@ -119,6 +120,7 @@ class Output:
     error: str | None = None  # with finish_reason ERROR or ABORT: what a client may be told
     error_code: str | None = None  # server_error, queue_timeout, no_memory or server_shutdown
     usage: Usage | None = None
+    prompt_logprobs: PromptLogprobs | None = None  # with the first Output of a request that asked
 
 
 @dataclass(slots=True)
@@ -142,7 +144,9 @@ class Request:
     prompt: list[int]
     sampling: SamplingParams
     on_output: Callable[[Request, list[Output]], None]
-    max_tokens: int = -1  # -1 = until the context is full
+    max_tokens: int = -1  # -1 = until the context is full, 0 = the prompt is all
+    # Log-probabilities of the prompt's tokens: -1 = none, else how many alternatives of each
+    n_prompt_logprobs: int = -1
     min_tokens: int = 0
     n: int = 1  # choice i draws with seed + i
     stop: tuple[str, ...] = ()

@@ -10,6 +10,7 @@ from bisect import insort
 from collections.abc import Callable
 
 from slotmux.runtime.engine.pace import Pace
+from slotmux.runtime.engine.scoring import Scoring
 from slotmux.runtime.engine.sharing import Sharing
 from slotmux.runtime.engine.slots import Slot
 from slotmux.runtime.ubatch import Ubatch
@@ -36,13 +37,15 @@ class Scheduler:
     ``park`` takes a slot's choice out of it, back to the waiting, when blocks run out: the least
     urgent, of these one of the client that holds most, of its own the youngest. ``give_up`` ends
     the choice of a slot that has no memory even alone. ``pace`` bounds the prompt tokens of a step,
-    ``sharing`` says which prompts wait for another's tokens.
+    ``scoring`` those of prompts whose log-probabilities are wanted; ``sharing`` says which prompts
+    wait for another's tokens.
     """
 
     __slots__ = (
         "_give_up",
         "_n_prompt_beside",
         "_park",
+        "_scoring",
         "_turn",
         "_ubatch",
         "active",
@@ -59,6 +62,7 @@ class Scheduler:
         give_up: Callable[[Slot], None],
         *,
         pace: Pace,
+        scoring: Scoring,
         sharing: Sharing,
         n_prompt_beside: int = 0,
     ) -> None:
@@ -68,6 +72,7 @@ class Scheduler:
         self.n_prompt_planned = 0  # tokens of prompts in the planned step
         self._park = park
         self._give_up = give_up
+        self._scoring = scoring
         self._n_prompt_beside = n_prompt_beside
         self._turn = 0
         self.active: list[Slot] = []  # slots with memory of their own, by arrival
@@ -116,9 +121,9 @@ class Scheduler:
         self.n_prompt_planned = 0
         if not prompts:
             return
-        n_left = n_given = min(
-            n_left, max(self._most_prompt(len(prompts) + n_waiting), len(prompts))
-        )
+        n_prompts = len(prompts) + n_waiting
+        self._scoring.bound(prompts, is_alone=n_prompts == len(self.active))
+        n_left = n_given = min(n_left, max(self._most_prompt(n_prompts), len(prompts)))
         while prompts and n_left > 0:
             n_left, prompts = _deal_by_client(prompts, n_left)
         self.n_prompt_planned = n_given - n_left
@@ -262,7 +267,7 @@ def _deal(prompts: list[Slot], n_left: int) -> tuple[int, list[Slot]]:
     hungry = []
     for slot in prompts:
         end = slot.split_at or slot.n_known
-        n_wanted = end - slot.seq.n_computed - slot.n_planned
+        n_wanted = min(end - slot.seq.n_computed, slot.n_most) - slot.n_planned
         n = min(share, n_wanted, n_left)
         slot.n_planned += n
         n_left -= n

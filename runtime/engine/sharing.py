@@ -35,7 +35,9 @@ class Sharing:
         self._choose(slot, active)
 
     def _choose(self, slot: Slot, active: Iterable[Slot]) -> None:
-        if slot.seq.node is None:
+        choice = slot.choice
+        assert choice is not None
+        if slot.seq.node is None or choice.is_scored:  # whose own logits are wanted
             return
         best, n_best = None, slot.seq.n_computed + MIN_TOKENS - 1
         for other in active:

@@ -32,6 +32,7 @@ class Slot:
         "n_drafts",
         "n_drafts_accepted",
         "n_known",
+        "n_most",
         "n_planned",
         "seq",
         "spec",
@@ -56,6 +57,7 @@ class Slot:
         self.has_passed = False  # while one that came before it did not fit
         self.n_known = 0
         self.n_planned = 0  # tokens in the ubatch under way
+        self.n_most = 0  # of its prompt in the step being planned
         # Of them drafts, which stand in history behind the known tokens, and what they are.
         self.n_draft = 0
         self.drafts: list[int] = []

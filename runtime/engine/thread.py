@@ -119,7 +119,8 @@ class Engine:
         n_free = sum(slot.choice is None for slot in self._core.slots)
         n_waiting, meter = len(waiting), self._core.meter
         if n_waiting >= self.config.max_queue + n_free:
-            meter.on_reject("queue_full")
+            if request.is_first:  # others wait for their turn outside: nobody is told
+                meter.on_reject("queue_full")
             raise QueueFullError(meter.retry_after(n_waiting, self.config.n_slots))
         clients = {*waiting, request.client}
         n_own = waiting.count(request.client)

@@ -1,4 +1,4 @@
-"""The scans of Mamba 1 and 2 and the gated norm (kernels/ops/recurrent)."""
+"""The scans of Mamba 1 and 2 and the gate with the norm after it (kernels/ops/recurrent)."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ def _step_sizes(b: Builder, dt: Rows, a: Vector, dt_bias: Vector) -> tuple[Rows,
     return steps, decay
 
 
-def gated_norm(
+def gate_then_norm(
     b: Builder, y: Rows, z: Rows, weight: Vector | None, n_group: int, eps: float
 ) -> Rows:
     """RMS norm of y * silu(z) in ``n_group`` groups of columns; without weight only the gate."""

@@ -44,30 +44,33 @@ class Memory:
             Sequence(i, self.pools, ubatch, self._histories[i]) for i in range(n_slots)
         ]
 
-    def open(self, seq: Sequence, n_known: int, salt: str | None) -> int | None:
-        """Begin a sequence whose history holds ``n_known`` tokens, reusing the longest prefix.
+    def open(
+        self, seq: Sequence, n_known: int, salt: str | None, most_reused: int = 1 << 62
+    ) -> int | None:
+        """Begin a sequence whose history holds ``n_known`` tokens, reusing the longest prefix of
+        at most ``most_reused``.
 
         Returns the tokens reused, or None (and changes nothing) when there are too few blocks for
         it beside what running sequences were promised. ``salt`` None: no prefix cache.
         """
         match = NO_MATCH
         if salt is not None:
-            match = self._find(seq, n_known, salt)
+            # The last known token is always computed: its logits are wanted.
+            match = self._find(seq, min(n_known - 1, most_reused), salt)
         if not self._has_room(match, n_known):
             return None
         seq.open(salt, n_known, match)
         return seq.n_computed
 
-    def _find(self, seq: Sequence, n_known: int, salt: str) -> Match:
+    def _find(self, seq: Sequence, limit: int, salt: str) -> Match:
         pools = self.pools
         live = () if pools.has_rows else [s for s in self.sequences if s.is_open]
-        # The last known token is always computed: its logits are wanted.
-        return find(pools.tree, salt, seq.history, n_known - 1, live=live, needs_row=pools.has_rows)
+        return find(pools.tree, salt, seq.history, limit, live=live, needs_row=pools.has_rows)
 
     def adopt(self, seq: Sequence, n_known: int) -> int:
         """Let an open sequence go on from the longest prefix of its ``n_known`` tokens that is in
         memory by now; returns how many tokens it has computed then."""
-        match = self._find(seq, n_known, seq.salt)
+        match = self._find(seq, n_known - 1, seq.salt)
         if match.n_tokens > seq.n_computed:
             seq.adopt(match)
         return seq.n_computed

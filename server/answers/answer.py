@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -12,6 +12,7 @@ from slotmux.runtime.engine.request import FinishReason, Output
 from slotmux.server.answers.delta import NewReader, PlainReader, Reader, Said, read_all
 from slotmux.server.answers.generation import Generation
 from slotmux.server.answers.logprobs import LogprobsFormat
+from slotmux.server.answers.prompt_scores import PromptScores
 from slotmux.server.answers.usage import timings_object, usage_object
 
 Kind = Literal["chat", "completion"]
@@ -30,6 +31,8 @@ class Answer:
     prompts: list[list[int]]  # token ids; given back with return_token_ids
     n: int = 1
     echoes: list[str] | None = None  # text of each prompt, to be put before its choices
+    scores: PromptScores | None = None  # how log-probabilities of prompts are told, if they are
+    has_continuous_usage: bool = False  # every chunk tells the usage so far
     with_token_ids: bool = False
     with_usage_chunk: bool = False
     new_reader: NewReader | None = None  # makes one per choice; None = all text is content
@@ -71,22 +74,50 @@ def finish_word(answer: Answer, word: str) -> str:
 
 
 def whole_answer(
-    answer: Answer, generation: Generation, outputs: list[list[Output]]
+    answer: Answer,
+    generation: Generation,
+    outputs: list[list[Output]],
+    picked: Sequence[int] | None = None,
 ) -> dict[str, Any]:
-    """The body of an answer that is not streamed; ``outputs`` are those of each choice."""
+    """The body of an answer that is not streamed; ``outputs`` are those of each choice that was
+    generated, ``picked`` the ones to tell (default: all), in order."""
     body = answer.head(is_chunk=False)
     make = answer.new_reader or PlainReader
     readers = [make() for _ in range(answer.n_choices)]
+    sources = range(answer.n_choices) if picked is None else picked
     body["choices"] = [
-        _choice(answer, index, readers[index], generation.finishes[index], outputs[index])
-        for index in range(answer.n_choices)
+        _choice(answer, index, readers[index], generation.finishes[source], outputs[source])
+        for index, source in enumerate(sources)
     ]
+    _add_scores(answer, generation, body)
     if answer.with_token_ids and answer.kind == "chat":
         body["prompt_token_ids"] = answer.prompts[0]
     n_reasoning = None if answer.new_reader is None else sum(r.n_reasoning for r in readers)
     body["usage"] = usage_object(generation, n_reasoning)
     body["timings"] = timings_object(generation)
     return body
+
+
+def _add_scores(answer: Answer, generation: Generation, body: dict[str, Any]) -> None:
+    """Puts what is known of the prompts' tokens where OpenAI and vLLM have it."""
+    scores = answer.scores
+    if scores is None:
+        return
+    for index, choice in enumerate(body["choices"]):
+        found = generation.scores_of(index // answer.n)
+        if found is None:  # the prompt was cut at --request-timeout
+            continue
+        if scores.are_echoed:
+            echoed = scores.echoed(index // answer.n, found)
+            choice["logprobs"] = {k: _joined(v, choice["logprobs"][k]) for k, v in echoed.items()}
+        if scores.are_told and answer.kind == "completion":
+            choice["prompt_logprobs"] = scores.told(index // answer.n, found)
+    if scores.are_told and answer.kind == "chat" and (found := generation.scores_of(0)):
+        body["prompt_logprobs"] = scores.told(0, found)
+
+
+def _joined(first: list[Any] | None, second: list[Any] | None) -> list[Any] | None:
+    return None if first is None or second is None else first + second
 
 
 def _choice(
@@ -101,7 +132,9 @@ def _choice(
     choice["logprobs"] = None
     if answer.new_logprobs is not None:
         entries = [entry for output in outputs for entry in output.logprobs]
-        choice["logprobs"] = answer.new_logprobs().format(entries)
+        told = answer.new_logprobs()
+        told.begin_at(len(answer.echo_of(index)))
+        choice["logprobs"] = told.format(entries)
     choice["finish_reason"] = finish_word(answer, word)
     if answer.with_token_ids:
         choice["token_ids"] = [i for output in outputs for i in output.token_ids]

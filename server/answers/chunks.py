@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 
 from slotmux.runtime.engine.request import Output
+from slotmux.runtime.prompt_logprobs import PromptLogprobs
 from slotmux.server.answers.answer import (
     REASONING_FIELDS,
     Answer,
@@ -19,6 +20,7 @@ from slotmux.server.answers.answer import (
 from slotmux.server.answers.delta import Delta, Reader, ToolDelta, finish_text
 from slotmux.server.answers.generation import ChoiceOutput, Generation
 from slotmux.server.answers.logprobs import LogprobsFormat
+from slotmux.server.answers.prompt_scores import ScoresFirst
 from slotmux.server.answers.usage import timings_object, usage_object
 from slotmux.server.http.errors import ApiError
 
@@ -52,16 +54,30 @@ class ChunkWriter:
             None if new is None else [new() for _ in range(answer.n_choices)]
         )
         self._outputs: list[list[Output]] = [[] for _ in range(answer.n_choices)]
+        is_echoed = answer.scores is not None and answer.scores.are_echoed
+        self._scores_first = ScoresFirst(answer.n) if is_echoed else None
+        # Tokens of each choice so far, where every chunk tells them.
+        self._n_tokens = [0] * answer.n_choices if answer.has_continuous_usage else None
 
     def opening(self) -> bytes:
-        """The role of each chat choice, or the echoed prompts of completions."""
+        """The role of each chat choice, or the echoed prompts of completions; those with
+        log-probabilities come when these are known."""
+        if self._scores_first is not None:
+            return b""
         return b"".join(self._opening_of(index) for index in range(self._answer.n_choices))
 
     def events(self, choices: list[ChoiceOutput], generation: Generation) -> bytes:
         """The chunks of these Outputs; with the last one also the end of the stream."""
         parts: list[bytes] = []
         is_plain = self._logprobs is None and not self._answer.with_token_ids
+        is_plain = is_plain and self._n_tokens is None
+        if self._scores_first is not None:
+            choices = self._scores_first.order(choices)
         for index, output in choices:
+            if output.prompt_logprobs is not None:
+                parts.append(self._echoes(index // self._answer.n, output.prompt_logprobs))
+            if self._n_tokens is not None:
+                self._n_tokens[index] += len(output.token_ids)
             if self._readers is not None:
                 parts.append(self._read_chunks(index, output, self._readers[index]))
             elif not is_plain:
@@ -86,7 +102,29 @@ class ChunkWriter:
         """The event that ends a stream which went wrong; no [DONE] comes after it."""
         return b"data: " + _dumps(error.body()) + b"\n\n"
 
-    def _opening_of(self, index: int) -> bytes:
+    def _echoes(self, prompt: int, found: PromptLogprobs) -> bytes:
+        """The opening of each choice of an echoed prompt, with its log-probabilities."""
+        answer = self._answer
+        if self._scores_first is None or answer.scores is None or self._logprobs is None:
+            return b""
+        logprobs = answer.scores.echoed(prompt, found)
+        parts = []
+        for index in range(prompt * answer.n, (prompt + 1) * answer.n):
+            self._logprobs[index].begin_at(len(answer.echo_of(index)))
+            parts.append(self._opening_of(index, logprobs))
+        return b"".join(parts)
+
+    def _usage(self, index: int) -> bytes:
+        """The usage of a chunk of a choice."""
+        if self._n_tokens is None:
+            return self._usage_null
+        n_prompt = len(self._answer.prompts[index // self._answer.n])
+        n = self._n_tokens[index]
+        return b',"usage":' + _dumps(
+            {"prompt_tokens": n_prompt, "completion_tokens": n, "total_tokens": n_prompt + n}
+        )
+
+    def _opening_of(self, index: int, logprobs: dict[str, Any] | None = None) -> bytes:
         answer = self._answer
         extra: dict[str, Any] = {}
         if answer.kind == "chat":
@@ -99,7 +137,7 @@ class ChunkWriter:
             choice["prompt_token_ids"] = answer.prompts[index // answer.n]
         elif not choice["text"]:
             return b""
-        return self._chunk(index, choice, extra)
+        return self._chunk(index, choice, extra, logprobs=logprobs)
 
     def _read_chunks(self, index: int, output: Output, reader: Reader) -> bytes:
         """Chunks of what a reader makes of an Output; the first has its logprobs and token ids."""
@@ -159,7 +197,7 @@ class ChunkWriter:
                 b',"finish_reason":null',
                 ids,
                 b"}]",
-                self._usage_null,
+                self._usage(index),
                 b"}\n\n",
             )
         )
@@ -204,4 +242,4 @@ class ChunkWriter:
         """A chunk that is rare enough to be built the plain way."""
         whole = {"index": index, **choice, "logprobs": logprobs, "finish_reason": finish}
         tail = b"," + _dumps(extra)[1:-1] if extra else b""
-        return self._head + _dumps(whole) + b"]" + self._usage_null + tail + b"}\n\n"
+        return self._head + _dumps(whole) + b"]" + self._usage(index) + tail + b"}\n\n"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from slotmux.runtime.engine.request import FinishReason, Output, Request, Usage
+from slotmux.runtime.prompt_logprobs import PromptLogprobs
 from slotmux.server.http.errors import (
     ApiError,
     engine_dead,
@@ -49,14 +51,22 @@ class Timeline:
 
 @dataclass(slots=True, eq=False)
 class Generation:
-    """Lives on the event loop. Ends by itself when every choice has finished, or by ``fail``."""
+    """Lives on the event loop. Ends by itself when every choice has finished, or by ``fail``.
+
+    ``waiting``: sinks whose requests the engine does not have yet; ``on_room`` is called when one
+    that it had has ended.
+    """
 
     engine: EnginePort
     timeline: Timeline
     on_close: Callable[[Generation], None]
+    on_room: Callable[[Generation], None]
+    waiting: deque[Sink] = field(default_factory=deque)
+    n_at_once: int = 1
     sinks: list[Sink] = field(default_factory=list)
     usages: dict[int, Usage] = field(default_factory=dict)
     finishes: dict[int, FinishReason] = field(default_factory=dict)
+    scores: dict[int, PromptLogprobs] = field(default_factory=dict)  # by the prompt's first choice
     failure: ApiError | None = None
     is_closed: bool = False
     _pending: list[ChoiceOutput] = field(default_factory=list)
@@ -67,12 +77,16 @@ class Generation:
         if self.is_closed or self.failure is not None:
             return
         for output in outputs:
+            if output.prompt_logprobs is not None:
+                self.scores[sink.base] = output.prompt_logprobs
             if output.finish_reason is not None:
                 self._finish(sink, output)
             if self.failure is None:
                 self._pending.append((sink.base + output.index, output))
         if self.timeline.first == 0.0:
             self.timeline.first = now
+        if self.waiting and not sink.n_unfinished:
+            self.on_room(self)
         if len(self._pending) > MAX_PENDING * sum(s.n_choices for s in self.sinks):
             self.fail(timed_out("the client reads more slowly than tokens come"))
         self._wake()
@@ -85,10 +99,23 @@ class Generation:
             self._wake()
 
     def cut(self) -> None:
-        """Ends what still runs with what it has, as if it had reached its length."""
+        """Ends what still runs with what it has, as if it had reached its length; prompts whose
+        turn never came have nothing, which is an error."""
+        if self.waiting:
+            self.fail(timed_out("not all prompts had their turn within --request-timeout"))
+            return
         for sink in self.sinks:
             if sink.n_unfinished > 0:
                 self.engine.cut(sink.request.id)
+
+    def scores_of(self, prompt: int) -> PromptLogprobs | None:
+        """Of a prompt's tokens; None if they are not known."""
+        return self.scores.get(self.sinks[prompt].base)
+
+    @property
+    def n_submitted(self) -> int:
+        """Its requests that the engine has and has not ended."""
+        return sum(sink.n_unfinished > 0 for sink in self.sinks)
 
     @property
     def is_admitted(self) -> bool:
@@ -158,6 +185,7 @@ class Generation:
         return internal() if self.engine.is_alive else engine_dead()
 
     def _abort_requests(self) -> None:
+        self.waiting.clear()
         for sink in self.sinks:
             if sink.n_unfinished > 0:
                 self.engine.abort(sink.request.id)

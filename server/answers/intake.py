@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import Counter, deque
 
 from slotmux.runtime.engine.request import (
     EngineStoppedError,
@@ -15,6 +15,10 @@ from slotmux.server.answers.bridge import Bridge
 from slotmux.server.answers.generation import Generation, Sink, Timeline
 from slotmux.server.http.errors import ApiError, engine_dead, invalid, queue_full, shutting_down
 from slotmux.server.interfaces import EnginePort
+
+# Prompts of one HTTP request that are in the engine at once, if nobody says otherwise.
+MAX_AT_ONCE = 64
+RETRY_S = 0.1  # until a request without any prompt in the engine asks again for a place
 
 
 class Intake:
@@ -28,19 +32,53 @@ class Intake:
         self.is_draining = False
         self._loop = loop
 
-    def start(self, requests: list[Request]) -> Generation:
-        """Submits all of ``requests``, or none. Raises ApiError (400, 429, 503)."""
+    def start(self, requests: list[Request], n_at_once: int = MAX_AT_ONCE) -> Generation:
+        """Submits ``requests``: the first ``n_at_once`` that have a place, the others in turn as
+        places become free. Raises ApiError (400, 429, 503) if the first has none."""
         if self.is_draining:
             raise shutting_down()
-        generation = Generation(self.engine, Timeline(self._loop.time()), self._forget)
+        generation = Generation(self.engine, Timeline(self._loop.time()), self._forget, self._pump)
         self.running.add(generation)
+        n_together = min(len(requests), n_at_once)
+        base = 0
+        for request in requests:
+            request.n_together = n_together
+            sink = Sink(generation, base, request, n_choices=request.n)
+            request.context, request.on_output = sink, self.bridge.on_output
+            generation.sinks.append(sink)
+            base += request.n
+        generation.waiting, generation.n_at_once = deque(generation.sinks), n_at_once
         try:
-            for request in requests:
-                self._submit(generation, request)
+            self._submit(generation.waiting[0])
+            generation.waiting.popleft()
+            self._fill(generation)
         except BaseException:
             generation.close()
             raise
         return generation
+
+    def _fill(self, generation: Generation) -> None:
+        """Submits what waits as far as there are places."""
+        waiting = generation.waiting
+        while waiting and generation.n_submitted < generation.n_at_once:
+            try:
+                self._submit(waiting[0])
+            except ApiError as error:
+                if error.code != "queue_full":
+                    raise
+                if not generation.n_submitted:  # no end of its own will tell that there is room
+                    self._loop.call_later(RETRY_S, self._pump, generation)
+                return
+            waiting.popleft()
+
+    def _pump(self, generation: Generation) -> None:
+        """A place may have become free."""
+        if generation.is_closed or generation.failure is not None:
+            return
+        try:
+            self._fill(generation)
+        except ApiError as error:
+            generation.fail(error)
 
     def _forget(self, generation: Generation) -> None:
         self.running.discard(generation)
@@ -64,11 +102,8 @@ class Intake:
         while self.running and self._loop.time() < deadline:
             await asyncio.sleep(0.02)
 
-    def _submit(self, generation: Generation, request: Request) -> None:
-        base = sum(sink.n_choices for sink in generation.sinks)
-        sink = Sink(generation, base, request, n_choices=request.n)
-        request.context = sink
-        request.on_output = self.bridge.on_output
+    def _submit(self, sink: Sink) -> None:
+        request = sink.request
         try:
             request.id = self.engine.submit(request)
         except QueueFullError as error:
@@ -78,4 +113,3 @@ class Intake:
         except InvalidRequestError as error:
             raise invalid(error.field, str(error), error.code or "invalid_value") from None
         sink.n_unfinished = request.n
-        generation.sinks.append(sink)

@@ -18,6 +18,9 @@ class LogprobsFormat(Protocol):
     def format(self, logprobs: Iterable[TokenLogprobs]) -> dict[str, Any]:
         """The ``logprobs`` object of a chunk, or of the whole answer."""
 
+    def begin_at(self, n_chars: int) -> None:
+        """So many characters of an echoed prompt come before the choice's own."""
+
 
 class ChatLogprobs:
     """{"content": [{"token", "logprob", "bytes", "top_logprobs"}], "refusal": null}."""
@@ -35,6 +38,9 @@ class ChatLogprobs:
             token["top_logprobs"] = [self._token(token_id, value) for token_id, value in top]
             content.append(token)
         return {"content": content, "refusal": None}
+
+    def begin_at(self, n_chars: int) -> None:
+        """Nothing here says where a token stands."""
 
     def _token(self, token_id: int, logprob: float) -> dict[str, Any]:
         raw = self._tokenizer.token_bytes(token_id)
@@ -74,14 +80,26 @@ class CompletionLogprobs:
             "text_offset": offsets,
         }
 
+    def begin_at(self, n_chars: int) -> None:
+        """Offsets go on from there."""
+        self._offset = n_chars
+
     def _top(self, entry: TokenLogprobs) -> dict[str, float]:
-        """The likeliest tokens and the drawn one, which may be one more than asked for."""
-        pairs = (*entry.top[: self._n_top], (entry.token_id, entry.logprob))
-        return {self._text(token_id): max(value, LOWEST) for token_id, value in pairs}
+        """The likeliest tokens and the drawn one, which may be one more than asked for. Of tokens
+        that look alike the likelier one is told."""
+        told: dict[str, float] = {}
+        for token_id, value in (*entry.top[: self._n_top], (entry.token_id, entry.logprob)):
+            told.setdefault(self._text(token_id), max(value, LOWEST))
+        return told
 
     def _text(self, token_id: int) -> str:
-        raw = self._tokenizer.token_bytes(token_id)
-        try:
-            return raw.decode()
-        except UnicodeDecodeError:
-            return "bytes:" + "".join(f"\\x{byte:02x}" for byte in raw)
+        return shown(self._tokenizer, token_id)
+
+
+def shown(tokenizer: TokenizerPort, token_id: int) -> str:
+    """A token as OpenAI's older format tells it: its text, or its bytes where they are none."""
+    raw = tokenizer.token_bytes(token_id)
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in raw)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from slotmux.runtime.engine.request import Request, SamplingParams, SpecParams
 from slotmux.runtime.tokenizer import PromptTooLongError
+from slotmux.server.answers.fim import can_fill, cannot_fill, fim_prompt
 from slotmux.server.answers.sampling import needs_texts, sampling_of
 from slotmux.server.http.errors import ApiError, invalid
 from slotmux.server.http.session import session_name
@@ -48,20 +49,28 @@ async def chat_prompt(state: ServerState, loaded: Loaded, params: TemplateParams
 
 
 async def text_prompts(
-    state: ServerState, loaded: Loaded, prompts: Sequence[Prompt]
+    state: ServerState,
+    loaded: Loaded,
+    prompts: Sequence[Prompt],
+    *,
+    suffix: str = "",
+    n_room: int = 1,
 ) -> list[list[int]]:
-    """Token ids of each prompt of a text completion."""
+    """Token ids of each prompt of a text completion, with room for ``n_room`` tokens more.
+    ``suffix``: what is to come behind the completion; the prompts are texts."""
+    if suffix and not can_fill(loaded.tokenizer.fim):
+        raise cannot_fill("suffix")
     encoded = []
     for prompt in prompts:
         if isinstance(prompt, str):
-            check_text_size(loaded, "prompt", len(prompt.encode()))
-            ids = await state.off_loop(_encode, loaded, prompt)
+            check_text_size(loaded, "prompt", len(prompt.encode()) + len(suffix.encode()))
+            ids = await state.off_loop(_encode, loaded, prompt, suffix)
         else:
             ids = prompt
             check_ids(ids, loaded.n_vocab, "prompt")
         if not ids:
             raise invalid("prompt", "The prompt is empty and the model has no token to begin with.")
-        check_length(loaded.info, len(ids))
+        check_length(loaded.info, len(ids), n_room=n_room)
         encoded.append(ids)
     return encoded
 
@@ -79,9 +88,9 @@ def check_chat_size(loaded: Loaded, params: TemplateParams) -> None:
     check_text_size(loaded, "messages", n_bytes)
 
 
-def check_length(info: ModelInfo, n_prompt: int, param: str = "prompt") -> None:
-    """A prompt must leave room for one token."""
-    if n_prompt >= info.n_ctx:
+def check_length(info: ModelInfo, n_prompt: int, param: str = "prompt", n_room: int = 1) -> None:
+    """A prompt must leave room for one token, or ``n_room``."""
+    if n_prompt + n_room > info.n_ctx:
         raise too_long(param, info.n_ctx, n_prompt)
 
 
@@ -127,14 +136,16 @@ async def build_requests(
     limit = params.n_max_tokens
     if limit is None:
         limit = state.settings.n_predict
+        limit = params.default_max_tokens if limit < 0 else limit
     return [
         Request(
             prompt=ids,
             sampling=sampling,
             on_output=_unset,
-            max_tokens=min(limit, info.n_ctx) if limit > 0 else -1,
+            max_tokens=min(limit, info.n_ctx) if limit >= 0 else -1,
+            n_prompt_logprobs=params.n_prompt_logprobs,
             min_tokens=min(params.min_tokens or 0, info.n_ctx),
-            n=params.n or 1,
+            n=params.n_generated_choices,
             stop=tuple(params.stop or ()),
             stop_token_ids=frozenset(params.stop_token_ids or ()),
             include_stop=bool(params.include_stop_str_in_output),
@@ -181,8 +192,6 @@ def message_starts(ids: Sequence[int], tokenizer: TokenizerPort) -> tuple[int, .
 
 def _check_bounds(params: GenerationParams, loaded: Loaded) -> None:
     n_slots, n_vocab = loaded.info.n_slots, loaded.n_vocab
-    if (params.n or 1) > n_slots:
-        raise invalid("n", f"At most {n_slots} choices: the server has as many slots.")
     if params.id_slot is not None and params.id_slot >= n_slots:
         raise invalid("id_slot", f"The server has {n_slots} slots.")
     check_ids(params.stop_token_ids or (), n_vocab, "stop_token_ids")
@@ -196,10 +205,13 @@ def _render_and_encode(loaded: Loaded, params: TemplateParams) -> list[int]:
         raise too_long("messages", loaded.info.n_ctx, error.n_tokens, "at least ") from None
 
 
-def _encode(loaded: Loaded, text: str) -> list[int]:
-    """Special tokens are parsed: whoever writes a raw prompt writes all of it."""
+def _encode(loaded: Loaded, text: str, suffix: str) -> list[int]:
+    """Special tokens are parsed: whoever writes a raw prompt writes all of it. Not so beside a
+    suffix, where the server puts them."""
     n_ctx = loaded.info.n_ctx
     try:
+        if suffix:
+            return fim_prompt(loaded.tokenizer, text, suffix, max_tokens=n_ctx)
         return loaded.tokenizer.encode(text, parse_special=True, max_tokens=n_ctx)
     except PromptTooLongError as error:
         raise too_long("prompt", n_ctx, error.n_tokens, "at least ") from None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -22,6 +24,7 @@ ABORT_CONNECTION = "slotmux.abort"
 PROBE_READER = "slotmux.probe"
 _HEADERS = ((b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"))
 PING = b":\n\n"
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +68,6 @@ class Delivery:
         self.watch = Watch(generation, settings)
         self._disconnect = DisconnectWatcher(request.receive, generation)
         self._trace = trace_of(request)
-        self._trace.engine_ids = [sink.request.id for sink in generation.sinks]
         self._trace.progress = generation.sinks[0].request.progress
 
     def close(self) -> None:
@@ -93,12 +95,18 @@ async def respond(
             return EventStream(delivery, writer, await generation.next(), framing)
         while writer.n_left > 0:
             writer.take(await generation.next(), generation)
-        body = writer.whole(generation)
+        body = await _worded(generation, lambda: json_response(writer.whole(generation)))
     except BaseException:
         delivery.close()
         raise
     delivery.close()
-    return json_response(body)
+    return body
+
+
+async def _worded(generation: Generation, word: Callable[[], _T]) -> _T:
+    """``word()``, beside the event loop where there are log-probabilities of prompts: those of a
+    long one take a second."""
+    return await asyncio.to_thread(word) if generation.scores else word()
 
 
 class EventStream(Response):
@@ -132,7 +140,10 @@ class EventStream(Response):
         generation, writer = self._delivery.generation, self._writer
         activity = self._delivery.watch.activity
         loop_time = self._delivery.watch.loop.time
-        body = writer.opening() + writer.events(self._first, generation)
+        first = self._first
+        body = writer.opening() + await _worded(
+            generation, lambda: writer.events(first, generation)
+        )
         n_left = writer.n_left
         while True:
             if body:
@@ -146,12 +157,16 @@ class EventStream(Response):
             except ApiError as error:
                 body, n_left = writer.error(error), 0
                 continue
-            body = writer.events(choices, generation) if choices else self._ping
+            if any(output.prompt_logprobs is not None for _, output in choices):
+                body = await asyncio.to_thread(writer.events, choices, generation)
+            else:
+                body = writer.events(choices, generation) if choices else self._ping
             n_left = writer.n_left
 
 
 def _note(trace: Trace, generation: Generation) -> None:
     ordered = sorted(generation.usages)
+    trace.engine_ids = [sink.request.id for sink in generation.sinks if sink.request.id]
     trace.usages = [generation.usages[index] for index in ordered]
     trace.finishes = [generation.finishes[index].value for index in ordered]
     requests = [sink.request for sink in generation.sinks]

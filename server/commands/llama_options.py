@@ -200,6 +200,7 @@ VARIABLES: Mapping[str, str] = {
     "LLAMA_ARG_CTX_CHECKPOINTS": "ctx_checkpoints",
     "LLAMA_ARG_CHAT_TEMPLATE_FILE": "chat_template_file",
     "LLAMA_ARG_SSE_PING_INTERVAL": "sse_ping_interval",
+    "LLAMA_ARG_SLOT_SAVE_PATH": "slot_save_path",
 }  # fmt: skip
 CTX_SIZE_NOTE = (
     "--ctx-size is the longest sequence of any slot here; llama-server divides it among the slots."
@@ -242,6 +243,8 @@ def translate(args: list[str], known: Container[str]) -> Translation:
 def variable_notes(names: list[str]) -> Iterator[str]:
     """A line for each of llama-server's variables among ``names``."""
     for name in names:
+        if not name.startswith("LLAMA_ARG_") and name not in VARIABLES:
+            continue  # another program's: LlamaIndex has some
         field = VARIABLES.get(name)
         instead = f": {env_name(flag_name(field))} is" if field else ""
         yield f"{name} is set, but not read here{instead}"

@@ -11,6 +11,7 @@ from slotmux.server.settings import Access, Settings
 
 # Every route of the app has a policy here; a test fails when one is missing.
 POLICIES: dict[str, Access | str] = {
+    "/": "public",
     "/health": "public",
     "/livez": "public",
     "/readyz": "public",

@@ -112,7 +112,7 @@ def _operation(route: APIRoute, operation: Operation, schemas: dict[int, Json]) 
         described["parameters"] = parameters
     if operation.body is not None:
         content = {"application/json": {"schema": schemas[id(operation.body)]}}
-        described["requestBody"] = {"required": True, "content": content}
+        described["requestBody"] = {"required": operation.needs_body, "content": content}
     described["responses"] = _responses(route.path, operation, schemas)
     return described
 

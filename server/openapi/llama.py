@@ -8,6 +8,7 @@ from typing import Any, Literal
 from typing_extensions import TypedDict
 
 from slotmux.server.dialects.llama.schema import InfillOptions, NativeOptions
+from slotmux.server.dialects.llama.slots import SlotFileRequest
 from slotmux.server.openapi import answers
 from slotmux.server.openapi.operation import REFUSED, Body, Operation
 from slotmux.server.schemas.chat import ChatRequest
@@ -64,6 +65,20 @@ class InputTokens(TypedDict):
     input_tokens: int
 
 
+class SlotAction(TypedDict, total=False):
+    """What was done with a slot: tokens saved, restored or erased, and bytes."""
+
+    id_slot: int
+    filename: str
+    n_saved: int
+    n_written: int
+    n_restored: int
+    n_read: int
+    n_erased: int
+    timings: dict[str, float]
+
+
+_ACTION = {"action": {"enum": ["save", "restore", "erase"]}}
 _PART: dict[str, Any] = {"type": ["string", "integer"]}
 _ONE_PROMPT = {"anyOf": [{"type": "string"}, {"type": "array", "items": _PART, "minItems": 1}]}
 _PROMPT = {
@@ -102,5 +117,8 @@ LLAMA: Mapping[str, Mapping[str, Operation]] = {
     "/chat/completions/input_tokens": _COUNT,
     "/v1/chat/completions/input_tokens": _COUNT,
     "/lora-adapters": {"GET": Operation(list[dict[str, Any]]), "POST": REFUSED},
+    "/slots/{slot_id}": {
+        "POST": Operation(SlotAction, SlotFileRequest, query=_ACTION, needs_body=False)
+    },
     **{path: {"POST": REFUSED} for path in _NOT_SERVED},
 }

@@ -128,6 +128,10 @@ _SHOW = Body(
 _REFUSED_POSTS = ("embed", "embeddings", "pull", "push", "create", "copy")
 
 OLLAMA: Mapping[str, Mapping[str, Operation]] = {
+    "/": {
+        "GET": Operation(media="text/plain"),
+        "HEAD": Operation(has_content=False),
+    },
     "/api/chat": {"POST": Operation(ChatLine, OllamaChat, ChatLine, streamed_as=LINES)},
     "/api/generate": {
         "POST": Operation(GenerateLine, OllamaGenerate, GenerateLine, streamed_as=LINES)

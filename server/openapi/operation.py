@@ -36,6 +36,7 @@ class Operation:
     media: str = "application/json"
     streamed_as: str = EVENTS
     query: Mapping[str, Json] = field(default_factory=dict)  # names and their schemas
+    needs_body: bool = True  # False: some of what the route does needs none
     has_content: bool = True  # False: HEAD
     is_refused: bool = False  # the route only says that there is no such thing
 

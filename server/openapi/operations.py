@@ -11,6 +11,7 @@ from slotmux.server.openapi.anthropic import ANTHROPIC
 from slotmux.server.openapi.llama import LLAMA
 from slotmux.server.openapi.ollama import OLLAMA
 from slotmux.server.openapi.operation import REFUSED, Operation, Type
+from slotmux.server.openapi.responses import RESPONSES
 from slotmux.server.schemas.chat import ChatRequest, TemplateParams
 from slotmux.server.schemas.completion import CompletionRequest
 from slotmux.server.schemas.text import DetokenizeRequest, TokenizeRequest
@@ -43,6 +44,7 @@ OPERATIONS: Mapping[str, Mapping[str, Operation]] = {
     **LLAMA,
     **ANTHROPIC,
     **OLLAMA,
+    **RESPONSES,
 }
 # How each dialect tells what is wrong.
 ERRORS: Mapping[Shape, Type] = {

@@ -18,6 +18,7 @@ from slotmux.server.answers.prepare import (
     check_model,
     render,
 )
+from slotmux.server.answers.prompt_scores import PromptScores
 from slotmux.server.answers.stream import respond
 from slotmux.server.http.errors import json_response
 from slotmux.server.http.json_body import read_json
@@ -51,6 +52,10 @@ async def create_chat_completion(request: Request) -> Response:
         params.n or 1,
         with_token_ids=bool(params.return_token_ids),
         with_usage_chunk=params.wants_usage_chunk,
+        has_continuous_usage=params.has_continuous_usage,
+        scores=None
+        if params.prompt_logprobs is None
+        else PromptScores(loaded.tokenizer, [ids], n_told=params.prompt_logprobs),
     )
     generation = service.intake.start(requests)
     writer = ChunkWriter(answer)

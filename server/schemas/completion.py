@@ -39,14 +39,30 @@ class CompletionRequest(GenerationParams):
     """Body of POST /v1/completions."""
 
     place: ClassVar[Place | None] = Place.COMPLETION
+    default_max_tokens: ClassVar[int] = 16  # OpenAI's
     prompt: Annotated[Any, BeforeValidator(_prompts, json_schema_input_type=_Prompts)]
+    max_tokens: Annotated[int, Field(ge=-1, lt=2**31)] | None = None  # 0: only the prompt
     echo: bool | None = None
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    suffix: str | None = None
+    best_of: Annotated[int, Field(ge=1, le=256)] | None = None
 
     @model_validator(mode="after")
-    def _check_echo(self) -> Self:
+    def _check_best_of(self) -> Self:
+        if self.best_of is not None and self.best_of < (self.n or 1):
+            raise fault("should not be less than 'n'", "best_of")
+        if self.picks_best and self.stream:
+            raise fault("which answers are best is not known while they are streamed", "best_of")
+        return self
+
+    @model_validator(mode="after")
+    def _check_suffix(self) -> Self:
+        if not self.suffix:
+            return self
+        if not all(isinstance(prompt, str) for prompt in self.prompts):
+            raise fault("stands behind prompts that are text", "suffix")
         if self.echo and self.logprobs is not None:
-            raise fault("'logprobs' of an echoed prompt are not supported", "logprobs")
+            raise fault("not available with 'logprobs' of an echoed prompt", "suffix")
         return self
 
     @property
@@ -54,6 +70,21 @@ class CompletionRequest(GenerationParams):
         """The prompts, in order; choice i of prompt p has index p * n + i."""
         prompts: list[Prompt] = self.prompt
         return prompts
+
+    @property
+    def picks_best(self) -> bool:
+        """Whether more choices are generated than given back."""
+        return self.n_generated_choices > (self.n or 1)
+
+    @property
+    def n_generated_choices(self) -> int:
+        """Choices of each prompt, of which the best ``n`` are given back."""
+        return self.best_of or self.n or 1
+
+    @property
+    def n_prompt_logprobs(self) -> int:
+        """As Request.n_prompt_logprobs: an echoed prompt has as many as the rest."""
+        return max(super().n_prompt_logprobs, self.n_logprobs if self.echo else -1)
 
     @property
     def n_logprobs(self) -> int:

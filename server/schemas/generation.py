@@ -58,11 +58,19 @@ class StreamOptions(StrictModel):
 
     place: ClassVar[Place | None] = Place.STREAM_OPTIONS
     include_usage: bool | None = None
+    continuous_usage_stats: bool | None = None  # vLLM's: usage so far in every chunk
+
+    @model_validator(mode="after")
+    def _check_usage(self) -> Self:
+        if self.continuous_usage_stats and not self.include_usage:
+            raise fault("needs 'include_usage'", "continuous_usage_stats")
+        return self
 
 
 class GenerationParams(SamplingFields):
     """Honoured by both completion endpoints. None means: not given."""
 
+    default_max_tokens: ClassVar[int] = -1  # where neither request nor operator says; -1: no limit
     model_config = ConfigDict(json_schema_extra=describe_dotted)
 
     model: Label | None = None
@@ -81,6 +89,8 @@ class GenerationParams(SamplingFields):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     return_token_ids: bool | None = None
+    # vLLM's: log-probabilities of the prompt's tokens, with so many alternatives
+    prompt_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     cache_prompt: bool | None = None
     cache_salt: Annotated[str, StringConstraints(min_length=1, max_length=256)] | None = None
     # vLLM's: lower is served earlier, whoever asks
@@ -106,6 +116,8 @@ class GenerationParams(SamplingFields):
     def _check_pairs(self) -> Self:
         if self.stream_options is not None and not self.stream:
             raise fault("'stream_options' is only allowed when 'stream' is true", "stream_options")
+        if self.prompt_logprobs is not None and self.stream:
+            raise fault("not available with 'stream'", "prompt_logprobs")
         limit = self.n_max_tokens
         if limit is not None and -1 < limit < (self.min_tokens or 0):
             raise fault("'min_tokens' must not exceed 'max_tokens'", "min_tokens")
@@ -115,6 +127,21 @@ class GenerationParams(SamplingFields):
     def n_max_tokens(self) -> int | None:
         """The limit on generated tokens, whatever it is called in this endpoint."""
         return self.max_tokens
+
+    @property
+    def n_prompt_logprobs(self) -> int:
+        """As Request.n_prompt_logprobs."""
+        return -1 if self.prompt_logprobs is None else self.prompt_logprobs
+
+    @property
+    def n_generated_choices(self) -> int:
+        """Choices of a prompt that are generated, more than ``n`` where the best are wanted."""
+        return self.n or 1
+
+    @property
+    def has_continuous_usage(self) -> bool:
+        """Whether every chunk of a stream tells the usage so far."""
+        return self.stream_options is not None and bool(self.stream_options.continuous_usage_stats)
 
     @property
     def is_streamed(self) -> bool:

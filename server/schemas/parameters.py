@@ -96,7 +96,7 @@ _OPENAI = (
         _neutral(OPENAI, "logprobs", note="chat: true or false; completions: how many"),
         _neutral(OPENAI, "top_logprobs", 0),
         _neutral(OPENAI, "n", 1),
-        _neutral(OPENAI, "best_of", 1),
+        Parameter("best_of", OPENAI, (1,), note="of the chat endpoints: use n"),
         _neutral(OPENAI, "echo", False),
         _neutral(OPENAI, "suffix", ""),
         _neutral(OPENAI, "frequency_penalty", 0),
@@ -143,7 +143,7 @@ _VLLM = (
         _neutral(VLLM, "skip_special_tokens", True),
         _neutral(VLLM, "spaces_between_special_tokens", True),
         _neutral(VLLM, "truncate_prompt_tokens", -1),
-        _neutral(VLLM, "allowed_token_ids", []),
+        _neutral(VLLM, "allowed_token_ids", note="an empty list allows nothing: it is refused"),
         _neutral(VLLM, "bad_words", []),
         _neutral(VLLM, "logprob_token_ids", []),
         _neutral(VLLM, "logits_processors", []),
@@ -244,7 +244,7 @@ _OLLAMA = (
     *_advice(OLLAMA, "boolean", "use_mmap use_mlock low_vram numa f16_kv", _ONE_MACHINE),
 )
 
-_OTHERS = _rows(ROUTERS, _neutral(ROUTERS, "thinking", {"type": "disabled"}))
+_OTHERS = _rows(ROUTERS, "reasoning", _neutral(ROUTERS, "thinking", {"type": "disabled"}))
 
 _BODY = (*_OPENAI, *_VLLM, *_LLAMA, *_OLLAMA, *_OTHERS)
 

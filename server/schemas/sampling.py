@@ -106,9 +106,9 @@ def _check_size(texts: list[str]) -> None:
 
 
 def _few_ids(value: Any) -> Any:
-    if isinstance(value, list) and len(value) > MAX_ALLOWED_IDS:
-        raise fault(f"at most {MAX_ALLOWED_IDS} token ids")
-    return None if value == [] else value  # asks for nothing
+    if isinstance(value, list) and not 0 < len(value) <= MAX_ALLOWED_IDS:
+        raise fault(f"should hold 1 to {MAX_ALLOWED_IDS} token ids")
+    return value
 
 
 def _few_words(value: Any) -> Any:

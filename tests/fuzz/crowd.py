@@ -109,7 +109,8 @@ class Crowd:
             prompt=prompt,
             sampling=sampling,
             on_output=lambda *_: None,
-            max_tokens=rng.choice((1, 2, 5, 17, 40, -1)),
+            max_tokens=rng.choice((0, 1, 2, 5, 17, 40, -1)),
+            n_prompt_logprobs=rng.choice((-1, -1, -1, 0, 3)),
             min_tokens=0,
             n=min(rng.choice((1, 1, 1, 2, 3)), len(self.core.slots)),
             stop=rng.choice(((), (), (chr(0x4E00 + 11), chr(0x4E00 + 5) * 2))),
@@ -159,6 +160,7 @@ def alone(scene: Scene, core: Core, request: Request, index: int, n_ctx: int) ->
     lonely = replace(
         request, n=1, sampling=replace(request.sampling, seed=seed), on_output=receive,
         max_tokens=limit, cache_prompt=False, slot_id=-1, client="", priority=0,
+        n_prompt_logprobs=-1 if index else request.n_prompt_logprobs,
     )  # fmt: skip
     lonely.id = 1
     core.add(lonely, check_request(lonely, 1, core.memory.n_ctx, 1 << 30), 0.0)

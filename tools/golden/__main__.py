@@ -36,7 +36,6 @@ def arguments(given: Sequence[str]) -> argparse.Namespace:
 
 def make(recipes: Sequence[AnyRecipe], llama: LlamaCpp, out: Path, compare: Path | None) -> None:
     """Make each recipe's folder in ``out``."""
-    # After `require`: these import what may be missing.
     from tools.golden.compare import differences
     from tools.golden.folder import write
     from tools.golden.measure import measure
@@ -69,14 +68,18 @@ def main(given: Sequence[str]) -> None:
         require(recipes, llama)
     except MissingError as missing:
         sys.exit(str(missing))
+    # After `require`: these import what may be missing.
     from tools.golden.folder import ExistsError, require_free
+    from tools.golden.measured import DisagreementError
+    from tools.golden.model.convert import ConversionError
+    from tools.golden.references.llama_cpp import LlamaError
 
     try:
         for recipe in recipes:
             require_free(parsed.out, recipe.name, may_replace=parsed.replace)
-    except ExistsError as exists:
-        sys.exit(str(exists))
-    make(recipes, llama, parsed.out, parsed.compare)
+        make(recipes, llama, parsed.out, parsed.compare)
+    except (ExistsError, DisagreementError, ConversionError, LlamaError) as error:
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":

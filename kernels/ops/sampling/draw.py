@@ -87,7 +87,7 @@ def _draw_token(slot, pos, row, top, total, n_vocab, w):
 
 
 @inner
-def _store_top(row, top, log_total, n_top, top_ids, top_logprobs, w):
+def store_top(row, top, log_total, n_top, top_ids, top_logprobs, w):
     """The most likely tokens, likeliest first, lower ids first; id -1 where none is left."""
     n = gather_largest(row, w.maxima, n_top, w.ids, w.values, w.index, w.bins)
     for j in range(n_top):
@@ -115,7 +115,7 @@ def _store_draw(step, n_logprobs, s, row, top, total, token, w):
         logprob = np.float32(np.float64(load_f32(value_at(row, token))) - top - log_total)
         top_logprobs = load_i64(step + STEP.top_logprobs) + 4 * MAX_TOP * s
         if n_logprobs > 0:
-            _store_top(row, top, log_total, n_logprobs, top_ids, top_logprobs, w)
+            store_top(row, top, log_total, n_logprobs, top_ids, top_logprobs, w)
     store_i32(load_i64(step + STEP.sampled) + 4 * s, token)
     store_f32(load_i64(step + STEP.logprob) + 4 * s, logprob)
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from slotmux.runtime.lowering.buffers import Rows
 from slotmux.runtime.lowering.builder import Builder
 from slotmux.runtime.lowering.conv import short_conv
-from slotmux.runtime.lowering.mamba import SsdShape, gated_norm, selective_scan, ssd_scan
+from slotmux.runtime.lowering.mamba import SsdShape, gate_then_norm, selective_scan, ssd_scan
 from slotmux.runtime.models.hparams import Hparams
 from slotmux.runtime.models.ranges import MAX_HEADS
 
@@ -105,4 +105,4 @@ def mamba2_mixer(b: Builder, hp: Hparams, blk: str, h: Rows) -> Rows:
     if b.weights.optional(norm):
         # Normed group by group, so that groups can stand on several devices and still be alike.
         weights = b.weights.vector(norm, n // shape.n_group, shape.n_group)
-    return gated_norm(b, y, zxbcdt.columns(0, n), weights, shape.n_group, hp.eps)
+    return gate_then_norm(b, y, zxbcdt.columns(0, n), weights, shape.n_group, hp.eps)

@@ -26,6 +26,12 @@ _FOREVER = "9999-12-31T23:59:59Z"
 _MANAGING = ("/api/pull", "/api/push", "/api/create", "/api/copy")
 
 
+@router.api_route("/", methods=["GET", "HEAD"], response_model=None)
+async def root(request: Request) -> Response:
+    """That something runs here: Ollama's command line looks for it before anything else."""
+    return Response("slotmux is running", media_type="text/plain")
+
+
 @router.get("/api/version", response_model=None)
 async def version(request: Request) -> Response:
     """The API's version, and ours."""
@@ -132,7 +138,8 @@ def _size(n_params: int) -> str:
 
 def _quantization(file_name: str) -> str:
     """As it stands in the names of files: model-Q4_K_M.gguf."""
-    last = file_name.removesuffix(".gguf").replace(".", "-").rpartition("-")[2]
+    stem = file_name.removesuffix(".gguf").upper()
+    last = stem.replace(".", "-").rpartition("-")[2]
     return last if last[:1] in "QIFBM" and any(c.isdigit() for c in last) else "unknown"
 
 

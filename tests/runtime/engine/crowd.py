@@ -14,6 +14,7 @@ import numpy as np
 from slotmux.runtime.engine.request import FinishReason, Output, Request, SamplingParams, Usage
 from slotmux.runtime.engine.thread import Engine, EngineConfig
 from slotmux.runtime.model import Model
+from slotmux.runtime.prompt_logprobs import PromptLogprobs
 from slotmux.runtime.speculation.costs import Costs
 
 GREEDY = SamplingParams(temperature=0.0, n_logprobs=3)
@@ -48,11 +49,16 @@ class Answer:
     reason: FinishReason | None = None
     error: str | None = None
     usage: Usage | None = None
+    prompt: PromptLogprobs | None = None
 
     def take(self, output: Output) -> None:
         self.tokens += output.token_ids
         self.logprobs += output.logprobs
         self.text += output.text
+        if output.prompt_logprobs is not None:
+            assert self.prompt is None
+            assert not self.tokens
+            self.prompt = output.prompt_logprobs
         if output.finish_reason is not None:
             assert self.reason is None, "a choice ended twice"
             self.reason, self.error, self.usage = output.finish_reason, output.error, output.usage
@@ -64,7 +70,15 @@ class Answer:
             (e.token_id, e.logprob.hex(), [(i, value.hex()) for i, value in e.top])
             for e in self.logprobs
         ]
-        return self.tokens, entries, self.text, self.reason
+        return self.tokens, entries, self.text, self.reason, self._prompt_bits
+
+    @property
+    def _prompt_bits(self) -> tuple[bytes, ...]:
+        asked = self.prompt
+        if asked is None:
+            return ()
+        arrays = (asked.logprobs, asked.ranks, asked.top_ids, asked.top_logprobs)
+        return tuple(array.tobytes() for array in arrays)
 
 
 class Call:
@@ -202,6 +216,7 @@ def mixed_requests(prompts: Sequence[Sequence[int]], n: int, seed: int = 0) -> l
                 sampling=sampling,
                 max_tokens=int(rng.integers(1, 24)),
                 min_tokens=int(rng.integers(0, 2)),
+                n_prompt_logprobs=i % 5 if i % 4 == 1 else -1,
             )
         )
     return requests

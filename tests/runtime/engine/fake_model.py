@@ -110,6 +110,8 @@ class FakeModel:
         self.progress = 0
         self.n_tokens_computed = 0
         self.max_run = 0
+        self.states = {}  # of the recurrence behind each token of the ubatch
+        self.n_scored = 0
 
     def forward(self):
         self.before_forward()
@@ -158,6 +160,7 @@ class FakeModel:
                 state = advance(state, token)
                 if t == end - n_drafts - 1:
                     self.rows.state[row] = state
+            self.states[t] = state
             if t in wanted:
                 bad = token == self.nan_token
                 digests[t] = None if bad else self._digest(table, pos, state)
@@ -193,6 +196,27 @@ class FakeModel:
         ub.logprob[s] = logprobs[token]
         ub.top_ids[s] = order[:MAX_TOP_LOGPROBS]
         ub.top_logprobs[s] = logprobs[order[:MAX_TOP_LOGPROBS]]
+
+    def score(self, rows, targets, n_top, out):
+        for i, row in enumerate(rows.tolist()):
+            digest = self._after(row)
+            if digest is None:
+                out.logprobs[i] = np.nan
+                continue
+            logprobs, order = draw(digest, GREEDY, (), 0)[1:]
+            out.logprobs[i] = logprobs[targets[i]]
+            out.ranks[i] = 1 + order.index(targets[i])
+            k = n_top[i]
+            out.top_ids[i, :k], out.top_logprobs[i, :k] = order[:k], logprobs[order[:k]]
+        self.ubatch.out_tokens[:] = -1
+        self.n_scored += len(rows)
+
+    def _after(self, t):
+        """The digest behind token ``t`` of the ubatch."""
+        ub = self.ubatch
+        run = int(np.searchsorted(ub.seq_start[: ub.n_seqs + 1], t, side="right")) - 1
+        table, pos = ub.block_tables[ub.seq_slot[run]], int(ub.positions[t])
+        return None if ub.tokens[t] == self.nan_token else self._digest(table, pos, self.states[t])
 
     def close(self):
         pass
@@ -323,6 +347,7 @@ class Receiver:
         self.last = {}
         self.logprobs = {}
         self.n_calls = 0
+        self.prompt_logprobs = None
 
     def __call__(self, request, outputs):
         self.n_calls += 1
@@ -331,6 +356,10 @@ class Receiver:
             assert out.index not in self.last, "an output after the last one"
             self.tokens.setdefault(out.index, []).extend(out.token_ids)
             self.text[out.index] = self.text.get(out.index, "") + out.text
+            if out.prompt_logprobs is not None:
+                assert self.prompt_logprobs is None, "told twice"
+                assert not self.tokens[0], "told after the first token"
+                self.prompt_logprobs = out.prompt_logprobs
             self.logprobs.setdefault(out.index, []).extend(out.logprobs)
             if out.finish_reason is not None:
                 assert out.usage is not None

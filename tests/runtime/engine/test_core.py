@@ -126,6 +126,19 @@ def test_sampled_choices_fork_after_the_prompt(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_more_choices_than_slots_are_taken_in_turn(kind):
+    bench = Bench(kind)
+    other = bench.add(prompt_of(30, 1), max_tokens=25, ignore_eos=True)
+    request, receiver = bench.add(
+        prompt_of(40), n=11, sampling=SamplingParams(seed=9), max_tokens=20, ignore_eos=True
+    )
+    bench.run()
+    bench.check(*other)
+    bench.check(request, receiver)
+    assert bench.model.n_tokens_computed < 55 + 11 * (20 + 8 + 16), "the prompt was computed again"
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_choices_beyond_the_free_slots_come_in_later(kind):
     bench = Bench(kind)
     other = bench.add(prompt_of(30, 1), max_tokens=25, ignore_eos=True)
@@ -365,9 +378,8 @@ def test_logprobs_come_with_their_token():
         ("prompt", {"prompt": [1] * 128}),
         ("prompt", {"prompt": [64]}),
         ("prompt", {"prompt": [-1]}),
-        ("n", {"n": 5}),
         ("n", {"n": 0}),
-        ("max_tokens", {"max_tokens": 0}),
+        ("max_tokens", {"max_tokens": -2}),
         ("min_tokens", {"min_tokens": 9, "max_tokens": 8}),
         ("slot_id", {"slot_id": 4}),
         ("stop", {"stop": ("a", "")}),

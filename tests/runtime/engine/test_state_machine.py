@@ -13,6 +13,7 @@ from slotmux.runtime.engine.config import MTP, SpecConfig
 from slotmux.runtime.engine.request import FinishReason, InvalidRequestError, SamplingParams
 from tests.runtime.engine.fake_model import EOG, EagerCosts, oracle
 from tests.runtime.engine.test_core import Bench
+from tests.runtime.engine.test_scoring import check_scores
 
 # Few distinct beginnings, so that prompts share prefixes of every length.
 STEMS = [[(7 * i + k) % EOG for i in range(110)] for k in (0, 0, 3)]
@@ -35,7 +36,8 @@ class EngineMachine(RuleBasedStateMachine):
         n=st.one_of(st.integers(1, 90), st.integers(96, 110)),  # in the last block of all, too
         tail=st.lists(st.integers(0, EOG - 1), max_size=3),
         n_choices=st.sampled_from([1, 1, 1, 2, 3]),
-        max_tokens=st.integers(1, 40),
+        max_tokens=st.integers(0, 40),
+        n_prompt_logprobs=st.sampled_from([-1, -1, 0, 2]),
         temperature=st.sampled_from([0.0, 1.0]),
         salt=st.sampled_from(["", "", "x"]),
         cache=st.sampled_from([True, True, True, False]),
@@ -55,7 +57,7 @@ class EngineMachine(RuleBasedStateMachine):
             "cache_prompt": cache,
             "boundaries": tuple(boundaries),
         }
-        if len(prompt) >= self.bench.core.memory.n_ctx:
+        if len(prompt) + (options["max_tokens"] > 0) > self.bench.core.memory.n_ctx:
             with pytest.raises(InvalidRequestError, match="context"):
                 self.bench.add(prompt, **options)
             return
@@ -131,6 +133,8 @@ class EngineMachine(RuleBasedStateMachine):
             assert tokens == expected[: len(tokens)]
         else:
             assert tokens == expected
+            if index == 0 and request.n_prompt_logprobs >= 0:
+                check_scores(self.bench, request, receiver)
 
     def teardown(self):
         self.bench.run()

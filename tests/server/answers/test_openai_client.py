@@ -162,8 +162,10 @@ def test_defaults_are_llama_servers(client, server):
     sampling = first.sampling
     assert (sampling.temperature, sampling.top_p, sampling.top_k) == (0.8, 0.95, 40)
     assert (sampling.min_p, sampling.typical_p, sampling.repeat_penalty) == (0.05, 1.0, 1.0)
-    assert (first.max_tokens, first.n, first.slot_id) == (-1, 1, -1)
+    assert (first.max_tokens, first.n, first.slot_id) == (16, 1, -1)
     assert sampling.seed != second.sampling.seed
+    client.chat.completions.create(model="fake", messages=MESSAGES)
+    assert server.engine.submitted[-1].max_tokens == -1
 
 
 def test_content_parts_and_developer_role(client, server):

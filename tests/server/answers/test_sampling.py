@@ -91,7 +91,7 @@ def test_words_become_tokens(server):
         [*map(list, (b" no", b" way")), list(b"no"), list(b"way")]
     )
     assert tokens_of(got.allowed) == {1, 5}
-    plain = sampled(server, bad_words=[], allowed_token_ids=[])
+    plain = sampled(server, bad_words=[], allowed_token_ids=None)
     assert (plain.bad_words, plain.allowed, plain.dry_breakers) == (None, None, None)
 
 
@@ -152,7 +152,7 @@ REFUSED: dict[str, list[Any]] = {
     "samplers": [["nonsense"], "z", ["top_k"] * 16, [1], 5, {}],
     "logit_bias": [{"999": 1}, [[999, 1]], [[1]], [[1, 2, 3]], [[1, True]], [["", 1]], [[-1, 1]],
                    {"1": "a"}, [["a" * 300, 1]], "x", [["a" * 250, 1]] * 80],
-    "allowed_token_ids": [[257], [-1], ["a"], "x", [True]],
+    "allowed_token_ids": [[], [257], [-1], ["a"], "x", [True]],
     "bad_words": [[""], ["a" * 300], ["a"] * 1025, [1], "x", ["a" * 200] * 100],
 }  # fmt: skip
 

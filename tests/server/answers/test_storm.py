@@ -28,6 +28,7 @@ CANARIES: list[dict[str, Any]] = [
     {"prompt": TEXT[:30], "temperature": 0.9, "seed": 5, "max_tokens": 30, "logprobs": 0},
     {"prompt": TEXT[20:], "temperature": 1.3, "top_k": 30, "top_p": 0.9, "seed": 6,
      "repeat_penalty": 1.2, "max_tokens": 20, "logprobs": 5},
+    {"prompt": TEXT * 2, "temperature": 0, "max_tokens": 2, "logprobs": 2, "echo": True},
 ]  # fmt: skip
 EXTREMES: dict[str, list[Any]] = {
     "temperature": [0, -0.0, 1e-300, 1e-38, 5e-324, 2, 100],

@@ -163,6 +163,11 @@ def test_thoughts_and_calls(monkeypatch):
         assert parts[-1]["done_reason"] == "stop"
 
 
+def test_its_command_line_finds_a_server(http):
+    assert http.head("/").status_code == 200
+    assert http.get("/").text == "slotmux is running"
+
+
 def test_models(http):
     assert set(http.get("/api/version").json()) == {"version", "server"}
     tags = http.get("/api/tags").json()["models"]

@@ -175,7 +175,7 @@ def test_a_stream_gives_the_text_of_the_whole(http, server, text: str, is_rich: 
     server.engine.script = text.encode("utf-8", "replace")
     try:
         extra = {"logprobs": 1, "return_token_ids": True} if is_rich else {}
-        body = TEXT | {"n": n} | extra
+        body = TEXT | {"n": n, "max_tokens": 200} | extra
         whole = [c["text"] for c in http.post("/v1/completions", json=body).json()["choices"]]
         answer = http.post("/v1/completions", json=body | {"stream": True})
     finally:

@@ -19,7 +19,7 @@ from slotmux.server.version import slotmux_version
 from tests.server.fake_engine import FakeEngine
 from tests.server.fake_model import running
 
-PUBLIC = {"/health", "/livez", "/readyz"}
+PUBLIC = {"/", "/health", "/livez", "/readyz"}
 KEY = "sk-right-kéy"
 PATHS = {"/v1/models/{model_id:path}": "/v1/models/fake"}
 

@@ -23,6 +23,7 @@ from slotmux.server.openapi.ollama import (
     OllamaVersion,
 )
 from slotmux.server.openapi.operations import OPERATIONS
+from slotmux.server.openapi.responses import DeletedResponse, ItemList, ResponseObject
 from slotmux.server.schemas.chat import ChatRequest
 from slotmux.server.schemas.parameters import TABLES, Place
 from tests.server.fake_engine import FakeEngine
@@ -139,6 +140,19 @@ def test_events_are_as_described(http, path, body, kind, extra) -> None:
     assert events.pop() == "[DONE]"
     for event in map(json.loads, events):
         assert TypeAdapter(kind).validate_python(event, strict=True) == event
+
+
+def test_kept_responses_are_as_described(http) -> None:
+    asked = {"input": "hi", "model": "fake", "max_output_tokens": 3}
+    made = http.post("/v1/responses", json=asked).json()
+    path = f"/v1/responses/{made['id']}"
+    for told, kind in (
+        (made, ResponseObject),
+        (http.get(path).json(), ResponseObject),
+        (http.get(f"{path}/input_items").json(), ItemList),
+        (http.delete(path).json(), DeletedResponse),
+    ):
+        assert TypeAdapter(kind).validate_python(told, strict=True) == told
 
 
 def test_native_events_are_as_described(http) -> None:

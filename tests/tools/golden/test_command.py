@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from tools.golden import needs
+from tools.golden import measure, needs
 from tools.golden.__main__ import main
 from tools.golden.llama_source import LlamaCpp
+from tools.golden.measured import DisagreementError
 from tools.golden.recipes import RECIPES
+from tools.golden.references import llama_cpp
 
 
 def built(folder: Path) -> LlamaCpp:
@@ -78,3 +80,16 @@ def test_a_golden_model_is_not_replaced(tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "golden/llama").mkdir(parents=True)
     with pytest.raises(SystemExit, match="llama is there; --replace"):
         main(["llama", "--llama-cpp", str(tmp_path), "--out", str(tmp_path / "golden")])
+
+
+def test_a_disagreement_is_said_in_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def differ(*_: object) -> None:
+        raise DisagreementError("llama: they differ")
+
+    monkeypatch.setattr(needs, "FOR_TRANSFORMERS", ())
+    monkeypatch.setattr(llama_cpp, "Library", lambda _: None)
+    monkeypatch.setattr(measure, "measure", differ)
+    built(tmp_path)
+    with pytest.raises(SystemExit, match=r"^llama: they differ$"):
+        main(["llama", "--llama-cpp", str(tmp_path), "--out", str(tmp_path / "golden")])
+    assert not (tmp_path / "golden").exists()
