@@ -17,6 +17,7 @@ from slotmux.server.schemas.base import StrictModel, fault
 from slotmux.server.schemas.parameters import Place
 from slotmux.server.schemas.sampling import SamplingFields
 from slotmux.server.schemas.speculative import Speculative, describe_dotted, fold_dotted
+from slotmux.server.schemas.structured import StructuredParams
 
 MAX_STOPS = 64  # editors send a dozen
 MAX_STOP_CHARS = 256
@@ -67,7 +68,7 @@ class StreamOptions(StrictModel):
         return self
 
 
-class GenerationParams(SamplingFields):
+class GenerationParams(SamplingFields, StructuredParams):
     """Honoured by both completion endpoints. None means: not given."""
 
     default_max_tokens: ClassVar[int] = -1  # where neither request nor operator says; -1: no limit
@@ -114,6 +115,7 @@ class GenerationParams(SamplingFields):
 
     @model_validator(mode="after")
     def _check_pairs(self) -> Self:
+        self.check_one_grammar()
         if self.stream_options is not None and not self.stream:
             raise fault("'stream_options' is only allowed when 'stream' is true", "stream_options")
         if self.prompt_logprobs is not None and self.stream:
