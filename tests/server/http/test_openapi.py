@@ -80,7 +80,7 @@ def test_bodies_are_those_that_requests_are_checked_by(document) -> None:
     assert set(schema["properties"]) - dotted == set(TABLES[Place.CHAT]) | set(
         ChatRequest.model_fields
     )
-    assert schema["properties"]["mirostat"]["enum"] == [None, 0]
+    assert schema["properties"]["adaptive_target"]["enum"] == [None, -1]
     assert schema["properties"]["store"]["anyOf"] == [{"type": "boolean"}, {"type": "null"}]
 
 
