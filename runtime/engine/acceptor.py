@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
 
 from slotmux.runtime.engine.choice import Choice
 from slotmux.runtime.engine.constraint import Constraint
@@ -35,14 +34,12 @@ class Acceptor:
     def __init__(
         self,
         ubatch: Ubatch,
-        logits: NDArray[np.float32],
         scheduler: Scheduler,
         meter: Meter,
         free: Callable[[Slot, bool], None],
         on_verified: Callable[[Slot, int], None],
     ) -> None:
         self._ubatch = ubatch
-        self._logits = logits
         self._scheduler = scheduler
         self._meter = meter
         self._free = free
@@ -139,7 +136,7 @@ class Acceptor:
                 return n_taken
             choice.job.send(Output(choice.index, text, tokens, tuple(logprobs)))
         if token < 0:
-            self._fail_undrawn(choice, first + n_taken, now)
+            self._fail_no_numbers(choice, now)
         return n_taken
 
     def _is_followed(self, choice: Choice, constraint: Constraint, now: float) -> bool:
@@ -167,15 +164,6 @@ class Acceptor:
             if reason is not None:
                 break
         return text, reason, stop
-
-    def _fail_undrawn(self, choice: Choice, draw: int, now: float) -> None:
-        """End a choice for which nothing could be drawn."""
-        row = self._logits[self._ubatch.sample_output.item(draw)]
-        if choice.constraint is not None and bool(np.isfinite(row).all()):
-            message = "the grammar and the other parameters leave no token to draw"
-            choice.fail(FinishReason.ERROR, now, message, "grammar_failed")
-            return
-        self._fail_no_numbers(choice, now)
 
     def _take_plain(
         self,

@@ -7,6 +7,7 @@ from dataclasses import replace
 from slotmux.runtime.engine.constraint import Constraint
 from slotmux.runtime.engine.emitter import Emitter
 from slotmux.runtime.engine.request import (
+    CacheMiss,
     FinishReason,
     Output,
     Request,
@@ -56,6 +57,7 @@ class Choice:
 
     __slots__ = (
         "banned_ids",
+        "cache_miss",
         "constraint",
         "emitter",
         "end_ids",
@@ -101,6 +103,7 @@ class Choice:
         self.n_prompt = len(job.prompt)
         self.n_generated = 0
         self.n_cached = 0
+        self.cache_miss = CacheMiss.NONE
         # Of the first choice, if they are wanted: log-probabilities of the prompt's tokens but the
         # first, and of how many they are known.
         self.scores: PromptLogprobs | None = None
@@ -208,6 +211,7 @@ class Choice:
         return Usage(
             n_prompt=self.n_prompt,
             n_cached=self.n_cached,
+            cache_miss=self.cache_miss,
             n_generated=self.n_generated,
             queue_s=admitted - submitted,
             prompt_s=first - admitted,

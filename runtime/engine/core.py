@@ -14,7 +14,7 @@ from slotmux.runtime.engine.constraint import Constraint
 from slotmux.runtime.engine.emitter import Emitter
 from slotmux.runtime.engine.masks import Masks
 from slotmux.runtime.engine.pace import Pace
-from slotmux.runtime.engine.request import FinishReason, Request
+from slotmux.runtime.engine.request import CacheMiss, FinishReason, Request
 from slotmux.runtime.engine.scheduler import Scheduler
 from slotmux.runtime.engine.scoring import Scoring
 from slotmux.runtime.engine.sharing import Sharing
@@ -74,10 +74,8 @@ class Core:
             if config.spec.types and config.spec.n_max
             else None
         )
-        self._masks = Masks(ubatch)
-        self._acceptor = Acceptor(
-            ubatch, model.logits, self.scheduler, self.meter, self._free, self._on_verified
-        )
+        self._masks = Masks(ubatch, model.logits)
+        self._acceptor = Acceptor(ubatch, self.scheduler, self.meter, self._free, self._on_verified)
         self._queue_timeout_s = config.queue_timeout_s
         self._jobs: dict[int, Job] = {}
         self._outbox: list[Job] = []
@@ -289,6 +287,9 @@ class Core:
         self.meter.on_finish(last.finish_reason, last.usage)
         if choice.was_admitted:
             self.admission.settle_one(choice, is_over=True)
+            if choice.cache_miss is not CacheMiss.NONE:
+                misses = self.meter.counters.cache_misses
+                misses[choice.cache_miss] = misses.get(choice.cache_miss, 0) + 1
         self.admission.fairness.leave(choice.client, has_begun=choice.was_admitted)
 
     def _park(self, slot: Slot) -> None:

@@ -11,6 +11,9 @@ import time
 from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 
+import numpy as np
+from numpy.typing import NDArray
+
 from slotmux.runtime.engine.constraint import Constraint, ConstraintError
 from slotmux.runtime.engine.slots import Slot
 from slotmux.runtime.ubatch import Ubatch
@@ -21,6 +24,7 @@ N_THREADS = 2
 TIMEOUT_S = 5.0  # grammars are bounded by their library's fuel: this is far beyond
 TOO_SLOW = "the grammar took too long"
 FAILED = "the grammar failed"
+NO_TOKEN = "the grammar and the other parameters leave no token to draw"
 
 Draws = Sequence[tuple[Slot, int]]
 
@@ -41,8 +45,10 @@ class Masks:
     What goes wrong is kept as the constraint's ``fault``.
     """
 
-    def __init__(self, ubatch: Ubatch, timeout_s: float = TIMEOUT_S) -> None:
-        self._ubatch = ubatch
+    def __init__(
+        self, ubatch: Ubatch, logits: NDArray[np.float32], timeout_s: float = TIMEOUT_S
+    ) -> None:
+        self._ubatch, self._logits = ubatch, logits
         self._timeout_s = timeout_s
         self._todo: SimpleQueue[_Task | None] = SimpleQueue()
         self._done: SimpleQueue[_Task] = SimpleQueue()
@@ -76,13 +82,20 @@ class Masks:
             constraint = _live(slot)
             if constraint is None or constraint.is_over:
                 continue
-            run = _run(slot, first, drawn)
+            run, undrawn = _run(slot, first, drawn)
+            if undrawn >= 0 and self._is_number(undrawn):
+                constraint.fault = NO_TOKEN
+                continue
             choice = slot.choice
             assert choice is not None
             # Log-probabilities of forced tokens are wanted: each is drawn then.
             may_jump = choice.sampling.n_logprobs < 0
             self._start(constraint, _accepting(constraint, run, may_jump))
         self._wait()
+
+    def _is_number(self, draw: int) -> bool:
+        """Whether a draw had logits to draw from."""
+        return bool(np.isfinite(self._logits[self._ubatch.sample_output.item(draw)]).all())
 
     def close(self) -> None:
         """Let the threads end."""
@@ -150,14 +163,15 @@ def _accepting(constraint: Constraint, run: list[int], may_jump: bool) -> Callab
     return lambda: constraint.accept(run, may_jump=may_jump)
 
 
-def _run(slot: Slot, first: int, drawn: Sequence[int]) -> list[int]:
-    """What a slot has drawn, as far as its drafts were right and it could be drawn."""
+def _run(slot: Slot, first: int, drawn: Sequence[int]) -> tuple[list[int], int]:
+    """What a slot has drawn, as far as its drafts were right; and the draw that ended it by giving
+    nothing, or -1."""
     run: list[int] = []
     for draft in (*(slot.drafts if slot.n_draft else ()), -1):
-        token = drawn[first + len(run)]
-        if token < 0:
+        draw = first + len(run)
+        if drawn[draw] < 0:
+            return run, draw
+        run.append(drawn[draw])
+        if drawn[draw] != draft:
             break
-        run.append(token)
-        if token != draft:
-            break
-    return run
+    return run, -1

@@ -56,6 +56,16 @@ class TokenLogprobs:
     top: tuple[tuple[int, float], ...]  # (token_id, logprob), most likely first
 
 
+class CacheMiss(StrEnum):
+    """Why no more of a prompt was found in the prefix cache."""
+
+    NONE = ""  # all of it was, but for a block's rest
+    OFF = "off"  # the request keeps out of it
+    COLD = "cold"  # nothing that begins so is known to this owner
+    DIVERGED = "diverged"  # what is known goes on otherwise, or not at all
+    NO_STATE = "no_state"  # more cells are known, but no recurrent state as far along is kept
+
+
 @dataclass(frozen=True, slots=True)
 class Usage:
     """Token counts and times of one sequence; times in seconds."""
@@ -69,6 +79,7 @@ class Usage:
     n_draft: int = 0
     n_draft_accepted: int = 0
     ttft_s: float = 0.0
+    cache_miss: CacheMiss = CacheMiss.NONE
 
 
 @dataclass(frozen=True, slots=True)

@@ -287,7 +287,7 @@ def test_a_grammar_that_hangs_ends_its_choice_only() -> None:
             super().fill_mask(words)
 
     bench = Bench()
-    bench.core._masks = Masks(bench.model.ubatch, timeout_s=0.2)
+    bench.core._masks = Masks(bench.model.ubatch, bench.model.logits, timeout_s=0.2)
     free = bench.add(prompt_of(30), max_tokens=20)
     hanging = [
         bench.add(prompt_of(9, i), constraint=lambda: Hanging("", 99, RuntimeError))[1]

@@ -172,6 +172,32 @@ def test_the_openai_client_parses(servers) -> None:
     assert isinstance(answer.choices[0].message.parsed, Point)
 
 
+DIALECTS = {
+    "/completion": ({"prompt": "x", "n_predict": 180, "json_schema": SCHEMA}, ["content"]),
+    "/api/generate": (
+        {"model": "tiny", "prompt": "x", "stream": False, "raw": True, "format": SCHEMA,
+         "options": {"num_predict": 180}},
+        ["response"],
+    ),
+    "/v1/responses": (
+        {"input": "x", "max_output_tokens": 180,
+         "text": {"format": {"type": "json_schema", "name": "person", "schema": SCHEMA}}},
+        ["output", 0, "content", 0, "text"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("path", DIALECTS)
+def test_every_dialect_keeps_to_it(servers, path) -> None:
+    body, place = DIALECTS[path]
+    answer = httpx.post(f"{servers['plain'].url}{path}", json=body, timeout=60)
+    assert answer.status_code == 200, answer.text
+    text = answer.json()
+    for key in place:
+        text = text[key]
+    assert is_person(text)
+
+
 REFUSED = {
     "response_format.type": {"response_format": {"type": "xml"}},
     "response_format.json_schema": {"response_format": {"type": "json_schema"}},

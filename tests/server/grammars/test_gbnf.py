@@ -45,6 +45,7 @@ CASES = [
     ("overlap", 'root ::= [a-z]+ "end"', ["xend", "endend", "enend"], ["end", "en"]),
     ("lines", 'root ::= "a" |\n  "b"\n  | ( "c"\n "d" )\n', ["a", "b", "cd"], ["c"]),
     ("nested", 'root ::= "(" root ")" | [a-z]+ "end"', ["((xend))", "(enend)"], ["(xend", "()"]),
+    ("a word", 'root ::= "(" w root ")" | "-"\nw ::= [a-z]+ "end"', ["(enend-)", "-"], ["(en-)"]),
     ("left recursion", 'root ::= root "+" n | n\nn ::= [0-9]+', ["1+22+3"], ["+", "1+"]),
     ("nothing", 'root ::= "" | "a"', ["", "a"], ["b"]),
     ("names", 'root ::= my-Rule-1\nmy-Rule-1 ::= "a"', ["a"], ["b"]),
