@@ -281,6 +281,12 @@ def test_what_is_not_done_under_v1_is_told_as_openai_does(http, path):
     assert (error["type"], error["code"]) == ("not_supported_error", "not_supported")
 
 
+def test_a_whole_chat_body_can_be_seen_as_a_prompt(http):
+    body = {"messages": [{"role": "user", "content": "x"}], "model": "fake", "temperature": 0.5,
+            "chat_template_kwargs": {"a": True}, "max_tokens": 5, "stream": True}  # fmt: skip
+    assert http.post("/apply-template", json=body).json() == {"prompt": "<user>x[a=True]"}
+
+
 def test_routes_without_a_prefix(http):
     chat = {"messages": [{"role": "user", "content": "x"}]}
     assert http.post("/chat/completions", json=chat).json()["object"] == "chat.completion"
