@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Protocol
 
@@ -135,6 +135,12 @@ class ModelLike(Protocol):
     def forward(self) -> None:
         """Compute everything the ubatch describes. Releases the GIL."""
 
+    def compute(self) -> None:
+        """The part of ``forward`` before the draws; ``draw`` follows. Releases the GIL."""
+
+    def draw(self) -> None:
+        """The draws, by the masks of ``ubatch.sample_masks``. Releases the GIL."""
+
     def score(self, rows: I32, targets: I32, n_top: I32, out: PromptLogprobs) -> None:
         """How likely ``targets[i]`` is after token ``rows[i]`` of the last forward's ubatch, and
         the ``n_top[i]`` likeliest tokens there, into row i of ``out`` (logprob NaN: the logits are
@@ -155,3 +161,5 @@ class DetokenizerLike(Protocol):
 
     def push(self, token_id: int) -> str: ...
     def flush(self) -> str: ...
+    def show(self, token_ids: Iterable[int]) -> None:
+        """From now on these control tokens have their text."""

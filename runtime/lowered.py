@@ -144,7 +144,9 @@ class Lowered:
         memory = self.buffers.array(logits.buffer).view(np.float32)
         rows = memory[: self.buffers.padded_rows(config.n_outputs) * logits.stride // 4]
         self.logits: NDArray[np.float32] = rows.reshape(-1, logits.stride // 4)[:, : hp.n_vocab]
-        append_draws(self.builder, self.sampling, logits, self.logits)
+        append_draws(
+            self.builder, self.sampling, logits, self.logits, masks=self.ubatch.sample_masks
+        )
         self.scores = ScoreLowering(self.builder, self.ubatch, head, logits)
         if self.scratch_bytes > MAX_SCRATCH_BYTES:
             op = max(self.builder.ops, key=lambda op: op.scratch)

@@ -40,7 +40,11 @@ class Model:
         try:
             self._weights.load(self.team, lambda done: progress("load", done))
             self.kv.touch()
-            self._program = lowered.builder.program(self.team)
+            builder = lowered.builder
+            self._program = builder.program(self.team)
+            # The same in two parts: what a draw may choose from can be found out meanwhile.
+            self._computing = builder.program(self.team, builder.ops[:-1])
+            self._drawing = builder.program(self.team, builder.ops[-1:])
             self._scorer = Scorer(lowered.scores, self.ubatch, self._step, self.team)
             drafts = lowered.drafts
             self.drafter = Drafter(drafts, lowered.draft_step, self.team) if drafts else None
@@ -51,9 +55,21 @@ class Model:
 
     def forward(self) -> None:
         """Compute everything the ubatch describes. Releases the GIL."""
+        self._set_step()
+        self.team.run(self._program)
+
+    def compute(self) -> None:
+        """The forward up to its draws, which ``draw`` must follow. Releases the GIL."""
+        self._set_step()
+        self.team.run(self._computing)
+
+    def draw(self) -> None:
+        """The draws of what ``compute`` has computed. Releases the GIL."""
+        self.team.run(self._drawing)
+
+    def _set_step(self) -> None:
         ub = self.ubatch
         self._step[:4] = ub.n_tokens, ub.n_seqs, ub.n_outputs, ub.n_samples
-        self.team.run(self._program)
 
     def score(self, rows: I32, targets: I32, n_top: I32, out: PromptLogprobs) -> None:
         """How likely tokens are after others of the last forward. Releases the GIL."""

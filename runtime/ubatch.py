@@ -50,6 +50,8 @@ class Ubatch:
         self.sample_output: I32 = np.zeros(n_outputs, np.int32)
         self.sample_slot: I32 = np.zeros(n_outputs, np.int32)
         self.sample_pos: I32 = np.zeros(n_outputs, np.int32)
+        # Address of a draw's allowed-token bits (runtime/sampling.py), or 0.
+        self.sample_masks: NDArray[np.int64] = np.zeros(n_outputs, np.int64)
         # Results of the draws.
         self.sampled: I32 = np.zeros(n_outputs, np.int32)  # -1: the logits held a NaN
         self.logprob: NDArray[np.float32] = np.zeros(n_outputs, np.float32)

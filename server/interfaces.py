@@ -71,6 +71,13 @@ class TokenizerPort(Protocol):
     def encode_rendered(self, rendered: Any, *, max_tokens: int | None = None) -> list[int]:
         """Token ids of a chat prompt; specials only where the template put them."""
 
+    def encode_inside(self, text: str) -> list[int]:
+        """Token ids of plain text that goes on from other text; no special token."""
+
+    @property
+    def special_ids(self) -> frozenset[int]:
+        """Tokens that mean something else than their text."""
+
     def decode(self, ids: Sequence[int], *, skip_special: bool = True) -> str:
         """Text of token ids."""
 

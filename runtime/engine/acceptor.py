@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from slotmux.runtime.engine.choice import Choice
+from slotmux.runtime.engine.constraint import Constraint
 from slotmux.runtime.engine.request import FinishReason, Output, TokenLogprobs
 from slotmux.runtime.engine.scheduler import Scheduler
 from slotmux.runtime.engine.slots import Slot
@@ -99,6 +100,9 @@ class Acceptor:
         """
         drafts = slot.drafts if slot.n_draft else []
         choice.n_draft += len(drafts)
+        constraint = choice.constraint
+        if constraint is not None and not self._is_followed(choice, constraint, now):
+            return 0
         n_taken = self._take_plain(slot, choice, drafts, drawn, first, now)
         if n_taken:
             return n_taken
@@ -114,11 +118,18 @@ class Acceptor:
                 logprobs.append(self._logprobs(choice, token, first + n_taken))
             n_taken += 1
             choice.n_draft_accepted += token == draft
+            if constraint is not None and constraint.over_at == n_taken:
+                reason = FinishReason.STOP
             if token != draft or reason is not None:
                 break
         if n_taken:
-            self._time(choice, slot.n_known, n_taken, now)
             tokens = tuple(drawn[first : first + n_taken])
+            if constraint is not None and reason is None and constraint.jumps:
+                piece, reason, stop = self._jump(slot, choice, constraint)
+                text += piece
+                tokens += tuple(constraint.jumps[: slot.n_forced])
+                self._meter.counters.n_forced_tokens += slot.n_forced
+            self._time(choice, slot.n_known, len(tokens), now)
             if reason is not None:
                 choice.finish(reason, now, text=text, token_ids=tokens,
                               logprobs=tuple(logprobs), stop=stop)  # fmt: skip
@@ -127,6 +138,32 @@ class Acceptor:
         if token < 0:
             self._fail_no_numbers(choice, now)
         return n_taken
+
+    def _is_followed(self, choice: Choice, constraint: Constraint, now: float) -> bool:
+        """Whether a choice's grammar lets it go on; otherwise the choice ends here."""
+        if constraint.fault is not None:
+            choice.fail(FinishReason.ERROR, now, constraint.fault, "grammar_failed")
+            return False
+        if constraint.is_over and not (constraint.over_at or constraint.jumps):
+            choice.finish(FinishReason.STOP, now)  # complete before it began
+            return False
+        return True
+
+    def _jump(
+        self, slot: Slot, choice: Choice, constraint: Constraint
+    ) -> tuple[str, FinishReason | None, str | None]:
+        """Make known what a choice's grammar forces; ``n_forced`` of the slot says how much."""
+        text, n_left = "", len(constraint.jumps)
+        for token in constraint.jumps:
+            n_left -= 1
+            slot.n_forced += 1
+            piece, reason, stop = self._take(slot, choice, token)
+            text += piece
+            if constraint.is_over and not n_left:
+                reason = FinishReason.STOP
+            if reason is not None:
+                break
+        return text, reason, stop
 
     def _take_plain(
         self,
@@ -145,7 +182,8 @@ class Acceptor:
         n_known = slot.n_known + n + 1
         emitter = choice.emitter
         if (
-            emitter.has_stops
+            choice.constraint is not None
+            or emitter.has_stops
             or choice.sampling.n_logprobs >= 0
             or n_known >= choice.n_limit
             or min(tokens) < 0
@@ -185,6 +223,8 @@ class Acceptor:
             if not choice.n_generated:
                 counters.n_prompt_tokens += n
                 choice.job.request.progress.n_computed = seq.n_computed
+            elif slot.n_forced:
+                slot.n_forced = max(0, slot.n_forced - n)
             elif n > 1 or seq.n_computed < slot.n_known:
                 counters.n_recomputed_tokens += n
             if slot.split_at and seq.n_computed >= slot.split_at:
@@ -250,6 +290,8 @@ class Acceptor:
     def _logprobs(self, choice: Choice, token: int, i: int) -> TokenLogprobs:
         ub = self._ubatch
         n = choice.sampling.n_logprobs
+        # A grammar may leave fewer tokens than were asked for.
+        n = n if choice.constraint is None else int((ub.top_ids[i, :n] >= 0).sum())
         ids = ub.top_ids[i, :n].tolist()
         values = ub.top_logprobs[i, :n].tolist()
         return TokenLogprobs(token, ub.logprob.item(i), tuple(zip(ids, values, strict=True)))

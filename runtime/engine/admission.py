@@ -10,6 +10,7 @@ from slotmux.runtime.engine.choice import Choice
 from slotmux.runtime.engine.config import EngineConfig, SpecConfig
 from slotmux.runtime.engine.fairness import Fairness
 from slotmux.runtime.engine.line import Line, cost, expected_tokens
+from slotmux.runtime.engine.misses import why_missed
 from slotmux.runtime.engine.request import InvalidRequestError, Request, SpecParams
 from slotmux.runtime.engine.scheduler import Scheduler
 from slotmux.runtime.engine.sessions import Sessions
@@ -267,6 +268,8 @@ class Admission:
         self._sessions.note(choice.session, slot)
         if not choice.was_admitted:
             self._on_first_admission(choice, n_cached, now)
+            if leader is None:
+                choice.cache_miss = why_missed(slot, choice)
         return True
 
     def _on_first_admission(self, choice: Choice, n_cached: int, now: float) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from slotmux.runtime.engine.constraint import Constraint
 from slotmux.runtime.engine.emitter import Emitter
 from slotmux.runtime.engine.request import (
+    CacheMiss,
     FinishReason,
     Output,
     Request,
@@ -55,6 +57,8 @@ class Choice:
 
     __slots__ = (
         "banned_ids",
+        "cache_miss",
+        "constraint",
         "emitter",
         "end_ids",
         "index",
@@ -87,16 +91,19 @@ class Choice:
         emitter: Emitter,
         eog_ids: frozenset[int],
         n_ctx: int,
+        constraint: Constraint | None = None,
     ) -> None:
         request = job.request
         self.job = job
         self.index = index
         self.serial = serial
         self.emitter = emitter
+        self.constraint = constraint
         self.tokens: I32 = job.prompt
         self.n_prompt = len(job.prompt)
         self.n_generated = 0
         self.n_cached = 0
+        self.cache_miss = CacheMiss.NONE
         # Of the first choice, if they are wanted: log-probabilities of the prompt's tokens but the
         # first, and of how many they are known.
         self.scores: PromptLogprobs | None = None
@@ -204,6 +211,7 @@ class Choice:
         return Usage(
             n_prompt=self.n_prompt,
             n_cached=self.n_cached,
+            cache_miss=self.cache_miss,
             n_generated=self.n_generated,
             queue_s=admitted - submitted,
             prompt_s=first - admitted,

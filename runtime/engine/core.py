@@ -10,9 +10,11 @@ from slotmux.runtime.engine.acceptor import INTERNAL, Acceptor
 from slotmux.runtime.engine.admission import Admission
 from slotmux.runtime.engine.choice import Choice, Job
 from slotmux.runtime.engine.config import EngineConfig
+from slotmux.runtime.engine.constraint import Constraint
 from slotmux.runtime.engine.emitter import Emitter
+from slotmux.runtime.engine.masks import Masks
 from slotmux.runtime.engine.pace import Pace
-from slotmux.runtime.engine.request import FinishReason, Request
+from slotmux.runtime.engine.request import CacheMiss, FinishReason, Request
 from slotmux.runtime.engine.scheduler import Scheduler
 from slotmux.runtime.engine.scoring import Scoring
 from slotmux.runtime.engine.sharing import Sharing
@@ -72,6 +74,7 @@ class Core:
             if config.spec.types and config.spec.n_max
             else None
         )
+        self._masks = Masks(ubatch, model.logits)
         self._acceptor = Acceptor(ubatch, self.scheduler, self.meter, self._free, self._on_verified)
         self._queue_timeout_s = config.queue_timeout_s
         self._jobs: dict[int, Job] = {}
@@ -99,11 +102,20 @@ class Core:
         """Put a checked request into the line."""
         job = Job(request, prompt, now, self._outbox)
         for index in range(request.n):
-            emitter = Emitter(
-                self._new_detokenizer(), request.stop, include_stop=request.include_stop
-            )
+            detokenizer = self._new_detokenizer()
+            if request.visible:
+                detokenizer.show(request.visible)
+            emitter = Emitter(detokenizer, request.stop, include_stop=request.include_stop)
             self._n_serials += 1
-            choice = Choice(job, index, self._n_serials, emitter, self._eog_ids, self.memory.n_ctx)
+            choice = Choice(
+                job,
+                index,
+                self._n_serials,
+                emitter,
+                self._eog_ids,
+                self.memory.n_ctx,
+                self._constraint(request),
+            )
             job.choices.append(choice)
         self._jobs[request.id] = job
         self.meter.counters.n_requests += 1
@@ -111,6 +123,10 @@ class Core:
         for choice in job.choices:
             self.admission.fairness.enter(choice.client)
             self.admission.add(choice)
+
+    def _constraint(self, request: Request) -> Constraint | None:
+        factory = request.constraint
+        return None if factory is None else Constraint(factory, self._model.n_vocab)
 
     def abort(self, request_id: int, now: float) -> None:
         """End a request of the client's wish; nothing when it is unknown or has ended."""
@@ -172,7 +188,7 @@ class Core:
         forward_s = 0.0
         if self.scheduler.plan():
             begin = time.monotonic()
-            self._model.forward()
+            self._forward()
             done = time.monotonic()
             forward_s = done - begin
             self.scheduler.pace.observe(
@@ -185,6 +201,18 @@ class Core:
         if self._speculator is not None and forward_s:
             n_generated = self.meter.counters.n_generated_tokens
             self._speculator.on_end(forward_s, n_generated, is_idle=not self._jobs)
+
+    def _forward(self) -> None:
+        """Compute and draw; masks are made while it computes."""
+        draws = self.scheduler.draws
+        if not self._masks.begin(draws):
+            self._model.forward()
+            return
+        self._model.compute()
+        self._masks.join(draws)
+        self._model.draw()
+        ub = self._model.ubatch
+        self._masks.accept(draws, ub.sampled[: ub.n_samples].tolist())
 
     def _on_verified(self, slot: Slot, n_accepted: int) -> None:
         assert self._speculator is not None
@@ -224,6 +252,10 @@ class Core:
                     del self._jobs[job.request.id]
         self._outbox.clear()
 
+    def close(self) -> None:
+        """Let helper threads end; nothing runs any more."""
+        self._masks.close()
+
     def fail(self, now: float) -> None:
         """After a failure that is nobody's own: end everything, without touching memory."""
         for job in list(self._jobs.values()):
@@ -255,6 +287,9 @@ class Core:
         self.meter.on_finish(last.finish_reason, last.usage)
         if choice.was_admitted:
             self.admission.settle_one(choice, is_over=True)
+            if choice.cache_miss is not CacheMiss.NONE:
+                misses = self.meter.counters.cache_misses
+                misses[choice.cache_miss] = misses.get(choice.cache_miss, 0) + 1
         self.admission.fairness.leave(choice.client, has_begun=choice.was_admitted)
 
     def _park(self, slot: Slot) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from slotmux.runtime.engine.constraint import ConstraintFactory
 from slotmux.runtime.errors import SlotmuxError
 from slotmux.runtime.prompt_logprobs import PromptLogprobs
 
@@ -55,6 +56,16 @@ class TokenLogprobs:
     top: tuple[tuple[int, float], ...]  # (token_id, logprob), most likely first
 
 
+class CacheMiss(StrEnum):
+    """Why no more of a prompt was found in the prefix cache."""
+
+    NONE = ""  # all of it was, but for a block's rest
+    OFF = "off"  # the request keeps out of it
+    COLD = "cold"  # nothing that begins so is known to this owner
+    DIVERGED = "diverged"  # what is known goes on otherwise, or not at all
+    NO_STATE = "no_state"  # more cells are known, but no recurrent state as far along is kept
+
+
 @dataclass(frozen=True, slots=True)
 class Usage:
     """Token counts and times of one sequence; times in seconds."""
@@ -68,6 +79,7 @@ class Usage:
     n_draft: int = 0
     n_draft_accepted: int = 0
     ttft_s: float = 0.0
+    cache_miss: CacheMiss = CacheMiss.NONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +98,9 @@ class Output:
     finish_reason: FinishReason | None = None
     stop_string: str | None = None  # the stop string that ended the choice
     error: str | None = None  # with finish_reason ERROR or ABORT: what a client may be told
-    error_code: str | None = None  # server_error, queue_timeout, no_memory or server_shutdown
+    error_code: str | None = (
+        None  # server_error, queue_timeout, no_memory, server_shutdown, grammar_failed
+    )
     usage: Usage | None = None
     prompt_logprobs: PromptLogprobs | None = None  # with the first Output of a request that asked
 
@@ -125,6 +139,8 @@ class Request:
     cache_salt: str = ""  # prefixes are shared only between equal salts
     slot_id: int = -1  # wanted slot, -1 = any
     speculative: SpecParams = SpecParams()
+    visible: frozenset[int] = frozenset()  # control tokens whose text is part of the output's
+    constraint: ConstraintFactory | None = None  # the grammar that each choice keeps to
     boundaries: tuple[int, ...] = ()  # prompt positions where messages begin: worth a checkpoint
     id: int = 0  # given by Engine.submit
     label: str = ""  # X-Request-Id, for logs only

@@ -103,8 +103,10 @@ class Scheduler:
         return self._ubatch.n_tokens > 0
 
     def _share_tokens(self) -> None:
-        """One token and its drafts for each slot that needs one; then prompts in fair shares."""
+        """One token and its drafts, or what a grammar forced behind it, for each slot that
+        generates; then prompts in fair shares."""
         n_left = self._ubatch.n_ubatch
+        forced: list[Slot] = []
         prompts: list[Slot] = []
         n_waiting = 0
         for slot in self.active:
@@ -114,10 +116,18 @@ class Scheduler:
                 n_left -= slot.n_planned
             else:
                 slot.n_planned = 0
-                if self.sharing.is_waiting(slot, self.active):
+                if n == 1 + slot.n_forced:
+                    forced.append(slot)
+                elif self.sharing.is_waiting(slot, self.active):
                     n_waiting += 1
                 else:
                     prompts.append(slot)
+        for slot in forced:
+            if n_left > slot.n_forced:
+                slot.n_planned = 1 + slot.n_forced
+                n_left -= slot.n_planned
+            else:
+                insort(prompts, slot, key=_serial)
         self.n_prompt_planned = 0
         if not prompts:
             return

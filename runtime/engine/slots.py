@@ -31,6 +31,7 @@ class Slot:
         "n_draft",
         "n_drafts",
         "n_drafts_accepted",
+        "n_forced",
         "n_known",
         "n_most",
         "n_planned",
@@ -61,6 +62,7 @@ class Slot:
         # Of them drafts, which stand in history behind the known tokens, and what they are.
         self.n_draft = 0
         self.drafts: list[int] = []
+        self.n_forced = 0  # tokens that a grammar made known and that are not computed
         self.spec: SlotSpec | None = None  # None: no drafts
         self.leader: Slot | None = None
         self.followers: list[Slot] = []
@@ -122,7 +124,9 @@ class Slot:
         if self.leader is not None or self.ahead is not None:
             return "waiting"
         return (
-            "generating" if choice.t_first and self.n_known - self.seq.n_computed <= 1 else "prompt"
+            "generating"
+            if choice.t_first and self.n_known - self.seq.n_computed <= 1 + self.n_forced
+            else "prompt"
         )
 
 

@@ -47,8 +47,10 @@ class Counters:
     n_prompt_tokens: int = 0  # computed
     n_prompt_tokens_cached: int = 0  # reused
     n_prompt_tokens_queried: int = 0  # looked up in the prefix cache
+    cache_misses: dict[str, int] = field(default_factory=dict)  # prompts, by CacheMiss
     n_generated_tokens: int = 0
     n_recomputed_tokens: int = 0  # of parked sequences
+    n_forced_tokens: int = 0  # that a grammar made known without a draw
     n_tokens_max: int = 0  # longest sequence seen
     n_drafts: int = 0  # runs with drafts
     n_draft_tokens: int = 0

@@ -206,6 +206,8 @@ class Engine:
                 self._core.step(self._heartbeat)
         except BaseException as error:
             self._fail(error)
+        finally:
+            self._core.close()
         while self._errands:
             self._errands.popleft()[0].set_exception(EngineStoppedError("the engine has stopped"))
 

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from slotmux.kernels.ops.sampling.draw import SAMPLE, build_sample_rows
 from slotmux.runtime.lowering.buffers import Rows, Span
 from slotmux.runtime.lowering.builder import Builder
+from slotmux.runtime.lowering.ops import Op
 from slotmux.runtime.sampling import SamplingTable
 
 
@@ -17,11 +18,13 @@ def append_draws(
     rows: Rows,
     logits: NDArray[np.float32],
     *,
+    masks: NDArray[np.int64] | None = None,
     is_draft: bool = False,
-) -> None:
-    """Draw what the step's sample tables ask for. ``logits``: the memory of ``rows``."""
-    operands = table.operands(logits, b.n_threads, is_draft=is_draft)
-    b.append(
+) -> Op:
+    """Draw what the step's sample tables ask for. ``logits``: the memory of ``rows``; ``masks`` as
+    SamplingTable.operands takes it."""
+    operands = table.operands(logits, b.n_threads, masks, is_draft=is_draft)
+    return b.append(
         "sample",
         build_sample_rows,
         SAMPLE,

@@ -32,6 +32,9 @@ class Order(Protocol):
     def remove(self, key: int) -> None:
         """Forget a key."""
 
+    def value(self, key: int) -> float:
+        """What a present key is worth."""
+
     def first(self) -> tuple[float, int]:
         """The least value and its key. There must be one."""
 
@@ -56,6 +59,9 @@ class ByAge:
 
     def remove(self, key: int) -> None:
         del self._values[key]
+
+    def value(self, key: int) -> float:
+        return self._values[key]
 
     def first(self) -> tuple[float, int]:
         key, value = next(iter(self._values.items()))
@@ -86,6 +92,9 @@ class ByWorth:
 
     def remove(self, key: int) -> None:
         del self._values[key]
+
+    def value(self, key: int) -> float:
+        return self._values[key]
 
     def first(self) -> tuple[float, int]:
         while self._values.get(self._heap[0][1]) != self._heap[0][0]:
@@ -132,6 +141,10 @@ class FairOrder:
         """Give a present key another value."""
         self._by_owner[owner].put(key, value)
         self._enter(owner)
+
+    def value(self, owner: str, key: int) -> float:
+        """What a present key is worth."""
+        return self._by_owner[owner].value(key)
 
     def first(self, besides: int = -1) -> Entry | None:
         """What to give up next, if there is anything; never ``besides``. Changes nothing."""

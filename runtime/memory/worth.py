@@ -83,6 +83,10 @@ class Worths:
             return entry[0] < OVERTAKEN
         return entry[0] < END or entry[2] != salt or not self._answers_last
 
+    def of(self, checkpoint: Checkpoint) -> float:
+        """Its worth; only the order says something."""
+        return self._order.value(checkpoint.node.salt, checkpoint.row)
+
     def keys(self) -> list[int]:
         """The rows of all states."""
         return self._order.keys()

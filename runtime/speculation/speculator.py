@@ -202,8 +202,12 @@ class Speculator:
 
     def _take(self, slot: Slot, source: str, tokens: list[int]) -> None:
         """Drafts that stand in the slot's history, if they are enough."""
-        spec, n = slot.spec, len(tokens)
+        spec, choice = slot.spec, slot.choice
         assert spec is not None
+        assert choice is not None
+        if choice.constraint is not None:
+            tokens = tokens[: choice.constraint.n_valid(tokens)]
+        n = len(tokens)
         seq = slot.seq
         is_reserved = seq.n_reserved == 1 + n or (n > 0 and seq.reserve(1 + n, n))
         if n < max(1, spec.n_min) or not is_reserved:

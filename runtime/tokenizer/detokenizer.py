@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+from collections.abc import Iterable
 
 from slotmux.runtime.tokenizer.tokenizer import Tokenizer
 
@@ -12,14 +13,23 @@ class Detokenizer:
 
     def __init__(self, tokenizer: Tokenizer, skip_special: bool = True) -> None:
         pieces = tokenizer.pieces
+        self._pieces = pieces
+        self._shown: dict[int, str] = {}  # control tokens that are seen all the same
         self._piece = pieces.visible if skip_special else pieces.shown
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         # Text of tokens that are whole characters, of all streams of this tokenizer.
         self._whole = pieces.whole[skip_special]
         self._is_between = True  # no begun character is held back
 
+    def show(self, token_ids: Iterable[int]) -> None:
+        """From now on these control tokens have their text."""
+        for token_id in token_ids:
+            self._shown[token_id] = self._pieces.shown(token_id).decode("utf-8", "replace")
+
     def push(self, token_id: int) -> str:
         """The text that ``token_id`` completes, U+FFFD for bytes that are not UTF-8."""
+        if token_id in self._shown:
+            return self.flush() + self._shown[token_id]
         if self._is_between:
             text = self._whole.get(token_id)
             if text is not None:

@@ -74,6 +74,12 @@ class Tokenizer:
         """A token as the vocabulary spells it."""
         return self._vocab.tokens[token_id]
 
+    @property
+    def special_ids(self) -> frozenset[int]:
+        """Tokens that a text never becomes by itself: control tokens, and those that the model's
+        makers defined, but for runs of blanks."""
+        return self._shielded
+
     def is_control(self, token_id: int) -> bool:
         """Whether readers of an output do not see the token (control or unknown)."""
         return bool(self._vocab.attrs[token_id] & int(HIDDEN))
@@ -104,6 +110,11 @@ class Tokenizer:
         if add_special and self.add_eos and self.eos_id is not None:
             ids.append(self.eos_id)
         return ids
+
+    def encode_inside(self, text: str) -> list[int]:
+        """Token ids of plain text that goes on from other text: nothing is put before it, and
+        special tokens are not looked for."""
+        return [token_id for ids in self._encoder.encode(text) for token_id in ids]
 
     def encode_rendered(self, rendered: Rendered, *, max_tokens: int | None = None) -> list[int]:
         """Token ids of a chat prompt: special tokens where the template put them, and none in

@@ -180,6 +180,9 @@ class Generation:
             return unavailable("No slot became free in time (--queue-timeout).", "queue_timeout", 5)
         if output.error_code == "no_memory":
             return unavailable("There was no memory left for this request.", "no_memory", 5)
+        if output.error_code == "grammar_failed":
+            what = output.error or "the grammar failed"
+            return ApiError(400, f"The answer cannot keep to it: {what}.", code="grammar_failed")
         if output.error_code == "server_shutdown" or output.finish_reason is FinishReason.ABORT:
             return shutting_down()
         return internal() if self.engine.is_alive else engine_dead()

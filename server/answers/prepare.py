@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from slotmux.runtime.engine.request import Request, SamplingParams, SpecParams
 from slotmux.runtime.tokenizer import PromptTooLongError
 from slotmux.server.answers.fim import can_fill, cannot_fill, fim_prompt
+from slotmux.server.grammars.door import compile_grammar, tenant_of
 from slotmux.server.http.errors import ApiError, invalid
 from slotmux.server.http.session import session_name
 from slotmux.server.http.trace import Trace
@@ -19,6 +20,7 @@ from slotmux.server.schemas.chat import TemplateParams
 from slotmux.server.schemas.completion import Prompt
 from slotmux.server.schemas.generation import GenerationParams
 from slotmux.server.templates.chat_template import TemplateError
+from slotmux.server.tools.generic import as_text, calls_as_text, introduce
 
 # Seeds are folded into this many bits: choice i draws with seed + i, which must not overflow.
 _SEED_MASK = 2**62 - 1
@@ -44,12 +46,20 @@ def served_name(asked: str | None, info: ModelInfo) -> str:
     return name
 
 
-async def chat_prompt(state: ServerState, loaded: Loaded, params: TemplateParams) -> list[int]:
-    """Token ids of rendered messages; off the event loop."""
+@dataclass(frozen=True, slots=True)
+class ChatPrompt:
+    """Rendered messages, as text and as tokens."""
+
+    text: str
+    ids: list[int]
+
+
+async def chat_prompt(state: ServerState, loaded: Loaded, params: TemplateParams) -> ChatPrompt:
+    """Renders messages and encodes them, off the event loop."""
     check_chat_size(loaded, params)
-    ids = await state.off_loop(_render_and_encode, loaded, params)
-    check_length(loaded.info, len(ids), "messages")
-    return ids
+    prompt = await state.off_loop(_render_and_encode, loaded, params)
+    check_length(loaded.info, len(prompt.ids), "messages")
+    return prompt
 
 
 async def text_prompts(
@@ -115,7 +125,7 @@ def check_ids(ids: Sequence[int], n_vocab: int, param: str) -> None:
         raise invalid(param, f"A token id is outside the vocabulary of {n_vocab}.")
 
 
-def build_requests(
+async def build_requests(
     state: ServerState,
     loaded: Loaded,
     params: GenerationParams,
@@ -123,9 +133,16 @@ def build_requests(
     n_logprobs: int,
     trace: Trace,
 ) -> list[Request]:
-    """One engine request per prompt. Raises ApiError 400."""
+    """One engine request per prompt, bound to what the body says an answer shall look like.
+
+    Raises ApiError 400.
+    """
     info = loaded.info
     _check_bounds(params, loaded)
+    spec, constraint = params.grammar_spec, None
+    if spec is not None:
+        tenant = tenant_of(trace, params.cache_salt)
+        constraint = await compile_grammar(state, loaded, spec, tenant)
     sampling = sampling_of(params, loaded, n_logprobs)
     limit = params.n_max_tokens
     if limit is None:
@@ -149,6 +166,7 @@ def build_requests(
             cache_salt=f"{trace.key}/{params.cache_salt or ''}",
             slot_id=-1 if params.id_slot is None else params.id_slot,
             speculative=_speculative(params),
+            constraint=constraint,
             boundaries=message_starts(ids, loaded.tokenizer) if loaded.keeps_states else (),
             label=trace.request_id,
             client=_client(state, trace),
@@ -214,10 +232,11 @@ def _check_bounds(params: GenerationParams, loaded: Loaded) -> None:
     check_ids([token_id for token_id, _ in params.logit_bias], n_vocab, "logit_bias")
 
 
-def _render_and_encode(loaded: Loaded, params: TemplateParams) -> list[int]:
+def _render_and_encode(loaded: Loaded, params: TemplateParams) -> ChatPrompt:
     rendered = render(loaded, params)
     try:
-        return loaded.tokenizer.encode_rendered(rendered, max_tokens=loaded.info.n_ctx)
+        ids = loaded.tokenizer.encode_rendered(rendered, max_tokens=loaded.info.n_ctx)
+        return ChatPrompt(rendered.text, ids)
     except PromptTooLongError as error:
         raise too_long("messages", loaded.info.n_ctx, error.n_tokens, "at least ") from None
 
@@ -239,9 +258,17 @@ def render(loaded: Loaded, params: TemplateParams) -> RenderedPort:
     if loaded.template is None:
         raise invalid("messages", "The model has no chat template.", "no_chat_template")
     messages = [message.for_template() for message in params.messages]
+    shown = params.tool_wish.shown
+    if not loaded.style.tells_tools:
+        messages = as_text(messages)
+        messages = introduce(messages, shown) if shown else messages
+        shown = ()
+    elif not loaded.style.shows_calls:
+        messages = calls_as_text(messages, loaded.style.format)
     try:
         return loaded.template.render(
             messages,
+            tools=[tool.for_template() for tool in shown] or None,
             kwargs=params.template_variables,
             add_generation_prompt=params.begins_turn,
             continue_final_message=params.continues,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -87,16 +88,13 @@ class PromptScores:
     def _offsets(self, ids: Sequence[int], echo: str) -> list[int]:
         """Where each token begins in the echo. What a tokenizer puts before a text (a first token,
         a space) is not in it."""
-        decode = self.tokenizer.decode
-        offsets, n_chars, pending = [], 0, bytearray()
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        offsets, n_chars = [], 0
         for token_id in ids:
             offsets.append(n_chars)
-            pending += self.tokenizer.token_bytes(token_id)
-            whole = _n_whole(pending)
-            n_chars += len(pending[:whole].decode("utf-8", "replace"))
-            del pending[:whole]
-        n_before = len(decode(ids, skip_special=False)) - len(echo)
-        return [max(0, offset - max(0, n_before)) for offset in offsets]
+            n_chars += len(decoder.decode(self.tokenizer.token_bytes(token_id)))
+        n_before = max(0, len(self.tokenizer.decode(ids, skip_special=False)) - len(echo))
+        return [max(0, offset - n_before) for offset in offsets]
 
     def _decoded(self, token_id: int) -> str:
         return self.tokenizer.token_bytes(token_id).decode("utf-8", "replace")
@@ -133,15 +131,3 @@ class ScoresFirst:
             else:
                 self._held.setdefault(prompt, []).append((index, output))
         return out
-
-
-def _n_whole(raw: bytes | bytearray) -> int:
-    """Bytes before an unfinished character at the end."""
-    for n in range(1, min(4, len(raw) + 1)):
-        byte = raw[-n]
-        if byte < 0x80:
-            return len(raw)
-        if byte >= 0xC0:
-            n_needed = 2 + (byte >= 0xE0) + (byte >= 0xF0)
-            return len(raw) - n if n < n_needed else len(raw)
-    return len(raw)

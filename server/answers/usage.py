@@ -36,6 +36,8 @@ def timings_object(generation: Generation) -> dict[str, Any]:
     n_prompt = sum(usage.n_prompt for usage in first) - n_cached
     n_generated = sum(usage.n_generated for usage in usages)
     timings: dict[str, Any] = {"cache_n": n_cached}
+    if first[0].cache_miss:
+        timings["cache_miss"] = first[0].cache_miss.value
     timings |= rates("prompt", n_prompt, max(usage.prompt_s for usage in first))
     timings |= rates("predicted", n_generated, max(usage.generate_s for usage in usages))
     n_draft = sum(usage.n_draft for usage in usages)

@@ -18,6 +18,7 @@ from slotmux.server.answers.prepare import (
     check_model,
     text_prompts,
 )
+from slotmux.server.answers.turn import chat_turn
 from slotmux.server.http.errors import ApiError
 from slotmux.server.http.json_body import read_json
 from slotmux.server.http.trace import trace_of
@@ -79,14 +80,12 @@ async def begin_turn(request: Request, params: ChatRequest, names: Names) -> Tur
     loaded = service.loaded
     try:
         model = check_model(params, loaded.info)
-        ids = await chat_prompt(state, loaded, params)
-        requests = build_requests(
-            state, loaded, params, [ids], params.n_logprobs, trace_of(request)
-        )
-        generation = service.intake.start(requests)
+        turn = await chat_turn(state, loaded, params, trace_of(request))
+        generation = service.intake.start(turn.requests)
     except ApiError as error:
         raise renamed(error, names) from None
-    return Turn(model, len(ids), generation, PlainReader())
+    reader = PlainReader() if turn.new_reader is None else turn.new_reader()
+    return Turn(model, len(turn.ids), generation, reader)
 
 
 async def begin_completion(request: Request, body: dict[str, Any], names: Names) -> Turn:
@@ -98,7 +97,7 @@ async def begin_completion(request: Request, body: dict[str, Any], names: Names)
         params = validate(CompletionRequest, body)
         model = check_model(params, loaded.info)
         prompts = await text_prompts(state, loaded, params.prompts)
-        requests = build_requests(state, loaded, params, prompts, -1, trace_of(request))
+        requests = await build_requests(state, loaded, params, prompts, -1, trace_of(request))
         generation = service.intake.start(requests)
     except ApiError as error:
         raise renamed(error, names) from None
@@ -111,7 +110,7 @@ async def count_tokens(request: Request, params: ChatRequest, names: Names) -> i
     loaded = state.ready().loaded
     try:
         check_model(params, loaded.info)
-        return len(await chat_prompt(state, loaded, params))
+        return len((await chat_prompt(state, loaded, params)).ids)
     except ApiError as error:
         raise renamed(error, names) from None
 

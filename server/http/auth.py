@@ -71,6 +71,7 @@ POLICIES: dict[str, Access | str] = {
     "/metrics": "setting",
     "/slots": "setting",
     "/props": "setting",
+    "/debug/prefix": "key",
 }
 
 

@@ -61,6 +61,7 @@ class Trace:
                 "engine_ids": self.engine_ids,
                 "n_prompt": first.n_prompt,
                 "n_cached": first.n_cached,
+                "cache_miss": first.cache_miss.value,
                 "n_generated": sum(usage.n_generated for usage in self.usages),
                 "queue_ms": _ms(first.queue_s),
                 "prompt_ms": _ms(first.prompt_s),

@@ -22,6 +22,7 @@ from slotmux.server.process.state import Loaded, ModelInfo
 from slotmux.server.settings import Settings, SettingsError, told_as
 from slotmux.server.templates.chat_template import ChatTemplate, file_template
 from slotmux.server.templates.stored import stored_template
+from slotmux.server.tools.style import ChatStyle, style_of
 
 log = logging.getLogger(LOGGER)
 
@@ -58,6 +59,9 @@ def assemble(settings: Settings) -> Loaded:
         info=_model_info(settings, file, tokenizer, plan, template.source if template else ""),
         spec=spec,
         n_max_token_bytes=tokenizer.max_token_bytes,
+        style=ChatStyle()
+        if template is None
+        else style_of(template.source, template.sample, tokenizer),
         keeps_states=model.rows.n_rows > 0,
         identity=model_identity(file, plan.model) if settings.slot_save_path else "",
         n_compiled=lambda: model.n_compiled,

@@ -69,6 +69,7 @@ class Timings(TypedDict):
     """llama-server's; times in milliseconds."""
 
     cache_n: int
+    cache_miss: NotRequired[str]
     prompt_n: int
     prompt_ms: float
     prompt_per_token_ms: float

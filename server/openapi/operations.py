@@ -11,6 +11,7 @@ from slotmux.server.openapi.anthropic import ANTHROPIC
 from slotmux.server.openapi.llama import LLAMA
 from slotmux.server.openapi.ollama import OLLAMA
 from slotmux.server.openapi.operation import REFUSED, Operation, Type
+from slotmux.server.openapi.operators import PrefixCache
 from slotmux.server.openapi.responses import RESPONSES
 from slotmux.server.schemas.chat import ChatRequest
 from slotmux.server.schemas.completion import CompletionRequest
@@ -38,6 +39,7 @@ OPERATIONS: Mapping[str, Mapping[str, Operation]] = {
     "/readyz": _PROBE,
     "/slots": {"GET": Operation(list[answers.SlotEntry], query=_FAIL_ON_NO_SLOT)},
     "/props": {"GET": Operation(answers.Props), "POST": REFUSED},
+    "/debug/prefix": {"GET": Operation(PrefixCache)},
     "/metrics": {"GET": Operation(media="text/plain")},
     "/openapi.json": {"GET": Operation(dict[str, Any])},
     "/docs": {"GET": Operation(media="text/html")},

@@ -15,6 +15,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from slotmux.runtime.engine.request import CacheMiss
 from slotmux.runtime.engine.stats import Counters, EngineStats, HistogramStats
 from slotmux.server.process.state import ServerState
 
@@ -195,7 +196,12 @@ def _engine_counters(c: Counters) -> Iterator[Metric]:
     yield _counter(
         "slotmux_recomputed_tokens", "Tokens computed again after parking.", c.n_recomputed_tokens
     )
+    yield _counter(
+        "slotmux_forced_tokens", "Tokens that a grammar left no choice about.", c.n_forced_tokens
+    )
     yield _labelled("slotmux_finished", "reason", c.finished)
+    misses = {miss.value: c.cache_misses.get(miss, 0) for miss in CacheMiss if miss}
+    yield _labelled("slotmux_prefix_cache_misses", "reason", misses)
     yield _labelled("slotmux_rejections", "cause", c.rejected)
 
 

@@ -13,12 +13,14 @@ from starlette.requests import Request
 
 from slotmux.runtime.engine.config import SpecConfig
 from slotmux.server.answers.intake import Intake
+from slotmux.server.grammars.compiler import Grammars
 from slotmux.server.http.auth import ApiKeys
 from slotmux.server.http.errors import engine_dead, model_loading, shutting_down
 from slotmux.server.http.trace import Trace
 from slotmux.server.interfaces import EnginePort, MetricsPort, TemplatePort, TokenizerPort
 from slotmux.server.process.pulse import Pulse
 from slotmux.server.settings import Settings
+from slotmux.server.tools.style import ChatStyle
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -86,6 +88,7 @@ class Loaded:
     info: ModelInfo
     n_max_token_bytes: int  # of the longest token: bounds a prompt before it is tokenized
     spec: SpecConfig = field(default_factory=SpecConfig)  # speculative decoding
+    style: ChatStyle = field(default_factory=ChatStyle)  # how it thinks and calls
     keeps_states: bool = False  # recurrent layers: where messages begin is worth a checkpoint
     identity: str = ""  # of model and cell types: what saved memory is good for
     n_compiled: Callable[[], int] = int  # kernels compiled so far; constant once it is ready
@@ -113,6 +116,7 @@ class ServerState:
     started: int = field(default_factory=lambda: int(time.time()))
     service: Service | None = None
     keys: ApiKeys = field(init=False)
+    grammars: Grammars = field(default_factory=Grammars)
     metrics: MetricsPort = field(init=False)  # set by create_app
     telemetry: TelemetryPort | None = None  # with --otel-endpoint
     _pool: ThreadPoolExecutor = field(init=False)
@@ -145,6 +149,7 @@ class ServerState:
     def close(self) -> None:
         """Lets the pool's threads go, and sends what telemetry has left."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+        self.grammars.close()
         if self.telemetry is not None:
             self.telemetry.shutdown()
 

@@ -11,15 +11,10 @@ from starlette.responses import Response
 from slotmux.server.answers.answer import Answer
 from slotmux.server.answers.chunks import ChunkWriter
 from slotmux.server.answers.logprobs import ChatLogprobs
-from slotmux.server.answers.prepare import (
-    build_requests,
-    chat_prompt,
-    check_chat_size,
-    check_model,
-    render,
-)
+from slotmux.server.answers.prepare import check_chat_size, check_model, render
 from slotmux.server.answers.prompt_scores import PromptScores
 from slotmux.server.answers.stream import respond
+from slotmux.server.answers.turn import chat_turn
 from slotmux.server.http.errors import json_response
 from slotmux.server.http.json_body import read_json
 from slotmux.server.http.trace import trace_of
@@ -39,23 +34,24 @@ async def create_chat_completion(request: Request) -> Response:
     params = validate(ChatRequest, await read_json(request, state.settings.body_timeout))
     loaded = service.loaded
     model = check_model(params, loaded.info)
-    ids = await chat_prompt(state, loaded, params)
-    requests = build_requests(state, loaded, params, [ids], params.n_logprobs, trace_of(request))
+    turn = await chat_turn(state, loaded, params, trace_of(request))
     n_top = params.n_logprobs
     answer = Answer(
         "chat",
         model,
         partial(ChatLogprobs, loaded.tokenizer, n_top) if n_top >= 0 else None,
-        [ids],
+        [turn.ids],
         params.n or 1,
         with_token_ids=bool(params.return_token_ids),
         with_usage_chunk=params.wants_usage_chunk,
+        new_reader=turn.new_reader,
+        as_function_call=params.tool_wish.as_function_call,
         has_continuous_usage=params.has_continuous_usage,
         scores=None
         if params.prompt_logprobs is None
-        else PromptScores(loaded.tokenizer, [ids], n_told=params.prompt_logprobs),
+        else PromptScores(loaded.tokenizer, [turn.ids], n_told=params.prompt_logprobs),
     )
-    generation = service.intake.start(requests)
+    generation = service.intake.start(turn.requests)
     writer = ChunkWriter(answer)
     return await respond(request, generation, writer, state.settings, stream=params.is_streamed)
 

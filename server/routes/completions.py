@@ -39,7 +39,7 @@ async def create_completion(request: Request) -> Response:
     n_top = params.n_logprobs
     # Which choices are best is told by their log-probabilities, whether these are wanted or not.
     n_drawn = max(n_top, 0) if params.picks_best else n_top
-    requests = build_requests(state, loaded, params, prompts, n_drawn, trace_of(request))
+    requests = await build_requests(state, loaded, params, prompts, n_drawn, trace_of(request))
     echoes = await _echoes(state, loaded, params) if params.echo else None
     answer = Answer(
         "completion",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import asdict
 from typing import Any
 
@@ -11,12 +12,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from slotmux.runtime.engine.config import SpecConfig
-from slotmux.runtime.engine.request import SamplingParams
+from slotmux.runtime.engine.request import EngineStoppedError, SamplingParams
 from slotmux.runtime.engine.stats import SlotStats
-from slotmux.server.http.errors import invalid, json_response, unavailable
+from slotmux.runtime.memory.told import prefixes_of
+from slotmux.server.http.errors import invalid, json_response, shutting_down, unavailable
 from slotmux.server.process.state import ServerState, state_of
 
 router = APIRouter()
+MAX_STRETCHES = 10_000  # of /debug/prefix
 
 
 @router.get("/metrics", response_model=None)
@@ -57,6 +60,20 @@ async def props(request: Request) -> Response:
             "eos_token": info.eos_text,
         }
     )
+
+
+@router.get("/debug/prefix", response_model=None)
+async def prefix_cache(request: Request) -> Response:
+    """The prefix cache: its paths, how many blocks they have, which states are kept along them and
+    in which order they are given up. No text, no tokens; owners are digests."""
+    state = state_of(request)
+    engine = state.ready().loaded.engine
+    errand = engine.errand(lambda core: prefixes_of(core.memory, MAX_STRETCHES))
+    try:
+        stretches, is_all = await asyncio.wrap_future(errand)
+    except EngineStoppedError:
+        raise shutting_down() from None
+    return json_response({"stretches": [asdict(s) for s in stretches], "is_all": is_all})
 
 
 def _slot(slot: SlotStats, n_ctx: int) -> dict[str, Any]:

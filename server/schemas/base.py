@@ -101,7 +101,8 @@ def _to_api_error(error: ErrorDetails) -> ApiError:
         return invalid(path, f"{what} parameter: '{path}'{f' ({note})' if note else ''}.", kind)
     ctx = error.get("ctx", {})
     if ctx.get("param"):
-        path = f"{path}.{ctx['param']}" if path else str(ctx["param"])
+        param = str(ctx["param"])
+        path += param if not path or param.startswith("[") else f".{param}"
     if kind == "missing":
         return invalid(path, f"Missing required parameter: '{path}'.", "missing_required_parameter")
     code = "invalid_type" if kind.endswith("_type") else "invalid_value"

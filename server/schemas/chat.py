@@ -12,6 +12,8 @@ from typing_extensions import TypedDict
 from slotmux.server.schemas.base import StrictModel, fault
 from slotmux.server.schemas.generation import GenerationParams, MaxTokens
 from slotmux.server.schemas.parameters import Place, check_not_honoured
+from slotmux.server.schemas.thinking import ThinkingParams
+from slotmux.server.schemas.tools import ToolParams, calls_of, function_of
 
 MAX_MESSAGES = 1024
 MAX_PARTS = 1024
@@ -103,25 +105,43 @@ Content = Annotated[Any, BeforeValidator(_content, json_schema_input_type=str | 
 REASONING_NAMES = ("reasoning_content", "reasoning", "thinking")
 
 
+# As templates call it, where they know only one of two names.
+_ROLES = {"developer": "system", "function": "tool"}
+
+
 class Message(StrictModel):
-    """One message. Tool calls are not supported yet; none of them, as clients echo, are."""
+    """One message; of the assistant also with calls, of a tool with what a call gave."""
 
     place: ClassVar[Place | None] = Place.MESSAGE
-    role: Literal["system", "developer", "user", "assistant"]
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     content: Content | None = None
     name: Annotated[str, StringConstraints(max_length=256)] | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
     thinking: str | None = None
+    tool_calls: Annotated[list[dict[str, Any]] | None, BeforeValidator(calls_of)] = None
+    function_call: Annotated[
+        dict[str, Any] | None, BeforeValidator(lambda value: value and function_of(value))
+    ] = None
+    tool_call_id: Annotated[str, StringConstraints(max_length=256)] | None = None
 
     @model_validator(mode="after")
     def _check_content(self) -> Self:
         if self.content is None and self.role != "assistant":
             raise fault("a message should have content", "content")
+        if self.role != "assistant" and (self.tool_calls or self.function_call):
+            raise fault("only the assistant calls tools", "tool_calls")
         if len({getattr(self, name) for name in REASONING_NAMES} - {None}) > 1:
             names = ", ".join(REASONING_NAMES)
             raise fault(f"{names} mean the same and differ", "reasoning_content")
         return self
+
+    @property
+    def calls(self) -> list[dict[str, Any]]:
+        """Its calls, an old function_call among them."""
+        if self.function_call is not None and not self.tool_calls:
+            return [{"type": "function", "function": self.function_call}]
+        return self.tool_calls or []
 
     @property
     def n_bytes(self) -> int:
@@ -131,10 +151,11 @@ class Message(StrictModel):
 
     def for_template(self) -> dict[str, Any]:
         """As a template sees it: 'developer' is what older templates call 'system'."""
-        message: dict[str, Any] = self.model_dump(exclude_none=True)
-        message.setdefault("content", "")
-        if self.role == "developer":
-            message["role"] = "system"
+        message: dict[str, Any] = self.model_dump(exclude_none=True, exclude={"function_call"})
+        if self.calls:
+            message["tool_calls"] = self.calls
+        message.setdefault("content", None if self.calls else "")
+        message["role"] = _ROLES.get(self.role, self.role)
         thought = next((message.pop(n) for n in REASONING_NAMES if n in message), None)
         for name in REASONING_NAMES:
             message.pop(name, None)
@@ -152,7 +173,7 @@ _Variables = Annotated[
 ]
 
 
-class TemplateParams(StrictModel):
+class TemplateParams(StrictModel, ToolParams, ThinkingParams):
     """What a chat template is rendered from."""
 
     place: ClassVar[Place | None] = Place.CHAT
@@ -175,12 +196,15 @@ class TemplateParams(StrictModel):
             raise fault(
                 "a message is continued or a new turn begun: not both", "continue_final_message"
             )
+        self.check_tools()
+        self.check_thinking()
         return self
 
     @property
     def template_variables(self) -> dict[str, Any]:
         """The request's own variables; a template does without those that it does not read."""
         variables = {} if self.verbosity is None else {"verbosity": self.verbosity}
+        variables |= self.thinking_variables
         return variables | (self.chat_template_kwargs or {})
 
     @property

@@ -17,6 +17,7 @@ from pydantic_core import PydanticCustomError
 from slotmux.server.schemas.base import StrictModel, fault
 from slotmux.server.schemas.parameters import Place
 from slotmux.server.schemas.speculative import Speculative, describe_dotted, fold_dotted
+from slotmux.server.schemas.structured import StructuredParams
 
 MAX_STOPS = 64  # editors send a dozen
 MAX_STOP_CHARS = 256
@@ -93,7 +94,7 @@ class StreamOptions(StrictModel):
         return self
 
 
-class GenerationParams(StrictModel):
+class GenerationParams(StrictModel, StructuredParams):
     """Honoured by both completion endpoints. None means: not given."""
 
     default_max_tokens: ClassVar[int] = -1  # where neither request nor operator says; -1: no limit
@@ -155,6 +156,7 @@ class GenerationParams(StrictModel):
 
     @model_validator(mode="after")
     def _check_pairs(self) -> Self:
+        self.check_one_grammar()
         if self.stream_options is not None and not self.stream:
             raise fault("'stream_options' is only allowed when 'stream' is true", "stream_options")
         if self.prompt_logprobs is not None and self.stream:

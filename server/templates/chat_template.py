@@ -89,7 +89,9 @@ class ChatTemplate:
             raise TemplateError("the chat template is nested too deeply") from None
         self._thoughts = thought_names(source)
         deadline = time.monotonic() + PROBE_SECONDS
-        self._abilities: Abilities = probe(lambda messages: self._probe(messages, deadline))
+        self._abilities: Abilities = probe(
+            lambda messages, tools: self._probe(messages, tools, deadline)
+        )
 
     @classmethod
     def from_metadata(cls, metadata: Metadata, tokenizer: Tokenizer) -> ChatTemplate:
@@ -148,6 +150,11 @@ class ChatTemplate:
         prompt = self._run(variables, budget, marker)
         return Rendered(_cut(prompt, end) if continue_final_message else prompt, mark)
 
+    @property
+    def sample(self) -> str:
+        """A prompt with a call of a tool in its history; '' if the template does not show them."""
+        return self._abilities.sample
+
     def _run(self, variables: dict[str, Any], budget: Budget, marker: Marker) -> str:
         pieces: list[str] = []
         n_chars = 0
@@ -185,9 +192,14 @@ class ChatTemplate:
             if value is not None and not isinstance(value, bool | int | float | str):
                 raise TemplateError(f"{name} must be a string, number, bool or null", param)
 
-    def _probe(self, messages: list[dict[str, Any]], deadline: float) -> str | None:
+    def _probe(
+        self,
+        messages: list[dict[str, Any]],
+        tools: list[dict[str, Any]] | None,
+        deadline: float,
+    ) -> str | None:
         """What the template makes of ``messages``; None if it cannot."""
-        variables: dict[str, Any] = {**self._tokens, "messages": messages, "tools": None}
+        variables: dict[str, Any] = {**self._tokens, "messages": messages, "tools": tools}
         variables["add_generation_prompt"] = False
         try:
             marker = Marker(SpecialGuard(()), MARKS[0])

@@ -14,8 +14,12 @@ _NEEDLE = "slotmuxneedle"
 _THOUGHTS = ("reasoning_content", "reasoning", "thinking")
 _KEY, _VALUE = "slotmuxkey", "slotmuxvalue"
 
+_PARAMETERS = {"type": "object", "properties": {}}
+_FUNCTION = {"name": "f", "description": "f", "parameters": _PARAMETERS}
+_TOOLS: list[dict[str, Any]] = [{"type": "function", "function": _FUNCTION}]
+
 Message = dict[str, Any]
-Render = Callable[[list[Message]], str | None]
+Render = Callable[[list[Message], list[dict[str, Any]] | None], str | None]
 Blame = Callable[[str, str], NoReturn]  # message, param
 
 
@@ -26,19 +30,16 @@ class Abilities:
     text_contents: bool
     part_contents: bool
     object_arguments: bool
+    # Contents beside calls with which these are shown; none: calls are not shown at all.
+    call_contents: tuple[str | None, ...] = ("", None)
+    sample: str = ""  # a prompt with a call in it; '' if calls are not shown
 
 
 def probe(render: Render) -> Abilities:
     """Find out with small conversations; ``render`` gives None when the template fails."""
-    plain = render([{"role": "user", "content": _NEEDLE}])
-    parts = render([{"role": "user", "content": [{"type": "text", "text": _NEEDLE}]}])
-    called = render(
-        [
-            {"role": "user", "content": _NEEDLE},
-            _call({_KEY: _VALUE}),
-            {"role": "tool", "tool_call_id": "call00001", "name": "f", "content": _NEEDLE},
-        ]
-    )
+    plain = render([{"role": "user", "content": _NEEDLE}], None)
+    parts = render([{"role": "user", "content": [{"type": "text", "text": _NEEDLE}]}], None)
+    as_object, contents, sample = _probe_calls(render)
     return Abilities(
         text_contents=plain is not None and _NEEDLE in plain,
         # A template that only prints the list shows its keys.
@@ -46,17 +47,35 @@ def probe(render: Render) -> Abilities:
         and _NEEDLE in parts
         and "'type'" not in parts
         and '"type"' not in parts,
-        object_arguments=called is not None
-        and _KEY in called
-        and _VALUE in called
-        and f"'{_KEY}'" not in called,
+        object_arguments=as_object,
+        call_contents=contents,
+        sample=sample,
     )
 
 
-def _call(arguments: Any) -> Message:
+def _probe_calls(render: Render) -> tuple[bool, tuple[str | None, ...], str]:
+    """Whether arguments shall be an object, beside which contents calls are shown, and how."""
+    objects, texts = {_KEY: _VALUE}, f'{{"{_KEY}": "{_VALUE}"}}'
+    for arguments, tools in ((objects, None), (objects, _TOOLS), (texts, None), (texts, _TOOLS)):
+        shown: dict[str | None, str] = {}
+        for content in ("", None):
+            history = [
+                {"role": "user", "content": _NEEDLE},
+                _call(arguments, content),
+                {"role": "tool", "tool_call_id": "call00001", "name": "f", "content": _NEEDLE},
+            ]
+            text = render(history, tools)
+            if text and _KEY in text and _VALUE in text and f"'{_KEY}'" not in text:
+                shown[content] = text
+        if shown:
+            return isinstance(arguments, dict), tuple(shown), next(iter(shown.values()))
+    return False, (), ""
+
+
+def _call(arguments: Any, content: str | None) -> Message:
     function = {"name": "f", "arguments": arguments}
     call = {"id": "call00001", "type": "function", "function": function}
-    return {"role": "assistant", "content": "", "tool_calls": [call]}
+    return {"role": "assistant", "content": content, "tool_calls": [call]}
 
 
 def thought_names(source: str) -> tuple[str, ...]:
@@ -81,17 +100,40 @@ def adapt(
 ) -> list[Message]:
     """Copies of ``messages`` in the form that the template takes, with thoughts under each of the
     names ``thoughts``. Calls ``blame`` for parts that are not text."""
-    adapted = []
+    adapted: list[Message] = []
+    names: dict[str, str] = {}  # of tools, by the ids of their calls
     for index, message in enumerate(messages):
         copy = dict(message)
         if (thought := copy.get(_THOUGHTS[0])) is not None:
             copy |= dict.fromkeys(thoughts, thought)
         if "content" in copy:
             copy["content"] = _content(copy["content"], abilities, f"messages[{index}]", blame)
-        if abilities.object_arguments and copy.get("tool_calls"):
-            copy["tool_calls"] = [_with_object(call) for call in copy["tool_calls"]]
+        if copy.get("tool_calls"):
+            _adapt_calls(copy, abilities)
+            names |= {c["id"]: c["function"]["name"] for c in copy["tool_calls"] if "id" in c}
+        elif copy.get("role") == "tool" and not copy.get("name"):
+            # Some templates tell which tool it was.
+            name = names.get(copy.get("tool_call_id", ""))
+            copy |= {} if name is None else {"name": name}
         adapted.append(copy)
     return adapted
+
+
+def _adapt_calls(message: Message, abilities: Abilities) -> None:
+    contents = abilities.call_contents
+    if not message.get("content") and contents and message.get("content") not in contents:
+        message["content"] = contents[0]
+    change = _with_object if abilities.object_arguments else _with_text
+    message["tool_calls"] = [change(call) for call in message["tool_calls"]]
+
+
+def _with_text(call: Any) -> Any:
+    """A tool call whose arguments are JSON text."""
+    function = call["function"]
+    if isinstance(function["arguments"], str):
+        return call
+    text = json.dumps(function["arguments"], ensure_ascii=False)
+    return {**call, "function": {**function, "arguments": text}}
 
 
 def _content(content: Any, abilities: Abilities, param: str, blame: Blame) -> Any:

@@ -23,7 +23,7 @@ def main() -> int:
     parser.add_argument("--scenes", type=int, default=1 << 30, help="at most so many")
     args = parser.parse_args()
     cache = ROOT / ".cache" / "kernels"
-    n_steps = n_compared = n_parked = n_accepted = 0
+    n_steps = n_compared = n_parked = n_accepted = n_forced = 0
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         for seed in range(args.seed, args.seed + args.scenes):
@@ -36,11 +36,12 @@ def main() -> int:
             n_steps, n_compared = n_steps + steps, n_compared + compared
             n_parked += counters.n_parked
             n_accepted += counters.n_draft_accepted
+            n_forced += counters.n_forced_tokens
             if n_steps >= args.steps:
                 break
     print(
         f"{n_steps} steps, {n_compared} choices each equal to itself alone, {n_parked} parked,"
-        f" {n_accepted} drafts accepted, {time.monotonic() - began:.0f} s"
+        f" {n_accepted} drafts accepted, {n_forced} tokens forced, {time.monotonic() - began:.0f} s"
     )
     return 0
 

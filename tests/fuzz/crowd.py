@@ -15,6 +15,7 @@ from slotmux.runtime.engine.request import FinishReason, Output, Request, Sampli
 from slotmux.runtime.model import Model, load_model
 from tests.fuzz.scene import Scene
 from tests.runtime.engine.crowd import GREEDY, LOOSE, Answer, IdDetokenizer
+from tests.runtime.engine.fake_grammar import RandomGrammar
 from tests.runtime.engine.fake_model import EagerCosts
 from tests.runtime.models.isolation import poison
 
@@ -113,6 +114,7 @@ class Crowd:
             stop=rng.choice(((), (), (chr(0x4E00 + 11), chr(0x4E00 + 5) * 2))),
             stop_token_ids=rng.choice((frozenset(), frozenset((3, 20)))),
             ignore_eos=rng.random() < 0.6,
+            constraint=self._grammar(),
             cache_prompt=rng.random() < 0.85,
             cache_salt=rng.choice(("", "", "", "x")),
             slot_id=rng.choice((-1, -1, -1, -1, rng.randrange(len(self.core.slots)))),
@@ -120,6 +122,11 @@ class Crowd:
             client=rng.choice(("", "", "a", "b")),
             priority=rng.choice((0, 0, 0, -1, 2)),
         )
+
+    def _grammar(self) -> RandomGrammar | None:
+        """For a third of the requests; a few grammars, so that some meet."""
+        seed = self.rng.randrange(12)
+        return RandomGrammar(seed, self.scene.n_vocab, EOG) if seed < 4 else None
 
     def _prompt(self) -> list[int]:
         """The beginning of a known text, what followed an earlier answer, or anything."""

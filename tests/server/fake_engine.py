@@ -5,7 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from concurrent.futures import Future
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 
 from slotmux.runtime.engine.request import (
     EngineStoppedError,
@@ -18,6 +20,8 @@ from slotmux.runtime.engine.request import (
     Usage,
 )
 from slotmux.runtime.engine.stats import TIMES, Counters, EngineStats, HistogramStats, SlotStats
+from slotmux.runtime.memory import Memory
+from tests.runtime.engine.fake_model import FakeModel
 
 _EMPTY = HistogramStats(TIMES, (0,) * (len(TIMES) + 1), 0.0)
 
@@ -98,7 +102,12 @@ class FakeEngine:
         self._remove(request_id)
 
     def errand(self, run):
-        raise AssertionError("the fake engine has no memory to look into")
+        """On a core that has nothing but an empty memory."""
+        model = FakeModel(4, 64, n_blocks=4)
+        memory = Memory(model.kv, model.rows, model.ubatch, n_ctx=64)
+        future = Future()
+        future.set_result(run(SimpleNamespace(memory=memory)))
+        return future
 
     def cut(self, request_id: int) -> None:
         request = next(r for r in self.submitted if r.id == request_id)

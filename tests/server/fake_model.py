@@ -28,6 +28,7 @@ class ByteTokenizer:
     bos_id = None
     eos_id = 256
     eog_ids = frozenset({256})
+    special_ids = frozenset({256})
     fim = FimIds()
 
     def encode(
@@ -42,6 +43,9 @@ class ByteTokenizer:
         if max_tokens is not None and len(ids) > max_tokens:
             raise PromptTooLongError(len(ids), max_tokens)
         return ids
+
+    def encode_inside(self, text: str) -> list[int]:
+        return list(text.encode())
 
     def encode_rendered(self, rendered: Any, *, max_tokens: int | None = None) -> list[int]:
         return self.encode(rendered.text, max_tokens=max_tokens)

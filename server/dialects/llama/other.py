@@ -28,8 +28,8 @@ async def count_chat_tokens(request: Request) -> Response:
     loaded = state.ready().loaded
     params = validate(ChatRequest, await read_json(request, state.settings.body_timeout))
     check_model(params, loaded.info)
-    ids = await chat_prompt(state, loaded, params)
-    return json_response({"object": "response.input_tokens", "input_tokens": len(ids)})
+    prompt = await chat_prompt(state, loaded, params)
+    return json_response({"object": "response.input_tokens", "input_tokens": len(prompt.ids)})
 
 
 @router.get("/lora-adapters", response_model=None)

@@ -92,7 +92,9 @@ async def _answer(
     service = state.ready()
     loaded = service.loaded
     model = check_model(params, loaded.info)
-    requests = build_requests(state, loaded, params, prompts, params.n_logprobs, trace_of(request))
+    requests = await build_requests(
+        state, loaded, params, prompts, params.n_logprobs, trace_of(request)
+    )
     decode = loaded.tokenizer.decode
     answer = NativeAnswer(
         model=model,

@@ -6,6 +6,8 @@ The oracle computes the same from the plain token list.
 
 from __future__ import annotations
 
+import ctypes
+
 import numpy as np
 
 from slotmux.runtime.engine.request import InvalidRequestError, SamplingParams
@@ -111,6 +113,11 @@ class FakeModel:
         self.n_scored = 0
 
     def forward(self):
+        assert not self.ubatch.sample_masks.any(), "masks of an earlier step"
+        self.compute()
+        self.draw()
+
+    def compute(self):
         self.before_forward()
         self.n_forwards += 1
         ub = self.ubatch
@@ -124,11 +131,13 @@ class FakeModel:
         wanted = set(ub.out_tokens[: ub.n_outputs].tolist())
         for run in range(ub.n_seqs):
             self._run(run, wanted, digests, written)
-        rows = [digests[t] for t in ub.out_tokens[: ub.n_outputs].tolist()]
-        for r, digest in enumerate(rows):
+        self._digests = [digests[t] for t in ub.out_tokens[: ub.n_outputs].tolist()]
+        for r, digest in enumerate(self._digests):
             self.logits[r] = np.nan if digest is None else draw(digest, GREEDY, (), 0)[1]
-        for s in range(ub.n_samples):
-            self._sample(s, rows[ub.sample_output[s]])
+
+    def draw(self):
+        for s in range(self.ubatch.n_samples):
+            self._sample(s, self._digests[self.ubatch.sample_output[s]])
 
     def _run(self, run, wanted, digests, written):
         ub = self.ubatch
@@ -188,11 +197,23 @@ class FakeModel:
             ub.sampled[s] = -1
             return
         assert digest == expected, "memory and history differ"
-        token, logprobs, order = draw(digest, params, eog_ids if pos < min_pos else (), pos)
+        banned = set(eog_ids if pos < min_pos else ()) | self._masked(s)
+        if len(banned) == N_VOCAB:
+            ub.sampled[s] = -1
+            return
+        token, logprobs, order = draw(digest, params, banned, pos)
         ub.sampled[s] = token
         ub.logprob[s] = logprobs[token]
         ub.top_ids[s] = order[:MAX_TOP_LOGPROBS]
         ub.top_logprobs[s] = logprobs[order[:MAX_TOP_LOGPROBS]]
+
+    def _masked(self, s):
+        """Tokens that the draw's mask takes away."""
+        address = int(self.ubatch.sample_masks[s])
+        if not address:
+            return set()
+        words = (ctypes.c_uint32 * (N_VOCAB // 32)).from_address(address)
+        return {t for t in range(N_VOCAB) if not words[t // 32] >> (t % 32) & 1}
 
     def score(self, rows, targets, n_top, out):
         for i, row in enumerate(rows.tolist()):

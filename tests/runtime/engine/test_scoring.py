@@ -81,6 +81,21 @@ def test_parking_in_the_middle_of_a_prompt_loses_no_score(kind):
     assert bench.model.n_scored == 89, "nothing was scored twice"
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_waits_for_no_other_prompt_but_others_wait_for_it(kind):
+    bench = Bench(kind, n_ubatch=16)
+    jobs = [
+        bench.add(prompt_of(90), max_tokens=5, n_prompt_logprobs=k, client=str(i))
+        for i, k in enumerate((-1, 2, 0, -1))
+    ]
+    bench.run()
+    for request, receiver in jobs:
+        bench.check(request, receiver)
+        if request.n_prompt_logprobs >= 0:
+            check_scores(bench, request, receiver)
+    assert jobs[3][1].last[0].usage.n_cached >= 48
+
+
 def test_parking_while_it_generates_reuses_the_whole_prefix():
     bench = Bench(n_ubatch=64)
     request, receiver = bench.add(prompt_of(60), max_tokens=30, n_prompt_logprobs=0)

@@ -5,15 +5,18 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 import time
 from collections.abc import Iterator
 
 import httpx
 import openai
 import pytest
+from pydantic import TypeAdapter
 
 from slotmux.runtime.engine.request import Request, SamplingParams
 from slotmux.runtime.engine.thread import Engine, EngineConfig
+from slotmux.server.openapi.operators import PrefixCache
 from slotmux.server.process.state import Loaded, ModelInfo
 from tests.runtime.engine.fake_model import (
     EOG,
@@ -178,7 +181,7 @@ def test_clients_that_leave_give_back_slots_and_memory(served):
     eventually(lambda: not (engine.stats().n_slots_busy or engine.stats().n_queued), 1.0)
     stats = engine.stats()
     assert stats.n_blocks_free + stats.n_blocks_cached == stats.n_blocks
-    assert server.state.service.intake.running == set()
+    eventually(lambda: not server.state.service.intake.running, 5.0)
     assert stats.counters.finished["abort"] >= 10
 
 
@@ -207,3 +210,36 @@ def test_logits_that_are_no_numbers_end_one_request_only():
         assert answer.status_code == 500
         assert answer.json()["error"]["code"] == "internal_error"
         assert ask(server, [1, 2], max_tokens=1)["choices"]
+
+
+def test_what_the_cache_holds_is_told_without_a_token(served):
+    server, model = served
+    prompt = prompt_of(random.Random(8), 60)
+    ask(server, prompt, max_tokens=4, cache_salt="a secret")
+    misses = [
+        ask(server, p, max_tokens=2, **options)["timings"].get("cache_miss", "")
+        for p, options in [
+            (prompt, {"cache_salt": "a secret"}),
+            ([*prompt[:40], *prompt_of(random.Random(9), 30)], {"cache_salt": "a secret"}),
+            (prompt, {"cache_salt": "another"}),
+            (prompt, {"cache_prompt": False}),
+        ]
+    ]
+    diverged = "no_state" if model.rows.n_rows else "diverged"
+    assert misses == ["", diverged, "cold", "off"]
+    answer = httpx.get(f"{server.url}/debug/prefix")
+    assert answer.status_code == 200
+    assert "a secret" not in answer.text
+    told = TypeAdapter(PrefixCache).validate_python(answer.json(), strict=True)
+    assert told["is_all"]
+    stretches = told["stretches"]
+    by_id = {stretch["id"]: stretch for stretch in stretches}
+    for stretch in stretches:
+        begin = by_id[stretch["parent"]]["end"] if stretch["parent"] >= 0 else 0
+        assert stretch["begin"] == begin < stretch["end"]
+    assert sum(stretch["n_blocks"] for stretch in stretches) > 4
+    assert bool(model.rows.n_rows) == any(stretch["states"] for stretch in stretches)
+    metrics = httpx.get(f"{server.url}/metrics").text
+    counted = re.search(rf'prefix_cache_misses_total{{reason="{diverged}"}} (.*)', metrics)
+    assert counted is not None
+    assert float(counted[1]) >= 1

@@ -1,0 +1,177 @@
+"""The work of grammars beside the engine thread: masks while the forward runs, then what was drawn.
+
+Threads of their own, so that a grammar which takes too long costs its own choice and nobody else.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from queue import Empty, SimpleQueue
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slotmux.runtime.engine.constraint import Constraint, ConstraintError
+from slotmux.runtime.engine.slots import Slot
+from slotmux.runtime.ubatch import Ubatch
+
+log = logging.getLogger(__name__)
+
+N_THREADS = 2
+TIMEOUT_S = 5.0  # grammars are bounded by their library's fuel: this is far beyond
+TOO_SLOW = "the grammar took too long"
+FAILED = "the grammar failed"
+NO_TOKEN = "the grammar and the other parameters leave no token to draw"
+
+Draws = Sequence[tuple[Slot, int]]
+
+
+class _Task:
+    """One call for one constraint. ``is_done`` says that the constraint is nobody else's again."""
+
+    __slots__ = ("call", "constraint", "is_done")
+
+    def __init__(self, constraint: Constraint, call: Callable[[], None]) -> None:
+        self.constraint, self.call = constraint, call
+        self.is_done = False
+
+
+class Masks:
+    """Does the constraints' work of each step. All methods: engine thread.
+
+    What goes wrong is kept as the constraint's ``fault``.
+    """
+
+    def __init__(
+        self, ubatch: Ubatch, logits: NDArray[np.float32], timeout_s: float = TIMEOUT_S
+    ) -> None:
+        self._ubatch, self._logits = ubatch, logits
+        self._timeout_s = timeout_s
+        self._todo: SimpleQueue[_Task | None] = SimpleQueue()
+        self._done: SimpleQueue[_Task] = SimpleQueue()
+        self._running: list[_Task] = []
+        self._n_threads = 0
+
+    def begin(self, draws: Draws) -> bool:
+        """Start on the masks of a planned step; False if nobody is constrained."""
+        for slot, _ in draws:
+            constraint = _live(slot)
+            if constraint is not None:
+                drafts = tuple(slot.drafts) if slot.n_draft else ()
+                self._start(constraint, _preparing(constraint, drafts))
+        return bool(self._running)
+
+    def join(self, draws: Draws) -> None:
+        """Wait for the masks and let the draws go by them."""
+        self._wait()
+        table = self._ubatch.sample_masks
+        for slot, first in draws:
+            constraint = _live(slot)
+            if constraint is not None:
+                base, stride = constraint.masks.ctypes.data, constraint.masks.strides[0]
+                n = constraint.n_masks
+                table[first : first + n] = [base + i * stride for i in range(n)]
+
+    def accept(self, draws: Draws, drawn: Sequence[int]) -> None:
+        """Let the grammars follow what was drawn, and forget the masks."""
+        self._ubatch.sample_masks[: self._ubatch.n_samples] = 0
+        for slot, first in draws:
+            constraint = _live(slot)
+            if constraint is None or constraint.is_over:
+                continue
+            run, undrawn = _run(slot, first, drawn)
+            if undrawn >= 0 and self._is_number(undrawn):
+                constraint.fault = NO_TOKEN
+                continue
+            choice = slot.choice
+            assert choice is not None
+            # Log-probabilities of forced tokens are wanted: each is drawn then.
+            may_jump = choice.sampling.n_logprobs < 0
+            self._start(constraint, _accepting(constraint, run, may_jump))
+        self._wait()
+
+    def _is_number(self, draw: int) -> bool:
+        """Whether a draw had logits to draw from."""
+        return bool(np.isfinite(self._logits[self._ubatch.sample_output.item(draw)]).all())
+
+    def close(self) -> None:
+        """Let the threads end."""
+        for _ in range(self._n_threads):
+            self._todo.put(None)
+        self._n_threads = 0
+
+    def _start(self, constraint: Constraint, call: Callable[[], None]) -> None:
+        while self._n_threads < N_THREADS:
+            self._add_thread()
+        task = _Task(constraint, call)
+        self._running.append(task)
+        self._todo.put(task)
+
+    def _add_thread(self) -> None:
+        self._n_threads += 1
+        args = (self._todo, self._done)
+        threading.Thread(target=_work, args=args, name="slotmux-grammar", daemon=True).start()
+
+    def _wait(self) -> None:
+        """Until all are done or have had their time; a thread that hangs is left to itself."""
+        deadline = time.monotonic() + self._timeout_s
+        n_left = len(self._running)
+        while n_left:
+            try:
+                task = self._done.get(timeout=max(0.0, deadline - time.monotonic()))
+            except Empty:
+                break
+            task.is_done = True
+            n_left -= task in self._running  # another step's, given up since
+        for task in self._running:
+            if not task.is_done:
+                task.constraint.fault = TOO_SLOW
+                self._n_threads -= 1
+        self._running.clear()
+
+
+def _work(todo: SimpleQueue[_Task | None], done: SimpleQueue[_Task]) -> None:
+    while (task := todo.get()) is not None:
+        constraint = task.constraint
+        try:
+            if constraint.fault is None:
+                task.call()
+        except ConstraintError as error:
+            constraint.fault = str(error)
+        except Exception:
+            log.exception("a grammar failed")
+            constraint.fault = FAILED
+        done.put(task)
+
+
+def _live(slot: Slot) -> Constraint | None:
+    """The slot's constraint, unless there is none or it has failed."""
+    choice = slot.choice
+    assert choice is not None
+    constraint = choice.constraint
+    return constraint if constraint is not None and constraint.fault is None else None
+
+
+def _preparing(constraint: Constraint, drafts: tuple[int, ...]) -> Callable[[], None]:
+    return lambda: constraint.prepare(drafts)
+
+
+def _accepting(constraint: Constraint, run: list[int], may_jump: bool) -> Callable[[], None]:
+    return lambda: constraint.accept(run, may_jump=may_jump)
+
+
+def _run(slot: Slot, first: int, drawn: Sequence[int]) -> tuple[list[int], int]:
+    """What a slot has drawn, as far as its drafts were right; and the draw that ended it by giving
+    nothing, or -1."""
+    run: list[int] = []
+    for draft in (*(slot.drafts if slot.n_draft else ()), -1):
+        draw = first + len(run)
+        if drawn[draw] < 0:
+            return run, draw
+        run.append(drawn[draw])
+        if drawn[draw] != draft:
+            break
+    return run, -1

@@ -1,0 +1,1 @@
+"""Grammars that answers keep to: JSON schemas, regexes, choices, GBNF and Lark, compiled safely."""

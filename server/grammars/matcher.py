@@ -1,0 +1,94 @@
+"""llguidance behind the engine's protocols, and the model's vocabulary as llguidance wants it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+import numpy as np
+from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
+from numpy.typing import NDArray
+
+from slotmux.runtime.engine.constraint import ConstraintError
+from slotmux.server.interfaces import TokenizerPort
+
+
+class _Vocabulary:
+    """What TokenizerWrapper asks for."""
+
+    def __init__(self, tokenizer: TokenizerPort, eos_id: int) -> None:
+        self._tokenizer = tokenizer
+        self.eos_token_id = eos_id
+        self.bos_token_id = tokenizer.bos_id
+        self.tokens = [tokenizer.token_bytes(i) for i in range(tokenizer.n_vocab)]
+        self.special_token_ids = sorted(tokenizer.special_ids | tokenizer.eog_ids)
+
+    def __call__(self, text: bytes | str) -> list[int]:
+        """How the model's own tokenizer spells what is forced; with bytes that are no text yet
+        llguidance comes to terms by itself."""
+        return self._tokenizer.encode_inside(text if isinstance(text, str) else text.decode())
+
+
+def library_tokenizer(tokenizer: TokenizerPort) -> LLTokenizer:
+    """Takes a second or two for a large vocabulary, and then some 20 MB."""
+    # A model without any end token: answers end when their grammar does.
+    ends = sorted(tokenizer.eog_ids) or [tokenizer.eos_id or 0]
+    wrapper = TokenizerWrapper(_Vocabulary(tokenizer, ends[0]))
+    return LLTokenizer(wrapper, n_vocab=tokenizer.n_vocab, eos_token=ends)
+
+
+class Factory:
+    """A ConstraintFactory: copies of one compiled grammar, which share what they learn of it."""
+
+    def __init__(self, tokenizer: LLTokenizer, source: str) -> None:
+        """Raises ConstraintError, with llguidance's own words, for a wrong grammar."""
+        limits = LLParserLimits(verbose_errors=False)
+        self._matcher = LLMatcher(tokenizer, source, log_level=0, limits=limits)
+        self._lock = threading.Lock()
+        self._n_words = -(-tokenizer.vocab_size // 32)
+        if self._matcher.is_error():
+            raise ConstraintError(self._matcher.get_error())
+
+    def __call__(self) -> Matcher:
+        with self._lock:
+            return Matcher(self._matcher.deep_copy(), self._n_words)
+
+
+class Matcher:
+    """A MatcherLike."""
+
+    __slots__ = ("_matcher", "_n_words")
+
+    def __init__(self, matcher: LLMatcher, n_words: int) -> None:
+        self._matcher, self._n_words = matcher, n_words
+
+    def consume(self, token: int) -> None:
+        if not self._matcher.consume_token(token):
+            raise ConstraintError(_TOO_COMPLEX)
+
+    def rollback(self, n_tokens: int) -> None:
+        if not self._matcher.rollback(n_tokens):
+            raise ConstraintError(_TOO_COMPLEX)
+
+    def fill_mask(self, words: NDArray[np.uint32]) -> None:
+        assert words.flags.c_contiguous
+        n_words = self._n_words
+        self._matcher.unsafe_compute_mask_ptr(words.ctypes.data, 4 * n_words)
+        words[n_words:] = 0  # rows of logits without a token
+        if self._matcher.is_error():
+            raise ConstraintError(_TOO_COMPLEX)
+
+    def forced(self) -> list[int]:
+        return list(self._matcher.compute_ff_tokens())
+
+    def n_valid(self, tokens: Sequence[int]) -> int:
+        return int(self._matcher.validate_tokens(list(tokens)))
+
+    @property
+    def is_stopped(self) -> bool:
+        if self._matcher.is_error():
+            raise ConstraintError(_TOO_COMPLEX)
+        return bool(self._matcher.is_stopped())
+
+
+_TOO_COMPLEX = "the grammar became too complex to follow"

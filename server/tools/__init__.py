@@ -1,0 +1,1 @@
+"""Calls of tools and thoughts: how models write them, how they are read and constrained."""
