@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import math
+from dataclasses import fields
 from typing import Any
 
 from slotmux.runtime.engine.request import Request
@@ -10,22 +11,29 @@ from slotmux.server.dialects.llama.schema import NativeOptions
 
 # Sampling that is told in a form of its own.
 _APART = ("n_logprobs", "logit_bias")
+_PLAIN = (bool, int, float, str, tuple)  # sets of tokens are not told
 
 
 def generation_settings(
     request: Request, options: NativeOptions, *, stream: bool, n_ctx: int, model: str
 ) -> dict[str, Any]:
     """Of one engine request; a seed that was drawn for it is told."""
-    sampling = asdict(request.sampling)
-    told = {name: value for name, value in sampling.items() if name not in _APART}
+    sampling = request.sampling
+    values = {one.name: getattr(sampling, one.name) for one in fields(sampling)}
+    told = {
+        name: value
+        for name, value in values.items()
+        if name not in _APART and isinstance(value, _PLAIN)
+    }
     n_predict = 0 if options.is_prompt_only else request.max_tokens
     return told | {
         "n_ctx": n_ctx,
         "model": model,
         "logit_bias": [
-            {"token": token_id, "bias": bias} for token_id, bias in request.sampling.logit_bias
+            {"token": token_id, "bias": False if bias == -math.inf else bias}
+            for token_id, bias in sampling.logit_bias
         ],
-        "n_probs": max(0, request.sampling.n_logprobs),
+        "n_probs": max(0, sampling.n_logprobs),
         "n_predict": n_predict,
         "max_tokens": n_predict,
         "stop": list(request.stop),
