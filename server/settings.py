@@ -19,6 +19,8 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from slotmux.server.settings_sampling import SamplingSettings
+
 Access = Literal["key", "public", "off"]
 CacheType = Literal["f16", "f32", "q8_0"]
 SpecType = Literal["auto", "none", "draft-mtp", "ngram"]
@@ -47,7 +49,7 @@ class SettingsError(ValueError):
     """A flag or variable that cannot be used; the message names it. The process exits with 2."""
 
 
-class Settings(BaseSettings):
+class Settings(SamplingSettings, BaseSettings):
     """One frozen set of choices. Flags win over SLOTMUX_* variables, those over the defaults."""
 
     model_config = SettingsConfigDict(

@@ -316,7 +316,7 @@ def test_counting(http):
          "input[0].content[0].type"),
         ({"input": [{"type": "function_call", "name": "f", "arguments": "{}"}]},
          "input[0].call_id"),
-        ({"max_output_tokens": "5"}, "max_output_tokens"), ({"temperature": 9}, "temperature"),
+        ({"max_output_tokens": "5"}, "max_output_tokens"), ({"temperature": 101}, "temperature"),
         ({"nope": 1}, "nope"), ({"background": True}, "background"),
         ({"tools": [{"type": "local_shell"}]}, "tools[0].type"),
         ({"tools": [{"type": "file_search"}]}, "tools[0].type"),
@@ -385,4 +385,4 @@ def test_the_openai_client():
         with pytest.raises(openai.NotFoundError):
             client.responses.retrieve(response.id)
         with pytest.raises(openai.BadRequestError):
-            client.responses.create(model="fake", input="x", temperature=9)
+            client.responses.create(model="fake", input="x", temperature=101)
