@@ -152,6 +152,8 @@ class Settings(SamplingSettings, BaseSettings):
             )
         if len(self.spec_type) > 1 and {"auto", "none"} & set(self.spec_type):
             raise ValueError("spec_type: 'auto' and 'none' stand alone")
+        if self.slot_save_path is not None and not self.slot_save_path.is_dir():
+            raise ValueError("slot_save_path: there is no such folder")
         if self.spec_draft_n_min > self.spec_draft_n_max:
             raise ValueError("spec_draft_n_min: more than --spec-draft-n-max")
         return self
