@@ -96,7 +96,7 @@ async def begin_completion(request: Request, body: dict[str, Any], names: Names)
     try:
         params = validate(CompletionRequest, body)
         model = check_model(params, loaded.info)
-        prompts = await text_prompts(state, loaded, params.prompts)
+        prompts = await text_prompts(state, loaded, params.prompts, suffix=params.suffix or "")
         requests = await build_requests(state, loaded, params, prompts, -1, trace_of(request))
         generation = service.intake.start(requests)
     except ApiError as error:

@@ -13,7 +13,7 @@ from slotmux.server.openapi.ollama import OLLAMA
 from slotmux.server.openapi.operation import REFUSED, Operation, Type
 from slotmux.server.openapi.operators import PrefixCache
 from slotmux.server.openapi.responses import RESPONSES
-from slotmux.server.schemas.chat import ChatRequest, TemplateParams
+from slotmux.server.schemas.chat import ChatRequest
 from slotmux.server.schemas.completion import CompletionRequest
 from slotmux.server.schemas.text import DetokenizeRequest, TokenizeRequest
 
@@ -30,7 +30,7 @@ OPERATIONS: Mapping[str, Mapping[str, Operation]] = {
     },
     "/v1/models": {"GET": Operation(answers.ModelList)},
     "/v1/models/{model_id:path}": {"GET": Operation(answers.ModelEntry)},
-    "/apply-template": {"POST": Operation(answers.Prompt, TemplateParams)},
+    "/apply-template": {"POST": Operation(answers.Prompt, ChatRequest)},
     "/tokenize": {"POST": Operation(answers.Tokens, TokenizeRequest)},
     "/detokenize": {"POST": Operation(answers.Content, DetokenizeRequest)},
     "/version": {"GET": Operation(answers.Version)},

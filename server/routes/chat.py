@@ -20,7 +20,7 @@ from slotmux.server.http.json_body import read_json
 from slotmux.server.http.trace import trace_of
 from slotmux.server.process.state import state_of
 from slotmux.server.schemas.base import validate
-from slotmux.server.schemas.chat import ChatRequest, TemplateParams
+from slotmux.server.schemas.chat import ChatRequest
 
 router = APIRouter()
 
@@ -58,10 +58,10 @@ async def create_chat_completion(request: Request) -> Response:
 
 @router.post("/apply-template", response_model=None)
 async def apply_template(request: Request) -> Response:
-    """The text that messages become."""
+    """The text that a chat's messages become; whatever else a chat may say is accepted."""
     state = state_of(request)
     loaded = state.ready().loaded
-    params = validate(TemplateParams, await read_json(request, state.settings.body_timeout))
+    params = validate(ChatRequest, await read_json(request, state.settings.body_timeout))
     check_chat_size(loaded, params)
     rendered = await state.off_loop(render, loaded, params)
     return json_response({"prompt": rendered.text})

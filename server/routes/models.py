@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from slotmux.server.answers.prepare import served_name
+from slotmux.server.dialects.anthropic.models import model_entry, model_list, speaks_anthropic
 from slotmux.server.http.errors import json_response
 from slotmux.server.process.state import ModelInfo, ServerState, state_of
 from slotmux.server.version import slotmux_version
@@ -28,6 +29,8 @@ async def list_models(request: Request) -> Response:
     """Every name the served model answers to."""
     state = state_of(request)
     info = state.ready().loaded.info
+    if speaks_anthropic(request):
+        return json_response(model_list(info, state.started))
     return json_response(
         {"object": "list", "data": [_entry(state, info, name) for name in info.names]}
     )
@@ -38,7 +41,10 @@ async def get_model(request: Request, model_id: str) -> Response:
     """One of them."""
     state = state_of(request)
     info = state.ready().loaded.info
-    return json_response(_entry(state, info, served_name(model_id, info)))
+    name = served_name(model_id, info)
+    if speaks_anthropic(request):
+        return json_response(model_entry(info, name, state.started))
+    return json_response(_entry(state, info, name))
 
 
 def _entry(state: ServerState, info: ModelInfo, name: str) -> dict[str, Any]:

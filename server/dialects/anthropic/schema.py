@@ -96,17 +96,12 @@ def _thinking(value: Any) -> dict[str, Any]:
     kind = value.get("type")
     if value.get("display") not in (None, "summarized", "omitted"):
         raise wrong_type("thinking.display", "'summarized' or 'omitted'")
-    if kind == "disabled":
-        return {"chat_template_kwargs": {"enable_thinking": False}}
-    if kind not in ("enabled", "adaptive"):
+    if kind not in ("enabled", "adaptive", "disabled"):
         raise wrong_type("thinking.type", "'enabled', 'adaptive' or 'disabled'")
-    told: dict[str, Any] = {"chat_template_kwargs": {"enable_thinking": True}}
     budget = value.get("budget_tokens")
-    if budget is not None:
-        if type(budget) is not int or budget < 1:
-            raise wrong_type("thinking.budget_tokens", "a positive whole number")
-        told["thinking"] = {"type": "enabled", "budget_tokens": budget}
-    return told
+    if budget is not None and (type(budget) is not int or budget < 1):
+        raise wrong_type("thinking.budget_tokens", "a positive whole number")
+    return {"thinking": {name: value[name] for name in ("type", "budget_tokens") if name in value}}
 
 
 def _output(value: Any) -> dict[str, Any]:

@@ -76,6 +76,8 @@ def _known_extra(value: Any) -> Any:
 
 def _read(body: dict[str, Any], state: ServerState) -> tuple[NativeOptions, CompletionRequest]:
     own, rest = split(body, NativeOptions)
+    if own.get("n_predict") is None and type(rest.get("max_tokens")) is int:
+        own["n_predict"] = rest["max_tokens"]
     options = validate(NativeOptions, own)
     return options, native_params(options, rest, state.settings.n_predict)
 

@@ -15,6 +15,8 @@ MAX_FIELDS = 64
 MAX_FIELD_CHARS = 256
 MAX_EXTRA = 256
 _INT32_MAX = 2**31 - 1
+# What only OpenAI's completion answers.
+_ELSEWHERE = ("echo", "suffix", "best_of", "prompt_logprobs", "stream_options", "return_token_ids")
 _RANDOM_SEEDS = (-1, 2**32 - 1)
 
 
@@ -82,6 +84,11 @@ def native_params(
     The prompt is not in it yet: it may hold both text and tokens. Raises ApiError 400.
     """
     body = dict(rest)
+    for name in _ELSEWHERE:
+        if body.get(name) not in (None, False, "") and not (name == "best_of" and body[name] == 1):
+            message = f"Unsupported parameter: '{name}' (/v1/completions has it)."
+            raise invalid(name, message, "unsupported_parameter")
+        body.pop(name, None)
     limit = options.n_predict
     if limit is None:
         limit = body.get("max_tokens", n_predict)

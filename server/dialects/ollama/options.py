@@ -28,8 +28,7 @@ NAMES = {name: f"options.{name}" for name in _SAME.split()} | {
     "max_completion_tokens": "options.num_predict",
     "response_format": "format",
     "reasoning_effort": "think",
-    "chat_template_kwargs": "think",
-    "prompt": "prompt",
+    "enable_thinking": "think",
 }
 
 
@@ -73,7 +72,7 @@ def thinking(value: Any) -> dict[str, Any]:
     if value is None:
         return {}
     if isinstance(value, bool):
-        return {"chat_template_kwargs": {"enable_thinking": value}}
+        return {"enable_thinking": value}
     if value not in ("low", "medium", "high"):
         raise wrong_type("think", "a boolean, 'low', 'medium' or 'high'")
     return {"reasoning_effort": value}

@@ -179,7 +179,6 @@ def test_thinking_and_output_become_openais_words():
     params = validate(MessagesRequest, BASE | {"thinking": thinking, "output_config": config})
     body = chat_body(params)
     assert body["thinking"] == thinking
-    assert body["chat_template_kwargs"] == {"enable_thinking": True}
     assert body["reasoning_effort"] == "low"
     assert body["response_format"]["json_schema"]["schema"] == {"type": "object"}
 

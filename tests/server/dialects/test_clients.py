@@ -29,11 +29,13 @@ def test_anthropic(url):
         assert "".join(stream.text_stream) == TEXT
         assert stream.get_final_message().usage.output_tokens == len(TEXT.encode())
     assert client.messages.count_tokens(model="fake", messages=USER).input_tokens == 7
+    assert [model.id for model in client.models.list()] == ["fake"]
+    assert client.models.retrieve("fake").display_name == "fake"
     with pytest.raises(anthropic.NotFoundError):
         client.messages.create(model="claude", max_tokens=64, messages=USER)
     with pytest.raises(anthropic.BadRequestError, match="temperature"):
         client.messages.create(
-            model="fake", max_tokens=64, messages=USER, extra_body={"temperature": 9}
+            model="fake", max_tokens=64, messages=USER, extra_body={"temperature": 101}
         )
     with pytest.raises(anthropic.AuthenticationError):
         anthropic.Anthropic(base_url=url, api_key="z").messages.create(

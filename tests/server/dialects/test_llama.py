@@ -66,7 +66,8 @@ def test_n_predict_and_its_names(http):
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_n_predict_zero_computes_the_prompt_and_tells_nothing(http, stream):
-    answer = http.post("/completion", json={"prompt": "x", "n_predict": 0, "stream": stream})
+    name = "max_tokens" if stream else "n_predict"
+    answer = http.post("/completion", json={"prompt": "x", name: 0, "stream": stream})
     body = events(answer.text)[0][1] if stream else answer.json()
     assert (body["content"], body["tokens"], body["tokens_predicted"]) == ("", [], 0)
     assert (body["stop_type"], body["tokens_cached"]) == ("limit", 1)
@@ -142,7 +143,8 @@ def error_of(answer: httpx.Response) -> dict[str, object]:
         ({"prompt": "x", "n_probs": 21}, "'n_probs'"), ({"prompt": "x", "nope": 1}, "'nope'"),
         ({"prompt": "x", "temperature": "hot"}, "'temperature'"),
         ({"prompt": "x", "response_fields": [1]}, "'response_fields[0]'"),
-        ({"prompt": "x", "logprobs": 1}, "n_probs"),
+        ({"prompt": "x", "logprobs": 1}, "n_probs"), ({"prompt": "x", "echo": True}, "'echo'"),
+        ({"prompt": "x", "suffix": "y"}, "'suffix'"), ({"prompt": "x", "best_of": 2}, "'best_of'"),
         ({"prompt": {"prompt_string": "x", "multimodal_data": ["eA=="]}}, "multimodal_data"),
     ],
 )  # fmt: skip
@@ -279,6 +281,12 @@ def test_what_is_not_done_under_v1_is_told_as_openai_does(http, path):
     assert answer.status_code == 501
     error = answer.json()["error"]
     assert (error["type"], error["code"]) == ("not_supported_error", "not_supported")
+
+
+def test_a_whole_chat_body_can_be_seen_as_a_prompt(http):
+    body = {"messages": [{"role": "user", "content": "x"}], "model": "fake", "temperature": 0.5,
+            "chat_template_kwargs": {"a": True}, "max_tokens": 5, "stream": True}  # fmt: skip
+    assert http.post("/apply-template", json=body).json() == {"prompt": "<user>x[a=True]"}
 
 
 def test_routes_without_a_prefix(http):

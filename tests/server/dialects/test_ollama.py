@@ -135,7 +135,7 @@ def test_format_think_and_tools_become_openais_words():
     assert (body["reasoning_effort"], body["tools"]) == ("low", tools)
     body = validate(OllamaChat, CHAT | {"format": "json", "think": False}).chat_body()
     assert body["response_format"] == {"type": "json_object"}
-    assert body["chat_template_kwargs"] == {"enable_thinking": False}
+    assert body["enable_thinking"] is False
 
 
 SCRIPT = [
