@@ -54,9 +54,7 @@ async def test_async(demo):
 def test_models_and_counts(client):
     assert [model.id for model in client.models.list()] == ["demo"]
     count = client.messages.count_tokens(model="demo", messages=USER, system="Be short.")
-    message = client.messages.create(
-        model="demo", messages=USER, system="Be short.", max_tokens=1
-    )
+    message = client.messages.create(model="demo", messages=USER, system="Be short.", max_tokens=1)
     assert count.input_tokens == message.usage.input_tokens
 
 

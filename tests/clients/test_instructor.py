@@ -38,18 +38,14 @@ def test_chat_modes(plain, mode):
 @pytest.mark.parametrize("mode", [Mode.TOOLS, Mode.JSON_SCHEMA], ids=lambda mode: mode.name)
 def test_a_partial_model_is_filled_as_it_streams(plain, mode):
     client = instructor.from_openai(plain, mode=mode)
-    *_, last = client.chat.completions.create_partial(
-        response_model=Person, messages=ASK, **STILL
-    )
+    *_, last = client.chat.completions.create_partial(response_model=Person, messages=ASK, **STILL)
     assert last.model_dump() == ADA.model_dump()
 
 
 def test_parallel_tools(plain):
     client = instructor.from_openai(plain, mode=Mode.PARALLEL_TOOLS)
     options = STILL | {"tool_choice": "required"}
-    found = client.chat.completions.create(
-        response_model=Iterable[Person], messages=ASK, **options
-    )
+    found = client.chat.completions.create(response_model=Iterable[Person], messages=ASK, **options)
     people = list(found)
     assert people
     assert all(isinstance(person, Person) for person in people)
