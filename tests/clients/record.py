@@ -1,5 +1,7 @@
-"""Records what a client sends: `python -m tests.clients.record SERVER_URL FOLDER` prints where to
-point the client, and passes its requests on. Each body is kept as a fixture, cut to what may matter.
+"""Records what a client sends, each body as a fixture that is cut to what may matter.
+
+`python -m tests.clients.record SERVER_URL FOLDER` prints where to point the client, and passes its
+requests on.
 """
 
 from __future__ import annotations

@@ -1,14 +1,12 @@
-"""pydantic-ai: outputs in each of its ways, tools, over chat, responses and messages."""
+"""pydantic-ai: outputs in each of its ways, tools, over chat and responses."""
 
 from __future__ import annotations
 
 import pytest
 from pydantic import BaseModel
 from pydantic_ai import Agent, NativeOutput, PromptedOutput, ToolOutput
-from pydantic_ai.models.anthropic import AnthropicModel
 from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
 from pydantic_ai.profiles.openai import OpenAIModelProfile
-from pydantic_ai.providers.anthropic import AnthropicProvider
 from pydantic_ai.providers.openai import OpenAIProvider
 
 ASK = "Ada is 36 years old. Give me name and age."
@@ -20,16 +18,14 @@ class Person(BaseModel):
 
 
 def over(kind, url):
-    """A model of pydantic-ai that speaks to the server in one of three dialects."""
-    if kind == "messages":
-        return AnthropicModel("coder", provider=AnthropicProvider(base_url=url, api_key="none"))
+    """A model of pydantic-ai that speaks to the server in one of two dialects."""
     provider = OpenAIProvider(base_url=f"{url}/v1", api_key="none")
     profile = OpenAIModelProfile(supports_json_schema_output=True)
     model = OpenAIChatModel if kind == "chat" else OpenAIResponsesModel
     return model("coder", provider=provider, profile=profile)
 
 
-@pytest.mark.parametrize("kind", ["chat", "responses", "messages"])
+@pytest.mark.parametrize("kind", ["chat", "responses"])
 @pytest.mark.parametrize("way", [ToolOutput, PromptedOutput])
 async def test_outputs(small, kind, way):
     agent = Agent(over(kind, small), output_type=way(Person), retries=2)
@@ -44,7 +40,7 @@ async def test_native_output(small, kind):
     assert found.output == Person(name="Ada", age=36)
 
 
-@pytest.mark.parametrize("kind", ["chat", "responses", "messages"])
+@pytest.mark.parametrize("kind", ["chat", "responses"])
 async def test_a_tool_is_called_and_its_result_told(coder, kind):
     agent = Agent(over(kind, coder))
     asked: list[str] = []
@@ -63,7 +59,7 @@ async def test_a_tool_is_called_and_its_result_told(coder, kind):
     assert "21" in found.output
 
 
-@pytest.mark.parametrize("kind", ["chat", "responses", "messages"])
+@pytest.mark.parametrize("kind", ["chat", "responses"])
 async def test_streams(small, kind):
     agent = Agent(over(kind, small))
     settings = {"temperature": 0, "max_tokens": 16}
