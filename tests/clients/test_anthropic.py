@@ -73,7 +73,7 @@ def test_a_tool_and_what_it_gave(knowing):
         {"role": "assistant", "content": first.content},
         {"role": "user", "content": [told]},
     ]
-    second = knowing.messages.create(messages=history, **options)
+    second = knowing.messages.create(messages=history, tool_choice={"type": "none"}, **options)
     assert second.content[0].type == "text"
     assert "21" in second.content[0].text
 
@@ -94,9 +94,7 @@ def test_a_tool_is_streamed_as_it_is_told_whole(knowing):
 def test_errors_have_their_types(client):
     with pytest.raises(anthropic.NotFoundError):
         client.messages.create(model="claude", max_tokens=4, messages=USER)
-    with pytest.raises(anthropic.BadRequestError, match="temperature"):
-        client.messages.create(
-            model="demo", max_tokens=4, messages=USER, extra_body={"temperature": 9}
-        )
+    with pytest.raises(anthropic.BadRequestError, match="top_p"):
+        client.messages.create(model="demo", max_tokens=4, messages=USER, extra_body={"top_p": 7})
     with pytest.raises(anthropic.BadRequestError, match="max_tokens"):
         client.messages.create(model="demo", max_tokens=-4, messages=USER)

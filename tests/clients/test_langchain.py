@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import httpx
 import pytest
 from langchain_core.language_models import BaseChatModel
 from langchain_openai import ChatOpenAI
@@ -31,15 +32,12 @@ class TestStandard(ChatModelIntegrationTests):
 
     @property
     def chat_model_params(self) -> dict[str, Any]:
-        return {"model": "coder", "api_key": SecretStr("none"), "max_retries": 0}
+        given = {"model": "coder", "api_key": SecretStr("none"), "max_retries": 0}
+        return given | {"base_url": f"{self._url}/v1", "stream_usage": True}
 
     @property
     def standard_chat_model_params(self) -> dict[str, Any]:
-        return {"temperature": 0, "max_tokens": 128}
-
-    @property
-    def model_override_value(self) -> str:
-        return "default"
+        return {"temperature": 0, "max_tokens": 512}
 
     @property
     def supports_json_mode(self) -> bool:
@@ -49,7 +47,9 @@ class TestStandard(ChatModelIntegrationTests):
     def model(self, request: Any) -> BaseChatModel:
         extra = getattr(request, "param", None) or {}
         given = self.chat_model_params | self.standard_chat_model_params | extra
-        return ChatOpenAI(base_url=f"{self._url}/v1", **given)
+        # Else one connection pool is kept, and each test has an event loop of its own.
+        given["http_async_client"] = httpx.AsyncClient()
+        return ChatOpenAI(**given)
 
 
 @pytest.fixture(scope="module")

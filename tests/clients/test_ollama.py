@@ -9,6 +9,8 @@ import pytest
 from pydantic import BaseModel
 
 USER = [{"role": "user", "content": "Say hello."}]
+ASK = "Call get_weather for Paris, then tell me in a sentence what it said."
+TOLD = "When a tool has answered, tell the user what it said. Never call it twice."
 STILL = {"temperature": 0, "num_predict": 24}
 
 
@@ -71,11 +73,16 @@ def test_a_format(knowing):
 def test_a_tool_given_as_a_function(coder):
     """Ollama has no tool_choice: the model has to want it."""
     client = ollama.Client(coder)
-    ask = {"role": "user", "content": "What is the weather in Paris? Use the tool."}
+    ask = {"role": "user", "content": ASK}
     first = client.chat("coder", [ask], tools=[get_weather], options={"temperature": 0})
     (call,) = first.message.tool_calls
     assert call.function.name == "get_weather"
     told = get_weather(**call.function.arguments)
-    history = [ask, first.message, {"role": "tool", "content": told, "tool_name": "get_weather"}]
+    history = [
+        {"role": "system", "content": TOLD},
+        ask,
+        first.message,
+        {"role": "tool", "content": told, "tool_name": "get_weather"},
+    ]
     second = client.chat("coder", history, tools=[get_weather], options={"temperature": 0})
     assert "sunny" in second.message.content

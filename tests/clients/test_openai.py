@@ -216,8 +216,8 @@ def test_errors_have_their_types(client):
     with pytest.raises(openai.NotFoundError):
         client.chat.completions.create(model="gpt-4o", messages=MESSAGES)
     with pytest.raises(openai.BadRequestError) as caught:
-        client.chat.completions.create(model="demo", messages=MESSAGES, temperature=9)
-    assert caught.value.param == "temperature"
+        client.chat.completions.create(model="demo", messages=MESSAGES, top_p=7)
+    assert caught.value.param == "top_p"
     with pytest.raises(openai.APIStatusError) as caught:
         client.embeddings.create(model="demo", input="x")
     assert 400 <= caught.value.status_code < 600

@@ -42,7 +42,8 @@ async def test_native_output(small, kind):
 
 @pytest.mark.parametrize("kind", ["chat", "responses"])
 async def test_a_tool_is_called_and_its_result_told(coder, kind):
-    agent = Agent(over(kind, coder))
+    told = "When a tool has answered, tell the user what it said. Never call it twice."
+    agent = Agent(over(kind, coder), system_prompt=told)
     asked: list[str] = []
 
     @agent.tool_plain
@@ -52,7 +53,7 @@ async def test_a_tool_is_called_and_its_result_told(coder, kind):
         return "21 degrees, sunny"
 
     found = await agent.run(
-        "What is the weather in Paris? Use the tool.",
+        "Call get_weather for Paris, then tell me in a sentence what it said.",
         model_settings={"temperature": 0, "max_tokens": 128},
     )
     assert asked
