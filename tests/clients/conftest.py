@@ -19,22 +19,29 @@ def demo() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def small() -> Iterator[str]:
+def small_path() -> Path:
+    """The file of Qwen2.5-Coder 0.5B Instruct."""
+    return _model("qwen2.5-coder-0.5b-instruct-q4_k_m.gguf")
+
+
+@pytest.fixture(scope="session")
+def small(small_path: Path) -> Iterator[str]:
     """Qwen2.5-Coder 0.5B Instruct: it follows instructions, and knows tools."""
-    with serving(_model("qwen2.5-coder-0.5b-instruct-q4_k_m.gguf"), "--alias", "coder") as url:
+    with serving(str(small_path), "--alias", "coder") as url:
         yield url
 
 
 @pytest.fixture(scope="session")
 def coder() -> Iterator[str]:
     """Qwen2.5-Coder 1.5B Instruct: the smallest that calls tools of its own accord."""
-    with serving(_model("qwen2.5-coder-1.5b-instruct-q4_k_m.gguf"), "--alias", "coder") as url:
+    path = _model("qwen2.5-coder-1.5b-instruct-q4_k_m.gguf")
+    with serving(str(path), "--alias", "coder") as url:
         yield url
 
 
-def _model(name: str) -> str:
+def _model(name: str) -> Path:
     folder = Path(os.environ.get("SLOTMUX_TEST_MODELS", ROOT / "models"))
     path = folder / name
     if not path.is_file():
         pytest.skip(f"{path} is not there; SLOTMUX_TEST_MODELS names another folder")
-    return str(path)
+    return path
