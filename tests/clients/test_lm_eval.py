@@ -1,4 +1,4 @@
-"""lm-eval over /v1/completions: log-likelihoods of 20 questions with choices, and 20 to complete."""
+"""lm-eval over /v1/completions: likelihoods of 20 questions with choices, and 20 to complete."""
 
 from __future__ import annotations
 
