@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from typing import Any
+
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
+from slotmux.server.http.endpoints import Endpoints
 from slotmux.server.http.errors import json_response
 from slotmux.server.http.paths import Paths
 from slotmux.server.openapi.document import openapi_document
-from slotmux.server.openapi.operation import Json
+from slotmux.server.openapi.operation import Json, Operation
 from slotmux.server.openapi.page import docs_page
 from slotmux.server.process.state import state_of
 
-router = APIRouter()
+endpoints = Endpoints()
 _POLICY = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"}
 
 
-@router.get("/openapi.json", response_model=None)
+@endpoints.get("/openapi.json", told=Operation(dict[str, Any]))
 async def openapi_json(request: Request) -> Response:
     """The OpenAPI document."""
     return json_response(await _document(request))
 
 
-@router.get("/docs", response_model=None)
+@endpoints.get("/docs", told=Operation(media="text/html"))
 async def docs(request: Request) -> Response:
     """The same as a page."""
     return HTMLResponse(docs_page(await _document(request)), headers=_POLICY)
@@ -35,5 +37,7 @@ async def _document(request: Request) -> Json:
     paths: Paths = request.app.state.paths
     if paths.document is None:
         needs_key = state.keys.is_required
-        paths.document = await state.off_loop(openapi_document, paths.routes, needs_key=needs_key)
+        paths.document = await state.off_loop(
+            openapi_document, paths.endpoints, needs_key=needs_key
+        )
     return paths.document
