@@ -1,4 +1,4 @@
-"""Logarithm, sine and cosine of a float64: the same bits on every machine.
+"""Exponential, logarithm, sine and cosine of a float64: the same bits on every machine.
 
 A C library's differ in the last bit from version to version and from CPU to CPU. These are made of
 operations that IEEE 754 rounds in one way only, in a fixed order.
@@ -22,6 +22,7 @@ from slotmux.kernels.address import F64, I64
 _LN2 = Decimal(2).ln()
 _LN2_HIGH = int(_LN2 * 2**32) / 2**32  # times an exponent it is exact
 _LN2_LOW = float(_LN2 - Decimal(_LN2_HIGH))
+_INVERSE_LN2 = 1.4426950408889634
 _TWO_OVER_PI = 0.6366197723675814
 _HALF_PI, _HALF_PI_REST = 1.5707963267948966, 6.123233995736766e-17
 _ROOT_HALF_BITS = 0x3FE6A09E667F3BCD  # of sqrt(1/2)
@@ -86,9 +87,11 @@ def _polynomial(coefficients: Sequence[float]) -> Any:
 
 
 # Taylor's series, as long as terms are above 2^-56 of the sum: of (atanh(s) / s - 1) / s^2 for
-# s^2 < 0.0295, of (sin(x) / x - 1) / x^2 and cos(x) for |x| <= pi / 4.
+# s^2 < 0.0295, of (sin(x) / x - 1) / x^2 and cos(x) for |x| <= pi / 4, of (exp(x) - 1 - x) / x^2
+# for |x| <= log(2) / 2.
 _atanh_terms = _polynomial([1.0 / n for n in range(3, 25, 2)])
 _sin_terms = _polynomial([(-1) ** (n // 2) / math.factorial(n) for n in range(3, 19, 2)])
+_exp_terms = _polynomial([1.0 / math.factorial(n) for n in range(2, 16)])
 _cos_terms = _polynomial([(-1) ** (n // 2) / math.factorial(n) for n in range(0, 20, 2)])
 
 
@@ -109,6 +112,19 @@ def log(x):
     # f - s f is 2 s, but f is exact: s and what it is rounded by count little then.
     rest = 2.0 * (s * z) * _atanh_terms(z) - s * f
     return fma64(n, _LN2_HIGH, f + fma64(n, _LN2_LOW, rest))
+
+
+@njit
+def exp(x):
+    """e to the power of x, largest error 1 ulp; 0 below 2^-1022, inf from 2^1024 on."""
+    if not (x > -708.0 and x < 709.0):
+        return np.float64(np.inf) if x > 0.0 else np.float64(0.0) if x < 0.0 else x
+    n = _nearest(x * _INVERSE_LN2)
+    high = fma64(-n, _LN2_HIGH, x)  # exact
+    r = fma64(-n, _LN2_LOW, high)
+    lost = fma64(-n, _LN2_LOW, high - r)  # by rounding r
+    value = 1.0 + (r + fma64(r * r, _exp_terms(r), lost))
+    return value * _from_bits((np.int64(n) + 1023) << 52)
 
 
 @njit

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from slotmux.runtime.engine.request import SamplingParams
+from slotmux.runtime.engine.request import SamplerState, SamplingParams
 from slotmux.runtime.prompt_logprobs import PromptLogprobs
 from slotmux.runtime.ubatch import I32, Ubatch
 
@@ -75,11 +75,16 @@ class SamplingTableLike(Protocol):
         history: I32,
         eog_ids: AbstractSet[int],
         min_pos: int,
+        state: SamplerState | None = None,
     ) -> None:
         """Write a slot's parameters; ``eog_ids`` are not drawn at positions below ``min_pos``.
 
-        ``history`` (capacity n_ctx) stays the caller's and is filled as tokens come.
+        ``history`` (capacity n_ctx) stays the caller's and is filled as tokens come. ``state``:
+        what the sequence took along when it was parked.
         """
+
+    def state(self, slot: int, pos: int) -> SamplerState | None:
+        """What a sequence must take along, whose next draw is at ``pos``; None: nothing."""
 
 
 class DrafterLike(Protocol):

@@ -14,7 +14,10 @@ from slotmux.kernels.ops.sampling.draw import SAMPLE
 from slotmux.kernels.ops.sampling.slot_words import SLOT, work_bytes
 from slotmux.kernels.team import aligned_zeros
 from slotmux.runtime import exact
-from slotmux.runtime.engine.request import InvalidRequestError, SamplingParams
+from slotmux.runtime.engine.request import InvalidRequestError, SamplerState, SamplingParams
+from slotmux.runtime.sampler_plan import check_samplers, is_greedy
+from slotmux.runtime.sampler_words import check, further_words
+from slotmux.runtime.token_sets import Breakers, TokenSequences, TokenSet
 from slotmux.runtime.ubatch import I32, MAX_TOP_LOGPROBS
 
 _N_INT_WORDS = SLOT._fields.index("inverse_temperature")
@@ -33,16 +36,20 @@ def _mix(z: int) -> int:
     return z ^ (z >> 31)
 
 
-def draw_key(seed: int) -> int:
-    """What uniform() of kernels/ops/sampling takes: SplitMix64's first output, as an int64."""
-    key = _mix((seed + 0x9E3779B97F4A7C15) & _MASK)
+def draw_key(seed: int, purpose: int = 0) -> int:
+    """What uniform() of kernels/ops/sampling takes: an output of SplitMix64, as an int64. The
+    ``purpose`` of its numbers is 0: to draw, 1: to decide whether xtc applies."""
+    key = _mix((seed + 0x9E3779B97F4A7C15 * (1 + purpose)) & _MASK)
     return key - (1 << 64) if key >> 63 else key
 
 
-def _check(field: str, value: float, low: float, high: float) -> float:
-    if not low <= value <= high:
-        raise InvalidRequestError(field, f"{field} should be from {low:g} to {high:g}")
-    return value
+def _factor(params: SamplingParams, temperature: float) -> float:
+    """1 / temperature; 0 means greedy, and 1 where the kernel finds the temperature itself."""
+    if is_greedy(params):
+        return 0.0
+    if temperature == 0.0:
+        return 1.0
+    return min(max(1.0 / max(temperature, 1e-300), _LEAST_FACTOR), _LARGEST_FACTOR)
 
 
 class SamplingTable:
@@ -54,6 +61,10 @@ class SamplingTable:
         self.rows: NDArray[Any] = np.zeros(n_slots, _DTYPE)
         # Arrays that a slot's row points at.
         self._kept: list[tuple[NDArray[Any], ...]] = [()] * n_slots
+        self._mu: list[NDArray[np.float64] | None] = [None] * n_slots
+        self._no_words = TokenSequences.of([])
+        self._no_breakers = Breakers.of(np.zeros(0, np.int32), (), n_vocab)
+        self._no_surprises = np.zeros(1)
         self._work: NDArray[np.uint8] = aligned_zeros(0)
         self._no_history: I32 = np.zeros(n_ctx, np.int32)
         for slot in range(n_slots):
@@ -66,31 +77,55 @@ class SamplingTable:
         history: I32,
         eog_ids: AbstractSet[int],
         min_pos: int,
+        state: SamplerState | None = None,
     ) -> None:
         """Write a slot's parameters; ``eog_ids`` are not drawn at positions below ``min_pos``.
 
         ``history`` [n_ctx] stays the caller's, who fills it as tokens come: the draw at position
-        p reads the tokens before p. Raises InvalidRequestError and changes nothing when a
-        parameter is out of range.
+        p reads the tokens before p. ``state``: of ``state``, when the sequence left its slot; None:
+        it has drawn nothing yet. Raises InvalidRequestError and changes nothing when a parameter
+        is out of range.
         """
         assert history.dtype == np.int32
         assert history.flags.c_contiguous
         values = self._values(params)
+        self._check_sets(params)
         bias_ids = self._ids("logit_bias", [i for i, _ in params.logit_bias])
         biases = np.array([_bias(b) for _, b in params.logit_bias], np.float32)
         banned_ids = self._ids("stop_token_ids", sorted(eog_ids))
+        surprises, first_pos = self._surprises(params, state, history.size)
         row = self.rows[slot]
         for name, value in values.items():
             row[name] = value
-        row["history"] = history.ctypes.data
         row["n_bias"], row["n_banned"], row["min_pos"] = bias_ids.size, banned_ids.size, min_pos
-        row["bias_ids"], row["biases"] = bias_ids.ctypes.data, biases.ctypes.data
-        row["banned_ids"] = banned_ids.ctypes.data
-        self._kept[slot] = (history, bias_ids, biases, banned_ids)
+        row["first_pos"] = first_pos
+        breakers = params.dry_breakers or self._no_breakers
+        bad_words = params.bad_words or self._no_words
+        row["n_bad"], row["n_dry"] = bad_words.n, breakers.several.n
+        arrays: dict[str, NDArray[Any]] = {
+            "history": history, "bias_ids": bias_ids, "biases": biases, "banned_ids": banned_ids,
+            "bad_starts": bad_words.starts, "bad_tokens": bad_words.tokens,
+            "dry_breakers": self._bits(breakers.first), "dry_singles": self._bits(breakers.single),
+            "dry_starts": breakers.several.starts, "dry_tokens": breakers.several.tokens,
+            "surprises": surprises,
+        }  # fmt: skip
+        row["allowed"] = 0
+        if params.allowed is not None:
+            arrays["allowed"] = self._bits(params.allowed)
+        for name, array in arrays.items():
+            row[name] = array.ctypes.data
+        self._kept[slot] = tuple(arrays.values())
+        self._mu[slot] = surprises if params.mirostat else None
+
+    def state(self, slot: int, pos: int) -> SamplerState | None:
+        """What the draw at ``pos``, the next one, needs of those before it; None: nothing."""
+        surprises = self._mu[slot]
+        return None if surprises is None else SamplerState(pos, surprises.item(pos))
 
     def check(self, params: SamplingParams) -> None:
         """Raise InvalidRequestError, as ``set`` would, for what is out of range. Any thread."""
         self._values(params)
+        self._check_sets(params)
         self._ids("logit_bias", [i for i, _ in params.logit_bias])
         for _, value in params.logit_bias:
             _bias(value)
@@ -116,7 +151,7 @@ class SamplingTable:
         assert logits.dtype == np.float32
         assert logits.shape[1] >= self.n_vocab
         assert logits.strides[1] == 4
-        size = -(-work_bytes(self.n_vocab) // 4096) * 4096
+        size = -(-work_bytes(self.n_vocab, self.n_ctx) // 4096) * 4096
         # A team runs one program at a time: all that draw may have the same working memory.
         if self._work.nbytes < n_threads * size:
             assert not self._work.size, "draws of one table with different numbers of threads"
@@ -139,32 +174,68 @@ class SamplingTable:
                 raise InvalidRequestError(field, f"there is no token {token_id}")
         return np.array(ids, np.int32)
 
+    def _check_sets(self, params: SamplingParams) -> None:
+        n_words = -(-self.n_vocab // 32)
+        sets = [] if params.allowed is None else [("allowed_token_ids", params.allowed)]
+        sequences = [("bad_words", params.bad_words or self._no_words)]
+        if params.dry_breakers is not None:
+            sets.append(("dry_sequence_breakers", params.dry_breakers.first))
+            sequences.append(("dry_sequence_breakers", params.dry_breakers.several))
+        for field, token_set in sets:
+            if token_set.bits.size > n_words:
+                raise InvalidRequestError(field, f"{field} has a token outside the vocabulary")
+        for field, words in sequences:
+            if words.tokens.size and not 0 <= words.tokens.min() <= words.tokens.max() < (
+                self.n_vocab
+            ):
+                raise InvalidRequestError(field, f"{field} has a token outside the vocabulary")
+
+    def _bits(self, token_set: TokenSet) -> NDArray[np.uint32]:
+        """As many as the logits have: a tokenizer may know fewer tokens."""
+        n_missing = -(-self.n_vocab // 32) - token_set.bits.size
+        return np.pad(token_set.bits, (0, n_missing)) if n_missing else token_set.bits
+
+    def _surprises(
+        self, params: SamplingParams, state: SamplerState | None, n_ctx: int
+    ) -> tuple[NDArray[np.float64], int]:
+        """Mirostat's mu of each position, and from which position on draws change it."""
+        if not params.mirostat:
+            return self._no_surprises, 0
+        surprises = np.full(n_ctx + 2, 2.0 * params.mirostat_tau)
+        if state is None:
+            return surprises, 0
+        surprises[state.pos] = state.mu
+        return surprises, state.pos
+
     def _values(self, params: SamplingParams) -> dict[str, float]:
-        temperature = _check("temperature", params.temperature, 0.0, math.inf)
-        factor = 0.0
-        if temperature > 0.0:
-            factor = min(max(1.0 / max(temperature, 1e-300), _LEAST_FACTOR), _LARGEST_FACTOR)
-        min_p = _check("min_p", params.min_p, 0.0, 1.0)
-        top_k = _check("top_k", params.top_k, 0, math.inf)
-        last_n = _check("repeat_last_n", params.repeat_last_n, -1, math.inf)
+        check_samplers(params.samplers)
+        has = params.samplers.__contains__
+        temperature = check("temperature", params.temperature, 0.0, math.inf)
+        is_tempered = has("temperature") or params.mirostat > 0
+        min_p = check("min_p", params.min_p, 0.0, 1.0)
+        top_k = check("top_k", params.top_k, 0, math.inf)
+        last_n = check("repeat_last_n", params.repeat_last_n, -1, math.inf)
         penalty = _LARGEST_PENALTY
-        return {
+        top_p = check("top_p", params.top_p, 0.0, 1.0)
+        typical_p = check("typical_p", params.typical_p, 0.0, 1.0)
+        values = {
             "key": draw_key(params.seed),
-            "top_k": min(top_k, self.n_vocab),
-            "n_logprobs": _check("top_logprobs", params.n_logprobs, -1, MAX_TOP_LOGPROBS),
+            "top_k": min(top_k, self.n_vocab) if has("top_k") else 0,
+            "n_logprobs": check("top_logprobs", params.n_logprobs, -1, MAX_TOP_LOGPROBS),
             "repeat_last_n": min(last_n, self.n_ctx),
-            "inverse_temperature": factor,
-            "top_p": _check("top_p", params.top_p, 0.0, 1.0),
-            "log_min_p": exact.log(min_p),
-            "typical_p": _check("typical_p", params.typical_p, 0.0, 1.0),
-            "repeat_penalty": _check("repeat_penalty", params.repeat_penalty, 1 / penalty, penalty),
-            "frequency_penalty": _check(
+            "inverse_temperature": _factor(params, temperature if is_tempered else 1.0),
+            "top_p": top_p if has("top_p") else 1.0,
+            "log_min_p": exact.log(min_p if has("min_p") else 0.0),
+            "typical_p": typical_p if has("typ_p") else 1.0,
+            "repeat_penalty": check("repeat_penalty", params.repeat_penalty, 1 / penalty, penalty),
+            "frequency_penalty": check(
                 "frequency_penalty", params.frequency_penalty, -penalty, penalty
             ),
-            "presence_penalty": _check(
+            "presence_penalty": check(
                 "presence_penalty", params.presence_penalty, -penalty, penalty
             ),
         }
+        return values | further_words(params, self.n_ctx) | {"xtc_key": draw_key(params.seed, 1)}
 
 
 def _bias(value: float) -> float:

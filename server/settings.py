@@ -19,6 +19,8 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from slotmux.server.settings_sampling import SamplingSettings
+
 Access = Literal["key", "public", "off"]
 CacheType = Literal["f16", "f32", "q8_0"]
 SpecType = Literal["auto", "none", "draft-mtp", "ngram"]
@@ -47,7 +49,7 @@ class SettingsError(ValueError):
     """A flag or variable that cannot be used; the message names it. The process exits with 2."""
 
 
-class Settings(BaseSettings):
+class Settings(SamplingSettings, BaseSettings):
     """One frozen set of choices. Flags win over SLOTMUX_* variables, those over the defaults."""
 
     model_config = SettingsConfigDict(
@@ -150,6 +152,8 @@ class Settings(BaseSettings):
             )
         if len(self.spec_type) > 1 and {"auto", "none"} & set(self.spec_type):
             raise ValueError("spec_type: 'auto' and 'none' stand alone")
+        if self.slot_save_path is not None and not self.slot_save_path.is_dir():
+            raise ValueError("slot_save_path: there is no such folder")
         if self.spec_draft_n_min > self.spec_draft_n_max:
             raise ValueError("spec_draft_n_min: more than --spec-draft-n-max")
         return self

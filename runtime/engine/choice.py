@@ -11,6 +11,7 @@ from slotmux.runtime.engine.request import (
     FinishReason,
     Output,
     Request,
+    SamplerState,
     SamplingParams,
     TokenLogprobs,
     Usage,
@@ -73,6 +74,7 @@ class Choice:
         "n_limit",
         "n_prompt",
         "n_scored",
+        "sampler_state",
         "sampling",
         "scores",
         "serial",
@@ -113,6 +115,7 @@ class Choice:
         self.n_charged = 0  # generated tokens for which its client was charged
         self.n_draft = self.n_draft_accepted = 0
         self.sampling = _with_seed(request.sampling, index)
+        self.sampler_state = _first_state(self.sampling, self.n_prompt)  # or when it was parked
         n_room = n_ctx - self.n_prompt
         n_max = n_room if request.max_tokens < 0 else min(request.max_tokens, n_room)
         self.n_limit = self.n_prompt + n_max
@@ -224,3 +227,7 @@ class Choice:
 
 def _with_seed(sampling: SamplingParams, index: int) -> SamplingParams:
     return replace(sampling, seed=sampling.seed + index) if index else sampling
+
+
+def _first_state(sampling: SamplingParams, pos: int) -> SamplerState | None:
+    return SamplerState(pos, 2.0 * sampling.mirostat_tau) if sampling.mirostat else None

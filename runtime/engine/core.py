@@ -221,10 +221,16 @@ class Core:
     def _admit(self, now: float) -> None:
         for slot in self.admission.admit(now):
             choice = slot.choice
-            assert choice is not None
+            if choice is None:
+                continue  # it passed another and was parked for it, or its leader has failed
             try:
                 self._model.sampling.set(
-                    slot.id, choice.sampling, slot.history, choice.banned_ids, choice.min_pos
+                    slot.id,
+                    choice.sampling,
+                    slot.history,
+                    choice.banned_ids,
+                    choice.min_pos,
+                    choice.sampler_state,
                 )
             except Exception:
                 log.exception("request %d: its sampling was refused", choice.job.request.id)
@@ -297,6 +303,7 @@ class Core:
         choice = slot.choice
         assert choice is not None
         choice.tokens = slot.known_tokens()
+        choice.sampler_state = self._model.sampling.state(slot.id, slot.n_known)
         if choice.index == 0:
             choice.job.request.progress.is_parked = True
         self.meter.counters.n_parked += 1

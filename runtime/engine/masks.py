@@ -30,13 +30,13 @@ Draws = Sequence[tuple[Slot, int]]
 
 
 class _Task:
-    """One call for one constraint. ``is_done`` says that the constraint is nobody else's again."""
+    """One call for one constraint, which is the thread's own from ``is_begun`` to ``is_done``."""
 
-    __slots__ = ("call", "constraint", "is_done")
+    __slots__ = ("call", "constraint", "is_begun", "is_done")
 
     def __init__(self, constraint: Constraint, call: Callable[[], None]) -> None:
         self.constraint, self.call = constraint, call
-        self.is_done = False
+        self.is_begun = self.is_done = False
 
 
 class Masks:
@@ -104,37 +104,44 @@ class Masks:
         self._n_threads = 0
 
     def _start(self, constraint: Constraint, call: Callable[[], None]) -> None:
-        while self._n_threads < N_THREADS:
-            self._add_thread()
+        self._fill_up()
         task = _Task(constraint, call)
         self._running.append(task)
         self._todo.put(task)
 
-    def _add_thread(self) -> None:
-        self._n_threads += 1
-        args = (self._todo, self._done)
-        threading.Thread(target=_work, args=args, name="slotmux-grammar", daemon=True).start()
+    def _fill_up(self) -> None:
+        while self._n_threads < N_THREADS:
+            self._n_threads += 1
+            args = (self._todo, self._done)
+            threading.Thread(target=_work, args=args, name="slotmux-grammar", daemon=True).start()
 
     def _wait(self) -> None:
-        """Until all are done or have had their time; a thread that hangs is left to itself."""
+        """Until all are done or have had their time. A thread that hangs is left to itself, and
+        another does what had to wait behind it."""
         deadline = time.monotonic() + self._timeout_s
-        n_left = len(self._running)
-        while n_left:
+        while self._running:
             try:
                 task = self._done.get(timeout=max(0.0, deadline - time.monotonic()))
             except Empty:
-                break
-            task.is_done = True
-            n_left -= task in self._running  # another step's, given up since
-        for task in self._running:
-            if not task.is_done:
-                task.constraint.fault = TOO_SLOW
-                self._n_threads -= 1
-        self._running.clear()
+                self._give_up()
+                deadline = time.monotonic() + self._timeout_s
+                continue
+            if task in self._running:  # else another step's, given up since
+                self._running.remove(task)
+
+    def _give_up(self) -> None:
+        """End the constraints whose calls have begun and are not done."""
+        hanging = [task for task in self._running if task.is_begun and not task.is_done]
+        for task in hanging:
+            task.constraint.fault = TOO_SLOW
+            self._running.remove(task)
+        self._n_threads -= len(hanging)
+        self._fill_up()
 
 
 def _work(todo: SimpleQueue[_Task | None], done: SimpleQueue[_Task]) -> None:
     while (task := todo.get()) is not None:
+        task.is_begun = True
         constraint = task.constraint
         try:
             if constraint.fault is None:
@@ -144,6 +151,7 @@ def _work(todo: SimpleQueue[_Task | None], done: SimpleQueue[_Task]) -> None:
         except Exception:
             log.exception("a grammar failed")
             constraint.fault = FAILED
+        task.is_done = True
         done.put(task)
 
 

@@ -209,7 +209,9 @@ class Engine:
         finally:
             self._core.close()
         while self._errands:
-            self._errands.popleft()[0].set_exception(EngineStoppedError("the engine has stopped"))
+            future, _ = self._errands.popleft()
+            if future.set_running_or_notify_cancel():
+                future.set_exception(EngineStoppedError("the engine has stopped"))
 
     def _wait_for_work(self) -> bool:
         """Take requests and aborts in; sleep while there is nothing to do. False = the end."""

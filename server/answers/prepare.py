@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 from slotmux.runtime.engine.request import Request, SamplingParams, SpecParams
 from slotmux.runtime.tokenizer import PromptTooLongError
 from slotmux.server.answers.fim import can_fill, cannot_fill, fim_prompt
+from slotmux.server.answers.sampling import needs_texts, sampling_of
 from slotmux.server.grammars.door import compile_grammar, tenant_of
 from slotmux.server.http.errors import ApiError, invalid
 from slotmux.server.http.session import session_name
@@ -22,8 +21,6 @@ from slotmux.server.schemas.generation import GenerationParams
 from slotmux.server.templates.chat_template import TemplateError
 from slotmux.server.tools.generic import as_text, calls_as_text, introduce
 
-# Seeds are folded into this many bits: choice i draws with seed + i, which must not overflow.
-_SEED_MASK = 2**62 - 1
 MAX_NAMES_TOLD = 8
 
 
@@ -125,6 +122,16 @@ def check_ids(ids: Sequence[int], n_vocab: int, param: str) -> None:
         raise invalid(param, f"A token id is outside the vocabulary of {n_vocab}.")
 
 
+async def sampling_for(
+    state: ServerState, loaded: Loaded, params: GenerationParams, n_logprobs: int
+) -> SamplingParams:
+    """sampling_of, off the event loop where that may take long."""
+    n_ctx = loaded.info.n_ctx
+    if needs_texts(params, loaded.sampling):
+        return await state.off_loop(sampling_of, params, loaded, n_ctx, n_logprobs)
+    return sampling_of(params, loaded, n_ctx, n_logprobs)
+
+
 async def build_requests(
     state: ServerState,
     loaded: Loaded,
@@ -143,7 +150,7 @@ async def build_requests(
     if spec is not None:
         tenant = tenant_of(trace, params.cache_salt)
         constraint = await compile_grammar(state, loaded, spec, tenant)
-    sampling = sampling_of(params, loaded, n_logprobs)
+    sampling = await sampling_for(state, loaded, params, n_logprobs)
     limit = params.n_max_tokens
     if limit is None:
         limit = state.settings.n_predict
@@ -202,34 +209,11 @@ def message_starts(ids: Sequence[int], tokenizer: TokenizerPort) -> tuple[int, .
     return tuple(i for i, token_id in enumerate(ids) if token_id in openers and i)
 
 
-def sampling_of(params: GenerationParams, loaded: Loaded, n_logprobs: int) -> SamplingParams:
-    """SamplingParams; what is not given keeps OpenAI's default, a missing seed is drawn."""
-    penalty = params.repeat_penalty
-    given: dict[str, Any] = {
-        "temperature": params.temperature,
-        "top_k": None if params.top_k is None else min(max(0, params.top_k), loaded.n_vocab),
-        "top_p": params.top_p,
-        "min_p": params.min_p,
-        "typical_p": params.typical_p,
-        "repeat_penalty": params.repetition_penalty if penalty is None else penalty,
-        "frequency_penalty": params.frequency_penalty,
-        "presence_penalty": params.presence_penalty,
-        "repeat_last_n": params.repeat_last_n and min(params.repeat_last_n, loaded.info.n_ctx),
-    }
-    sampling = SamplingParams(
-        logit_bias=params.logit_bias,
-        seed=secrets.randbits(62) if params.seed is None else params.seed & _SEED_MASK,
-        n_logprobs=n_logprobs,
-    )
-    return replace(sampling, **{key: value for key, value in given.items() if value is not None})
-
-
 def _check_bounds(params: GenerationParams, loaded: Loaded) -> None:
     n_slots, n_vocab = loaded.info.n_slots, loaded.n_vocab
     if params.id_slot is not None and params.id_slot >= n_slots:
         raise invalid("id_slot", f"The server has {n_slots} slots.")
     check_ids(params.stop_token_ids or (), n_vocab, "stop_token_ids")
-    check_ids([token_id for token_id, _ in params.logit_bias], n_vocab, "logit_bias")
 
 
 def _render_and_encode(loaded: Loaded, params: TemplateParams) -> ChatPrompt:

@@ -38,7 +38,7 @@ class TurnWriter:
         """The JSON body of an answer that is not streamed."""
         raise NotImplementedError
 
-    def worded(self, delta: Delta, output: Output) -> bytes:
+    def worded(self, delta: Delta) -> bytes:
         """What a delta adds to a stream."""
         raise NotImplementedError
 
@@ -52,7 +52,7 @@ class TurnWriter:
         """The words of these Outputs."""
         parts: list[bytes] = []
         for _, output in choices:
-            parts += [self.worded(delta, output) for delta in self._read(output)]
+            parts += [self.worded(delta) for delta in self._read(output)]
             if output.finish_reason is not None:
                 parts.append(self.ending())
         return b"".join(parts)

@@ -17,6 +17,15 @@ from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
 EXTRA_BYTES = 256 << 20  # of address space, beyond what the process begins with
 
 
+# A state of a grammar's lexer takes one or two kB, and all copies of a grammar share them.
+MAX_LEXER_STATES = 50_000
+
+
+def limits() -> LLParserLimits:
+    """Of every grammar, here and where it is followed; what is beyond them is an error."""
+    return LLParserLimits(verbose_errors=False, max_lexer_states=MAX_LEXER_STATES)
+
+
 class _Bytes:
     """A vocabulary of single bytes."""
 
@@ -32,11 +41,10 @@ class _Bytes:
 
 def check(tokenizer: LLTokenizer, source: str) -> str:
     """What is wrong with a grammar; nothing if it can be followed, at least from its beginning."""
-    limits = LLParserLimits(verbose_errors=False)
-    is_wrong, messages = LLMatcher.validate_grammar_with_warnings(source, None, limits=limits)
+    is_wrong, messages = LLMatcher.validate_grammar_with_warnings(source, None, limits=limits())
     if is_wrong:
         return "\n".join(messages)
-    matcher = LLMatcher(tokenizer, source, log_level=0, limits=limits)
+    matcher = LLMatcher(tokenizer, source, log_level=0, limits=limits())
     if matcher.is_error():
         return ""  # special tokens, which only a model's own vocabulary has
     is_complete = matcher.is_accepting()

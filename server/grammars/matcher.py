@@ -6,10 +6,11 @@ import threading
 from collections.abc import Sequence
 
 import numpy as np
-from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
+from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
 from numpy.typing import NDArray
 
 from slotmux.runtime.engine.constraint import ConstraintError
+from slotmux.server.grammars.child import limits
 from slotmux.server.interfaces import TokenizerPort
 
 
@@ -42,8 +43,7 @@ class Factory:
 
     def __init__(self, tokenizer: LLTokenizer, source: str) -> None:
         """Raises ConstraintError, with llguidance's own words, for a wrong grammar."""
-        limits = LLParserLimits(verbose_errors=False)
-        self._matcher = LLMatcher(tokenizer, source, log_level=0, limits=limits)
+        self._matcher = LLMatcher(tokenizer, source, log_level=0, limits=limits())
         self._lock = threading.Lock()
         self._n_words = -(-tokenizer.vocab_size // 32)
         if self._matcher.is_error():

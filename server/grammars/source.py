@@ -49,16 +49,6 @@ def unchecked_json_source(schema: dict[str, object]) -> str:
     return json.dumps({"grammars": [{"json_schema": {**schema, "x-guidance": _OPTIONS}}]})
 
 
-def lark_json(schema: object) -> str:
-    """A schema as a part of a Lark text: ``%json {...}``, with the checks and the room between
-    parts that a whole answer gets. Raises GrammarError."""
-    schema = {} if schema is True else orjson.loads(orjson.dumps(schema))
-    check_schema(schema)
-    if not isinstance(schema, dict):
-        raise GrammarError("nothing satisfies this schema")
-    return "%json " + json.dumps({**schema, "x-guidance": _OPTIONS})
-
-
 def _parsed(text: str) -> object:
     try:
         return orjson.loads(text)

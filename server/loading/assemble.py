@@ -17,6 +17,7 @@ from slotmux.server.loading.identity import model_identity
 from slotmux.server.loading.load import load
 from slotmux.server.loading.locate import locate
 from slotmux.server.loading.plan import Plan, make_plan
+from slotmux.server.loading.sampling import sampling_defaults
 from slotmux.server.process.logs import LOGGER
 from slotmux.server.process.state import Loaded, ModelInfo
 from slotmux.server.settings import Settings, SettingsError, told_as
@@ -46,6 +47,7 @@ def assemble(settings: Settings) -> Loaded:
     _print_budget(plan)
     tokenizer = Tokenizer.from_metadata(file.metadata)
     template = _template(settings, file, tokenizer)
+    sampling = sampling_defaults(settings, file.metadata)
     for warning in file.metadata.warnings:
         log.warning(warning)
     model = load(plan)
@@ -65,6 +67,7 @@ def assemble(settings: Settings) -> Loaded:
         keeps_states=model.rows.n_rows > 0,
         identity=model_identity(file, plan.model) if settings.slot_save_path else "",
         n_compiled=lambda: model.n_compiled,
+        sampling=sampling,
     )
 
 

@@ -63,13 +63,14 @@ class Usage(TypedDict):
     completion_tokens: int
     total_tokens: int
     prompt_tokens_details: dict[str, int]
+    completion_tokens_details: NotRequired[dict[str, int]]  # where thoughts are told apart
 
 
 class Timings(TypedDict):
     """llama-server's; times in milliseconds."""
 
     cache_n: int
-    cache_miss: NotRequired[str]
+    cache_miss: NotRequired[str]  # why no more of the prompt was in the cache
     prompt_n: int
     prompt_ms: float
     prompt_per_token_ms: float
@@ -107,15 +108,44 @@ class CompletionLogprobs(TypedDict):
     text_offset: list[int]
 
 
+class PromptLogprob(TypedDict):
+    """vLLM's: of a token that stands in the prompt, or could."""
+
+    logprob: float
+    rank: int
+    decoded_token: str
+
+
+# For each token of a prompt, by id; the first has none.
+PromptLogprobs = list[dict[str, PromptLogprob] | None]
 FinishReason = Literal["stop", "length", "tool_calls", "function_call"]
 
 
+class CalledFunction(TypedDict):
+    """What is called; the arguments are a JSON text."""
+
+    name: str
+    arguments: str
+
+
+class ToolCall(TypedDict):
+    """A call of a tool."""
+
+    id: str
+    type: Literal["function"]
+    function: CalledFunction
+
+
 class AnswerMessage(TypedDict):
-    """What the assistant says."""
+    """What the assistant says; its thought is told under both of the names that clients know."""
 
     role: Literal["assistant"]
     content: str | None
     refusal: str | None
+    reasoning_content: NotRequired[str]
+    reasoning: NotRequired[str]
+    tool_calls: NotRequired[list[ToolCall]]
+    function_call: NotRequired[CalledFunction]
 
 
 class ChatChoice(TypedDict):
@@ -138,8 +168,25 @@ class ChatCompletion(TypedDict):
     system_fingerprint: str
     choices: list[ChatChoice]
     prompt_token_ids: NotRequired[list[int]]
+    prompt_logprobs: NotRequired[PromptLogprobs]
     usage: Usage
     timings: Timings
+
+
+class FunctionPiece(TypedDict):
+    """A piece of a call's arguments; the first piece has the name."""
+
+    name: NotRequired[str]
+    arguments: str
+
+
+class ToolPiece(TypedDict):
+    """A piece of a call; the first has its id."""
+
+    index: int
+    id: NotRequired[str]
+    type: NotRequired[Literal["function"]]
+    function: FunctionPiece
 
 
 class Delta(TypedDict, total=False):
@@ -147,6 +194,10 @@ class Delta(TypedDict, total=False):
 
     role: Literal["assistant"]
     content: str | None
+    reasoning_content: str
+    reasoning: str
+    tool_calls: list[ToolPiece]
+    function_call: FunctionPiece
 
 
 class ChunkChoice(TypedDict):
@@ -182,6 +233,7 @@ class CompletionChoice(TypedDict):
     finish_reason: FinishReason | None
     token_ids: NotRequired[list[int]]
     prompt_token_ids: NotRequired[list[int]]
+    prompt_logprobs: NotRequired[PromptLogprobs]
 
 
 class Completion(TypedDict):

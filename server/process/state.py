@@ -12,7 +12,9 @@ from typing import ParamSpec, Protocol, TypeVar
 from starlette.requests import Request
 
 from slotmux.runtime.engine.config import SpecConfig
+from slotmux.server.answers.breakers import BreakerFinder
 from slotmux.server.answers.intake import Intake
+from slotmux.server.answers.sampling import SamplingDefaults
 from slotmux.server.grammars.compiler import Grammars
 from slotmux.server.http.auth import ApiKeys
 from slotmux.server.http.errors import engine_dead, model_loading, shutting_down
@@ -92,6 +94,11 @@ class Loaded:
     keeps_states: bool = False  # recurrent layers: where messages begin is worth a checkpoint
     identity: str = ""  # of model and cell types: what saved memory is good for
     n_compiled: Callable[[], int] = int  # kernels compiled so far; constant once it is ready
+    sampling: SamplingDefaults = field(default_factory=SamplingDefaults)
+    breakers: BreakerFinder = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "breakers", BreakerFinder(self.tokenizer))
 
     @property
     def n_vocab(self) -> int:

@@ -11,9 +11,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from slotmux.runtime.engine.config import SpecConfig
-from slotmux.runtime.engine.request import EngineStoppedError, SamplingParams
+from slotmux.runtime.engine.request import EngineStoppedError
 from slotmux.runtime.engine.stats import SlotStats
 from slotmux.runtime.memory.told import prefixes_of
+from slotmux.server.answers.sampling import SamplingDefaults
 from slotmux.server.http.auth import BySetting
 from slotmux.server.http.endpoints import Endpoints
 from slotmux.server.http.errors import invalid, json_response, shutting_down, unavailable
@@ -56,7 +57,7 @@ async def props(request: Request) -> Response:
     state = state_of(request)
     loaded = state.ready().loaded
     info = loaded.info
-    params = _defaults(state) | _speculation(loaded.spec)
+    params = _defaults(state, loaded.sampling) | _speculation(loaded.spec)
     return json_response(
         {
             "default_generation_settings": {"n_ctx": info.n_ctx, "params": params},
@@ -112,8 +113,13 @@ def _speculation(spec: SpecConfig) -> dict[str, Any]:
     }
 
 
-def _defaults(state: ServerState) -> dict[str, Any]:
-    params = asdict(SamplingParams())
-    for of_a_request in ("logit_bias", "seed", "n_logprobs"):
+def _defaults(state: ServerState, defaults: SamplingDefaults) -> dict[str, Any]:
+    params = asdict(defaults.params)
+    for of_a_request in ("logit_bias", "n_logprobs", "dry_breakers", "allowed", "bad_words"):
         del params[of_a_request]
-    return params | {"max_tokens": state.settings.n_predict}
+    return params | {
+        "dry_sequence_breakers": list(defaults.dry_sequence_breakers),
+        "samplers": list(defaults.params.samplers),
+        "seed": defaults.seed,
+        "max_tokens": state.settings.n_predict,
+    }

@@ -12,27 +12,20 @@ from pydantic import (
     StringConstraints,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
 
 from slotmux.server.schemas.base import StrictModel, fault
 from slotmux.server.schemas.parameters import Place
+from slotmux.server.schemas.sampling import SamplingFields
 from slotmux.server.schemas.speculative import Speculative, describe_dotted, fold_dotted
 from slotmux.server.schemas.structured import StructuredParams
 
 MAX_STOPS = 64  # editors send a dozen
 MAX_STOP_CHARS = 256
-MAX_BIASED_IDS = 1024
+MAX_STOP_IDS = 1024
 _INT32_MAX = 2**31 - 1
 
 StopText = Annotated[str, StringConstraints(min_length=1, max_length=MAX_STOP_CHARS)]
 _Stop = Literal[""] | StopText | Annotated[list[StopText], Field(max_length=MAX_STOPS)] | None
-_Bias = (
-    dict[
-        Annotated[str, StringConstraints(pattern="^[0-9]{1,9}$")],
-        Annotated[float, Field(ge=-100, le=100)],
-    ]
-    | None
-)
 Label = Annotated[str, StringConstraints(max_length=1024)]
 
 
@@ -55,28 +48,9 @@ def _stop_list(value: Any) -> Any:
     return value
 
 
-def _bias_pairs(value: Any) -> Any:
-    """{"id": bias} as ((id, bias), ...)."""
-    if value is None:
-        return ()
-    if not isinstance(value, dict):
-        raise PydanticCustomError("dict_type", "should be an object of token ids and biases")
-    if len(value) > MAX_BIASED_IDS:
-        raise fault(f"at most {MAX_BIASED_IDS} token ids")
-    return tuple(_bias_pair(key, bias) for key, bias in value.items())
-
-
-def _bias_pair(key: str, bias: Any) -> tuple[int, float]:
-    if not (key.isascii() and key.isdigit() and len(key) < 10):
-        raise fault("a key should be a token id")
-    if type(bias) not in (int, float) or not -100 <= bias <= 100:
-        raise fault("a bias should be a number from -100 to 100")
-    return int(key), float(bias)
-
-
 def _short_list(value: Any) -> Any:
-    if isinstance(value, list) and len(value) > MAX_BIASED_IDS:
-        raise fault(f"at most {MAX_BIASED_IDS} token ids")
+    if isinstance(value, list) and len(value) > MAX_STOP_IDS:
+        raise fault(f"at most {MAX_STOP_IDS} token ids")
     return value
 
 
@@ -94,7 +68,7 @@ class StreamOptions(StrictModel):
         return self
 
 
-class GenerationParams(StrictModel, StructuredParams):
+class GenerationParams(SamplingFields, StructuredParams):
     """Honoured by both completion endpoints. None means: not given."""
 
     default_max_tokens: ClassVar[int] = -1  # where neither request nor operator says; -1: no limit
@@ -112,21 +86,6 @@ class GenerationParams(StrictModel, StructuredParams):
     ] = None
     include_stop_str_in_output: bool | None = None
     ignore_eos: bool | None = None
-
-    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
-    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
-    top_k: Annotated[int, Field(ge=-1, le=_INT32_MAX)] | None = None
-    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
-    typical_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    repeat_penalty: Annotated[float, Field(ge=0.01, le=100)] | None = None
-    repetition_penalty: Annotated[float, Field(ge=0.01, le=100)] | None = None
-    repeat_last_n: Annotated[int, Field(ge=-1, le=_INT32_MAX)] | None = None
-    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
-    presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
-    logit_bias: Annotated[
-        tuple[tuple[int, float], ...], BeforeValidator(_bias_pairs, json_schema_input_type=_Bias)
-    ] = ()
-    seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | None = None
 
     stream: bool | None = None
     stream_options: StreamOptions | None = None
@@ -161,12 +120,6 @@ class GenerationParams(StrictModel, StructuredParams):
             raise fault("'stream_options' is only allowed when 'stream' is true", "stream_options")
         if self.prompt_logprobs is not None and self.stream:
             raise fault("not available with 'stream'", "prompt_logprobs")
-        penalties = (self.repeat_penalty, self.repetition_penalty)
-        if None not in penalties and penalties[0] != penalties[1]:
-            raise fault(
-                "'repeat_penalty' and 'repetition_penalty' are the same and differ",
-                "repeat_penalty",
-            )
         limit = self.n_max_tokens
         if limit is not None and -1 < limit < (self.min_tokens or 0):
             raise fault("'min_tokens' must not exceed 'max_tokens'", "min_tokens")

@@ -17,6 +17,7 @@ from tests.fuzz.scene import Scene
 from tests.runtime.engine.crowd import GREEDY, LOOSE, Answer, IdDetokenizer
 from tests.runtime.engine.fake_grammar import RandomGrammar
 from tests.runtime.engine.fake_model import EagerCosts
+from tests.runtime.engine.sampling_choices import unusual
 from tests.runtime.models.isolation import poison
 
 EOG = frozenset((7, 99))
@@ -103,6 +104,8 @@ class Crowd:
         sampling = replace(sampling, seed=rng.randrange(1000), n_logprobs=rng.choice((-1, 0, 3)))
         if rng.random() < 0.2:
             sampling = _heavy(sampling)
+        if rng.random() < 0.4:
+            sampling = unusual(rng, sampling, self.scene.n_vocab)
         return Request(
             prompt=prompt,
             sampling=sampling,

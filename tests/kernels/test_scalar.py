@@ -10,7 +10,7 @@ import pytest
 from slotmux.kernels.address import load_f64, load_i64, store_f64
 from slotmux.kernels.claims import claim
 from slotmux.kernels.operands import fill, words
-from slotmux.kernels.scalar import cos_sin, log
+from slotmux.kernels.scalar import cos_sin, exp, log
 from slotmux.kernels.team import Program
 from tests.kernels.conftest import source_digest, usable_isas
 
@@ -33,7 +33,13 @@ def build(kind):
                 store_f64(out, c)
                 store_f64(out + 8, s)
 
-    return {"log": logs, "angles": angles}[kind]
+    def powers(op, step, thread):
+        while claim(thread, 1) >= 0:
+            for i in range(load_i64(op + MAP.n)):
+                out = load_i64(op + MAP.out) + 16 * i
+                store_f64(out, exp(load_f64(load_i64(op + MAP.x) + 8 * i)))
+
+    return {"log": logs, "angles": angles, "exp": powers}[kind]
 
 
 def evaluate(team, kind, x):
@@ -68,21 +74,29 @@ def samples(kind):
         wide = np.exp(rng.uniform(-700, 700, 300))
         edges = [1.0, 0.5, 2.0, np.sqrt(0.5), np.sqrt(2.0), 5e-324, 1e-310, 1.7e308]
         return np.concatenate([near, wide, edges, np.nextafter(edges[:5], 0)])
+    if kind == "exp":
+        near = rng.normal(size=200) * 10.0 ** rng.integers(-16, 1, 200)
+        halves = (np.arange(-9, 9) + 0.5) * np.log(2)
+        edges = [0.0, -0.0, 1.0, -1.0, -707.9, 708.9]
+        return np.concatenate([near, rng.uniform(-708, 709, 300), halves, edges])
     small = rng.uniform(-1, 1, 200) * 10.0 ** rng.integers(-12, 1, 200)
     positions = np.floor(rng.uniform(0, 2**20, 300)) * 10.0 ** rng.uniform(-6, 0, 300)
     return np.concatenate([small, positions, [0.0, np.pi / 4, np.pi / 2, 1e9, 131071.0, 710.0]])
 
 
 @pytest.mark.parametrize("isa", usable_isas())
-@pytest.mark.parametrize("kind", ["log", "angles"])
+@pytest.mark.parametrize("kind", ["log", "angles", "exp"])
 def test_near_the_exact_value_and_alike_on_every_path(team_of, kind, isa):
     x = samples(kind)
     got = evaluate(team_of(isa), kind, x)
     assert got.tobytes() == evaluate(team_of("portable"), kind, x).tobytes()
-    allowed = 1.0 if kind == "log" else 1.5  # ulp
+    allowed = 1.5 if kind == "angles" else 1.0  # ulp
     for value, row in zip(x, got, strict=True):
         with localcontext(prec=60):
-            want = (Decimal(value).ln(),) if kind == "log" else exact_angle(value)
+            if kind == "angles":
+                want = exact_angle(value)
+            else:
+                want = (Decimal(value).ln() if kind == "log" else Decimal(value).exp(),)
             for a, b in zip(row, want, strict=False):
                 error = float(abs(Decimal(a) - b))
                 assert error <= allowed * np.spacing(abs(float(b))) + 2.0**-80, (value, a, b)
@@ -91,3 +105,9 @@ def test_near_the_exact_value_and_alike_on_every_path(team_of, kind, isa):
 def test_values_without_a_logarithm(team_of):
     got = evaluate(team_of(), "log", [0.0, -0.0, -1.0, np.inf, -np.inf, np.nan])[:, 0]
     np.testing.assert_array_equal(got, [-np.inf, -np.inf, np.nan, np.inf, np.nan, np.nan])
+
+
+def test_powers_beyond_the_largest_and_the_least():
+    assert exp(710.0) == exp(np.inf) == np.inf
+    assert exp(-709.0) == exp(-np.inf) == 0.0
+    assert np.isnan(exp(np.nan))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from tests.reference.samplers import chained, penalised, row_edits, usual, words_of
+
 MASK = (1 << 64) - 1
 GOLDEN = 0x9E3779B97F4A7C15
 
@@ -16,9 +18,9 @@ def splitmix64(state, n):
     return z ^ (z >> 31)
 
 
-def uniform(seed, position):
-    """The random number of the draw at ``position``."""
-    return (splitmix64(splitmix64(seed & MASK, 0), position) >> 11) * 2.0**-53
+def uniform(seed, position, purpose=0):
+    """The random number of the draw at ``position``; ``purpose`` 1: of xtc."""
+    return (splitmix64(splitmix64(seed & MASK, purpose), position) >> 11) * 2.0**-53
 
 
 def edited(logits, params, history, banned=(), min_pos=0, allowed=None):
@@ -26,19 +28,16 @@ def edited(logits, params, history, banned=(), min_pos=0, allowed=None):
     x = np.array(logits, np.float32)
     for token, bias in params.logit_bias:
         x[token] += np.float32(bias)
-    n = params.repeat_last_n
-    window = history if n < 0 else history[max(0, len(history) - n) :]
-    repeat, frequency, presence = (
-        np.float32(p)
-        for p in (params.repeat_penalty, params.frequency_penalty, params.presence_penalty)
-    )
-    for token, count in zip(*np.unique(window, return_counts=True), strict=True):
-        x[token] = x[token] / repeat if x[token] > 0 else x[token] * repeat
-        x[token] -= np.float32(count) * frequency + presence
+    for name in row_edits(params):
+        x = penalised(name, x, np.arange(len(x)), params, history)
     if len(history) < min_pos:
         x[list(banned)] = -np.inf
     if allowed is not None:
         x[~allowed] = -np.inf
+    for word in words_of(params.bad_words):
+        n = len(word) - 1
+        if n <= len(history) and list(history[len(history) - n :]) == word[:-1]:
+            x[word[-1]] = -np.inf
     return x
 
 
@@ -78,8 +77,13 @@ def candidates(x, params, nudge=0.0):
     return np.sort(ids)
 
 
-def draw(x, params, chances, nudge=0.0):
-    """The tokens that random numbers draw."""
+def draw(x, params, chances, nudge=0.0, history=(), xtc=1.0):
+    """The tokens that random numbers draw; ``xtc``: the number that decides whether it applies."""
+    if not usual(params):
+        ids, scaled = chained(x, params, history, xtc, nudge)
+        cumulated = np.cumsum(np.exp(scaled - scaled.max()))
+        i = np.searchsorted(cumulated, np.array(chances) * cumulated[-1], side="right")
+        return ids[np.minimum(i, len(ids) - 1)].tolist()
     if params.temperature == 0:
         return [int(np.argmax(x))] * len(chances)
     ids = candidates(x, params, nudge)
@@ -89,11 +93,11 @@ def draw(x, params, chances, nudge=0.0):
     return ids[np.minimum(i, len(ids) - 1)].tolist()
 
 
-def acceptable(x, params, chance, tolerance=2e-5):
+def acceptable(x, params, chance, tolerance=2e-5, **more):
     """Every token that a draw may give whose borders and random number are off by a little."""
     shifts = np.array((-tolerance, 0.0, tolerance))
     chances = np.clip(chance + shifts, 0.0, 1.0)
-    return {token for shift in shifts for token in draw(x, params, chances, shift)}
+    return {token for shift in shifts for token in draw(x, params, chances, shift, **more)}
 
 
 def top(x, n):

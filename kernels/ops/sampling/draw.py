@@ -1,9 +1,10 @@
 """Draw the next token of each sequence from its row of logits.
 
-Order: logit_bias, penalties, banned tokens, mask of allowed tokens; log-probabilities of what is
-left (temperature 1, whole vocabulary); then, at temperature 0, the largest (lowest id first), or
-truncation, temperature, and one draw by inverse CDF in ascending order of ids. The result is a
-function of the row, the slot's parameters, its history and the position.
+Order: mask of allowed tokens, logit_bias, penalties, banned tokens and words; log-probabilities of
+what is left (temperature 1, whole vocabulary); then, at temperature 0, the largest (lowest id
+first), or truncation and temperature, in the usual order or as the slot's chain says, and one draw
+by inverse CDF in ascending order of ids. The result is a function of the row, the slot's
+parameters, its history and the position; with mirostat, also of the slot's draws before.
 """
 
 from __future__ import annotations
@@ -15,25 +16,25 @@ import numpy as np
 from slotmux.kernels.address import load_f32, load_f64, load_i32, load_i64, store_f32, store_i32
 from slotmux.kernels.claims import T_TID, claim
 from slotmux.kernels.operands import STEP, words
+from slotmux.kernels.ops.sampling.chain import draw_by_chain
 from slotmux.kernels.ops.sampling.cutoff import gather_largest
 from slotmux.kernels.ops.sampling.edits import edit_row, needs_edits
 from slotmux.kernels.ops.sampling.logits import (
-    SPAN,
-    Row,
     copied_row,
     draw,
     first_largest,
     inlined,
     inner,
-    pad,
     plain_row,
     span_maxima,
     span_sums,
     uniform,
     value_at,
 )
+from slotmux.kernels.ops.sampling.mirostat import keep_surprise, keeps_surprise
 from slotmux.kernels.ops.sampling.slot_words import SLOT, is_greedy, work_arrays
 from slotmux.kernels.ops.sampling.truncation import (
+    draw_listed,
     is_truncated,
     list_candidates,
     looks_at_whole_row,
@@ -57,35 +58,29 @@ def _edited_row(op, slot, pos, s, n_vocab, logits, w):
     masks, mask = load_i64(op + SAMPLE.masks), np.int64(0)
     if masks != 0:
         mask = load_i64(masks + 8 * s)
+    allowed = load_i64(slot + SLOT.allowed)
     row = plain_row(logits, n_vocab, w.tail)
-    if mask == 0 and not needs_edits(slot, pos):
+    if mask == 0 and allowed == 0 and not needs_edits(slot, pos):
         return row
     row = copied_row(row, n_vocab, mask, w.copy)
-    edit_row(slot, pos, n_vocab, w.copy, w.counts, w.ids)
+    if allowed != 0:
+        row = copied_row(row, n_vocab, allowed, w.copy)
+    edit_row(slot, pos, n_vocab, w)
     return row
 
 
-@inner
-def _draw_listed(n, factor, chance, w):
-    """Draw one of the n listed candidates; its id."""
-    n_spans = (n + SPAN - 1) // SPAN
-    pad(w.values, n, SPAN * n_spans)
-    listed = Row(w.values, n_spans, n_spans, w.tail)
-    top = span_maxima(listed, w.keys)
-    total = span_sums(listed, top, factor, w.sums)
-    i = draw(listed, top, factor, w.sums, chance * total, w.weights)
-    return load_i32(w.ids + 4 * i)
-
-
 @inlined
-def _draw_token(slot, row, top, total, chance, n_vocab, w):
-    """The token drawn by the number ``chance``; ``total``: at temperature 1, 0 = not known."""
+def _draw_token(slot, pos, row, top, total, n_vocab, w):
+    """The token drawn at ``pos``; ``total``: at temperature 1, 0 = not known."""
     if is_greedy(slot):
         return first_largest(row, top, w.maxima)
+    chance = uniform(load_i64(slot + SLOT.key), pos)
+    if load_i64(slot + SLOT.chain) != 0:
+        return draw_by_chain(slot, pos, row, top, chance, n_vocab, w)
     factor = np.float32(load_f64(slot + SLOT.inverse_temperature))
     if is_truncated(slot, n_vocab):
         n = list_candidates(slot, row, top, total, n_vocab, w)
-        return _draw_listed(n, factor, chance, w)
+        return load_i32(w.ids + 4 * draw_listed(n, factor, chance, w))
     if factor != _ONE or total == 0.0:
         total = span_sums(row, top, factor, w.sums)
     return draw(row, top, factor, w.sums, chance * total, w.weights)
@@ -141,14 +136,32 @@ def _sample(op, step, s, n_vocab, w):
     if top > -_INF:  # nothing is NaN or inf, and something is left to draw
         if n_logprobs >= 0 or (looks_at_whole_row(slot, n_vocab) and not is_greedy(slot)):
             total = span_sums(row, top, _ONE, w.sums)
-        chance = uniform(load_i64(slot + SLOT.key), pos)
-        token = _draw_token(slot, row, top, total, chance, n_vocab, w)
+        token = _draw_token(slot, pos, row, top, total, n_vocab, w)
+    elif keeps_surprise(slot):
+        keep_surprise(slot, pos)
     _store_draw(step, n_logprobs, s, row, top, total, token, w)
+
+
+@inlined
+def _n_in_order(op, step, s, n_samples):
+    """How many draws whoever claimed draw ``s`` makes: of a slot whose draws need those before
+    them, all if it is the first, else none; of any other slot one."""
+    slots = load_i64(step + STEP.sample_slot)
+    of = load_i32(slots + 4 * s)
+    if not keeps_surprise(load_i64(op + SAMPLE.slots) + of * (8 * len(SLOT))):
+        return np.int64(1)
+    if s > 0 and load_i32(slots + 4 * (s - 1)) == of:
+        return np.int64(0)
+    end = s + 1
+    while end < n_samples and load_i32(slots + 4 * end) == of:
+        end += 1
+    return end - s
 
 
 def build_sample_rows() -> Callable[..., None]:
     """The kernel; a chunk is one draw. ``sampled`` is -1 where the row holds a NaN or inf, or
-    where nothing may be drawn; ``logprob`` is NaN then, and where none was asked for."""
+    where nothing may be drawn; ``logprob`` is NaN then, and where none was asked for. Draws of a
+    slot stand together, in the order of their positions."""
 
     def sample_rows(op, step, thread):  # type: ignore[no-untyped-def]
         n_samples = load_i64(step + STEP.n_samples)
@@ -157,7 +170,8 @@ def build_sample_rows() -> Callable[..., None]:
             n_vocab = load_i64(op + SAMPLE.n_vocab)
             work = load_i64(op + SAMPLE.work)
             work += load_i64(thread + 8 * T_TID) * load_i64(op + SAMPLE.work_bytes)
-            _sample(op, step, s, n_vocab, work_arrays(work, n_vocab))
+            for i in range(s, s + _n_in_order(op, step, s, n_samples)):
+                _sample(op, step, i, n_vocab, work_arrays(work, n_vocab))
             s = claim(thread, n_samples)
 
     return sample_rows

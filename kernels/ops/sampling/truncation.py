@@ -7,7 +7,19 @@ import numpy as np
 
 from slotmux.kernels.address import load_f32, load_f64, load_i64, store_f32
 from slotmux.kernels.ops.sampling.cutoff import find_cut, gather_largest, prune
-from slotmux.kernels.ops.sampling.logits import LOWEST, exponentials, gather, inlined, inner
+from slotmux.kernels.ops.sampling.logits import (
+    LOWEST,
+    SPAN,
+    Row,
+    draw,
+    exponentials,
+    gather,
+    inlined,
+    inner,
+    pad,
+    span_maxima,
+    span_sums,
+)
 from slotmux.kernels.ops.sampling.slot_words import (
     SLOT,
     has_min_p,
@@ -42,7 +54,8 @@ def _floor(slot, top, total, n_vocab):
 
 
 @inner
-def _sum(weights, n):
+def weight_of(weights, n):
+    """The sum of n weights."""
     total = 0.0
     for i in range(n):
         total += np.float64(load_f32(weights + 4 * i))
@@ -50,7 +63,8 @@ def _sum(weights, n):
 
 
 @inner
-def _largest(values, n):
+def largest(values, n):
+    """The largest of n values."""
     top = load_f32(values)
     for i in range(1, n):
         top = max(top, load_f32(values + 4 * i))
@@ -58,8 +72,8 @@ def _largest(values, n):
 
 
 @inner
-def _keep_typical(slot, n, top, w):
-    """Keep the values whose surprise -log p is nearest to the mean surprise."""
+def typical_cut(slot, n, top, w):
+    """Keeps the values whose surprise -log p is nearest to the mean surprise; a cut of w.keys."""
     exponentials(w.values, n, top, w.weights)
     total, moment = 0.0, 0.0
     for i in range(n):
@@ -70,19 +84,17 @@ def _keep_typical(slot, n, top, w):
         distance = abs(np.float64(load_f32(w.values + 4 * i)) - top - moment / total)
         store_f32(w.keys + 4 * i, np.float32(-distance))
     target = load_f64(slot + SLOT.typical_p) * total * (1.0 + 2.0**-52)  # must be passed
-    cut = find_cut(w.keys, w.weights, n, target, w.index, w.bins)
-    return prune(w.ids, w.values, w.keys, n, cut)
+    return find_cut(w.keys, w.weights, n, target, w.index, w.bins)
 
 
 @inner
-def _keep_top_p(slot, n, top, total, w):
-    """Keep the fewest values that hold top_p of ``total`` (0: of what is listed)."""
+def top_p_cut(slot, n, top, total, w):
+    """Keeps the fewest values that hold top_p of ``total`` (0: of what is listed)."""
     exponentials(w.values, n, top, w.weights)
     if total == 0.0:
-        total = _sum(w.weights, n)
+        total = weight_of(w.weights, n)
     target = load_f64(slot + SLOT.top_p) * total
-    cut = find_cut(w.values, w.weights, n, target, w.index, w.bins)
-    return prune(w.ids, w.values, w.values, n, cut)
+    return find_cut(w.values, w.weights, n, target, w.index, w.bins)
 
 
 @inlined
@@ -101,11 +113,23 @@ def list_candidates(slot, row, top, total, n_vocab, w):
     else:
         n = gather(row, w.maxima, _floor(slot, top, total, n_vocab), w.ids, w.values)
     if has_typical_p(slot):
-        n = _keep_typical(slot, n, top, w)
-        top = _largest(w.values, n)
+        cut = typical_cut(slot, n, top, w)
+        n = prune(w.ids, w.values, w.keys, n, cut)
+        top = largest(w.values, n)
     if has_top_p(slot):
-        n = _keep_top_p(slot, n, top, total, w)
+        n = prune(w.ids, w.values, w.values, n, top_p_cut(slot, n, top, total, w))
     if has_min_p(slot):
         floor = top + np.float32(load_f64(slot + SLOT.log_min_p))
         n = prune(w.ids, w.values, w.values, n, (floor, n))
     return n
+
+
+@inner
+def draw_listed(n, factor, chance, w):
+    """Draw one of the n listed candidates; its place in the list."""
+    n_spans = (n + SPAN - 1) // SPAN
+    pad(w.values, n, SPAN * n_spans)
+    listed = Row(w.values, n_spans, n_spans, w.tail)
+    top = span_maxima(listed, w.keys)
+    total = span_sums(listed, top, factor, w.sums)
+    return draw(listed, top, factor, w.sums, chance * total, w.weights)

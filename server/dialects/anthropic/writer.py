@@ -7,7 +7,6 @@ from typing import Any
 
 import orjson
 
-from slotmux.runtime.engine.request import Output
 from slotmux.server.answers.delta import Delta
 from slotmux.server.answers.generation import Generation
 from slotmux.server.answers.stream import Framing
@@ -42,7 +41,7 @@ class MessageWriter(TurnWriter):
         head = self._head() | {"content": [], "stop_reason": None, "usage": self._usage(0)}
         return event("message_start", {"message": head}) + PING
 
-    def worded(self, delta: Delta, output: Output) -> bytes:
+    def worded(self, delta: Delta) -> bytes:
         """Deltas of blocks, and where blocks begin and end."""
         parts: list[bytes] = []
         if delta.reasoning and not self._hides_thoughts:

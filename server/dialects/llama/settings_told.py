@@ -10,8 +10,7 @@ from slotmux.runtime.engine.request import Request
 from slotmux.server.dialects.llama.schema import NativeOptions
 
 # Sampling that is told in a form of its own.
-_APART = ("n_logprobs", "logit_bias")
-_PLAIN = (bool, int, float, str, tuple)  # sets of tokens are not told
+_APART = ("n_logprobs", "logit_bias", "dry_breakers", "allowed", "bad_words")
 
 
 def generation_settings(
@@ -19,18 +18,13 @@ def generation_settings(
 ) -> dict[str, Any]:
     """Of one engine request; a seed that was drawn for it is told."""
     sampling = request.sampling
-    values = {one.name: getattr(sampling, one.name) for one in fields(sampling)}
-    told = {
-        name: value
-        for name, value in values.items()
-        if name not in _APART and isinstance(value, _PLAIN)
-    }
+    told = {f.name: getattr(sampling, f.name) for f in fields(sampling) if f.name not in _APART}
     n_predict = 0 if options.is_prompt_only else request.max_tokens
     return told | {
         "n_ctx": n_ctx,
         "model": model,
         "logit_bias": [
-            {"token": token_id, "bias": False if bias == -math.inf else bias}
+            {"token": token_id, "bias": bias if bias > -math.inf else False}
             for token_id, bias in sampling.logit_bias
         ],
         "n_probs": max(0, sampling.n_logprobs),

@@ -29,7 +29,6 @@ NAMES = {name: f"options.{name}" for name in _SAME.split()} | {
     "response_format": "format",
     "reasoning_effort": "think",
     "enable_thinking": "think",
-    "prompt": "prompt",
 }
 
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import orjson
 
-from slotmux.runtime.engine.request import Output
 from slotmux.server.answers.delta import Delta
 from slotmux.server.answers.generation import Generation
 from slotmux.server.answers.stream import Framing
@@ -33,7 +32,7 @@ class LineWriter(TurnWriter):
         self._is_chat = is_chat
         self._n_told = 0  # calls
 
-    def worded(self, delta: Delta, output: Output) -> bytes:
+    def worded(self, delta: Delta) -> bytes:
         """Text and thought as they come; a call once it is whole."""
         parts: list[bytes] = []
         if delta.reasoning or delta.content:

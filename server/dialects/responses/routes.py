@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from slotmux.server.answers.stream import respond
+from slotmux.server.dialects.blocks import only, text_at
 from slotmux.server.dialects.chat_path import begin_turn, chat_params, count_tokens, read_body
 from slotmux.server.dialects.responses.items import input_items
 from slotmux.server.dialects.responses.response import Wording
@@ -40,7 +41,7 @@ _ORDER = {"order": {"enum": ["asc", "desc"], "default": "desc"}}
 async def create_response(request: Request) -> Response:
     """Answers items."""
     params = validate(ResponsesRequest, await read_body(request))
-    own = input_items(params.input)
+    own = _own(request, params)
     history = _history(request, params)
     chat = chat_params(params.chat_body([*history, *own]), NAMES)
     turn = await begin_turn(request, chat, NAMES)
@@ -54,7 +55,7 @@ async def create_response(request: Request) -> Response:
 async def count_input_tokens(request: Request) -> Response:
     """How many tokens a prompt has; nothing is generated."""
     params = validate(InputRequest, await read_body(request))
-    items = [*_history(request, params), *input_items(params.input)]
+    items = [*_history(request, params), *_own(request, params)]
     n_tokens = await count_tokens(request, chat_params(params.chat_body(items), NAMES), NAMES)
     return json_response({"object": "response.input_tokens", "input_tokens": n_tokens})
 
@@ -103,6 +104,18 @@ def _store(request: Request) -> ResponseStore:
     return store
 
 
+def _own(request: Request, params: InputRequest) -> list[dict[str, Any]]:
+    """The items of the input, with those in place that it only refers to. Raises ApiError 400."""
+    key, items = trace_of(request).key, []
+    for index, item in enumerate(input_items(params.input)):
+        if item.get("type") == "item_reference":
+            path = f"input[{index}]"
+            only(item, ("type", "id"), path)
+            item = _store(request).item(text_at(item, "id", path), key, f"{path}.id")
+        items.append(item)
+    return items
+
+
 def _history(request: Request, params: InputRequest) -> list[dict[str, Any]]:
     """The items of the conversation that is continued. Raises ApiError 400."""
     before = params.previous_response_id
@@ -120,5 +133,12 @@ def _keep(
     response: dict[str, Any],
 ) -> None:
     if params.is_stored:
-        kept = Kept(trace_of(request).key, *map(orjson.dumps, (response, history, own)))
+        ids = tuple(item["id"] for item in response["output"])
+        kept = Kept(
+            key=trace_of(request).key,
+            response=orjson.dumps(response),
+            history=orjson.dumps(history),
+            items=orjson.dumps(own),
+            item_ids=ids,
+        )
         _store(request).put(response["id"], kept)

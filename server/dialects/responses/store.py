@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from slotmux.server.http.errors import ApiError
+from slotmux.server.http.errors import ApiError, invalid
 
 MAX_RESPONSES = 1024
 MAX_BYTES = 64 * 1024 * 1024
@@ -22,11 +22,17 @@ class Kept:
     response: bytes
     history: bytes  # the items before this response's own input
     items: bytes  # its own input
+    item_ids: tuple[str, ...] = ()  # of its output
 
     @property
     def n_bytes(self) -> int:
         """Of memory, roughly."""
         return len(self.response) + len(self.history) + len(self.items)
+
+    def item(self, item_id: str) -> dict[str, Any]:
+        """One item of the output."""
+        output: list[dict[str, Any]] = orjson.loads(self.response)["output"]
+        return next(item for item in output if item["id"] == item_id)
 
     def conversation(self) -> list[dict[str, Any]]:
         """All items up to and with the response's output."""
@@ -44,6 +50,7 @@ class ResponseStore:
         self._max_responses = max_responses
         self._max_bytes = max_bytes
         self._n_bytes = 0
+        self._of_item: dict[str, str] = {}  # ids of output items: of their responses
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -54,9 +61,9 @@ class ResponseStore:
             return
         self._kept[response_id] = kept
         self._n_bytes += kept.n_bytes
+        self._of_item |= dict.fromkeys(kept.item_ids, response_id)
         while len(self._kept) > self._max_responses or self._n_bytes > self._max_bytes:
-            _, old = self._kept.popitem(last=False)
-            self._n_bytes -= old.n_bytes
+            self._forget(next(iter(self._kept)))
 
     def get(self, response_id: str, key: str, param: str = "response_id") -> Kept:
         """One of a key's own. Raises ApiError 404; 400 where a parameter named it."""
@@ -73,5 +80,18 @@ class ResponseStore:
 
     def delete(self, response_id: str, key: str) -> None:
         """Forgets one of a key's own. Raises ApiError 404."""
-        self._n_bytes -= self.get(response_id, key).n_bytes
-        del self._kept[response_id]
+        self.get(response_id, key)
+        self._forget(response_id)
+
+    def item(self, item_id: str, key: str, param: str) -> dict[str, Any]:
+        """An output item of one of a key's own. Raises ApiError 400 that names ``param``."""
+        kept = self._kept.get(self._of_item.get(item_id, ""))
+        if kept is None or kept.key != key:
+            raise invalid(param, f"Invalid '{param}': there is no such item (any more).")
+        return kept.item(item_id)
+
+    def _forget(self, response_id: str) -> None:
+        kept = self._kept.pop(response_id)
+        self._n_bytes -= kept.n_bytes
+        for item_id in kept.item_ids:
+            del self._of_item[item_id]

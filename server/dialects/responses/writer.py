@@ -7,7 +7,6 @@ from typing import Any
 
 import orjson
 
-from slotmux.runtime.engine.request import Output
 from slotmux.server.answers.delta import Call, Delta
 from slotmux.server.answers.generation import Generation
 from slotmux.server.dialects.responses.response import (
@@ -43,7 +42,7 @@ class ResponseWriter(TurnWriter):
         body = {"response": self._wording.response("in_progress", [])}
         return self._event("response.created", body) + self._event("response.in_progress", body)
 
-    def worded(self, delta: Delta, output: Output) -> bytes:
+    def worded(self, delta: Delta) -> bytes:
         """Deltas of items, and where items begin and end."""
         parts: list[bytes] = []
         if delta.reasoning:

@@ -65,7 +65,10 @@ class FakeSampling:
         if params.top_k == 665:
             raise InvalidRequestError("top_k", "refused by the fake")
 
-    def set(self, slot, params, history, eog_ids, min_pos):
+    def state(self, slot, pos):
+        return None
+
+    def set(self, slot, params, history, eog_ids, min_pos, state=None):
         if params.top_k == 666:
             raise RuntimeError("refused by the fake")
         self.slots[slot] = (params, history, eog_ids, min_pos)

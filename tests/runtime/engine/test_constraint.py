@@ -286,13 +286,15 @@ def test_a_grammar_that_hangs_ends_its_choice_only() -> None:
                 release.wait(20)
             super().fill_mask(words)
 
-    bench = Bench()
+    bench = Bench(n_slots=5)
     bench.core._masks = Masks(bench.model.ubatch, bench.model.logits, timeout_s=0.2)
     free = bench.add(prompt_of(30), max_tokens=20)
     hanging = [
         bench.add(prompt_of(9, i), constraint=lambda: Hanging("", 99, RuntimeError))[1]
         for i in range(3)
     ]
+    # Both threads hang before its turn comes.
+    _, behind = bench.add(prompt_of(20, 1), constraint=grammar(1), max_tokens=40)
     bench.run()
     _, later = bench.add(prompt_of(20, 1), constraint=grammar(1), max_tokens=40)
     bench.run()
@@ -301,7 +303,9 @@ def test_a_grammar_that_hangs_ends_its_choice_only() -> None:
         assert receiver.last[0].error == masks.TOO_SLOW
         assert receiver.tokens[0] == [0, 1]
     bench.check(*free)
-    assert (later.tokens[0], later.last[0].finish_reason) == alone(1, "attention", max_tokens=40)
+    expected = alone(1, "attention", max_tokens=40)
+    for receiver in (behind, later):
+        assert (receiver.tokens[0], receiver.last[0].finish_reason) == expected
 
 
 def test_logits_that_are_no_numbers_are_told_as_such() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from tests.runtime.engine.crowd import (
 )
 from tests.runtime.engine.crowd import serving as plain_serving
 from tests.runtime.engine.fake_model import EagerCosts
+from tests.runtime.engine.sampling_choices import unusual
 from tests.runtime.models.isolation import golden, loaded
 
 EOG = (7, 99)
@@ -46,8 +48,13 @@ def requests_for(prompts: Any) -> list[Any]:
     # Few tokens to choose from: what was said comes again, now and then.
     narrow = replace(LOOSE, logit_bias=((5, 60.0), (6, 60.0), (8, 60.0)), repeat_penalty=1.0)
     looping = list(prompts[1][:6]) * 5
+    rng = Random(5)
     return [
         *requests,
+        *(
+            request_of(looping, sampling=unusual(rng, replace(narrow, seed=i), 300), max_tokens=40)
+            for i in range(10)
+        ),
         request_of(prompts[1], sampling=heavy, max_tokens=30),
         *(request_of(looping, sampling=replace(narrow, seed=i), max_tokens=60) for i in range(3)),
         request_of(looping, sampling=SamplingParams(seed=4, temperature=0.3), max_tokens=30),

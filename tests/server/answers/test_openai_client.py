@@ -154,13 +154,14 @@ def test_every_parameter_reaches_the_engine(client, server):
     assert bytes(request.prompt) == b"<user>hi[enable_thinking=False]"
 
 
-def test_defaults_are_openais(client, server):
+def test_defaults_are_llama_servers(client, server):
     client.completions.create(model="fake", prompt="x")
     first = server.engine.submitted[-1]
     client.completions.create(model="fake", prompt="x")
     second = server.engine.submitted[-1]
     sampling = first.sampling
-    assert (sampling.temperature, sampling.top_p, sampling.top_k) == (1.0, 1.0, 0)
+    assert (sampling.temperature, sampling.top_p, sampling.top_k) == (0.8, 0.95, 40)
+    assert (sampling.min_p, sampling.typical_p, sampling.repeat_penalty) == (0.05, 1.0, 1.0)
     assert (first.max_tokens, first.n, first.slot_id) == (16, 1, -1)
     assert sampling.seed != second.sampling.seed
     client.chat.completions.create(model="fake", messages=MESSAGES)
@@ -194,7 +195,7 @@ def test_models(client):
 
 def test_errors_become_the_clients_exceptions(client):
     with pytest.raises(openai.BadRequestError) as caught:
-        client.chat.completions.create(model="fake", messages=MESSAGES, temperature=9)
+        client.chat.completions.create(model="fake", messages=MESSAGES, temperature=101)
     assert caught.value.param == "temperature"
     with pytest.raises(openai.NotFoundError) as caught:
         client.chat.completions.create(model="gpt-4", messages=MESSAGES)

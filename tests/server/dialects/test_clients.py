@@ -35,7 +35,7 @@ def test_anthropic(url):
         client.messages.create(model="claude", max_tokens=64, messages=USER)
     with pytest.raises(anthropic.BadRequestError, match="temperature"):
         client.messages.create(
-            model="fake", max_tokens=64, messages=USER, extra_body={"temperature": 9}
+            model="fake", max_tokens=64, messages=USER, extra_body={"temperature": 101}
         )
     with pytest.raises(anthropic.AuthenticationError):
         anthropic.Anthropic(base_url=url, api_key="z").messages.create(

@@ -246,6 +246,20 @@ def test_what_is_kept_can_be_continued_read_and_deleted(server):
         assert client.request(method, url).status_code == 404
 
 
+def test_items_may_be_referred_to(server):
+    """As the Vercel AI SDK tells history."""
+    engine, client = server
+    first = client.post("/v1/responses", json=BASE).json()
+    reference = {"type": "item_reference", "id": first["output"][0]["id"]}
+    items = [{"role": "user", "content": "x"}, reference, {"role": "user", "content": "y"}]
+    assert client.post("/v1/responses", json={"input": items}).status_code == 200
+    assert engine.submitted[-1].prompt == list(f"<user>x<assistant>{TEXT}<user>y".encode())
+    assert client.delete(f"/v1/responses/{first['id']}").status_code == 200
+    answer = client.post("/v1/responses", json={"input": items})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == "input[1].id"
+
+
 def test_streams_are_kept_too_and_store_false_is_not(http):
     answer = http.post("/v1/responses", json=BASE | {"stream": True})
     response = events(answer.text)[-1][1]["response"]
@@ -295,13 +309,14 @@ def test_counting(http):
     ("change", "param"),
     [
         ({"input": 5}, "input"), ({"input": []}, "input"), ({"input": [5]}, "input[0]"),
-        ({"input": [{"type": "item_reference", "id": "x"}]}, "input[0].type"),
+        ({"input": [{"type": "item_reference", "id": "x"}]}, "input[0].id"),
+        ({"input": [{"type": "item_reference"}]}, "input[0].id"),
         ({"input": [{"role": "cat", "content": ""}]}, "input[0].role"),
         ({"input": [{"role": "user", "content": [{"type": "input_image"}]}]},
          "input[0].content[0].type"),
         ({"input": [{"type": "function_call", "name": "f", "arguments": "{}"}]},
          "input[0].call_id"),
-        ({"max_output_tokens": "5"}, "max_output_tokens"), ({"temperature": 9}, "temperature"),
+        ({"max_output_tokens": "5"}, "max_output_tokens"), ({"temperature": 101}, "temperature"),
         ({"nope": 1}, "nope"), ({"background": True}, "background"),
         ({"tools": [{"type": "local_shell"}]}, "tools[0].type"),
         ({"tools": [{"type": "file_search"}]}, "tools[0].type"),
@@ -370,4 +385,4 @@ def test_the_openai_client():
         with pytest.raises(openai.NotFoundError):
             client.responses.retrieve(response.id)
         with pytest.raises(openai.BadRequestError):
-            client.responses.create(model="fake", input="x", temperature=9)
+            client.responses.create(model="fake", input="x", temperature=101)

@@ -12,6 +12,7 @@ import httpx
 import numpy as np
 import pytest
 
+from slotmux.runtime.engine.config import MTP, NGRAM, SpecConfig
 from slotmux.runtime.memory.saved import SavedPrefix
 from slotmux.server.files.slot_file import SlotFileError, is_file_name, read_slot, write_slot
 from tests.server.fake_engine import FakeEngine
@@ -36,11 +37,18 @@ def act(url: str, action: str, slot: int = 1, **kwargs: Any) -> httpx.Response:
     return httpx.post(f"{url}/slots/{slot}?action={action}", json=body, **kwargs)
 
 
-@pytest.mark.parametrize("name", ["llama", "qwen35", "mamba"])
-def test_what_is_restored_goes_on_bit_for_bit(name, golden_dir, kernel_cache_dir, tmp_path):
-    """Attention alone, a hybrid, recurrence alone; in the same process and in the next one."""
+DRAFTED = SpecConfig(types=(MTP, NGRAM), n_max=3)
+
+
+@pytest.mark.parametrize(
+    ("name", "spec"),
+    [("llama", None), ("qwen35", None), ("qwen35", DRAFTED), ("mamba", None)],
+)
+def test_what_is_restored_goes_on_bit_for_bit(name, spec, golden_dir, kernel_cache_dir, tmp_path):
+    """Attention alone, a hybrid, one whose state has yet to be shown accepted drafts, recurrence
+    alone; in the same process and in the next one."""
     path = golden_dir / name / "model.gguf"
-    kwargs = {"slot_save_path": tmp_path, "n_ctx": 192}
+    kwargs: dict[str, Any] = {"slot_save_path": tmp_path, "n_ctx": 192, "spec": spec}
     with serving_model(path, kernel_cache_dir, **kwargs) as server:
         url = server.url
         first = complete(url, PROMPT)

@@ -176,6 +176,9 @@ def words(text: str) -> list[str]:
 COMMON = words(
     "model max_tokens min_tokens n stop stop_token_ids include_stop_str_in_output ignore_eos"
     " temperature top_p top_k min_p typical_p repeat_penalty repetition_penalty repeat_last_n"
+    " top_n_sigma xtc_probability xtc_threshold dynatemp_range dynatemp_exponent dry_multiplier"
+    " dry_base dry_allowed_length dry_penalty_last_n dry_sequence_breakers mirostat mirostat_tau"
+    " mirostat_eta min_keep samplers allowed_token_ids bad_words"
     " frequency_penalty presence_penalty logit_bias seed stream stream_options return_token_ids"
     " cache_prompt cache_salt id_slot user safety_identifier prompt_cache_key logprobs"
     " response_format grammar json_schema guided_json guided_regex guided_choice guided_grammar"
@@ -239,9 +242,7 @@ UNSUPPORTED = {
     "Chat_Template": "x",
     "best_of": 2,
     "extra_body": {"chat_template": "x"},
-    "mirostat": 2,
     "response_format.type": {"type": "structural_tag"},
-    "dry_multiplier": 0.5,
 }
 
 

@@ -24,6 +24,8 @@ from slotmux.server.openapi.ollama import (
 from slotmux.server.openapi.responses import DeletedResponse, ItemList, ResponseObject
 from slotmux.server.schemas.chat import ChatRequest
 from slotmux.server.schemas.parameters import TABLES, Place
+from tests.server.answers import test_tools
+from tests.server.answers.test_tools import FUNCTION, TOOLS, ask
 from tests.server.fake_engine import FakeEngine
 from tests.server.fake_model import running
 from tests.server.http.endpoints import routes
@@ -31,6 +33,7 @@ from tests.server.http.endpoints import routes
 CHAT = {"messages": [{"role": "user", "content": "hi"}]}
 TEXT = {"prompt": ["x", "y"], "n": 2}
 NATIVE = {"prompt": "x"}
+caller, thinker = test_tools.caller, test_tools.thinker  # fixtures
 COUNT = {"model": "fake", **CHAT}
 MESSAGES = {"max_tokens": 5, **COUNT}
 RICH = {"logprobs": True, "top_logprobs": 2, "return_token_ids": True}
@@ -70,7 +73,7 @@ def test_bodies_are_those_that_requests_are_checked_by(document) -> None:
     assert set(schema["properties"]) - dotted == set(TABLES[Place.CHAT]) | set(
         ChatRequest.model_fields
     )
-    assert schema["properties"]["mirostat"]["enum"] == [None, 0]
+    assert schema["properties"]["adaptive_target"]["enum"] == [None, -1]
     assert schema["properties"]["store"]["anyOf"] == [{"type": "boolean"}, {"type": "null"}]
 
 
@@ -82,6 +85,9 @@ def test_bodies_are_those_that_requests_are_checked_by(document) -> None:
         ("POST", "/v1/completions", TEXT, answers.Completion),
         ("POST", "/v1/completions", TEXT | RICH | {"logprobs": 2, "top_logprobs": None},
          answers.Completion),
+        ("POST", "/v1/completions", {"prompt": "xy", "echo": True, "logprobs": 1},
+         answers.Completion),
+        ("POST", "/v1/completions", {"prompt": "xy", "best_of": 2}, answers.Completion),
         ("POST", "/tokenize", {"content": "aß"}, answers.Tokens),
         ("POST", "/tokenize", {"content": "aß", "with_pieces": True}, answers.Tokens),
         ("POST", "/detokenize", {"tokens": [97]}, answers.Content),
@@ -133,6 +139,23 @@ def test_events_are_as_described(http, path, body, kind, extra) -> None:
     assert events.pop() == "[DONE]"
     for event in map(json.loads, events):
         assert TypeAdapter(kind).validate_python(event, strict=True) == event
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("name", ["tools", "functions", "thought"])
+def test_calls_and_thoughts_are_as_described(caller, thinker, name, stream) -> None:
+    tools = {"tools": {"tools": TOOLS}, "functions": {"functions": [FUNCTION]}, "thought": {}}
+    server = thinker if name == "thought" else caller
+    usage = {"stream_options": {"include_usage": True}} if stream else {}
+    answer = ask(server, stream=stream, **tools[name], **usage)
+    kind: Any = answers.ChatChunk if stream else answers.ChatCompletion
+    lines = [line.removeprefix("data: ") for line in answer.text.splitlines() if line]
+    told = [json.loads(line) for line in lines if line != "[DONE]"]
+    assert {"tools": "tool_calls", "functions": "function_call", "thought": "reasoning"}[
+        name
+    ] in answer.text
+    for body in told:
+        assert TypeAdapter(kind).validate_python(body, strict=True) == body
 
 
 def test_kept_responses_are_as_described(http) -> None:

@@ -98,7 +98,7 @@ def test_a_malformed_parent_begins_a_new_trace(recorded, sent):
 
 
 def test_a_refusal_is_no_error_of_the_server(recorded):
-    recorded.ask(prompt="x", n=99)
+    recorded.ask(prompt="x", n=999)
     root = recorded.spans["POST /v1/completions"]
     assert set(recorded.spans) == {"POST /v1/completions"}
     assert root.attributes["error.type"] == "invalid_value"
