@@ -8,6 +8,7 @@ from functools import partial
 
 import orjson
 
+from slotmux.runtime.engine.constraint import ConstraintFactory
 from slotmux.runtime.engine.request import Request
 from slotmux.server.answers.delta import NewReader
 from slotmux.server.answers.prepare import build_requests, chat_prompt
@@ -19,7 +20,8 @@ from slotmux.server.process.state import Loaded, ServerState
 from slotmux.server.schemas.chat import ChatRequest
 from slotmux.server.schemas.thinking import BUDGET_NAMES
 from slotmux.server.schemas.tools import ToolWish
-from slotmux.server.tools.grammar import Wanted, can_limit_thought, lark_of
+from slotmux.server.tools.budget import ThoughtBudget
+from slotmux.server.tools.grammar import Wanted, lark_of
 from slotmux.server.tools.reader import MessageReader, Plan, Telling
 from slotmux.server.tools.rules import Rules, Tool, object_schema
 from slotmux.server.tools.style import ChatStyle
@@ -99,9 +101,8 @@ async def _bind(
     Whether there is one that calls keep to."""
     style, wish, spec = loaded.style, params.tool_wish, params.grammar_spec
     n_thinking = params.n_thinking
-    _check_budget(style, n_thinking, starts_in_thought)
     has_thoughts = style.thinking is not None or style.is_harmony
-    if not wish.callable and n_thinking is None and not (spec is not None and has_thoughts):
+    if not wish.callable and not (has_thoughts and (n_thinking is not None or spec is not None)):
         return False
     content = "" if spec is None else _content_rule(spec, bool(wish.callable))
     if content is None:  # a grammar of the whole answer, thoughts too
@@ -111,7 +112,6 @@ async def _bind(
         must_call=wish.mode == "required",
         many=wish.many,
         starts_in_thought=starts_in_thought,
-        n_thinking=n_thinking,
         content=content,
     )
     text = lark_of(style, wanted)
@@ -121,22 +121,29 @@ async def _bind(
     except ApiError:
         await _blame_tool(state, loaded, params, wish, tenant)
         raise
+    if n_thinking is not None and has_thoughts:
+        made = _budget(style, made, n_thinking, starts_in_thought)
     for request in requests:
         request.constraint = made
     return bool(wish.callable)
 
 
-def _check_budget(style: ChatStyle, n_thinking: int | None, starts_in_thought: bool) -> None:
-    if n_thinking is None:
-        return
-    if style.thinking is None and not style.is_harmony:
-        return  # there is no thought to limit
-    if not can_limit_thought(style):
+def _budget(
+    style: ChatStyle, made: ConstraintFactory, n_tokens: int, starts_in_thought: bool
+) -> ThoughtBudget:
+    """``made`` with a bound on the tokens of a thought; harmony's is its first message."""
+    opening, closing = "<|message|>", "<|end|>"
+    if style.thinking is not None:
+        opening, closing = style.thinking.opening, style.thinking.closing
+    begin, end = style.find_token(opening), style.find_token(closing)
+    if end is None or (begin is None and not starts_in_thought):
         raise invalid(
             BUDGET_NAMES[0],
             "This model's thoughts do not end with a token that could be forced.",
             "unsupported_value",
         )
+    opening_id = None if starts_in_thought or begin is None else begin.id
+    return ThoughtBudget(made, n_tokens, end.id, opening_id)
 
 
 def _content_rule(spec: GrammarSpec, beside_calls: bool) -> str | None:

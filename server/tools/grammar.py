@@ -19,14 +19,12 @@ _ANALYSIS, _COMMENTARY, _FINAL = '"analysis"', '"commentary"', '"final"'
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """What an answer may be. ``must_call``: nothing but calls; ``many``: of them. ``content``: the
-    Lark expression that content keeps to, '' if it is free, and ``content_lines`` its rules.
-    ``n_thinking``: the most tokens of a thought."""
+    Lark expression that content keeps to, '' if it is free."""
 
     tools: Sequence[Tool] = ()
     must_call: bool = False
     many: bool = True
     starts_in_thought: bool = False
-    n_thinking: int | None = None
     content: str = ""
 
 
@@ -39,27 +37,13 @@ def lark_of(style: ChatStyle, wanted: Wanted) -> str:
     return rules.grammar(" ".join(part for part in parts if part))
 
 
-def can_limit_thought(style: ChatStyle) -> bool:
-    """Whether the end of a thought is a token, which can be forced at any place."""
-    closing = "<|end|>" if style.is_harmony else style.thinking and style.thinking.closing
-    return bool(closing) and style.find_token(closing or "") is not None
-
-
 def _thought(style: ChatStyle, rules: Rules, wanted: Wanted) -> str:
     if style.thinking is None:
         return ""
-    rest = _limited(rules, style.thinking.closing, wanted.n_thinking)
+    rest = rules.free_until(style.thinking.closing)
     if wanted.starts_in_thought:
         return f"{rest} WS"
     return f"(WS {rules.mark(style.thinking.opening)} {rest} WS)?"
-
-
-def _limited(rules: Rules, closing: str, n_thinking: int | None) -> str:
-    """Any text up to ``closing``, in at most that many tokens."""
-    if n_thinking is None:
-        return rules.free_until(closing)
-    text = rules.rule("TEXT", f"[max_tokens={max(n_thinking, 1)}]")
-    return f"{text if n_thinking else ''} {rules.mark(closing)}"
 
 
 def _body(style: ChatStyle, rules: Rules, wanted: Wanted) -> str:
@@ -86,10 +70,9 @@ def _harmony(style: ChatStyle, rules: Rules, wanted: Wanted) -> str:
     """Messages of thought and preambles, then what ends the turn."""
     channel, message = rules.mark(CHANNEL), rules.mark(MESSAGE)
     again = f'{rules.mark(START)} "assistant"'
-    thought = _limited(rules, "<|end|>", wanted.n_thinking)
-    analysis = rules.rule(f"{channel} {_ANALYSIS} {message} {thought} {again}")
-    spoken = rules.free_until("<|end|>")
-    preamble = rules.rule(f"{channel} {_COMMENTARY} {message} {spoken} {again}")
+    text = rules.free_until("<|end|>")
+    analysis = rules.rule(f"{channel} {_ANALYSIS} {message} {text} {again}")
+    preamble = rules.rule(f"{channel} {_COMMENTARY} {message} {text} {again}")
     content = wanted.content or "TEXT"
     ends = []
     if not wanted.must_call:

@@ -127,10 +127,6 @@ class Rules:
         ]
         return min(found, key=lambda item: item[0], default=None)
 
-    def text_until(self, closing: str) -> str:
-        """Any text up to ``closing``, an ordinary text, which is read."""
-        return self.rule(f"TEXT {self.text(closing)}", "[lazy]")
-
     def json(self, schema: Mapping[str, Any], root: Mapping[str, Any] | None = None) -> str:
         """A JSON value; references are looked up in ``root``."""
         whole = dict(closed(schema))

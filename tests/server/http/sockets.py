@@ -19,7 +19,7 @@ def eventually(condition: Callable[[], bool], within_s: float = 2.0) -> None:
 
 
 def request_bytes(path: str = "/v1/completions", **body) -> bytes:
-    content = json.dumps({"prompt": "x"} | body).encode()
+    content = json.dumps({"prompt": "x", "max_tokens": -1} | body).encode()
     head = f"POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
     return head.encode() + b"content-length: %d\r\n\r\n" % len(content) + content
 

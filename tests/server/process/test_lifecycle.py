@@ -21,7 +21,7 @@ from tests.server.fake_engine import FakeEngine
 
 ROOT = Path(__file__).parents[3]
 SLOW = {"engine": {"step_s": 0.02}, "repeat": 3}  # 39 tokens, 0.8 s
-BODY = {"prompt": "x"}
+BODY = {"prompt": "x", "max_tokens": -1}
 
 
 @dataclass

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
 
+from slotmux.server.grammars.matcher import Factory
+from slotmux.server.tools.budget import ThoughtBudget
 from slotmux.server.tools.detect import BY_NAME
 from slotmux.server.tools.grammar import Wanted, lark_of
 from slotmux.server.tools.rules import TokenId, Tool
@@ -100,18 +103,52 @@ def test_what_must_be_called_is_all_that_can_come():
     assert accepted(lark, vocabulary, call.replace("now", "get_weather"))[0] < 0
 
 
-def test_a_thought_ends_at_its_budget():
+def budgeted(vocabulary: Vocabulary, is_open: bool, n_tokens: int):
+    """A matcher of free text behind a thought of at most so many tokens."""
+    lark = lark_of(style("hermes", vocabulary, THINK), Wanted(starts_in_thought=is_open))
+    tokenizer = LLTokenizer(TokenizerWrapper(vocabulary))
+    factory = Factory(tokenizer, LLMatcher.grammar_from_lark(lark))
+    opening = None if is_open else vocabulary.marks["<think>"]
+    return ThoughtBudget(factory, n_tokens, vocabulary.marks["</think>"], opening)()
+
+
+def allowed(matcher) -> set[int]:
+    words = np.zeros(16, np.uint32)
+    matcher.fill_mask(words)
+    return {i for i in range(512) if words[i >> 5] >> (i & 31) & 1}
+
+
+@pytest.mark.parametrize("is_open", [True, False])
+def test_a_thought_ends_at_its_budget(is_open):
     vocabulary = Vocabulary((*BY_NAME["hermes"].marks, "<think>", "</think>"))
-    chat = style("hermes", vocabulary, THINK)
-    for is_open, opening in ((True, ""), (False, "<think>")):
-        wanted = Wanted(starts_in_thought=is_open, n_thinking=5)
-        lark = lark_of(chat, wanted)
-        assert accepted(lark, vocabulary, f"{opening}abcde</think>So.") == (0, True)
-        assert accepted(lark, vocabulary, f"{opening}ab</think>So.") == (0, True)
-        assert accepted(lark, vocabulary, f"{opening}abcdef")[0] == -1
-    none = lark_of(chat, Wanted(starts_in_thought=True, n_thinking=0))
-    assert accepted(none, vocabulary, "a")[0] == -1
-    assert accepted(none, vocabulary, "</think>a") == (0, True)
+    end = vocabulary.marks["</think>"]
+    matcher = budgeted(vocabulary, is_open, 4)
+    for token in vocabulary.ids("" if is_open else "<think>"):
+        matcher.consume(token)
+    drafts = list(b"abcde")
+    assert matcher.n_valid(drafts) == 4
+    for token in b"abxy":
+        matcher.consume(token)
+    assert (allowed(matcher), matcher.forced()) == ({end}, [end])
+    matcher.rollback(2)
+    assert ord("c") in allowed(matcher)
+    for token in b"cd":
+        matcher.consume(token)
+    matcher.consume(end)
+    assert ord("S") in allowed(matcher)
+    assert matcher.forced() == []
+    for token in b"So it is.":
+        matcher.consume(token)
+    assert not matcher.is_stopped
+
+
+def test_a_character_that_was_begun_is_ended_before_its_thought():
+    vocabulary = Vocabulary(("<think>", "</think>"))
+    matcher = budgeted(vocabulary, True, 1)
+    matcher.consume(0xC3)
+    assert vocabulary.marks["</think>"] not in allowed(matcher)
+    matcher.consume(0xB6)
+    assert allowed(matcher) == {vocabulary.marks["</think>"]}
 
 
 def test_content_that_has_to_be_json_stands_beside_calls_and_behind_a_thought():
