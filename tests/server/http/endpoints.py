@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from slotmux.server.http.app import create_app
 from slotmux.server.http.paths import Paths
 from slotmux.server.process.state import ServerState
@@ -11,6 +13,7 @@ from slotmux.server.settings import Settings
 EXAMPLES = {"/v1/models/{model_id:path}": "/v1/models/fake"}
 
 
+@cache
 def paths() -> Paths:
     """Of an app with the usual settings."""
     found: Paths = create_app(ServerState(Settings())).state.paths
