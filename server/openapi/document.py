@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from pydantic import TypeAdapter
 from pydantic.json_schema import JsonSchemaMode
 
 from slotmux.server.http.endpoints import Endpoint
-from slotmux.server.http.shapes import Shape, anthropic_body, llama_body, ollama_body, openai_body
-from slotmux.server.openapi import answers
-from slotmux.server.openapi.operation import EVENTS, Body, Json, Operation, Type
+from slotmux.server.openapi.errors import ERRORS
+from slotmux.server.openapi.operation import EVENTS, Body, Json, Operation
 from slotmux.server.version import slotmux_version
 
 _REF = "#/components/schemas/{model}"
@@ -31,13 +30,6 @@ _HEADERS: Json = {
         "description": "The slot that computed the answer, if one did.",
         "schema": {"type": "integer"},
     },
-}
-# How each dialect tells what is wrong.
-_ERRORS: Mapping[Shape, Type] = {
-    openai_body: answers.ErrorAnswer,
-    llama_body: answers.LlamaError,
-    anthropic_body: answers.AnthropicError,
-    ollama_body: answers.OllamaError,
 }
 _REFUSED = "The request is refused."
 _MISSING = "The server does not do this."
@@ -70,7 +62,7 @@ def openapi_document(endpoints: Iterable[Endpoint], *, needs_key: bool) -> Json:
 def _schemas(operations: list[Operation]) -> tuple[dict[int, Json], Json]:
     """The schema of each type, by its id, and what they refer to."""
     modes: dict[int, tuple[Any, JsonSchemaMode]] = {}
-    for kind in (*_ERRORS.values(), *(k for o in operations for k in (o.answer, o.chunk))):
+    for kind in (*ERRORS.values(), *(k for o in operations for k in (o.answer, o.chunk))):
         if kind is not None:
             modes[id(kind)] = (kind, "serialization")
     for model in (model for operation in operations for model in operation.models):
@@ -126,7 +118,7 @@ def _responses(endpoint: Endpoint, method: str, schemas: dict[int, Json]) -> Jso
     bad: Json = {"headers": _HEADERS | {"Retry-After": _RETRY}}
     if method != "HEAD":
         good["content"] = _content(operation, schemas)
-        error = schemas[id(_ERRORS[endpoint.shape])]
+        error = schemas[id(ERRORS[endpoint.shape])]
         bad["content"] = {"application/json": {"schema": error}}
     if operation.is_refused:
         return {"4XX": bad | {"description": _REFUSED}, "501": bad | {"description": _MISSING}}

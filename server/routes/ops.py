@@ -18,9 +18,8 @@ from slotmux.server.answers.sampling import SamplingDefaults
 from slotmux.server.http.auth import BySetting
 from slotmux.server.http.endpoints import Endpoints
 from slotmux.server.http.errors import invalid, json_response, shutting_down, unavailable
-from slotmux.server.openapi import answers
 from slotmux.server.openapi.operation import Operation
-from slotmux.server.openapi.operators import PrefixCache
+from slotmux.server.openapi.operators import PrefixCache, Props, SlotEntry
 from slotmux.server.process.state import ServerState, state_of
 
 endpoints = Endpoints()
@@ -37,7 +36,7 @@ async def metrics(request: Request) -> Response:
 
 @endpoints.get(
     "/slots",
-    told=Operation(list[answers.SlotEntry], query=_FAIL_ON_NO_SLOT),
+    told=Operation(list[SlotEntry], query=_FAIL_ON_NO_SLOT),
     rule=BySetting("slots"),
 )
 async def slots(request: Request) -> Response:
@@ -51,7 +50,7 @@ async def slots(request: Request) -> Response:
     return json_response([_slot(slot, stats.n_ctx) for slot in stats.slots])
 
 
-@endpoints.get("/props", told=Operation(answers.Props), rule=BySetting("props"))
+@endpoints.get("/props", told=Operation(Props), rule=BySetting("props"))
 async def props(request: Request) -> Response:
     """What the server is and what a request gets that does not say."""
     state = state_of(request)

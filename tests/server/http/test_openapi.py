@@ -11,7 +11,7 @@ import httpx
 import pytest
 from pydantic import TypeAdapter
 
-from slotmux.server.openapi import answers
+from slotmux.server.openapi import answers, errors
 from slotmux.server.openapi.anthropic import AnthropicMessage, InputCount
 from slotmux.server.openapi.llama import InputTokens, NativeAnswer
 from slotmux.server.openapi.ollama import (
@@ -21,6 +21,7 @@ from slotmux.server.openapi.ollama import (
     OllamaShow,
     OllamaVersion,
 )
+from slotmux.server.openapi.operators import Props, SlotEntry
 from slotmux.server.openapi.responses import DeletedResponse, ItemList, ResponseObject
 from slotmux.server.schemas.chat import ChatRequest
 from slotmux.server.schemas.parameters import TABLES, Place
@@ -112,8 +113,8 @@ def test_bodies_are_those_that_requests_are_checked_by(document) -> None:
         ("GET", "/v1/models/fake", None, answers.ModelEntry),
         ("GET", "/version", None, answers.Version),
         ("GET", "/health", None, answers.Status),
-        ("GET", "/slots", None, list[answers.SlotEntry]),
-        ("GET", "/props", None, answers.Props),
+        ("GET", "/slots", None, list[SlotEntry]),
+        ("GET", "/props", None, Props),
     ],
 )  # fmt: skip
 def test_answers_are_as_described(http, method, path, body, kind) -> None:
@@ -193,12 +194,12 @@ def test_lines_are_as_described(http, path, kind) -> None:
 @pytest.mark.parametrize(
     ("path", "kind"),
     [
-        ("/v1/completions", answers.ErrorAnswer),
-        ("/nothing", answers.ErrorAnswer),
-        ("/completion", answers.LlamaError),
-        ("/embeddings", answers.LlamaError),
-        ("/v1/messages", answers.AnthropicError),
-        ("/api/chat", answers.OllamaError),
+        ("/v1/completions", errors.ErrorAnswer),
+        ("/nothing", errors.ErrorAnswer),
+        ("/completion", errors.LlamaError),
+        ("/embeddings", errors.LlamaError),
+        ("/v1/messages", errors.AnthropicError),
+        ("/api/chat", errors.OllamaError),
     ],
 )
 def test_errors_are_as_described(http, document, path, kind) -> None:
