@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
+
+from pydantic import TypeAdapter
 
 from slotmux.server.http.app import create_app
 from slotmux.server.http.paths import Paths
@@ -23,3 +26,10 @@ def paths() -> Paths:
 def routes() -> list[tuple[str, str]]:
     """Methods and paths."""
     return [(method, each.path) for each in paths().endpoints for method in each.methods]
+
+
+def check_as_told(method: str, path: str, answer: Any) -> None:
+    """That ``answer``, parsed, has what the endpoint says of itself, strictly, and nothing more."""
+    told = next(e.told for e in paths().endpoints if e.path == path and method in e.methods)
+    found = TypeAdapter(told.answer).validate_python(answer, strict=True)
+    assert found == answer, "an answer has what its description lacks"
