@@ -1,4 +1,4 @@
-"""What the README and docs/ claim in names: files, endpoints, commands, flags, parameters, models."""
+"""What the README and docs/ claim in names: files, endpoints, commands, parameters, models."""
 
 from __future__ import annotations
 
