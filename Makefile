@@ -27,11 +27,11 @@ endef
 export FETCH_DEFAULT_MODEL
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-real test-isa test-timing fuzz check format bench clean venv
+.PHONY: help serve test test-real test-isa test-timing test-clients fuzz check format bench clean venv
 .DELETE_ON_ERROR:
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 serve: $(VENV)/.installed ## install, fetch the default model, serve on 127.0.0.1:8080
 	@exec $(BIN)/slotmux serve $(MODEL) $(ARGS)
@@ -48,6 +48,20 @@ fuzz: $(VENV)/.installed-dev ## random crowds, each compared with itself alone: 
 
 test-timing: $(VENV)/.installed-dev ## the tests that judge time, for a quiet machine
 	@JUDGE_TIME=1 $(BIN)/python -m pytest -m 'timing or timed' $(ARGS)
+
+CLIENTS := .cache/clients
+
+test-clients: $(VENV)/.installed $(CLIENTS)/.installed ## real clients from PyPI and npm against a real server (models as test-real)
+	@$(CLIENTS)/bin/python -m pytest -rs tests/clients $(ARGS)
+
+$(CLIENTS)/.installed: tests/clients/requirements.txt tests/clients/package.json $(VENV)/.identity
+	"$(PYTHON)" -m venv $(CLIENTS)
+	$(CLIENTS)/bin/python -m pip --disable-pip-version-check install -r tests/clients/requirements.txt
+	@if command -v npm >/dev/null; then \
+		cp tests/clients/package.json $(CLIENTS)/ && \
+		npm install --prefix $(CLIENTS) --no-audit --no-fund --ignore-scripts; \
+	else echo "npm is not there: clients from npm are skipped"; fi
+	@touch $@
 
 test-isa: $(VENV)/.installed-dev ## logits of every golden file on every instruction set, to the bit
 	@$(BIN)/python -m pytest -m isa $(ARGS)

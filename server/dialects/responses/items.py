@@ -15,6 +15,7 @@ from slotmux.server.dialects.blocks import (
     unsupported,
     wrong_type,
 )
+from slotmux.server.dialects.responses.tools import name_within
 
 MAX_ITEMS = 4096
 _TEXTS = ("input_text", "output_text", "text", "summary_text", "reasoning_text")
@@ -116,7 +117,9 @@ def _call(item: dict[str, Any], path: str, *, is_custom: bool) -> dict[str, Any]
     text = text_at(item, argument, path)
     if is_custom:
         text = orjson.dumps({"input": text}).decode()
-    function = {"name": text_at(item, "name", path), "arguments": text}
+    space = text_at(item, "namespace", path) if item.get("namespace") is not None else None
+    name = name_within(space, text_at(item, "name", path))
+    function = {"name": name, "arguments": text}
     call = {"id": text_at(item, "call_id", path), "type": "function", "function": function}
     return {"role": "assistant", "tool_calls": [call]}
 

@@ -10,7 +10,7 @@ from typing import Any
 from slotmux.server.answers.delta import Call
 from slotmux.server.dialects.chat_path import Turn
 from slotmux.server.dialects.responses.schema import ResponsesRequest
-from slotmux.server.dialects.responses.tools import custom_input
+from slotmux.server.dialects.responses.tools import Names, custom_input
 
 Item = dict[str, Any]
 
@@ -26,7 +26,7 @@ class Wording:
 
     params: ResponsesRequest
     turn: Turn
-    custom: frozenset[str]  # names of tools whose input is a plain text
+    names: Names  # of the tools
     id: str = field(default_factory=lambda: new_id("resp"))
     created_at: int = field(default_factory=lambda: int(time.time()))
 
@@ -85,13 +85,13 @@ class Wording:
 
     def call_item(self, call: Call, item_id: str, status: str) -> Item:
         """A call of a tool as the kind of item that its tool makes it."""
-        if call.name in self.custom:
+        if call.name in self.names.custom:
             return {
                 "id": item_id,
                 "type": "custom_tool_call",
                 "status": status,
                 "call_id": call.id,
-                "name": call.name,
+                **self.names.of(call.name),
                 "input": custom_input(call.arguments) if call.arguments else "",
             }
         return {
@@ -99,7 +99,7 @@ class Wording:
             "type": "function_call",
             "status": status,
             "call_id": call.id,
-            "name": call.name,
+            **self.names.of(call.name),
             "arguments": call.arguments,
         }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -26,24 +28,66 @@ _CUSTOM = {
 }
 
 
-def chat_tools(tools: Any) -> tuple[list[dict[str, Any]], frozenset[str]]:
-    """Function tools, and the names of those that are custom: their input is a plain text.
+@dataclass(frozen=True, slots=True)
+class Names:
+    """What the client calls the functions that the model knows. ``custom``: names of tools whose
+    input is a plain text; ``spaces``: the namespace and the name of those that are in one."""
+
+    custom: frozenset[str]
+    spaces: Mapping[str, tuple[str, str]]
+
+    def of(self, name: str) -> dict[str, str]:
+        """The members of a call's item that name its tool."""
+        if name not in self.spaces:
+            return {"name": name}
+        space, own = self.spaces[name]
+        return {"name": own, "namespace": space}
+
+
+def name_within(namespace: str | None, name: str) -> str:
+    """The one name by which the model knows a tool of a namespace."""
+    return f"{namespace}__{name}" if namespace else name
+
+
+def chat_tools(tools: Any) -> tuple[list[dict[str, Any]], Names]:
+    """Function tools, those of namespaces among them, and what the client calls them.
 
     Raises ApiError 400 for tools that neither the client nor this server can run.
     """
     told: list[dict[str, Any]] = []
     custom: set[str] = set()
-    for index, tool in enumerate(list_at(tools, "tools", MAX_TOOLS)):
-        path = f"tools[{index}]"
-        kind = object_at(tool, path).get("type")
+    spaces: dict[str, tuple[str, str]] = {}
+    for path, space, tool in _flat(tools):
+        kind = tool.get("type")
         if kind == "function":
             told.append(_function(tool, path))
         elif kind == "custom":
             told.append(_custom(tool, path))
-            custom.add(tool["name"])
         elif not (isinstance(kind, str) and kind.startswith(_OFFERS)):
             raise unsupported(f"{path}.type", "function and custom tools are")
-    return told, frozenset(custom)
+        else:
+            continue
+        own = tool["name"]
+        name = told[-1]["function"]["name"] = name_within(space, own)
+        if space is not None:
+            spaces[name] = (space, own)
+        if kind == "custom":
+            custom.add(name)
+    return told, Names(frozenset(custom), spaces)
+
+
+def _flat(tools: Any) -> Iterator[tuple[str, str | None, dict[str, Any]]]:
+    """The place, the namespace and the object of each tool."""
+    for index, tool in enumerate(list_at(tools, "tools", MAX_TOOLS)):
+        path = f"tools[{index}]"
+        if object_at(tool, path).get("type") != "namespace":
+            yield path, None, tool
+            continue
+        only(tool, ("type", "name", "description", "tools"), path)
+        space = text_at(tool, "name", path)
+        for within, inner in enumerate(list_at(tool.get("tools"), f"{path}.tools", MAX_TOOLS)):
+            place = f"{path}.tools[{within}]"
+            yield place, space, object_at(inner, place)
 
 
 def _function(tool: dict[str, Any], path: str) -> dict[str, Any]:
@@ -81,8 +125,9 @@ def chat_tool_choice(value: Any) -> Any:
     choice = object_at(value, "tool_choice")
     if choice.get("type") not in ("function", "custom"):
         raise unsupported("tool_choice.type", "auto, none, required or one tool by name")
-    only(choice, ("type", "name"), "tool_choice")
-    name = text_at(choice, "name", "tool_choice")
+    only(choice, ("type", "name", "namespace"), "tool_choice")
+    space = choice.get("namespace") and text_at(choice, "namespace", "tool_choice")
+    name = name_within(space, text_at(choice, "name", "tool_choice"))
     return {"type": "function", "function": {"name": name}}
 
 

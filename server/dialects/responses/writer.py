@@ -97,7 +97,7 @@ class ResponseWriter(TurnWriter):
 
     @property
     def _is_custom(self) -> bool:
-        return self._call.name in self._wording.custom
+        return self._call.name in self._wording.names.custom
 
     def _event(self, name: str, data: dict[str, Any]) -> bytes:
         body = {"type": name, "sequence_number": self._n_events} | data
@@ -153,7 +153,7 @@ class ResponseWriter(TurnWriter):
             body = place | {"input": told}
             return delta + self._event("response.custom_tool_call_input.done", body)
         if self._kind == "call":
-            body = place | {"name": self._call.name, "arguments": text}
+            body = place | self._wording.names.of(self._call.name) | {"arguments": text}
             return self._event("response.function_call_arguments.done", body)
         if self._kind == "reasoning":
             done = self._event("response.reasoning_text.done", place | {"text": text})

@@ -84,7 +84,9 @@ class JsonCalls:
         yield from tape.expect("]")
 
     def _object(self, tape: Tape, calls: Calls) -> Steps[None]:
+        """One call. Templates of Qwen2.5 show the object in doubled braces, and models write it so."""
         yield from tape.expect("{")
+        is_doubled = yield from tape.accept("{")
         has_name, early = False, None
         while True:
             yield from tape.spaces()
@@ -105,6 +107,8 @@ class JsonCalls:
             if not (yield from tape.accept(",")):
                 break
         yield from tape.expect("}")
+        if is_doubled:
+            yield from tape.accept("}")
         if not has_name:
             raise MalformedError
         if early is None:

@@ -14,6 +14,7 @@ from slotmux.server.answers.delta import Delta, ToolDelta
 from slotmux.server.dialects.responses.items import chat_messages
 from slotmux.server.dialects.responses.schema import ResponsesRequest
 from slotmux.server.dialects.responses.store import Kept, ResponseStore
+from slotmux.server.dialects.responses.tools import Names
 from slotmux.server.http.errors import ApiError
 from slotmux.server.schemas.base import validate
 from tests.server.dialects.reading import events
@@ -185,7 +186,7 @@ def test_thoughts_and_calls_are_items(monkeypatch):
         # tools themselves are checked above; here the writer is told which one is custom
         monkeypatch.setattr(
             "slotmux.server.dialects.responses.routes.chat_tools",
-            lambda tools: ([], frozenset({"patch"})),
+            lambda tools: ([], Names(frozenset({"patch"}), {})),
         )
         url = f"{server.url}/v1/responses"
         output = httpx.post(url, json=BASE).json()["output"]

@@ -108,12 +108,16 @@ def test_a_nul_character_is_text(http):
     ("headers", "status"),
     [
         ({"content-type": "text/plain"}, 415),
-        ({"content-type": ""}, 415),
+        ({"content-type": "", "sec-fetch-site": "cross-site"}, 415),
+        ({"content-type": "application/x-www-form-urlencoded", "origin": "http://x.y"}, 403),
+        ({"content-type": "application/x-www-form-urlencoded", "sec-fetch-site": "none"}, 415),
         ({"content-type": "multipart/form-data; boundary=x"}, 415),
         ({"content-type": "application/json; charset=utf-16"}, 415),
         ({"content-encoding": "gzip"}, 415),
         ({"content-encoding": "br"}, 415),
         ({"content-type": "application/json; charset=utf-8"}, 200),
+        ({"content-type": ""}, 200),  # litellm's Ollama
+        ({"content-type": "application/x-www-form-urlencoded"}, 200),  # curl -d
     ],
 )
 def test_content_headers(http, headers, status):

@@ -52,6 +52,19 @@ EXAMPLES = [
         is_canonical=False,
     ),
     Example("hermes", '{"name": "now", "arguments": {}}', (NOW,), is_canonical=False),
+    # Templates of Qwen2.5 show doubled braces.
+    Example(
+        "hermes",
+        '{{"name": "get_weather", "arguments": {"city": "Oslo", "days": 3}}}',
+        is_canonical=False,
+    ),
+    Example(
+        "hermes",
+        '<tool_call>\n{{"name": "now", "arguments": {}}}\n</tool_call>',
+        (NOW,),
+        is_canonical=False,
+    ),
+    Example("hermes", '{{"name": "now", "arguments": {}}', (NOW,), is_canonical=False),
     Example("hermes", '{"name": "Eva"}', (), '{"name": "Eva"}', is_canonical=False),
     Example(
         "hermes",

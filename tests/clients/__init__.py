@@ -1,0 +1,1 @@
+"""Clients that others wrote, from PyPI and npm, against a real server (`make test-clients`)."""

@@ -1,0 +1,72 @@
+"""A real server, as a user starts it: `slotmux serve MODEL` in a process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+SLOTMUX = Path(os.environ.get("SLOTMUX_COMMAND", ROOT / ".venv" / "bin" / "slotmux"))
+READY_WITHIN_S = 600  # a first start compiles kernels
+
+
+@contextlib.contextmanager
+def serving(model: str, *flags: str) -> Iterator[str]:
+    """The URL of a server that is ready. It is told to stop at the end, and has to stop well."""
+    port = _free_port()
+    command = [str(SLOTMUX), "serve", model, "--port", str(port), *flags]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, errors="replace")
+    log = _Log(process)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        _wait_until_ready(process, url, log)
+        yield url
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0, log.text()
+        assert '"level":"error"' not in log.text(), log.text()
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+class _Log:
+    """What the server says, read as it comes: a full pipe would stop it."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._lines: list[str] = []
+        self._thread = threading.Thread(target=self._read, args=(process.stderr,), daemon=True)
+        self._thread.start()
+
+    def _read(self, stream) -> None:
+        self._lines.extend(stream)
+
+    def text(self) -> str:
+        return "".join(self._lines)
+
+
+def _wait_until_ready(process: subprocess.Popen[str], url: str, log: _Log) -> None:
+    deadline = time.monotonic() + READY_WITHIN_S
+    while time.monotonic() < deadline:
+        assert process.poll() is None, f"the server ended:\n{log.text()}"
+        with (
+            contextlib.suppress(urllib.error.URLError),
+            urllib.request.urlopen(f"{url}/readyz", timeout=5),
+        ):
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"the server is not ready:\n{log.text()}")
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        return sock.getsockname()[1]
