@@ -8,7 +8,7 @@ import openai
 import pytest
 from jsonschema import validate
 
-CITIES = "Paris Oslo Rome Lima Cairo Delhi Tokyo Quito Accra Perth".split()
+CITIES = ["Paris", "Oslo", "Rome", "Lima", "Cairo", "Delhi", "Tokyo", "Quito", "Accra", "Perth"]
 PARAMETERS = {
     "type": "object",
     "properties": {
