@@ -9,7 +9,7 @@ from slotmux.runtime.sampling.params import NUMBERS
 from slotmux.runtime.sampling.plan import plan
 
 _LOG_OF_LARGEST = 88.7228391  # of float32
-_WHOLE = 2**31  # no bound for a power of a base next to 1
+_WHOLE = 2**31  # of a count: as good as no bound
 
 
 def check(field: str, value: float, low: float, high: float) -> float:
