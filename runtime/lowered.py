@@ -29,7 +29,7 @@ from slotmux.runtime.lowering.scores import ScoreLowering
 from slotmux.runtime.lowering.weights import Weights
 from slotmux.runtime.models import family, has_mtp
 from slotmux.runtime.models.hparams import read_hparams
-from slotmux.runtime.sampling import SamplingTable
+from slotmux.runtime.sampling.table import SamplingTable
 from slotmux.runtime.ubatch import BLOCK_CELLS, Ubatch
 
 log = logging.getLogger(__name__)

@@ -43,14 +43,14 @@ class Ubatch:
         self.state_pending: I32 = np.zeros(n_slots, np.int32)
         # Which tokens (indices into ``tokens``) get logits: output row r is token out_tokens[r].
         self.out_tokens: I32 = np.zeros(n_outputs, np.int32)
-        # Draws, done on the thread team after the logits (see runtime/sampling.py): draw s uses
+        # Draws, done on the thread team after the logits (see runtime/sampling): draw s uses
         # output row sample_output[s], the parameters and history of slot sample_slot[s], and
         # draws the token at position sample_pos[s] of that slot's sequence: its history is the
         # first sample_pos[s] tokens.
         self.sample_output: I32 = np.zeros(n_outputs, np.int32)
         self.sample_slot: I32 = np.zeros(n_outputs, np.int32)
         self.sample_pos: I32 = np.zeros(n_outputs, np.int32)
-        # Address of a draw's allowed-token bits (runtime/sampling.py), or 0.
+        # Address of a draw's allowed-token bits (runtime/sampling/table.py), or 0.
         self.sample_masks: NDArray[np.int64] = np.zeros(n_outputs, np.int64)
         # Results of the draws.
         self.sampled: I32 = np.zeros(n_outputs, np.int32)  # -1: the logits held a NaN

@@ -10,49 +10,13 @@ from typing import Any
 from slotmux.runtime.engine.constraint import ConstraintFactory
 from slotmux.runtime.errors import SlotmuxError
 from slotmux.runtime.prompt_logprobs import PromptLogprobs
-from slotmux.runtime.token_sets import Breakers, TokenSequences, TokenSet
+from slotmux.runtime.sampling.params import SAMPLERS, SamplingParams
 
-# Names and usual order of the samplers, as in llama-server.
-SAMPLERS = (
-    "penalties", "dry", "top_n_sigma", "top_k", "typ_p", "top_p", "min_p", "xtc", "temperature",
-)  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class SamplingParams:
-    """How the next token is drawn. Order: allowed, logit_bias, penalties and dry if ``samplers``
-    begins with them, bad_words; log-probabilities are of that; then what else ``samplers`` says.
-    Defaults are the untouched distribution."""
-
-    temperature: float = 1.0  # 0 = greedy
-    top_k: int = 0  # 0 = off
-    top_p: float = 1.0
-    min_p: float = 0.0
-    typical_p: float = 1.0
-    repeat_penalty: float = 1.0
-    frequency_penalty: float = 0.0
-    presence_penalty: float = 0.0
-    repeat_last_n: int = 64  # tokens of prompt and output that penalties look at; -1 = all, 0 = off
-    logit_bias: tuple[tuple[int, float], ...] = ()  # -inf bans a token
-    seed: int = 0  # the random number of a draw is a function of (seed, position, purpose)
-    n_logprobs: int = -1  # -1 = none, 0 = the drawn token's only, up to 20 = top alternatives too
-    top_n_sigma: float = -1.0  # 0 and below = off
-    xtc_probability: float = 0.0  # 0 = off
-    xtc_threshold: float = 0.1  # above 0.5 = off
-    dynatemp_range: float = 0.0  # 0 = off
-    dynatemp_exponent: float = 1.0
-    dry_multiplier: float = 0.0  # 0 = off
-    dry_base: float = 1.75  # below 1 = off
-    dry_allowed_length: int = 2
-    dry_penalty_last_n: int = -1  # tokens of prompt and output; -1 = all, 0 = off
-    dry_breakers: Breakers | None = None
-    mirostat: int = 0  # 1, 2: instead of all samplers but penalties, dry and temperature
-    mirostat_tau: float = 5.0  # the surprise to come to, in bits
-    mirostat_eta: float = 0.1
-    min_keep: int = 0  # candidates that typ_p, top_p, min_p and xtc leave at least
-    samplers: tuple[str, ...] = SAMPLERS  # what is not named is off
-    allowed: TokenSet | None = None  # None = all
-    bad_words: TokenSequences | None = None  # never drawn one after the other
+__all__ = [
+    "SAMPLERS", "CacheMiss", "EngineStoppedError", "FinishReason", "InvalidRequestError", "Output",
+    "Progress", "QueueFullError", "Request", "SamplerState", "SamplingParams", "SpecParams",
+    "TokenLogprobs", "Usage",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from slotmux.runtime.lowering.builder import Builder
 from slotmux.runtime.lowering.draws import append_draws
 from slotmux.runtime.lowering.ops import Op
 from slotmux.runtime.lowering.weights import Panels
-from slotmux.runtime.sampling import SamplingTable
+from slotmux.runtime.sampling.table import SamplingTable
 from slotmux.runtime.ubatch import I32, Ubatch
 
 # Guesses are looked for among so many tokens first: ids are in the order in which the tokenizer

@@ -9,7 +9,7 @@ from slotmux.kernels.ops.sampling.draw import SAMPLE, build_sample_rows
 from slotmux.runtime.lowering.buffers import Rows, Span
 from slotmux.runtime.lowering.builder import Builder
 from slotmux.runtime.lowering.ops import Op
-from slotmux.runtime.sampling import SamplingTable
+from slotmux.runtime.sampling.table import SamplingTable
 
 
 def append_draws(

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from slotmux.runtime.engine.request import SamplingParams
+from slotmux.runtime.sampling.params import NUMBERS, SamplingParams
 from slotmux.runtime.token_sets import Breakers, TokenSequences, TokenSet
 from slotmux.server.answers.breakers import BreakerFinder
 from slotmux.server.http.errors import invalid
@@ -17,13 +17,6 @@ from slotmux.server.schemas.sampling import SamplingFields
 
 # Seeds are folded into this many bits: choice i draws with seed + i, which must not overflow.
 _SEED_MASK = 2**62 - 1
-# Named alike in SamplingFields and SamplingParams.
-_SAME = (
-    "temperature", "top_p", "min_p", "typical_p", "top_n_sigma", "xtc_probability",
-    "xtc_threshold", "dynatemp_range", "dynatemp_exponent", "frequency_penalty",
-    "presence_penalty", "dry_multiplier", "dry_base", "dry_allowed_length", "dry_penalty_last_n",
-    "mirostat", "mirostat_tau", "mirostat_eta", "min_keep", "samplers",
-)  # fmt: skip
 LLAMA_SERVER = SamplingParams(temperature=0.8, top_k=40, top_p=0.95, min_p=0.05)
 
 
@@ -54,7 +47,7 @@ def needs_texts(params: SamplingFields, defaults: SamplingDefaults) -> bool:
     return bool(
         params.bad_words
         or params.allowed_token_ids
-        or _given(params.dry_multiplier, defaults.params.dry_multiplier)
+        or _given(params.number("dry_multiplier"), defaults.params.dry_multiplier)
         or any(isinstance(what, str) for what, _ in params.logit_bias)
     )
 
@@ -64,19 +57,16 @@ def sampling_of(
 ) -> SamplingParams:
     """SamplingParams; what is not given is the server's default. Raises ApiError 400."""
     defaults = served.sampling
-    given: dict[str, Any] = {name: getattr(params, name) for name in _SAME}
-    penalty = params.repeat_penalty
-    given["repeat_penalty"] = params.repetition_penalty if penalty is None else penalty
-    if params.dry_base is not None and params.dry_base < 1:
-        given["dry_base"] = None  # as in llama-server
-    if params.top_k is not None:
-        given["top_k"] = min(max(0, params.top_k), served.n_vocab)
-    if params.repeat_last_n is not None:
-        given["repeat_last_n"] = min(params.repeat_last_n, n_ctx)
+    said = {name: params.number(name) for name in NUMBERS} | {"samplers": params.samplers}
+    given: dict[str, Any] = {name: value for name, value in said.items() if value is not None}
+    if given.get("dry_base", 1) < 1:
+        del given["dry_base"]  # as in llama-server
+    if "top_k" in given:
+        given["top_k"] = min(max(0, given["top_k"]), served.n_vocab)
+    if "repeat_last_n" in given:
+        given["repeat_last_n"] = min(given["repeat_last_n"], n_ctx)
     seed = _given(params.seed, defaults.seed)
-    sampling = replace(
-        defaults.params, **{name: value for name, value in given.items() if value is not None}
-    )
+    sampling = replace(defaults.params, **given)
     return replace(
         sampling,
         logit_bias=_biases(params, served),

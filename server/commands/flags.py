@@ -8,28 +8,25 @@ import inspect
 import types
 import typing
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin
 
 import typer
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
+from slotmux.runtime.sampling.params import NUMBERS
+from slotmux.runtime.sampling.told import Flag
 from slotmux.server.commands.options import MODEL_HELP
 from slotmux.server.settings import Settings, load_settings
 
 POSITIONAL = "model"
 
 
-@dataclass(frozen=True, slots=True)
-class Flag:
-    """What the help says of one setting; ``short`` are further names of its flag."""
-
-    help: str
-    short: tuple[str, ...] = ()
-    metavar: str | None = None  # where the type's own says the wrong thing
-
-
+_NUMBERS = {
+    number.told.setting or name: number.told.flag
+    for name, number in NUMBERS.items()
+    if number.told.flag is not None
+}
 PANELS: dict[str, dict[str, Flag]] = {
     "Model and memory": {
         "parallel": Flag("Requests served at the same time (slots).", ("-np",)),
@@ -91,34 +88,7 @@ PANELS: dict[str, dict[str, Flag]] = {
         "chat_template_file": Flag("Jinja template to use instead of the model's own."),
     },
     "Sampling, where a request does not say": {
-        "temp": Flag(
-            "Temperature; 0: always the likeliest token. This and what follows: else as the file"
-            " recommends, else as said here. [default: 0.8]",
-            ("--temperature",),
-            "T",
-        ),
-        "top_k": Flag("Draw from so many tokens; 0: all. [default: 40]"),
-        "top_p": Flag("Draw from the fewest that hold this share. [default: 0.95]", (), "P"),
-        "min_p": Flag("Least share of the likeliest's. [default: 0.05]", (), "P"),
-        "typical_p": Flag("Locally typical sampling; 1: off.", ("--typical",), "P"),
-        "top_n_sigma": Flag(
-            "Standard deviations below the largest logit; -1: off.", ("--top-nsigma",), "N"
-        ),
-        "xtc_probability": Flag("How often top choices are excluded; 0: never.", (), "P"),
-        "xtc_threshold": Flag("Share of a top choice; above 0.5: off. [default: 0.1]", (), "P"),
-        "dynatemp_range": Flag("How far entropy moves the temperature; 0: off.", (), "T"),
-        "dynatemp_exp": Flag("How entropy becomes temperature. [default: 1]", (), "X"),
-        "repeat_penalty": Flag("Divides logits of tokens that came; 1: off.", (), "X"),
-        "repeat_last_n": Flag("Tokens that penalties look at; -1: all. [default: 64]"),
-        "presence_penalty": Flag("Taken off logits of tokens that came; 0: off.", (), "X"),
-        "frequency_penalty": Flag("The same, for each time that they came; 0: off.", (), "X"),
-        "dry_multiplier": Flag("Penalty for going on with a repetition; 0: off.", (), "X"),
-        "dry_base": Flag("Its growth with each token repeated. [default: 1.75]", (), "X"),
-        "dry_allowed_length": Flag("Repeated tokens that cost nothing. [default: 2]"),
-        "dry_penalty_last_n": Flag("Tokens looked at for repetitions; -1: all. [default: -1]"),
-        "mirostat": Flag("Mirostat, version 1 or 2; 0: off. [default: 0]"),
-        "mirostat_lr": Flag("Its learning rate, eta. [default: 0.1]", (), "X"),
-        "mirostat_ent": Flag("Its target surprise in bits, tau. [default: 5]", (), "X"),
+        **_NUMBERS,
         "samplers": Flag(
             "Which samplers, in which order: names separated by semicolons, or letters."
             " [default: edskypmxt]",

@@ -8,7 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from slotmux.server.dialects import ROUTERS
+from slotmux.server.dialects import DIALECTS
 from slotmux.server.http.disconnect import client_gone
 from slotmux.server.http.errors import ApiError, internal, invalid
 from slotmux.server.http.gate import Gate
@@ -17,7 +17,7 @@ from slotmux.server.http.shapes import error_response
 from slotmux.server.http.trace import trace_of
 from slotmux.server.process.metrics import Metrics
 from slotmux.server.process.state import ServerState
-from slotmux.server.routes import chat, completions, docs, health, models, ops, text
+from slotmux.server.routes import ROUTES
 
 UNKNOWN_URL = "unknown_url"
 
@@ -27,17 +27,16 @@ def create_app(state: ServerState) -> FastAPI:
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     app.state.server = state
     state.metrics = Metrics(state)
-    routers = [module.router for module in (chat, completions, docs, health, models, ops, text)]
-    routers += ROUTERS
-    for router in routers:
-        app.include_router(router)
-    app.state.paths = Paths(routers)
+    tables = [module.endpoints for module in (*ROUTES, *DIALECTS)]
+    for table in tables:
+        app.include_router(table.router)
+    paths = app.state.paths = Paths(tables)
     app.add_exception_handler(ApiError, _on_api_error)
     app.add_exception_handler(ClientDisconnect, _on_disconnect)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(Exception, _on_exception)
-    app.add_middleware(Gate, state=state)
+    app.add_middleware(Gate, state=state, paths=paths)
     return app
 
 
@@ -79,4 +78,5 @@ async def _on_exception(request: Request, error: Exception) -> Response:
 
 def _tell(request: Request, error: ApiError) -> Response:
     trace_of(request).error = str(error.code)
-    return error_response(error, request.scope["path"])
+    paths: Paths = request.app.state.paths
+    return error_response(error, paths.shape_of(request.scope["path"]))

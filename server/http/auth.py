@@ -1,78 +1,44 @@
-"""API keys, and which routes may be called without one."""
+"""API keys, and who may enter without one."""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+from dataclasses import dataclass
+from typing import Literal
 
 from starlette.datastructures import Headers
 
-from slotmux.server.settings import Access, Settings
+from slotmux.server.settings import Access, Settings, flag_name
 
-# Every route of the app has a policy here; a test fails when one is missing.
-POLICIES: dict[str, Access | str] = {
-    "/": "public",
-    "/health": "public",
-    "/livez": "public",
-    "/readyz": "public",
-    "/version": "key",
-    "/openapi.json": "key",
-    "/docs": "key",
-    "/v1/models": "key",
-    "/v1/models/{model_id:path}": "key",
-    "/v1/chat/completions": "key",
-    "/v1/completions": "key",
-    "/tokenize": "key",
-    "/detokenize": "key",
-    "/apply-template": "key",
-    # Anthropic's
-    "/v1/messages": "key",
-    "/v1/messages/count_tokens": "key",
-    "/v1/responses": "key",
-    "/v1/responses/input_tokens": "key",
-    "/v1/responses/{response_id}": "key",
-    "/v1/responses/{response_id}/input_items": "key",
-    "/v1/responses/{response_id}/cancel": "key",
-    # Ollama's
-    "/api/chat": "key",
-    "/api/generate": "key",
-    "/api/tags": "key",
-    "/api/show": "key",
-    "/api/ps": "key",
-    "/api/version": "key",
-    "/api/embed": "key",
-    "/api/embeddings": "key",
-    "/api/pull": "key",
-    "/api/push": "key",
-    "/api/create": "key",
-    "/api/copy": "key",
-    "/api/delete": "key",
-    # llama-server's
-    "/chat/completions": "key",
-    "/models": "key",
-    "/completion": "key",
-    "/completions": "key",
-    "/infill": "key",
-    "/slots/{slot_id}": "key",
-    "/chat/completions/input_tokens": "key",
-    "/v1/chat/completions/input_tokens": "key",
-    "/lora-adapters": "key",
-    "/embedding": "key",
-    "/embeddings": "key",
-    "/v1/embeddings": "key",
-    "/rerank": "key",
-    "/reranking": "key",
-    "/v1/rerank": "key",
-    "/v1/reranking": "key",
-    "/v1/audio/transcriptions": "key",
-    "/v1/audio/translations": "key",
-    "/v1/audio/speech": "key",
-    # these follow the setting of the same name
-    "/metrics": "setting",
-    "/slots": "setting",
-    "/props": "setting",
-    "/debug/prefix": "key",
-}
+
+@dataclass(frozen=True, slots=True)
+class BySetting:
+    """Operators decide who may enter, by the setting of this name."""
+
+    name: str
+
+    def __post_init__(self) -> None:
+        assert self.name in Settings.model_fields, self.name
+
+    @property
+    def flag(self) -> str:
+        """As the command line calls it."""
+        return flag_name(self.name)
+
+    def access(self, settings: Settings) -> Access:
+        """What they decided."""
+        access: Access = getattr(settings, self.name)
+        return access
+
+
+# Who may enter an endpoint: everyone, who has a key, or whom the operator lets in.
+Rule = Literal["key", "public"] | BySetting
+
+
+def access_by(rule: Rule, settings: Settings) -> Access:
+    """What ``rule`` comes to here."""
+    return rule.access(settings) if isinstance(rule, BySetting) else rule
 
 
 class ApiKeys:
@@ -104,19 +70,6 @@ class ApiKeys:
             if hmac.compare_digest(key, sent):
                 found = key
         return None if found is None else hashlib.sha256(found).hexdigest()[:12]
-
-
-def is_public(path: str, settings: Settings) -> bool:
-    """Whether ``path`` may be read without a key. Unknown paths may not."""
-    policy = POLICIES.get(path)
-    if policy == "setting":
-        return bool(getattr(settings, path[1:]) == "public")
-    return policy == "public"
-
-
-def is_off(path: str, settings: Settings) -> bool:
-    """Whether the operator switched the route off."""
-    return POLICIES.get(path) == "setting" and getattr(settings, path[1:]) == "off"
 
 
 def _sent_key(headers: Headers) -> bytes:

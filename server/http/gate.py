@@ -9,9 +9,10 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from slotmux.server.http.auth import is_off, is_public
+from slotmux.server.http.auth import BySetting, access_by
 from slotmux.server.http.errors import ApiError, internal, unauthorized
 from slotmux.server.http.origins import OriginGuard
+from slotmux.server.http.paths import Paths
 from slotmux.server.http.session import session_header
 from slotmux.server.http.shapes import NOT_SUPPORTED, error_response
 from slotmux.server.http.trace import Trace, attach, request_id_of
@@ -26,9 +27,10 @@ FAIRNESS_HEADER, MAX_FAIRNESS_CHARS = "x-llm-d-inference-fairness-id", 128
 class Gate:
     """Plain ASGI: a response passes through with one added header and nothing per chunk."""
 
-    def __init__(self, app: ASGIApp, state: ServerState) -> None:
+    def __init__(self, app: ASGIApp, state: ServerState, paths: Paths) -> None:
         self._app = app
         self._state = state
+        self._paths = paths
         self._origins = OriginGuard(state.settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -57,14 +59,14 @@ class Gate:
         except ApiError as error:
             trace.error = str(error.code)
             if not sender.is_started:
-                await error_response(error, scope["path"])(scope, receive, sender)
+                await self._tell(error, scope, receive, sender)
         except ClientDisconnect:
             trace.error = "client_disconnected"
         except Exception as error:
             trace.error = "internal_error"
             _log.error("unexpected exception", extra={"fields": describe(error)})
             if not sender.is_started:
-                await error_response(internal(), scope["path"])(scope, receive, sender)
+                await self._tell(internal(), scope, receive, sender)
         finally:
             self._account(scope, trace)
 
@@ -75,19 +77,25 @@ class Gate:
             allowed = self._origins.preflight(headers)
             if allowed is not None:
                 return Response(status_code=204, headers=allowed)
-        path = scope["path"]
+        rule = self._paths.rule(scope["path"])
+        access = access_by(rule, self._state.settings)
         fingerprint = self._state.keys.identify(headers)
-        if fingerprint is None and not is_public(path, self._state.settings):
+        if fingerprint is None and access != "public":
             raise unauthorized()
         trace.key = fingerprint or ""
-        if is_off(path, self._state.settings):
+        if access == "off":
+            assert isinstance(rule, BySetting)
             raise ApiError(
                 501,
-                f"This endpoint is switched off (--{path[1:]}).",
+                f"This endpoint is switched off ({rule.flag}).",
                 code="endpoint_off",
                 type=NOT_SUPPORTED,
             )
         return None
+
+    async def _tell(self, error: ApiError, scope: Scope, receive: Receive, sender: _Sender) -> None:
+        shape = self._paths.shape_of(scope["path"])
+        await error_response(error, shape)(scope, receive, sender)
 
     def _account(self, scope: Scope, trace: Trace) -> None:
         fields = trace.record(scope)

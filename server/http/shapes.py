@@ -1,4 +1,4 @@
-"""The error body of each dialect: which one a path speaks, and how an ApiError is told in it."""
+"""The error body of each dialect: how an ApiError is told in it."""
 
 from __future__ import annotations
 
@@ -14,31 +14,6 @@ from slotmux.server.http.linger import LingerResponse
 Shape = Callable[[ApiError], dict[str, Any]]
 
 NOT_SUPPORTED = "not_supported_error"
-_LLAMA_PATHS = (
-    "/completion",
-    "/completions",
-    "/infill",
-    "/embedding",
-    "/embeddings",
-    "/rerank",
-    "/reranking",
-    "/lora-adapters",
-)
-_OLLAMA_PATHS = (
-    "/api/chat",
-    "/api/generate",
-    "/api/tags",
-    "/api/show",
-    "/api/ps",
-    "/api/version",
-    "/api/embed",
-    "/api/embeddings",
-    "/api/pull",
-    "/api/push",
-    "/api/create",
-    "/api/copy",
-    "/api/delete",
-)
 _LLAMA_TYPES = {
     401: "authentication_error",
     403: "permission_error",
@@ -87,19 +62,8 @@ def ollama_body(error: ApiError) -> dict[str, Any]:
     return {"error": error.message}
 
 
-def shape_of(path: str) -> Shape:
-    """How errors of a path are told."""
-    if path == "/v1/messages" or path.startswith("/v1/messages/"):
-        return anthropic_body
-    if path in _OLLAMA_PATHS:
-        return ollama_body
-    if path in _LLAMA_PATHS or path.startswith("/slots/"):
-        return llama_body
-    return openai_body
-
-
-def error_response(error: ApiError, path: str) -> Response:
-    """The whole HTTP response in the shape of the path; one that closes the connection lingers."""
+def error_response(error: ApiError, shape: Shape) -> Response:
+    """The whole HTTP response; one that closes the connection lingers."""
     kind = LingerResponse if "Connection" in error.headers else Response
-    content = orjson.dumps(shape_of(path)(error))
+    content = orjson.dumps(shape(error))
     return kind(content, error.status, error.headers, "application/json")

@@ -12,23 +12,17 @@ import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from slotmux.runtime.gguf.metadata import Metadata
+from slotmux.runtime.sampling.params import NUMBERS
 from slotmux.server.answers.sampling import SamplingDefaults
 from slotmux.server.settings import Settings
 from slotmux.server.settings_sampling import SamplingSettings
 
 _PREFIX = "general.sampling."
-# Keys of a file and the settings that they stand for.
-_KEYS = {
-    "sequence": "samplers", "top_k": "top_k", "top_p": "top_p", "min_p": "min_p",
-    "xtc_probability": "xtc_probability", "xtc_threshold": "xtc_threshold", "temp": "temp",
-    "penalty_last_n": "repeat_last_n", "penalty_repeat": "repeat_penalty", "mirostat": "mirostat",
-    "mirostat_tau": "mirostat_ent", "mirostat_eta": "mirostat_lr",
-}  # fmt: skip
-# Settings that are named otherwise in SamplingParams.
-_PARAMS = {
-    "temp": "temperature", "dynatemp_exp": "dynatemp_exponent", "mirostat_lr": "mirostat_eta",
-    "mirostat_ent": "mirostat_tau",
-}  # fmt: skip
+# From settings to the names of SamplingParams, and from keys of a file to settings.
+_PARAMS = {number.told.setting or name: name for name, number in NUMBERS.items()}
+_KEYS = {"sequence": "samplers"} | {
+    NUMBERS[name].told.key: setting for setting, name in _PARAMS.items() if NUMBERS[name].told.key
+}
 
 
 def sampling_defaults(settings: Settings, metadata: Metadata) -> SamplingDefaults:

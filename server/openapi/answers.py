@@ -2,58 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, NotRequired
+from typing import Literal, NotRequired
 
 from typing_extensions import TypedDict
-
-
-class ErrorObject(TypedDict):
-    """What is wrong, and with which parameter."""
-
-    message: str
-    type: str
-    param: str | None
-    code: str | int | None
-
-
-class ErrorAnswer(TypedDict):
-    """Every refusal and failure."""
-
-    error: ErrorObject
-
-
-class LlamaErrorObject(TypedDict):
-    """What is wrong; the code is the status."""
-
-    code: int
-    message: str
-    type: str
-
-
-class LlamaError(TypedDict):
-    """llama-server's."""
-
-    error: LlamaErrorObject
-
-
-class AnthropicErrorObject(TypedDict):
-    """What is wrong."""
-
-    type: str
-    message: str
-
-
-class AnthropicError(TypedDict):
-    """Anthropic's."""
-
-    type: Literal["error"]
-    error: AnthropicErrorObject
-
-
-class OllamaError(TypedDict):
-    """Ollama's."""
-
-    error: str
 
 
 class Usage(TypedDict):
@@ -302,41 +253,3 @@ class Status(TypedDict):
     """What a probe hears when all is well."""
 
     status: Literal["ok"]
-
-
-class SlotEntry(TypedDict):
-    """What a slot does."""
-
-    id: int
-    id_task: int
-    n_ctx: int
-    is_processing: bool
-    state: str
-    choice: int
-    n_prompt_tokens: int
-    n_prompt_tokens_cache: int
-    n_computed: int
-    n_decoded: int
-    n_kv_blocks: int
-    n_draft_total: int
-    n_draft_accepted_total: int
-
-
-class GenerationDefaults(TypedDict):
-    """What a request gets that does not say."""
-
-    n_ctx: int
-    params: dict[str, Any]
-
-
-class Props(TypedDict):
-    """What the server is."""
-
-    default_generation_settings: GenerationDefaults
-    total_slots: int
-    model_alias: str
-    model_path: str
-    modalities: dict[str, bool]
-    chat_template: str
-    bos_token: str
-    eos_token: str

@@ -1,14 +1,10 @@
-"""What Anthropic's routes take and give."""
+"""What Anthropic's routes give."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Literal, NotRequired
 
 from typing_extensions import TypedDict
-
-from slotmux.server.dialects.anthropic.schema import CountRequest, MessagesRequest
-from slotmux.server.openapi.operation import Operation
 
 
 class Block(TypedDict):
@@ -55,9 +51,3 @@ class InputCount(TypedDict):
     """How long a prompt is."""
 
     input_tokens: int
-
-
-ANTHROPIC: Mapping[str, Mapping[str, Operation]] = {
-    "/v1/messages": {"POST": Operation(AnthropicMessage, MessagesRequest, AnthropicEvent)},
-    "/v1/messages/count_tokens": {"POST": Operation(InputCount, CountRequest)},
-}

@@ -1,4 +1,4 @@
-"""The OpenAPI document of the routes that an app has."""
+"""The OpenAPI document of the endpoints that an app has."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from fastapi.routing import APIRoute
 from pydantic import TypeAdapter
 from pydantic.json_schema import JsonSchemaMode
 
-from slotmux.server.http.auth import POLICIES
-from slotmux.server.http.shapes import shape_of
+from slotmux.server.http.endpoints import Endpoint
+from slotmux.server.openapi.errors import ERRORS
 from slotmux.server.openapi.operation import EVENTS, Body, Json, Operation
-from slotmux.server.openapi.operations import ERRORS, OPERATIONS
 from slotmux.server.version import slotmux_version
 
 _REF = "#/components/schemas/{model}"
@@ -41,20 +39,16 @@ _RETRY = {
 }
 
 
-def openapi_document(routes: Iterable[APIRoute], *, needs_key: bool) -> Json:
-    """Of ``routes``; what the table does not know is told by path and method alone."""
-    found = [
-        (route, method, OPERATIONS.get(route.path, {}).get(method, Operation(dict[str, Any])))
-        for route in routes
-        for method in sorted(route.methods or ())
-    ]
-    schemas, components = _schemas([operation for _, _, operation in found])
+def openapi_document(endpoints: Iterable[Endpoint], *, needs_key: bool) -> Json:
+    """Of ``endpoints``; ``needs_key``: whether those that are not public want a key."""
+    endpoints = tuple(endpoints)
+    schemas, components = _schemas([endpoint.told for endpoint in endpoints])
     paths: dict[str, Json] = {}
-    for route, method, operation in found:
-        path = _PATH_NAME.sub(r"{\1}", route.path)
-        described = _operation(route, operation, schemas)
+    for endpoint, method in ((each, method) for each in endpoints for method in each.methods):
+        path = _PATH_NAME.sub(r"{\1}", endpoint.path)
+        described = _operation(endpoint, method, schemas)
         described["operationId"] = f"{method.lower()}_{_NOT_A_NAME.sub('_', path).strip('_')}"
-        if needs_key and POLICIES.get(route.path) != "public":
+        if needs_key and endpoint.rule != "public":
             described["security"] = [{name: []} for name in _SCHEMES]
         paths.setdefault(path, {})[method.lower()] = described
     return {
@@ -97,12 +91,13 @@ def _merged(body: Body, components: Json) -> Json:
     }
 
 
-def _operation(route: APIRoute, operation: Operation, schemas: dict[int, Json]) -> Json:
-    summary = (route.endpoint.__doc__ or "Refused.").strip().splitlines()[0]
+def _operation(endpoint: Endpoint, method: str, schemas: dict[int, Json]) -> Json:
+    operation = endpoint.told
+    summary = (endpoint.route.endpoint.__doc__ or endpoint.route.name).strip().splitlines()[0]
     described: Json = {"summary": summary}
     parameters = [
         {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
-        for name, _ in _PATH_NAME.findall(route.path)
+        for name, _ in _PATH_NAME.findall(endpoint.path)
     ]
     parameters += [
         {"name": name, "in": "query", "required": False, "schema": schema}
@@ -113,17 +108,18 @@ def _operation(route: APIRoute, operation: Operation, schemas: dict[int, Json]) 
     if operation.body is not None:
         content = {"application/json": {"schema": schemas[id(operation.body)]}}
         described["requestBody"] = {"required": operation.needs_body, "content": content}
-    described["responses"] = _responses(route.path, operation, schemas)
+    described["responses"] = _responses(endpoint, method, schemas)
     return described
 
 
-def _responses(path: str, operation: Operation, schemas: dict[int, Json]) -> Json:
+def _responses(endpoint: Endpoint, method: str, schemas: dict[int, Json]) -> Json:
+    operation = endpoint.told
     good: Json = {"description": "The answer.", "headers": _HEADERS}
     bad: Json = {"headers": _HEADERS | {"Retry-After": _RETRY}}
-    if operation.has_content:
+    if method != "HEAD":
         good["content"] = _content(operation, schemas)
-        error = ERRORS[shape_of(path)]
-        bad["content"] = {"application/json": {"schema": schemas[id(error)]}}
+        error = schemas[id(ERRORS[endpoint.shape])]
+        bad["content"] = {"application/json": {"schema": error}}
     if operation.is_refused:
         return {"4XX": bad | {"description": _REFUSED}, "501": bad | {"description": _MISSING}}
     return {

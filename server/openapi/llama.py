@@ -1,18 +1,12 @@
-"""What llama-server's own routes take and give."""
+"""What llama-server's own routes give."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Literal
 
 from typing_extensions import TypedDict
 
-from slotmux.server.dialects.llama.schema import InfillOptions, NativeOptions
-from slotmux.server.dialects.llama.slots import SlotFileRequest
 from slotmux.server.openapi import answers
-from slotmux.server.openapi.operation import REFUSED, Body, Operation
-from slotmux.server.schemas.chat import ChatRequest
-from slotmux.server.schemas.completion import CompletionRequest
 
 
 class NativeToken(TypedDict):
@@ -76,49 +70,3 @@ class SlotAction(TypedDict, total=False):
     n_read: int
     n_erased: int
     timings: dict[str, float]
-
-
-_ACTION = {"action": {"enum": ["save", "restore", "erase"]}}
-_PART: dict[str, Any] = {"type": ["string", "integer"]}
-_ONE_PROMPT = {"anyOf": [{"type": "string"}, {"type": "array", "items": _PART, "minItems": 1}]}
-_PROMPT = {
-    "description": "A text, an array of token ids and texts, or an array of these.",
-    "anyOf": [*_ONE_PROMPT["anyOf"], {"type": "object"}, {"type": "array", "minItems": 1}],
-}
-_NATIVE = Body(
-    "NativeRequest",
-    (CompletionRequest, NativeOptions),
-    {"prompt": _PROMPT, "logprobs": {"enum": [None]}},
-    ("prompt",),
-)
-_INFILL = Body(
-    "InfillRequest",
-    (CompletionRequest, NativeOptions, InfillOptions),
-    {"prompt": {"type": ["string", "null"]}, "logprobs": {"enum": [None]}},
-    ("input_prefix", "input_suffix"),
-)
-_COMPLETION = Operation(NativeAnswer | list[NativeAnswer], _NATIVE, NativeAnswer)
-_COUNT = {"POST": Operation(InputTokens, ChatRequest)}
-
-_NOT_SERVED = (
-    *("/embedding", "/embeddings", "/v1/embeddings"),
-    *("/rerank", "/reranking", "/v1/rerank", "/v1/reranking"),
-    *("/v1/audio/transcriptions", "/v1/audio/translations", "/v1/audio/speech"),
-)
-
-LLAMA: Mapping[str, Mapping[str, Operation]] = {
-    "/chat/completions": {
-        "POST": Operation(answers.ChatCompletion, ChatRequest, answers.ChatChunk)
-    },
-    "/models": {"GET": Operation(answers.ModelList)},
-    "/completion": {"POST": _COMPLETION},
-    "/completions": {"POST": _COMPLETION},
-    "/infill": {"POST": Operation(NativeAnswer, _INFILL, NativeAnswer)},
-    "/chat/completions/input_tokens": _COUNT,
-    "/v1/chat/completions/input_tokens": _COUNT,
-    "/lora-adapters": {"GET": Operation(list[dict[str, Any]]), "POST": REFUSED},
-    "/slots/{slot_id}": {
-        "POST": Operation(SlotAction, SlotFileRequest, query=_ACTION, needs_body=False)
-    },
-    **{path: {"POST": REFUSED} for path in _NOT_SERVED},
-}

@@ -1,14 +1,10 @@
-"""What Ollama's routes take and give."""
+"""What Ollama's routes give."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Literal, NotRequired
 
 from typing_extensions import TypedDict
-
-from slotmux.server.dialects.ollama.schema import OllamaChat, OllamaGenerate
-from slotmux.server.openapi.operation import LINES, REFUSED, Body, Json, Operation
 
 
 class OllamaFunction(TypedDict):
@@ -111,35 +107,3 @@ class OllamaVersion(TypedDict):
 
     version: str
     server: str
-
-
-_NAME: Json = {"type": ["string", "null"]}
-_IGNORED: Json = {"description": "Known, and of no use here."}
-_SHOW = Body(
-    "ShowRequest",
-    (),
-    {
-        "model": _NAME,
-        "name": _NAME,
-        **dict.fromkeys(("verbose", "system", "template", "options"), _IGNORED),
-    },
-    (),
-)
-_REFUSED_POSTS = ("embed", "embeddings", "pull", "push", "create", "copy")
-
-OLLAMA: Mapping[str, Mapping[str, Operation]] = {
-    "/": {
-        "GET": Operation(media="text/plain"),
-        "HEAD": Operation(has_content=False),
-    },
-    "/api/chat": {"POST": Operation(ChatLine, OllamaChat, ChatLine, streamed_as=LINES)},
-    "/api/generate": {
-        "POST": Operation(GenerateLine, OllamaGenerate, GenerateLine, streamed_as=LINES)
-    },
-    "/api/tags": {"GET": Operation(OllamaModels)},
-    "/api/ps": {"GET": Operation(OllamaModels)},
-    "/api/show": {"POST": Operation(OllamaShow, _SHOW)},
-    "/api/version": {"GET": Operation(OllamaVersion)},
-    **{f"/api/{name}": {"POST": REFUSED} for name in _REFUSED_POSTS},
-    "/api/delete": {"DELETE": REFUSED},
-}

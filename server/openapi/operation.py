@@ -27,7 +27,7 @@ class Body:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """A route and a method. ``answer``: the type of its JSON; None: it is a text of ``media``.
+    """What an endpoint does. ``answer``: the type of its JSON; None: it is a text of ``media``.
     ``chunk``: of an event's data, or of a line, where the answer may be streamed."""
 
     answer: Type = None
@@ -37,7 +37,6 @@ class Operation:
     streamed_as: str = EVENTS
     query: Mapping[str, Json] = field(default_factory=dict)  # names and their schemas
     needs_body: bool = True  # False: some of what the route does needs none
-    has_content: bool = True  # False: HEAD
     is_refused: bool = False  # the route only says that there is no such thing
 
     @property

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from typing_extensions import TypedDict
 
 
@@ -33,3 +35,41 @@ class PrefixCache(TypedDict):
 
     stretches: list[Stretch]
     is_all: bool
+
+
+class SlotEntry(TypedDict):
+    """What a slot does."""
+
+    id: int
+    id_task: int
+    n_ctx: int
+    is_processing: bool
+    state: str
+    choice: int
+    n_prompt_tokens: int
+    n_prompt_tokens_cache: int
+    n_computed: int
+    n_decoded: int
+    n_kv_blocks: int
+    n_draft_total: int
+    n_draft_accepted_total: int
+
+
+class GenerationDefaults(TypedDict):
+    """What a request gets that does not say."""
+
+    n_ctx: int
+    params: dict[str, Any]
+
+
+class Props(TypedDict):
+    """What the server is."""
+
+    default_generation_settings: GenerationDefaults
+    total_slots: int
+    model_alias: str
+    model_path: str
+    modalities: dict[str, bool]
+    chat_template: str
+    bos_token: str
+    eos_token: str

@@ -1,15 +1,10 @@
-"""What the routes of OpenAI's Responses API take and give."""
+"""What the routes of OpenAI's Responses API give."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Literal, NotRequired
 
 from typing_extensions import TypedDict
-
-from slotmux.server.dialects.responses.schema import InputRequest, ResponsesRequest
-from slotmux.server.openapi.llama import InputTokens
-from slotmux.server.openapi.operation import Operation
 
 
 class ResponseUsage(TypedDict):
@@ -81,15 +76,3 @@ class ItemList(TypedDict):
     has_more: Literal[False]
     first_id: NotRequired[str]
     last_id: NotRequired[str]
-
-
-_KEPT = "/v1/responses/{response_id}"
-_ORDER = {"order": {"enum": ["asc", "desc"], "default": "desc"}}
-
-RESPONSES: Mapping[str, Mapping[str, Operation]] = {
-    "/v1/responses": {"POST": Operation(ResponseObject, ResponsesRequest, ResponseEvent)},
-    "/v1/responses/input_tokens": {"POST": Operation(InputTokens, InputRequest)},
-    _KEPT: {"GET": Operation(ResponseObject), "DELETE": Operation(DeletedResponse)},
-    f"{_KEPT}/input_items": {"GET": Operation(ItemList, query=_ORDER)},
-    f"{_KEPT}/cancel": {"POST": Operation(is_refused=True)},
-}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import partial
 
-from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -15,18 +14,24 @@ from slotmux.server.answers.prepare import check_chat_size, check_model, render
 from slotmux.server.answers.prompt_scores import PromptScores
 from slotmux.server.answers.stream import respond
 from slotmux.server.answers.turn import chat_turn
+from slotmux.server.http.endpoints import Endpoints
 from slotmux.server.http.errors import json_response
 from slotmux.server.http.json_body import read_json
 from slotmux.server.http.trace import trace_of
+from slotmux.server.openapi import answers
+from slotmux.server.openapi.operation import Operation
 from slotmux.server.process.state import state_of
 from slotmux.server.schemas.base import validate
 from slotmux.server.schemas.chat import ChatRequest
 
-router = APIRouter()
+endpoints = Endpoints()
 
 
-@router.post("/chat/completions", response_model=None)
-@router.post("/v1/chat/completions", response_model=None)
+@endpoints.post(
+    "/v1/chat/completions",
+    "/chat/completions",
+    told=Operation(answers.ChatCompletion, ChatRequest, answers.ChatChunk),
+)
 async def create_chat_completion(request: Request) -> Response:
     """Answers a conversation."""
     state = state_of(request)
@@ -56,7 +61,7 @@ async def create_chat_completion(request: Request) -> Response:
     return await respond(request, generation, writer, state.settings, stream=params.is_streamed)
 
 
-@router.post("/apply-template", response_model=None)
+@endpoints.post("/apply-template", told=Operation(answers.Prompt, ChatRequest))
 async def apply_template(request: Request) -> Response:
     """The text that a chat's messages become; whatever else a chat may say is accepted."""
     state = state_of(request)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import partial
 
-from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -15,16 +14,21 @@ from slotmux.server.answers.logprobs import CompletionLogprobs
 from slotmux.server.answers.prepare import build_requests, check_model, text_prompts
 from slotmux.server.answers.prompt_scores import PromptScores
 from slotmux.server.answers.stream import respond
+from slotmux.server.http.endpoints import Endpoints
 from slotmux.server.http.json_body import read_json
 from slotmux.server.http.trace import trace_of
+from slotmux.server.openapi import answers
+from slotmux.server.openapi.operation import Operation
 from slotmux.server.process.state import Loaded, ServerState, state_of
 from slotmux.server.schemas.base import validate
 from slotmux.server.schemas.completion import CompletionRequest
 
-router = APIRouter()
+endpoints = Endpoints()
 
 
-@router.post("/v1/completions", response_model=None)
+@endpoints.post(
+    "/v1/completions", told=Operation(answers.Completion, CompletionRequest, answers.Completion)
+)
 async def create_completion(request: Request) -> Response:
     """Continues one prompt or several."""
     state = state_of(request)

@@ -4,25 +4,26 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
+from slotmux.server.http.endpoints import Endpoints
 from slotmux.server.http.errors import json_response
 from slotmux.server.http.paths import Paths
+from slotmux.server.openapi.operation import Operation
 from slotmux.server.process.state import state_of
 
-router = APIRouter()
+endpoints = Endpoints()
 _POLICY = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"}
 
 
-@router.get("/openapi.json", response_model=None)
+@endpoints.get("/openapi.json", told=Operation(dict[str, Any]))
 async def openapi_json(request: Request) -> Response:
     """The OpenAPI document."""
     return json_response(await _document(request))
 
 
-@router.get("/docs", response_model=None)
+@endpoints.get("/docs", told=Operation(media="text/html"))
 async def docs(request: Request) -> Response:
     """The same as a page."""
     from slotmux.server.openapi.page import docs_page
@@ -42,4 +43,4 @@ async def _document(request: Request) -> dict[str, Any]:
 def _make(paths: Paths, *, needs_key: bool) -> dict[str, Any]:
     from slotmux.server.openapi.document import openapi_document
 
-    return openapi_document(paths.routes, needs_key=needs_key)
+    return openapi_document(paths.endpoints, needs_key=needs_key)

@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from slotmux.server.http.endpoints import Endpoints
 from slotmux.server.http.errors import ApiError, json_response, unavailable
+from slotmux.server.openapi import answers
+from slotmux.server.openapi.operation import Operation
 from slotmux.server.process.state import ServerState, state_of
 
-router = APIRouter()
+endpoints = Endpoints()
 STALL_LIMIT_S = 5.0
 PROBED = ["GET", "HEAD"]
+STATUS = Operation(answers.Status)
 
 
-@router.api_route("/livez", methods=PROBED, response_model=None)
+@endpoints.add(PROBED, "/livez", told=STATUS, rule="public")
 async def livez(request: Request) -> Response:
     """The process and its event loop live."""
     return json_response({"status": "ok"})
 
 
-@router.api_route("/readyz", methods=PROBED, response_model=None)
+@endpoints.add(PROBED, "/readyz", told=STATUS, rule="public")
 async def readyz(request: Request) -> Response:
     """A request sent now would be served."""
     check_ready(state_of(request))
     return json_response({"status": "ok"})
 
 
-@router.api_route("/health", methods=PROBED, response_model=None)
+@endpoints.add(PROBED, "/health", told=STATUS, rule="public")
 async def health(request: Request) -> Response:
     """/readyz for clients of llama-server."""
     check_ready(state_of(request))

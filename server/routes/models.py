@@ -4,27 +4,28 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
 from slotmux.server.answers.prepare import served_name
 from slotmux.server.dialects.anthropic.models import model_entry, model_list, speaks_anthropic
+from slotmux.server.http.endpoints import Endpoints
 from slotmux.server.http.errors import json_response
+from slotmux.server.openapi import answers
+from slotmux.server.openapi.operation import Operation
 from slotmux.server.process.state import ModelInfo, ServerState, state_of
 from slotmux.server.version import slotmux_version
 
-router = APIRouter()
+endpoints = Endpoints()
 
 
-@router.get("/version", response_model=None)
+@endpoints.get("/version", told=Operation(answers.Version))
 async def version(request: Request) -> Response:
     """As vLLM tells it."""
     return json_response({"version": slotmux_version()})
 
 
-@router.get("/models", response_model=None)
-@router.get("/v1/models", response_model=None)
+@endpoints.get("/v1/models", "/models", told=Operation(answers.ModelList))
 async def list_models(request: Request) -> Response:
     """Every name the served model answers to."""
     state = state_of(request)
@@ -36,7 +37,7 @@ async def list_models(request: Request) -> Response:
     )
 
 
-@router.get("/v1/models/{model_id:path}", response_model=None)
+@endpoints.get("/v1/models/{model_id:path}", told=Operation(answers.ModelEntry))
 async def get_model(request: Request, model_id: str) -> Response:
     """One of them."""
     state = state_of(request)

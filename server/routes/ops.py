@@ -6,7 +6,6 @@ import asyncio
 from dataclasses import asdict
 from typing import Any
 
-from fastapi import APIRouter
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from starlette.requests import Request
 from starlette.responses import Response
@@ -16,21 +15,30 @@ from slotmux.runtime.engine.request import EngineStoppedError
 from slotmux.runtime.engine.stats import SlotStats
 from slotmux.runtime.memory.told import prefixes_of
 from slotmux.server.answers.sampling import SamplingDefaults
+from slotmux.server.http.auth import BySetting
+from slotmux.server.http.endpoints import Endpoints
 from slotmux.server.http.errors import invalid, json_response, shutting_down, unavailable
+from slotmux.server.openapi.operation import Operation
+from slotmux.server.openapi.operators import PrefixCache, Props, SlotEntry
 from slotmux.server.process.state import ServerState, state_of
 
-router = APIRouter()
+endpoints = Endpoints()
 MAX_STRETCHES = 10_000  # of /debug/prefix
+_FAIL_ON_NO_SLOT = {"fail_on_no_slot": {"enum": ["0", "1"], "default": "0"}}
 
 
-@router.get("/metrics", response_model=None)
+@endpoints.get("/metrics", told=Operation(media="text/plain"), rule=BySetting("metrics"))
 async def metrics(request: Request) -> Response:
     """Prometheus text."""
     state = state_of(request)
     return Response(state.metrics.render(), media_type=CONTENT_TYPE_LATEST)
 
 
-@router.get("/slots", response_model=None)
+@endpoints.get(
+    "/slots",
+    told=Operation(list[SlotEntry], query=_FAIL_ON_NO_SLOT),
+    rule=BySetting("slots"),
+)
 async def slots(request: Request) -> Response:
     """Every slot; with ?fail_on_no_slot=1 a 503 when none is free."""
     stats = state_of(request).ready().loaded.engine.stats()
@@ -42,7 +50,7 @@ async def slots(request: Request) -> Response:
     return json_response([_slot(slot, stats.n_ctx) for slot in stats.slots])
 
 
-@router.get("/props", response_model=None)
+@endpoints.get("/props", told=Operation(Props), rule=BySetting("props"))
 async def props(request: Request) -> Response:
     """What the server is and what a request gets that does not say."""
     state = state_of(request)
@@ -63,7 +71,7 @@ async def props(request: Request) -> Response:
     )
 
 
-@router.get("/debug/prefix", response_model=None)
+@endpoints.get("/debug/prefix", told=Operation(PrefixCache))
 async def prefix_cache(request: Request) -> Response:
     """The prefix cache: its paths, how many blocks they have, which states are kept along them and
     in which order they are given up. No text, no tokens; owners are digests."""

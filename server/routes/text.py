@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
 from slotmux.server.answers.prepare import check_ids
+from slotmux.server.http.endpoints import Endpoints
 from slotmux.server.http.errors import json_response
 from slotmux.server.http.json_body import read_json
 from slotmux.server.interfaces import TokenizerPort
+from slotmux.server.openapi import answers
+from slotmux.server.openapi.operation import Operation
 from slotmux.server.process.state import state_of
 from slotmux.server.schemas.base import validate
 from slotmux.server.schemas.text import DetokenizeRequest, TokenizeRequest
 
-router = APIRouter()
+endpoints = Endpoints()
 
 
-@router.post("/tokenize", response_model=None)
+@endpoints.post("/tokenize", told=Operation(answers.Tokens, TokenizeRequest))
 async def tokenize(request: Request) -> Response:
     """Token ids of a text, with their pieces if wanted."""
     state = state_of(request)
@@ -36,7 +38,7 @@ async def tokenize(request: Request) -> Response:
     return json_response({"tokens": await state.off_loop(_pieces, tokenizer, ids)})
 
 
-@router.post("/detokenize", response_model=None)
+@endpoints.post("/detokenize", told=Operation(answers.Content, DetokenizeRequest))
 async def detokenize(request: Request) -> Response:
     """Text of token ids, special tokens included."""
     state = state_of(request)

@@ -7,12 +7,14 @@ for nothing: null, or one of its *neutral* values. docs/parameters.md is made fr
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal
 
 from pydantic_core import PydanticCustomError
+
+from slotmux.runtime.sampling.params import NUMBERS
 
 Kind = Literal["string", "boolean", "number", "object", "array", "any"]
 
@@ -90,8 +92,7 @@ _ONE_MACHINE = "an operator's choice"
 _OPENAI = (
     *_rows(
         OPENAI,
-        "model messages prompt max_tokens max_completion_tokens seed stream stream_options"
-        " temperature top_p",
+        "model messages prompt max_tokens max_completion_tokens seed stream stream_options",
         _neutral(OPENAI, "stop", "", []),
         _neutral(OPENAI, "logprobs", note="chat: true or false; completions: how many"),
         _neutral(OPENAI, "top_logprobs", 0),
@@ -99,8 +100,6 @@ _OPENAI = (
         Parameter("best_of", OPENAI, (1,), note="of the chat endpoints: use n"),
         _neutral(OPENAI, "echo", False),
         _neutral(OPENAI, "suffix", ""),
-        _neutral(OPENAI, "frequency_penalty", 0),
-        _neutral(OPENAI, "presence_penalty", 0),
         _neutral(OPENAI, "logit_bias", {}),
         _neutral(OPENAI, "response_format", {"type": "text"}),
         _neutral(OPENAI, "tools", []),
@@ -124,7 +123,7 @@ _OPENAI = (
 _VLLM = (
     *_rows(
         VLLM,
-        "top_k min_p repetition_penalty min_tokens stop_token_ids include_stop_str_in_output"
+        "min_tokens stop_token_ids include_stop_str_in_output"
         " ignore_eos return_token_ids cache_salt priority add_generation_prompt"
         " continue_final_message chat_template_kwargs session_id",
         "chat_template prompt_embeds repetition_detection structural_tag guided_json guided_regex"
@@ -164,33 +163,28 @@ _VLLM = (
     *_advice(VLLM, "boolean", "return_mm_kwargs", "it concerns another endpoint"),
 )
 
-_LLAMA_SAMPLERS = _rows(
-    LLAMA,
-    "samplers repeat_penalty",
-    _neutral(LLAMA, "typical_p", 1),
-    _neutral(LLAMA, "repeat_last_n", 64),
-    _neutral(LLAMA, "top_n_sigma", -1, 0),
-    _neutral(LLAMA, "xtc_probability", 0),
-    _neutral(LLAMA, "xtc_threshold", 0.1, 0, note="off without xtc_probability"),
-    _neutral(LLAMA, "dynatemp_range", 0),
-    _neutral(LLAMA, "dynatemp_exponent", 1),
-    _neutral(LLAMA, "dry_multiplier", 0),
-    _neutral(LLAMA, "dry_base", 1.75, 0, note="off without dry_multiplier"),
-    _neutral(LLAMA, "dry_allowed_length", 2),
-    _neutral(LLAMA, "dry_penalty_last_n", -1, 0),
-    _neutral(LLAMA, "dry_sequence_breakers", ["\n", ":", '"', "*"], []),
-    _neutral(LLAMA, "mirostat", 0),
-    _neutral(LLAMA, "mirostat_tau", 5, note="off without mirostat"),
-    _neutral(LLAMA, "mirostat_eta", 0.1, note="off without mirostat"),
-    _neutral(LLAMA, "adaptive_target", -1),
-    _neutral(LLAMA, "adaptive_decay", 0.9),
-    _neutral(LLAMA, "min_keep", 0),
-    _neutral(LLAMA, "tfs_z", 1),
-    _neutral(LLAMA, "penalize_nl", False),
+
+def _number_rows() -> Iterator[Parameter]:
+    """What is told of the numbers of SamplingParams."""
+    for name, (_, told) in NUMBERS.items():
+        for row, origin in ((name, told.origin), *told.aliases):
+            yield Parameter(row, origin, told.neutral, note=told.note)
+
+
+_SAMPLING = (
+    *_number_rows(),
+    *_rows(
+        LLAMA,
+        "samplers",
+        _neutral(LLAMA, "dry_sequence_breakers", ["\n", ":", '"', "*"], []),
+        _neutral(LLAMA, "adaptive_target", -1),
+        _neutral(LLAMA, "adaptive_decay", 0.9),
+        _neutral(LLAMA, "tfs_z", 1),
+        _neutral(LLAMA, "penalize_nl", False),
+    ),
 )
 
 _LLAMA = (
-    *_LLAMA_SAMPLERS,
     *_rows(
         LLAMA,
         "cache_prompt id_slot speculative",
@@ -246,7 +240,7 @@ _OLLAMA = (
 
 _OTHERS = _rows(ROUTERS, "reasoning", _neutral(ROUTERS, "thinking", {"type": "disabled"}))
 
-_BODY = (*_OPENAI, *_VLLM, *_LLAMA, *_OLLAMA, *_OTHERS)
+_BODY = (*_OPENAI, *_VLLM, *_SAMPLING, *_LLAMA, *_OLLAMA, *_OTHERS)
 
 _MESSAGE = (
     *_rows(

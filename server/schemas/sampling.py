@@ -9,8 +9,10 @@ from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 from slotmux.kernels.ops.sampling.codes import N_MAX
-from slotmux.runtime.engine.request import SAMPLERS
+from slotmux.runtime.sampling.params import NUMBERS, SAMPLERS
+from slotmux.runtime.sampling.told import INT32_MAX
 from slotmux.server.schemas.base import StrictModel, fault
+from slotmux.server.schemas.numbers import request_numbers, with_fields
 
 MAX_BIASES = 1024
 MAX_BIAS = 1e9
@@ -20,7 +22,6 @@ MAX_BREAKERS = 32
 MAX_WORD_CHARS = 256
 MAX_BREAKER_CHARS = 40  # as in llama-server
 MAX_TEXT_CHARS = 16_384  # of all words of one parameter
-_INT32_MAX = 2**31 - 1
 _LETTERS = dict(zip("edskypmxt", SAMPLERS, strict=True))
 _OTHER_NAMES = {
     "temp": "temperature", "nucleus": "top_p", "typical": "typ_p", "typical_p": "typ_p",
@@ -89,7 +90,7 @@ def _bias(pair: Any) -> Bias:
     if not isinstance(pair, list | tuple) or len(pair) != 2:
         raise fault("should hold pairs of a token id or text and a bias")
     what, bias = pair
-    is_id = type(what) is int and 0 <= what <= _INT32_MAX
+    is_id = type(what) is int and 0 <= what <= INT32_MAX
     is_text = isinstance(what, str) and 0 < len(what) <= MAX_WORD_CHARS
     if not (is_id or is_text):
         raise fault(f"should name token ids, or texts of 1 to {MAX_WORD_CHARS} characters")
@@ -120,7 +121,7 @@ def _few_words(value: Any) -> Any:
 
 
 _BiasIn = Annotated[float, Field(ge=-MAX_BIAS, le=MAX_BIAS)] | Literal[False]
-_BiasedIn = Annotated[int, Field(ge=0, le=_INT32_MAX)] | Annotated[str, Field(min_length=1)]
+_BiasedIn = Annotated[int, Field(ge=0, le=INT32_MAX)] | Annotated[str, Field(min_length=1)]
 _BiasesIn = (
     dict[Annotated[str, Field(min_length=1)], _BiasIn] | list[tuple[_BiasedIn, _BiasIn]] | None
 )
@@ -131,18 +132,7 @@ _SamplersIn = (
     Annotated[list[_SamplerName], Field(max_length=N_MAX)]
     | Annotated[str, StringConstraints(pattern="^[edskypmxt]*$", max_length=N_MAX)]
 )
-Temperature = Annotated[float, Field(ge=0, le=100)]
-Share = Annotated[float, Field(ge=0, le=1)]
-TypicalP = Annotated[float, Field(gt=0, le=1)]
-TopK = Annotated[int, Field(ge=-1, le=_INT32_MAX)]
-TopNSigma = Annotated[float, Field(ge=-1, le=1000)]
-RepeatPenalty = Annotated[float, Field(ge=0.01, le=100)]
-Penalty = Annotated[float, Field(ge=-100, le=100)]
-LastN = Annotated[int, Field(ge=-1, le=_INT32_MAX)]
-Spread = Annotated[float, Field(ge=0, le=100)]
-DryBase = Annotated[float, Field(ge=0, le=100)]  # below 1, as in llama-server: the default
-N = Annotated[int, Field(ge=0, le=_INT32_MAX)]
-Mirostat = Annotated[int, Field(ge=0, le=2)]
+N = Annotated[int, Field(ge=0, le=INT32_MAX)]
 Seed = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
 Samplers = Annotated[
     tuple[str, ...], BeforeValidator(sampler_names, json_schema_input_type=_SamplersIn)
@@ -156,33 +146,15 @@ _Ids = Annotated[list[N], Field(fail_fast=True)]
 _Word = Annotated[str, StringConstraints(min_length=1, max_length=MAX_WORD_CHARS)]
 
 
-class SamplingFields(StrictModel):
+@with_fields(request_numbers())
+class _Numbers(StrictModel):
+    """A field for each of NUMBERS."""
+
+
+class SamplingFields(_Numbers):
     """Honoured wherever tokens are drawn. None: the server's own default, as GET /props tells."""
 
-    temperature: Temperature | None = None
-    top_p: Share | None = None
-    top_k: TopK | None = None
-    min_p: Share | None = None
-    typical_p: TypicalP | None = None
-    top_n_sigma: TopNSigma | None = None
-    xtc_probability: Share | None = None
-    xtc_threshold: Share | None = None
-    dynatemp_range: Spread | None = None
-    dynatemp_exponent: Spread | None = None
-    repeat_penalty: RepeatPenalty | None = None
-    repetition_penalty: RepeatPenalty | None = None
-    repeat_last_n: LastN | None = None
-    frequency_penalty: Penalty | None = None
-    presence_penalty: Penalty | None = None
-    dry_multiplier: Spread | None = None
-    dry_base: DryBase | None = None
-    dry_allowed_length: N | None = None
-    dry_penalty_last_n: LastN | None = None
     dry_sequence_breakers: BreakerTexts | None = None
-    mirostat: Mirostat | None = None
-    mirostat_tau: Spread | None = None
-    mirostat_eta: Spread | None = None
-    min_keep: N | None = None
     samplers: Samplers | None = None
     logit_bias: Annotated[
         tuple[Bias, ...], BeforeValidator(_biases, json_schema_input_type=_BiasesIn)
@@ -192,11 +164,16 @@ class SamplingFields(StrictModel):
     seed: Seed | None = None  # -1: a random one
 
     @model_validator(mode="after")
-    def _check_penalties(self) -> Self:
-        penalties = (self.repeat_penalty, self.repetition_penalty)
-        if None not in penalties and penalties[0] != penalties[1]:
-            raise fault(
-                "'repeat_penalty' and 'repetition_penalty' are the same and differ",
-                "repeat_penalty",
-            )
+    def _check_aliases(self) -> Self:
+        for name, number in NUMBERS.items():
+            for alias, _ in number.told.aliases:
+                values = (getattr(self, name), getattr(self, alias))
+                if None not in values and values[0] != values[1]:
+                    raise fault(f"'{name}' and '{alias}' are the same and differ", name)
         return self
+
+    def number(self, name: str) -> float | int | None:
+        """What is said of one of NUMBERS, by whichever of its names; None: nothing."""
+        names = (name, *(alias for alias, _ in NUMBERS[name].told.aliases))
+        said = (value for name in names if (value := getattr(self, name)) is not None)
+        return next(said, None)

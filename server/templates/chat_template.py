@@ -16,7 +16,13 @@ from slotmux.runtime.errors import SlotmuxError
 from slotmux.runtime.gguf import Metadata
 from slotmux.runtime.tokenizer import MARKS, Rendered, SpecialGuard, Tokenizer, choose_mark
 from slotmux.server.templates.builtin import BY_NAME, CHATML
-from slotmux.server.templates.limits import PROBE_SECONDS, RENDER_SECONDS, Budget, LimitError
+from slotmux.server.templates.limits import (
+    PROBE_SECONDS,
+    PROBE_TOTAL,
+    RENDER_SECONDS,
+    Budget,
+    LimitError,
+)
 from slotmux.server.templates.messages import Abilities, adapt, probe, thought_names, with_end
 from slotmux.server.templates.sandbox import TemplateSandbox
 from slotmux.server.templates.stored import TEMPLATE_KEY, stored_template
@@ -88,9 +94,9 @@ class ChatTemplate:
         except (RecursionError, MemoryError):
             raise TemplateError("the chat template is nested too deeply") from None
         self._thoughts = thought_names(source)
-        deadline = time.monotonic() + PROBE_SECONDS
+        budget = Budget(0, time.monotonic() + PROBE_SECONDS, PROBE_TOTAL)
         self._abilities: Abilities = probe(
-            lambda messages, tools: self._probe(messages, tools, deadline)
+            lambda messages, tools: self._probe(messages, tools, budget)
         )
 
     @classmethod
@@ -196,14 +202,14 @@ class ChatTemplate:
         self,
         messages: list[dict[str, Any]],
         tools: list[dict[str, Any]] | None,
-        deadline: float,
+        budget: Budget,
     ) -> str | None:
         """What the template makes of ``messages``; None if it cannot."""
         variables: dict[str, Any] = {**self._tokens, "messages": messages, "tools": tools}
         variables["add_generation_prompt"] = False
         try:
             marker = Marker(SpecialGuard(()), MARKS[0])
-            return self._run(variables, Budget(0, deadline), marker)
+            return self._run(variables, budget, marker)
         except TemplateError:
             return None
 

@@ -17,7 +17,8 @@ MAX_ITEMS = 100_000  # of one list, or turns of one range
 MAX_INT_BITS = 1024
 MAX_WIDTH = 1000  # of a padded field
 RENDER_SECONDS = 1.5
-PROBE_SECONDS = 0.4  # for all that is tried when a template is loaded
+# For all that is tried when a template is loaded: a dozen short conversations.
+PROBE_SECONDS, PROBE_TOTAL = 0.4, 8 << 20
 _MIN_TEXT = 1 << 20
 _TEXT_PER_INPUT = 4
 _MIN_TOTAL = 48 << 20
@@ -36,10 +37,11 @@ class LimitError(Exception):
 class Budget:
     """What one rendering has left. Belongs to the thread that renders."""
 
-    def __init__(self, n_input: int, deadline: float) -> None:
-        """``n_input`` characters came with the request; ``deadline`` by time.monotonic."""
+    def __init__(self, n_input: int, deadline: float, max_total: int | None = None) -> None:
+        """``n_input`` characters came with the request; ``deadline`` by time.monotonic;
+        ``max_total``: characters of all texts, instead of what goes with the input."""
         self.max_text = _MIN_TEXT + _TEXT_PER_INPUT * n_input
-        self._left = _MIN_TOTAL + _TOTAL_PER_INPUT * n_input
+        self._left = max_total or _MIN_TOTAL + _TOTAL_PER_INPUT * n_input
         self._ticks = 0
         self._deadline = deadline
 

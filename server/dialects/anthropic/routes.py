@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -15,14 +14,18 @@ from slotmux.server.dialects.anthropic.schema import (
 )
 from slotmux.server.dialects.anthropic.writer import FRAMING, MessageWriter
 from slotmux.server.dialects.chat_path import begin_turn, chat_params, count_tokens, read_body
+from slotmux.server.http.endpoints import Endpoints
 from slotmux.server.http.errors import json_response
+from slotmux.server.http.shapes import anthropic_body
+from slotmux.server.openapi.anthropic import AnthropicEvent, AnthropicMessage, InputCount
+from slotmux.server.openapi.operation import Operation
 from slotmux.server.process.state import state_of
 from slotmux.server.schemas.base import validate
 
-router = APIRouter()
+endpoints = Endpoints(anthropic_body, under="/v1/messages/")
 
 
-@router.post("/v1/messages", response_model=None)
+@endpoints.post("/v1/messages", told=Operation(AnthropicMessage, MessagesRequest, AnthropicEvent))
 async def create_message(request: Request) -> Response:
     """Answers a conversation."""
     params = validate(MessagesRequest, await read_body(request))
@@ -37,7 +40,7 @@ async def create_message(request: Request) -> Response:
     )
 
 
-@router.post("/v1/messages/count_tokens", response_model=None)
+@endpoints.post("/v1/messages/count_tokens", told=Operation(InputCount, CountRequest))
 async def count_message_tokens(request: Request) -> Response:
     """How many tokens a conversation's prompt has; nothing is generated."""
     params = validate(CountRequest, await read_body(request))

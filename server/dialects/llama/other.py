@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from typing import Any
+
 from starlette.requests import Request
 from starlette.responses import Response
 
 from slotmux.server.answers.prepare import chat_prompt, check_model
+from slotmux.server.http.auth import BySetting
+from slotmux.server.http.endpoints import Endpoints
 from slotmux.server.http.errors import json_response, not_supported
 from slotmux.server.http.json_body import read_json
+from slotmux.server.http.shapes import llama_body
+from slotmux.server.openapi.llama import InputTokens
+from slotmux.server.openapi.operation import REFUSED, Operation
 from slotmux.server.process.state import state_of
 from slotmux.server.schemas.base import validate
 from slotmux.server.schemas.chat import ChatRequest
 
-router = APIRouter()
-
-_EMBEDDINGS = ("/embedding", "/embeddings", "/v1/embeddings")
-_RERANKING = ("/rerank", "/reranking", "/v1/rerank", "/v1/reranking")
-_AUDIO = ("/v1/audio/transcriptions", "/v1/audio/translations", "/v1/audio/speech")
+endpoints = Endpoints()
 
 
-@router.post("/chat/completions/input_tokens", response_model=None)
-@router.post("/v1/chat/completions/input_tokens", response_model=None)
+@endpoints.post(
+    "/v1/chat/completions/input_tokens",
+    "/chat/completions/input_tokens",
+    told=Operation(InputTokens, ChatRequest),
+)
 async def count_chat_tokens(request: Request) -> Response:
     """How many tokens a conversation's prompt has; nothing is generated."""
     state = state_of(request)
@@ -32,41 +37,42 @@ async def count_chat_tokens(request: Request) -> Response:
     return json_response({"object": "response.input_tokens", "input_tokens": len(prompt.ids)})
 
 
-@router.get("/lora-adapters", response_model=None)
+@endpoints.get("/lora-adapters", told=Operation(list[dict[str, Any]]), shape=llama_body)
 async def lora_adapters(request: Request) -> Response:
     """None are loaded, ever."""
     state_of(request).ready()
     return json_response([])
 
 
-@router.post("/lora-adapters", response_model=None)
+@endpoints.post("/lora-adapters", told=REFUSED, shape=llama_body)
 async def set_lora_adapters(request: Request) -> Response:
     """Refused."""
     raise not_supported("LoRA adapters are not supported.")
 
 
-@router.post("/props", response_model=None)
+@endpoints.post("/props", told=REFUSED, rule=BySetting("props"))
 async def set_props(request: Request) -> Response:
     """Refused: what a server is was decided when it was started."""
     raise not_supported("Global properties cannot be changed while the server runs.")
 
 
-async def _no_embeddings(request: Request) -> Response:
+@endpoints.post("/v1/embeddings", told=REFUSED)
+@endpoints.post("/embedding", "/embeddings", told=REFUSED, shape=llama_body)
+async def no_embeddings(request: Request) -> Response:
+    """Refused."""
     raise not_supported("This server does not compute embeddings.")
 
 
-async def _no_reranking(request: Request) -> Response:
+@endpoints.post("/v1/rerank", "/v1/reranking", told=REFUSED)
+@endpoints.post("/rerank", "/reranking", told=REFUSED, shape=llama_body)
+async def no_reranking(request: Request) -> Response:
+    """Refused."""
     raise not_supported("This server does not rank documents.")
 
 
-async def _no_audio(request: Request) -> Response:
+@endpoints.post(
+    "/v1/audio/transcriptions", "/v1/audio/translations", "/v1/audio/speech", told=REFUSED
+)
+async def no_audio(request: Request) -> Response:
+    """Refused."""
     raise not_supported("This server does not take or make audio.")
-
-
-for _paths, _refuse in (
-    (_EMBEDDINGS, _no_embeddings),
-    (_RERANKING, _no_reranking),
-    (_AUDIO, _no_audio),
-):
-    for _path in _paths:
-        router.add_api_route(_path, _refuse, methods=["POST"], response_model=None)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -19,18 +18,46 @@ from slotmux.server.dialects.llama.schema import (
     split,
 )
 from slotmux.server.dialects.llama.writer import NativeAnswer, NativeWriter
+from slotmux.server.http.endpoints import Endpoints
 from slotmux.server.http.errors import invalid
 from slotmux.server.http.json_body import read_json
+from slotmux.server.http.shapes import llama_body
 from slotmux.server.http.trace import trace_of
+from slotmux.server.openapi import llama as answers
+from slotmux.server.openapi.operation import Body, Operation
 from slotmux.server.process.state import ServerState, state_of
 from slotmux.server.schemas.base import validate
 from slotmux.server.schemas.completion import CompletionRequest
 
-router = APIRouter()
+endpoints = Endpoints(llama_body)
+
+_PART: dict[str, Any] = {"type": ["string", "integer"]}
+_ONE_PROMPT = {"anyOf": [{"type": "string"}, {"type": "array", "items": _PART, "minItems": 1}]}
+_PROMPT = {
+    "description": "A text, an array of token ids and texts, or an array of these.",
+    "anyOf": [*_ONE_PROMPT["anyOf"], {"type": "object"}, {"type": "array", "minItems": 1}],
+}
+_NATIVE = Body(
+    "NativeRequest",
+    (CompletionRequest, NativeOptions),
+    {"prompt": _PROMPT, "logprobs": {"enum": [None]}},
+    ("prompt",),
+)
+_INFILL = Body(
+    "InfillRequest",
+    (CompletionRequest, NativeOptions, InfillOptions),
+    {"prompt": {"type": ["string", "null"]}, "logprobs": {"enum": [None]}},
+    ("input_prefix", "input_suffix"),
+)
 
 
-@router.post("/completion", response_model=None)
-@router.post("/completions", response_model=None)
+@endpoints.post(
+    "/completion",
+    "/completions",
+    told=Operation(
+        answers.NativeAnswer | list[answers.NativeAnswer], _NATIVE, answers.NativeAnswer
+    ),
+)
 async def native_completion(request: Request) -> Response:
     """Continues prompts, as llama-server's own clients ask for it."""
     state = state_of(request)
@@ -46,7 +73,7 @@ async def native_completion(request: Request) -> Response:
     return await _answer(request, options, params, ids, is_array=are_many)
 
 
-@router.post("/infill", response_model=None)
+@endpoints.post("/infill", told=Operation(answers.NativeAnswer, _INFILL, answers.NativeAnswer))
 async def infill(request: Request) -> Response:
     """Fills a gap between a prefix and a suffix."""
     state = state_of(request)

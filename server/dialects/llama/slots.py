@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar
 
-from fastapi import APIRouter
 from pydantic import AfterValidator
 from starlette.requests import Request
 from starlette.responses import Response
@@ -25,6 +24,7 @@ from slotmux.runtime.engine.slot_cache import (
     save_slot,
 )
 from slotmux.server.files.slot_file import SlotFileError, is_file_name, read_slot, write_slot
+from slotmux.server.http.endpoints import Endpoints
 from slotmux.server.http.errors import (
     ApiError,
     invalid,
@@ -34,14 +34,18 @@ from slotmux.server.http.errors import (
     unavailable,
 )
 from slotmux.server.http.json_body import read_json
+from slotmux.server.http.shapes import llama_body
 from slotmux.server.http.trace import trace_of
+from slotmux.server.openapi.llama import SlotAction
+from slotmux.server.openapi.operation import Operation
 from slotmux.server.process.state import ServerState, state_of
 from slotmux.server.schemas.base import StrictModel, fault, validate
 from slotmux.server.schemas.parameters import Place
 
-router = APIRouter()
+endpoints = Endpoints(llama_body, under="/slots/")
 T = TypeVar("T")
 _ACTIONS = ("save", "restore", "erase")
+_ACTION = {"action": {"enum": [*_ACTIONS]}}
 
 
 def _file_name(value: str) -> str:
@@ -57,7 +61,10 @@ class SlotFileRequest(StrictModel):
     filename: Annotated[str, AfterValidator(_file_name)]
 
 
-@router.post("/slots/{slot_id}", response_model=None)
+@endpoints.post(
+    "/slots/{slot_id}",
+    told=Operation(SlotAction, SlotFileRequest, query=_ACTION, needs_body=False),
+)
 async def slot_action(request: Request, slot_id: str) -> Response:
     """Saves, restores or erases what the last request of a slot left in memory."""
     state = state_of(request)

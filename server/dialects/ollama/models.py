@@ -6,7 +6,6 @@ import hashlib
 from datetime import UTC, datetime
 from typing import Any
 
-from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -14,31 +13,52 @@ from slotmux.server.answers.prepare import served_name
 from slotmux.server.dialects.blocks import only
 from slotmux.server.dialects.chat_path import read_body
 from slotmux.server.dialects.ollama.options import model_name
+from slotmux.server.http.endpoints import Endpoints
 from slotmux.server.http.errors import json_response, not_supported
+from slotmux.server.http.shapes import ollama_body, openai_body
+from slotmux.server.openapi.ollama import OllamaModels, OllamaShow, OllamaVersion
+from slotmux.server.openapi.operation import REFUSED, Body, Json, Operation
 from slotmux.server.process.state import ModelInfo, state_of
 from slotmux.server.version import slotmux_version
 
-router = APIRouter()
+endpoints = Endpoints(ollama_body)
 
 # The version of Ollama whose API this is: clients refuse to talk to older ones.
 API_VERSION = "0.12.6"
 _FOREVER = "9999-12-31T23:59:59Z"
-_MANAGING = ("/api/pull", "/api/push", "/api/create", "/api/copy")
+_NAME: Json = {"type": ["string", "null"]}
+_IGNORED: Json = {"description": "Known, and of no use here."}
+_SHOW = Body(
+    "ShowRequest",
+    (),
+    {
+        "model": _NAME,
+        "name": _NAME,
+        **dict.fromkeys(("verbose", "system", "template", "options"), _IGNORED),
+    },
+    (),
+)
 
 
-@router.api_route("/", methods=["GET", "HEAD"], response_model=None)
+@endpoints.add(
+    ["GET", "HEAD"],
+    "/",
+    told=Operation(media="text/plain"),
+    rule="public",
+    shape=openai_body,
+)
 async def root(request: Request) -> Response:
     """That something runs here: Ollama's command line looks for it before anything else."""
     return Response("slotmux is running", media_type="text/plain")
 
 
-@router.get("/api/version", response_model=None)
+@endpoints.get("/api/version", told=Operation(OllamaVersion))
 async def version(request: Request) -> Response:
     """The API's version, and ours."""
     return json_response({"version": API_VERSION, "server": f"slotmux {slotmux_version()}"})
 
 
-@router.get("/api/tags", response_model=None)
+@endpoints.get("/api/tags", told=Operation(OllamaModels))
 async def tags(request: Request) -> Response:
     """The served model under each of its names."""
     state = state_of(request)
@@ -48,7 +68,7 @@ async def tags(request: Request) -> Response:
     return json_response({"models": models})
 
 
-@router.get("/api/ps", response_model=None)
+@endpoints.get("/api/ps", told=Operation(OllamaModels))
 async def running(request: Request) -> Response:
     """What is loaded: it stays so."""
     info = state_of(request).ready().loaded.info
@@ -56,7 +76,7 @@ async def running(request: Request) -> Response:
     return json_response({"models": [_model(info, info.name) | told]})
 
 
-@router.post("/api/show", response_model=None)
+@endpoints.post("/api/show", told=Operation(OllamaShow, _SHOW))
 async def show(request: Request) -> Response:
     """About one model."""
     body = await read_body(request)
@@ -93,20 +113,17 @@ def capabilities(info: ModelInfo) -> list[str]:
     return found
 
 
-@router.post("/api/embed", response_model=None)
-@router.post("/api/embeddings", response_model=None)
+@endpoints.post("/api/embed", "/api/embeddings", told=REFUSED)
 async def embed(request: Request) -> Response:
     """Refused."""
     raise not_supported("This server does not compute embeddings.")
 
 
-async def _not_managed(request: Request) -> Response:
+@endpoints.post("/api/pull", "/api/push", "/api/create", "/api/copy", told=REFUSED)
+@endpoints.add(["DELETE"], "/api/delete", told=REFUSED)
+async def not_managed(request: Request) -> Response:
+    """Refused."""
     raise not_supported("Models are chosen when the server is started (slotmux serve MODEL).")
-
-
-for _path in _MANAGING:
-    router.add_api_route(_path, _not_managed, methods=["POST"], response_model=None)
-router.add_api_route("/api/delete", _not_managed, methods=["DELETE"], response_model=None)
 
 
 def _model(info: ModelInfo, name: str) -> dict[str, Any]:

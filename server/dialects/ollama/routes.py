@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -20,14 +19,18 @@ from slotmux.server.dialects.chat_path import (
 from slotmux.server.dialects.ollama.options import NAMES
 from slotmux.server.dialects.ollama.schema import OllamaChat, OllamaGenerate, OllamaRequest
 from slotmux.server.dialects.ollama.writer import FRAMING, LineWriter, now
+from slotmux.server.http.endpoints import Endpoints
 from slotmux.server.http.errors import json_response
+from slotmux.server.http.shapes import ollama_body
+from slotmux.server.openapi.ollama import ChatLine, GenerateLine
+from slotmux.server.openapi.operation import LINES, Operation
 from slotmux.server.process.state import state_of
 from slotmux.server.schemas.base import validate
 
-router = APIRouter()
+endpoints = Endpoints(ollama_body)
 
 
-@router.post("/api/chat", response_model=None)
+@endpoints.post("/api/chat", told=Operation(ChatLine, OllamaChat, ChatLine, streamed_as=LINES))
 async def chat(request: Request) -> Response:
     """Answers a conversation; without one it only tells that the model is loaded."""
     params = validate(OllamaChat, await read_body(request))
@@ -37,7 +40,10 @@ async def chat(request: Request) -> Response:
     return await _answer(request, params, turn, is_chat=True)
 
 
-@router.post("/api/generate", response_model=None)
+@endpoints.post(
+    "/api/generate",
+    told=Operation(GenerateLine, OllamaGenerate, GenerateLine, streamed_as=LINES),
+)
 async def generate(request: Request) -> Response:
     """Answers one prompt, through the chat template unless it is raw."""
     params = validate(OllamaGenerate, await read_body(request))

@@ -6,7 +6,6 @@ from functools import partial
 from typing import Any
 
 import orjson
-from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -19,16 +18,26 @@ from slotmux.server.dialects.responses.schema import NAMES, InputRequest, Respon
 from slotmux.server.dialects.responses.store import Kept, ResponseStore
 from slotmux.server.dialects.responses.tools import chat_tools
 from slotmux.server.dialects.responses.writer import ResponseWriter
+from slotmux.server.http.endpoints import Endpoints
 from slotmux.server.http.errors import invalid, json_response
 from slotmux.server.http.trace import trace_of
+from slotmux.server.openapi.llama import InputTokens
+from slotmux.server.openapi.operation import REFUSED, Operation
+from slotmux.server.openapi.responses import (
+    DeletedResponse,
+    ItemList,
+    ResponseEvent,
+    ResponseObject,
+)
 from slotmux.server.process.state import state_of
 from slotmux.server.schemas.base import validate
 
-router = APIRouter()
+endpoints = Endpoints()
 _PATH = "/v1/responses/{response_id}"
+_ORDER = {"order": {"enum": ["asc", "desc"], "default": "desc"}}
 
 
-@router.post("/v1/responses", response_model=None)
+@endpoints.post("/v1/responses", told=Operation(ResponseObject, ResponsesRequest, ResponseEvent))
 async def create_response(request: Request) -> Response:
     """Answers items."""
     params = validate(ResponsesRequest, await read_body(request))
@@ -42,7 +51,7 @@ async def create_response(request: Request) -> Response:
     return await respond(request, turn.generation, writer, settings, stream=bool(params.stream))
 
 
-@router.post("/v1/responses/input_tokens", response_model=None)
+@endpoints.post("/v1/responses/input_tokens", told=Operation(InputTokens, InputRequest))
 async def count_input_tokens(request: Request) -> Response:
     """How many tokens a prompt has; nothing is generated."""
     params = validate(InputRequest, await read_body(request))
@@ -51,21 +60,21 @@ async def count_input_tokens(request: Request) -> Response:
     return json_response({"object": "response.input_tokens", "input_tokens": n_tokens})
 
 
-@router.get(_PATH, response_model=None)
+@endpoints.get(_PATH, told=Operation(ResponseObject))
 async def get_response(request: Request, response_id: str) -> Response:
     """One that was kept."""
     kept = _store(request).get(response_id, trace_of(request).key)
     return Response(kept.response, media_type="application/json")
 
 
-@router.delete(_PATH, response_model=None)
+@endpoints.add(["DELETE"], _PATH, told=Operation(DeletedResponse))
 async def delete_response(request: Request, response_id: str) -> Response:
     """Forgets one."""
     _store(request).delete(response_id, trace_of(request).key)
     return json_response({"id": response_id, "object": "response", "deleted": True})
 
 
-@router.get(_PATH + "/input_items", response_model=None)
+@endpoints.get(_PATH + "/input_items", told=Operation(ItemList, query=_ORDER))
 async def list_input_items(request: Request, response_id: str) -> Response:
     """The input that led to one, the last item first as OpenAI lists them."""
     kept = _store(request).get(response_id, trace_of(request).key)
@@ -80,7 +89,7 @@ async def list_input_items(request: Request, response_id: str) -> Response:
     return json_response({"object": "list", "data": data, "has_more": False} | ends)
 
 
-@router.post(_PATH + "/cancel", response_model=None)
+@endpoints.post(_PATH + "/cancel", told=REFUSED)
 async def cancel_response(request: Request, response_id: str) -> Response:
     """Refused: what is kept has ended. A running one is ended by closing its connection."""
     _store(request).get(response_id, trace_of(request).key)

@@ -84,7 +84,7 @@ class JsonCalls:
         yield from tape.expect("]")
 
     def _object(self, tape: Tape, calls: Calls) -> Steps[None]:
-        """One call. Templates of Qwen2.5 show its braces doubled, and models write it so."""
+        """One call. Templates of Qwen2.5 show it in doubled braces, and models write it so."""
         yield from tape.expect("{")
         is_doubled = yield from tape.accept("{")
         has_name, early = False, None

@@ -8,7 +8,7 @@ from slotmux.kernels.operands import STEP
 from slotmux.kernels.ops.sampling.draw import build_sample_rows
 from slotmux.kernels.team import Program
 from slotmux.runtime.engine.request import SamplingParams
-from slotmux.runtime.sampling import SamplingTable
+from slotmux.runtime.sampling.table import SamplingTable
 from slotmux.runtime.ubatch import Ubatch
 
 N_CTX = 96

@@ -15,10 +15,12 @@ from gguf import GGUFValueType
 from slotmux.runtime.engine.request import SAMPLERS, SamplingParams
 from slotmux.runtime.gguf.metadata import Metadata
 from slotmux.runtime.gguf.values import Entry
+from slotmux.runtime.sampling.params import NUMBERS
 from slotmux.server.answers.breakers import BreakerFinder
 from slotmux.server.answers.sampling import SamplingDefaults
 from slotmux.server.loading.sampling import sampling_defaults
 from slotmux.server.settings import SettingsError, load_settings
+from tests.numbers import inside, outside
 from tests.reference.samplers import tokens_of, words_of
 from tests.server.fake_engine import FakeEngine
 from tests.server.fake_model import ByteTokenizer, RunningServer, running
@@ -43,14 +45,12 @@ def sampled(server: RunningServer, **body: Any) -> SamplingParams:
 
 
 def test_plain_numbers_reach_the_engine(server):
-    given = {
-        "top_n_sigma": 1.5, "xtc_probability": 0.5, "xtc_threshold": 0.2, "dynatemp_range": 0.3,
-        "dynatemp_exponent": 1.5, "dry_multiplier": 0.8, "dry_base": 2.0, "dry_allowed_length": 3,
-        "dry_penalty_last_n": 100, "mirostat": 2, "mirostat_tau": 4.0, "mirostat_eta": 0.2,
-        "min_keep": 2, "temperature": 3.0, "seed": 4,
-    }  # fmt: skip
+    given = {name: inside(name) for name in NUMBERS} | {"seed": 4}
     got = sampled(server, **given)
     assert {name: getattr(got, name) for name in given} == given
+    for name, number in NUMBERS.items():
+        for alias, _ in number.told.aliases:
+            assert getattr(sampled(server, **{alias: inside(name)}), name) == inside(name)
 
 
 @pytest.mark.parametrize(
@@ -144,11 +144,8 @@ def test_a_seed_of_minus_one_is_random(server):
 
 
 REFUSED: dict[str, list[Any]] = {
-    "temperature": [-0.1, 100.5], "top_n_sigma": [-2], "xtc_probability": [1.1, -0.1],
-    "xtc_threshold": [1.5], "dynatemp_range": [-1], "dynatemp_exponent": [-1],
-    "dry_multiplier": [-1], "dry_base": [-0.5], "dry_allowed_length": [-1, 1.5],
-    "dry_penalty_last_n": [-2], "dry_sequence_breakers": [[""], ["x" * 41], ["a"] * 33, "a", [1]],
-    "mirostat": [3, -1], "mirostat_tau": [-1], "mirostat_eta": [-1], "min_keep": [-1],
+    **{name: outside(name) for name in NUMBERS},
+    "dry_sequence_breakers": [[""], ["x" * 41], ["a"] * 33, "a", [1]],
     "samplers": [["nonsense"], "z", ["top_k"] * 16, [1], 5, {}],
     "logit_bias": [{"999": 1}, [[999, 1]], [[1]], [[1, 2, 3]], [[1, True]], [["", 1]], [[-1, 1]],
                    {"1": "a"}, [["a" * 300, 1]], "x", [["a" * 250, 1]] * 80],
@@ -193,6 +190,17 @@ def test_request_then_flag_then_file_then_llama_server():
     assert both.params.samplers == ("top_k", "top_p", "temperature")
     assert both.params.mirostat_eta == 0.5
     assert sampling_defaults(load_settings(top_k=-1), file).params.top_k == 0
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_flags_and_keys_of_a_file_are_defaults_of_the_number(name):
+    told = NUMBERS[name].told
+    if told.flag is not None:
+        flags = load_settings(**{told.setting or name: inside(name)})
+        assert getattr(sampling_defaults(flags, metadata_of()).params, name) == inside(name)
+    if told.key:
+        file = metadata_of(**{told.key: inside(name)})
+        assert getattr(sampling_defaults(load_settings(), file).params, name) == inside(name)
 
 
 def test_a_file_that_recommends_nonsense_is_served_all_the_same():

@@ -16,6 +16,8 @@ from typing import Any
 import httpx
 import pytest
 
+from slotmux.runtime.sampling.params import NUMBERS
+from tests.numbers import extremes
 from tests.server.fake_model import RunningServer
 from tests.server.http.sockets import connect, eventually, hang_up, request_bytes
 from tests.server.tiny_model import N_CTX, N_SLOTS, serving_model
@@ -31,6 +33,7 @@ CANARIES: list[dict[str, Any]] = [
     {"prompt": TEXT * 2, "temperature": 0, "max_tokens": 2, "logprobs": 2, "echo": True},
 ]  # fmt: skip
 EXTREMES: dict[str, list[Any]] = {
+    **{name: extremes(name) for name in NUMBERS},
     "temperature": [0, -0.0, 1e-300, 1e-38, 5e-324, 2, 100],
     "top_n_sigma": [-1, 0, 5e-324, 1000],
     "min_keep": [0, 2**31 - 1],

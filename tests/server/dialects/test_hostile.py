@@ -10,9 +10,10 @@ from typing import Any
 import httpx
 import pytest
 
-from slotmux.server.http.shapes import anthropic_body, llama_body, ollama_body, shape_of
+from slotmux.server.http.shapes import anthropic_body, llama_body, ollama_body
 from tests.server.fake_engine import FakeEngine
 from tests.server.fake_model import RunningServer, running
+from tests.server.http.endpoints import paths
 
 SCHEMA = {"type": "object", "properties": {"x": {"type": "string"}}}
 BODIES: dict[str, dict[str, Any]] = {
@@ -109,7 +110,7 @@ def changed(body: dict[str, Any], rng: random.Random) -> dict[str, Any]:
 
 def is_in_shape(path: str, told: Any) -> bool:
     error = told["error"]
-    shape = shape_of(path)
+    shape = paths().shape_of(path)
     if shape is anthropic_body:
         return told["type"] == "error" and set(error) == {"type", "message"}
     if shape is llama_body:

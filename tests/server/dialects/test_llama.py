@@ -12,6 +12,7 @@ from slotmux.runtime.tokenizer import FimIds
 from tests.server.dialects.reading import events
 from tests.server.fake_engine import FakeEngine
 from tests.server.fake_model import ByteTokenizer, loaded_with, running
+from tests.server.http.endpoints import check_as_told
 
 TEXT = "Hello wörld."
 FIM = FimIds(1, 2, 3, 4, 5)
@@ -222,6 +223,7 @@ def test_infill(filling):
     engine, client = filling
     body = {"input_prefix": "ab", "input_suffix": "yz", "prompt": "c", "n_predict": 2}
     answer = client.post("/infill", json=body)
+    check_as_told("POST", "/infill", answer.json())
     assert answer.json()["content"] == "He"
     assert engine.submitted[-1].prompt == [1, *b"abc", 2, *b"yz", 3]
 

@@ -17,6 +17,7 @@ from slotmux.runtime.memory.saved import SavedPrefix
 from slotmux.server.files.slot_file import SlotFileError, is_file_name, read_slot, write_slot
 from tests.server.fake_engine import FakeEngine
 from tests.server.fake_model import running
+from tests.server.http.endpoints import check_as_told
 from tests.server.tiny_model import serving_model
 
 PROMPT = [5 + i * 7 % 90 for i in range(70)]
@@ -34,7 +35,10 @@ def complete(url: str, prompt: list[int], n: int = 12, **more: Any) -> dict[str,
 
 def act(url: str, action: str, slot: int = 1, **kwargs: Any) -> httpx.Response:
     body = {"filename": "a.bin"}
-    return httpx.post(f"{url}/slots/{slot}?action={action}", json=body, **kwargs)
+    answer = httpx.post(f"{url}/slots/{slot}?action={action}", json=body, **kwargs)
+    if answer.status_code == 200:
+        check_as_told("POST", "/slots/{slot_id}", answer.json())
+    return answer
 
 
 DRAFTED = SpecConfig(types=(MTP, NGRAM), n_max=3)

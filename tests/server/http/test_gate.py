@@ -8,34 +8,15 @@ import logging
 import httpx
 import pytest
 
-from slotmux.server.http.app import create_app
-from slotmux.server.http.auth import POLICIES
 from slotmux.server.http.errors import unauthorized
-from slotmux.server.http.shapes import shape_of
 from slotmux.server.process.logs import LOGGER, JsonFormatter
-from slotmux.server.process.state import ServerState
-from slotmux.server.settings import Settings
 from slotmux.server.version import slotmux_version
 from tests.server.fake_engine import FakeEngine
 from tests.server.fake_model import running
+from tests.server.http.endpoints import EXAMPLES, paths, routes
 
 PUBLIC = {"/", "/health", "/livez", "/readyz"}
 KEY = "sk-right-kéy"
-PATHS = {"/v1/models/{model_id:path}": "/v1/models/fake"}
-
-
-def routes() -> list[tuple[str, str]]:
-    found = []
-    for route in create_app(ServerState(Settings())).routes:
-        for inner in getattr(route, "routes", None) or getattr(
-            getattr(route, "original_router", None), "routes", [route]
-        ):
-            found += [(method, inner.path) for method in sorted(inner.methods)]
-    return found
-
-
-def test_every_route_has_a_policy_and_every_policy_a_route():
-    assert {path for _, path in routes()} == set(POLICIES)
 
 
 @pytest.fixture(scope="module")
@@ -58,14 +39,14 @@ def test_keys(keyed, method, path, sent):
         "x-api-key": {"x-api-key": b"sk-other"},
         "basic": {"authorization": f"Basic {KEY}".encode()},
     }[sent]
-    answer = keyed.request(method, PATHS.get(path, path), headers=headers)
+    answer = keyed.request(method, EXAMPLES.get(path, path), headers=headers)
     may_enter = path in PUBLIC or sent in ("right", "x-api-key")
     if may_enter:
         unknown = (404,) if "{response_id}" in path else ()
         assert answer.status_code in (200, 400, 501, *unknown)
     else:
         assert answer.status_code == 401
-        assert answer.json() == shape_of(path)(unauthorized())
+        assert answer.json() == paths().shape_of(path)(unauthorized())
         assert answer.headers["www-authenticate"] == "Bearer"
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from slotmux.server.schemas.numbers import request_numbers
 from tests.server.fake_engine import FakeEngine
 from tests.server.fake_model import running
 from tests.timing import judge
@@ -177,17 +178,17 @@ def words(text: str) -> list[str]:
     return text.split()
 
 
-COMMON = words(
-    "model max_tokens min_tokens n stop stop_token_ids include_stop_str_in_output ignore_eos"
-    " temperature top_p top_k min_p typical_p repeat_penalty repetition_penalty repeat_last_n"
-    " top_n_sigma xtc_probability xtc_threshold dynatemp_range dynatemp_exponent dry_multiplier"
-    " dry_base dry_allowed_length dry_penalty_last_n dry_sequence_breakers mirostat mirostat_tau"
-    " mirostat_eta min_keep samplers allowed_token_ids bad_words"
-    " frequency_penalty presence_penalty logit_bias seed stream stream_options return_token_ids"
-    " cache_prompt cache_salt id_slot user safety_identifier prompt_cache_key logprobs"
-    " response_format grammar json_schema guided_json guided_regex guided_choice guided_grammar"
-    " guided_json_object structured_outputs"
-)
+COMMON = [
+    *request_numbers(),
+    *words(
+        "model max_tokens min_tokens n stop stop_token_ids include_stop_str_in_output ignore_eos"
+        " dry_sequence_breakers samplers allowed_token_ids bad_words logit_bias seed"
+        " stream stream_options return_token_ids"
+        " cache_prompt cache_salt id_slot user safety_identifier prompt_cache_key logprobs"
+        " response_format grammar json_schema guided_json guided_regex guided_choice guided_grammar"
+        " guided_json_object structured_outputs"
+    ),
+]
 CHAT_ONLY = words(
     "messages max_completion_tokens top_logprobs metadata chat_template_kwargs tools tool_choice"
     " store service_tier modalities functions parallel_tool_calls"

@@ -5,11 +5,7 @@ from __future__ import annotations
 from slotmux.kernels.ops.sampling import codes
 from slotmux.runtime.engine.request import SAMPLERS, InvalidRequestError, SamplingParams
 
-_CODES = {
-    "penalties": codes.PENALTIES, "dry": codes.DRY, "top_n_sigma": codes.TOP_N_SIGMA,
-    "top_k": codes.TOP_K, "typ_p": codes.TYP_P, "top_p": codes.TOP_P, "min_p": codes.MIN_P,
-    "xtc": codes.XTC, "temperature": codes.TEMPERATURE,
-}  # fmt: skip
+_CODES: dict[str, int] = {name: getattr(codes, name.upper()) for name in SAMPLERS}
 _EDITS = ("penalties", "dry")
 # What truncation.py does without a chain, in this order.
 _USUAL = ("top_k", "typ_p", "top_p", "min_p", "temperature")

@@ -15,8 +15,8 @@ from slotmux.kernels.ops.sampling.slot_words import SLOT, work_bytes
 from slotmux.kernels.team import aligned_zeros
 from slotmux.runtime import exact
 from slotmux.runtime.engine.request import InvalidRequestError, SamplerState, SamplingParams
-from slotmux.runtime.sampler_plan import check_samplers, is_greedy
-from slotmux.runtime.sampler_words import check, further_words
+from slotmux.runtime.sampling.plan import check_samplers, is_greedy
+from slotmux.runtime.sampling.words import check, further_words, plain_words
 from slotmux.runtime.token_sets import Breakers, TokenSequences, TokenSet
 from slotmux.runtime.ubatch import I32, MAX_TOP_LOGPROBS
 
@@ -27,7 +27,6 @@ _DTYPE = np.dtype(
 _MASK = (1 << 64) - 1
 # Every temperature above 0 draws. The factor stays where 0 * factor and inf * factor are defined.
 _LEAST_FACTOR, _LARGEST_FACTOR = 1e-30, 1e30
-_LARGEST_PENALTY = 1e4
 
 
 def _mix(z: int) -> int:
@@ -210,32 +209,20 @@ class SamplingTable:
     def _values(self, params: SamplingParams) -> dict[str, float]:
         check_samplers(params.samplers)
         has = params.samplers.__contains__
-        temperature = check("temperature", params.temperature, 0.0, math.inf)
+        words = plain_words(params)
         is_tempered = has("temperature") or params.mirostat > 0
-        min_p = check("min_p", params.min_p, 0.0, 1.0)
-        top_k = check("top_k", params.top_k, 0, math.inf)
-        last_n = check("repeat_last_n", params.repeat_last_n, -1, math.inf)
-        penalty = _LARGEST_PENALTY
-        top_p = check("top_p", params.top_p, 0.0, 1.0)
-        typical_p = check("typical_p", params.typical_p, 0.0, 1.0)
-        values = {
+        words |= {
             "key": draw_key(params.seed),
-            "top_k": min(top_k, self.n_vocab) if has("top_k") else 0,
+            "xtc_key": draw_key(params.seed, 1),
             "n_logprobs": check("top_logprobs", params.n_logprobs, -1, MAX_TOP_LOGPROBS),
-            "repeat_last_n": min(last_n, self.n_ctx),
-            "inverse_temperature": _factor(params, temperature if is_tempered else 1.0),
-            "top_p": top_p if has("top_p") else 1.0,
-            "log_min_p": exact.log(min_p if has("min_p") else 0.0),
-            "typical_p": typical_p if has("typ_p") else 1.0,
-            "repeat_penalty": check("repeat_penalty", params.repeat_penalty, 1 / penalty, penalty),
-            "frequency_penalty": check(
-                "frequency_penalty", params.frequency_penalty, -penalty, penalty
-            ),
-            "presence_penalty": check(
-                "presence_penalty", params.presence_penalty, -penalty, penalty
-            ),
+            "repeat_last_n": min(params.repeat_last_n, self.n_ctx),
+            "inverse_temperature": _factor(params, params.temperature if is_tempered else 1.0),
+            "top_k": min(params.top_k, self.n_vocab) if has("top_k") else 0,
+            "top_p": params.top_p if has("top_p") else 1.0,
+            "log_min_p": exact.log(params.min_p if has("min_p") else 0.0),
+            "typical_p": params.typical_p if has("typ_p") else 1.0,
         }
-        return values | further_words(params, self.n_ctx) | {"xtc_key": draw_key(params.seed, 1)}
+        return words | further_words(params, self.n_ctx)
 
 
 def _bias(value: float) -> float:
