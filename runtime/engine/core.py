@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from slotmux.runtime.engine.acceptor import INTERNAL, Acceptor
-from slotmux.runtime.engine.admission import Admission
+from slotmux.runtime.engine.admission.admission import Admission
 from slotmux.runtime.engine.choice import Choice, Job
 from slotmux.runtime.engine.config import EngineConfig
 from slotmux.runtime.engine.constraint import Constraint

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from slotmux.runtime.engine.admission import check_request, check_speculative
+from slotmux.runtime.engine.admission.admission import check_request, check_speculative
 from slotmux.runtime.engine.config import EngineConfig
 from slotmux.runtime.engine.core import Core
 from slotmux.runtime.engine.report import engine_stats

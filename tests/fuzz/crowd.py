@@ -8,7 +8,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from slotmux.runtime.engine.admission import check_request
+from slotmux.runtime.engine.admission.admission import check_request
 from slotmux.runtime.engine.config import EngineConfig
 from slotmux.runtime.engine.core import Core
 from slotmux.runtime.engine.request import FinishReason, Output, Request, SamplingParams

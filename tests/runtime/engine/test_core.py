@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from slotmux.runtime.engine.admission import check_request
+from slotmux.runtime.engine.admission.admission import check_request
 from slotmux.runtime.engine.config import EngineConfig
 from slotmux.runtime.engine.core import Core
 from slotmux.runtime.engine.request import (

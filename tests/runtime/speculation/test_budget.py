@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from slotmux.runtime.engine.admission import check_speculative
+from slotmux.runtime.engine.admission.admission import check_speculative
 from slotmux.runtime.engine.config import MTP, NGRAM, SpecConfig
 from slotmux.runtime.engine.request import InvalidRequestError, SpecParams
 from slotmux.runtime.speculation.acceptance import Acceptance

@@ -5,8 +5,8 @@ from __future__ import annotations
 from bisect import insort
 from itertools import groupby
 
+from slotmux.runtime.engine.admission.fairness import EXPECTED_TOKENS, Fairness
 from slotmux.runtime.engine.choice import Choice
-from slotmux.runtime.engine.fairness import EXPECTED_TOKENS, Fairness
 
 # Choices that are looked at for one that fits, behind one that does not.
 MAX_TRIED = 64

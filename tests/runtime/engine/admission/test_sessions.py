@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from slotmux.runtime.engine.sessions import MAX_SESSIONS, Sessions
+from slotmux.runtime.engine.admission.sessions import MAX_SESSIONS, Sessions
 from tests.runtime.engine.test_core import Bench, prompt_of
 
 

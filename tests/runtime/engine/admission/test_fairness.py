@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from slotmux.runtime.engine.fairness import Fairness
+from slotmux.runtime.engine.admission.fairness import Fairness
 from slotmux.runtime.engine.pace import ALONE_S, LEAST_BESIDE, Pace
 from slotmux.runtime.engine.request import FinishReason
 from tests.runtime.engine.fake_model import EOG, oracle

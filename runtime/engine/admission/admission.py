@@ -6,14 +6,14 @@ from collections.abc import Callable
 
 import numpy as np
 
+from slotmux.runtime.engine.admission.fairness import Fairness
+from slotmux.runtime.engine.admission.line import Line, cost, expected_tokens
+from slotmux.runtime.engine.admission.sessions import Sessions
 from slotmux.runtime.engine.choice import Choice
 from slotmux.runtime.engine.config import EngineConfig, SpecConfig
-from slotmux.runtime.engine.fairness import Fairness
-from slotmux.runtime.engine.line import Line, cost, expected_tokens
 from slotmux.runtime.engine.misses import why_missed
 from slotmux.runtime.engine.request import InvalidRequestError, Request, SpecParams
 from slotmux.runtime.engine.scheduler import Scheduler
-from slotmux.runtime.engine.sessions import Sessions
 from slotmux.runtime.engine.slots import Slot, checkpoint_positions
 from slotmux.runtime.engine.stats import Counters
 from slotmux.runtime.memory import Memory, n_blocks_for
