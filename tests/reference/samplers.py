@@ -142,8 +142,11 @@ def _cut(name, x, ids, params, nudge):
     if name == "min_p":
         kept = np.flatnonzero(keys >= keys.max() + np.float32(np.log(params.min_p)))
     elif name == "typ_p":
-        surprise = -np.log(p)
-        keys = -np.abs(surprise - (p * surprise).sum() - nudge / 100).astype(np.float32)
+        likely = p > 0  # what is never drawn adds nothing to the entropy
+        surprise = np.full(len(p), np.inf)
+        surprise[likely] = -np.log(p[likely])
+        entropy = (p[likely] * surprise[likely]).sum()
+        keys = -np.abs(surprise - entropy - nudge / 100).astype(np.float32)
         order = _descending(keys, ids)
         n = np.searchsorted(np.cumsum(p[order]), params.typical_p + nudge, side="right") + 1
         kept = order[:n]
