@@ -68,17 +68,14 @@ class ByAge:
         return value, key
 
 
-class ByWorth:
-    """Any values: a heap, in which what is out of date stays a while."""
+class ByWorth(ByAge):
+    """Any values: a heap beside them, in which what is out of date stays a while."""
 
-    __slots__ = ("_heap", "_values")
+    __slots__ = ("_heap",)
 
     def __init__(self) -> None:
-        self._values: dict[int, float] = {}
+        super().__init__()
         self._heap: list[tuple[float, int]] = []
-
-    def __len__(self) -> int:
-        return len(self._values)
 
     def __iter__(self) -> Iterator[int]:
         return iter(sorted(self._values, key=lambda key: (self._values[key], key)))
@@ -89,12 +86,6 @@ class ByWorth:
         if len(self._heap) > 16 + 4 * len(self._values):
             self._heap = [(value, key) for key, value in self._values.items()]
             heapify(self._heap)
-
-    def remove(self, key: int) -> None:
-        del self._values[key]
-
-    def value(self, key: int) -> float:
-        return self._values[key]
 
     def first(self) -> tuple[float, int]:
         while self._values.get(self._heap[0][1]) != self._heap[0][0]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import orjson
@@ -13,7 +14,7 @@ from slotmux.server.dialects.chat_path import Turn
 from slotmux.server.http.errors import ApiError
 
 
-class TurnWriter:
+class TurnWriter(ABC):
     """Implements stream.Writer but for its words, which a dialect adds. After the last Output
     ``said`` is whole, ``word`` says why it ended (stop, length, tool_calls)."""
 
@@ -30,21 +31,21 @@ class TurnWriter:
         """What a stream begins with."""
         return b""
 
+    @abstractmethod
     def error(self, error: ApiError) -> bytes:
         """What ends a stream that went wrong."""
-        raise NotImplementedError
 
+    @abstractmethod
     def whole(self, generation: Generation) -> Any:
         """The JSON body of an answer that is not streamed."""
-        raise NotImplementedError
 
+    @abstractmethod
     def worded(self, delta: Delta) -> bytes:
         """What a delta adds to a stream."""
-        raise NotImplementedError
 
+    @abstractmethod
     def ending(self) -> bytes:
         """What a stream ends with; all has been said."""
-        raise NotImplementedError
 
     # -- what is common
 

@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from slotmux.server.tools.calls import Calls
 from slotmux.server.tools.rules import Rules, Tool
 from slotmux.server.tools.tape import Steps, Tape
+
+
+def read_in_a_row(
+    tape: Tape, one: Callable[[], Steps[None]], opening: str, section: str, section_end: str,
+    *, repeats: bool,
+) -> Steps[None]:  # fmt: skip
+    """Calls that ``one`` reads behind ``opening``, which is read where no ``section`` begins
+    them; further ones if it ``repeats``, up to ``section_end``."""
+    if section:
+        yield from tape.spaces()
+        yield from tape.expect(opening)
+    while True:
+        yield from one()
+        yield from tape.spaces()
+        if section_end and (yield from tape.accept(section_end)):
+            return
+        if not repeats or not (yield from tape.accept(opening)):
+            return
 
 
 class Format(Protocol):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from slotmux.server.tools.rules import Rules, Tool, object_schema
 from slotmux.server.tools.tape import Emit, MalformedError, Steps, Tape
 from slotmux.server.tools.values import MAX_DEPTH, escaped, json_value, kinds_of
 
+_Item = Callable[[Tape, Emit, int], Steps[None]]
 _OPEN, _CLOSE, _QUOTE = "<|tool_call>", "<tool_call|>", '<|"|>'
 _SCALARS = {
     "integer": "/-?(0|[1-9][0-9]{0,17})/",
@@ -57,27 +58,36 @@ class Gemma:
 
 def _pairs(tape: Tape, emit: Emit, depth: int) -> Steps[None]:
     """What stands behind {, and the } too."""
+    yield from _items(tape, emit, depth, "{}", _pair)
+
+
+def _items(tape: Tape, emit: Emit, depth: int, ends: str, item: _Item) -> Steps[None]:
+    """What stands behind the first of ``ends``, separated by commas, and the second too."""
     if depth >= MAX_DEPTH:
         raise MalformedError
-    emit("{")
+    emit(ends[0])
     is_first = True
     while True:
         yield from tape.spaces()
-        if (yield from tape.accept("}")):
+        if (yield from tape.accept(ends[1])):
             break
         if not is_first:
             yield from tape.expect(",")
             yield from tape.spaces()
             emit(", ")
         is_first = False
-        if (yield from tape.accept(_QUOTE)):
-            key, _ = yield from tape.short_until((_QUOTE,))
-            yield from tape.expect(":")
-        else:
-            key, _ = yield from tape.short_until((":",))
-        emit(json.dumps(key.strip().strip('"'), ensure_ascii=False) + ": ")
-        yield from _value(tape, emit, depth + 1)
-    emit("}")
+        yield from item(tape, emit, depth + 1)
+    emit(ends[1])
+
+
+def _pair(tape: Tape, emit: Emit, depth: int) -> Steps[None]:
+    if (yield from tape.accept(_QUOTE)):
+        key, _ = yield from tape.short_until((_QUOTE,))
+        yield from tape.expect(":")
+    else:
+        key, _ = yield from tape.short_until((":",))
+    emit(json.dumps(key.strip().strip('"'), ensure_ascii=False) + ": ")
+    yield from _value(tape, emit, depth)
 
 
 def _value(tape: Tape, emit: Emit, depth: int) -> Steps[None]:
@@ -90,26 +100,9 @@ def _value(tape: Tape, emit: Emit, depth: int) -> Steps[None]:
     elif (yield from tape.accept("{")):
         yield from _pairs(tape, emit, depth)
     elif (yield from tape.accept("[")):
-        yield from _list(tape, emit, depth)
+        yield from _items(tape, emit, depth, "[]", _value)
     else:
         yield from json_value(tape, emit, depth)
-
-
-def _list(tape: Tape, emit: Emit, depth: int) -> Steps[None]:
-    if depth >= MAX_DEPTH:
-        raise MalformedError
-    emit("[")
-    is_first = True
-    while True:
-        yield from tape.spaces()
-        if (yield from tape.accept("]")):
-            break
-        if not is_first:
-            yield from tape.expect(",")
-            emit(", ")
-        is_first = False
-        yield from _value(tape, emit, depth + 1)
-    emit("]")
 
 
 def _rule_of(rules: Rules, tool: Tool) -> str:

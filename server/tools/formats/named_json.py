@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from slotmux.server.tools.calls import Calls, new_call_id
+from slotmux.server.tools.formats.base import read_in_a_row
 from slotmux.server.tools.rules import Rules, Tool
 from slotmux.server.tools.tape import Steps, Tape
 from slotmux.server.tools.values import json_object
@@ -53,16 +54,10 @@ class NamedJson:
 
     def read(self, tape: Tape, trigger: str, calls: Calls) -> Steps[None]:
         """Calls in a row."""
-        if self.section:
-            yield from tape.spaces()
-            yield from tape.expect(self.open)
-        while True:
-            yield from self._call(tape, calls)
-            yield from tape.spaces()
-            if self.section_end and (yield from tape.accept(self.section_end)):
-                return
-            if not (yield from tape.accept(self.open)):
-                return
+        yield from read_in_a_row(
+            tape, lambda: self._call(tape, calls), self.open, self.section, self.section_end,
+            repeats=True,
+        )  # fmt: skip
 
     def _call(self, tape: Tape, calls: Calls) -> Steps[None]:
         yield from tape.one_of(self.before)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from slotmux.server.tools.calls import Calls
+from slotmux.server.tools.formats.base import read_in_a_row
 from slotmux.server.tools.rules import Rules, Tool
 from slotmux.server.tools.tape import MalformedError, Steps, Tape
 from slotmux.server.tools.values import kinds_of, tagged_value
@@ -61,16 +62,10 @@ class Tagged:
 
     def read(self, tape: Tape, trigger: str, calls: Calls) -> Steps[None]:
         """One section, or one call."""
-        if self.section:
-            yield from tape.spaces()
-            yield from tape.expect(self.open)
-        while True:
-            yield from self._call(tape, calls)
-            yield from tape.spaces()
-            if self.section_end and (yield from tape.accept(self.section_end)):
-                return
-            if not self.section or not (yield from tape.accept(self.open)):
-                return
+        yield from read_in_a_row(
+            tape, lambda: self._call(tape, calls), self.open, self.section, self.section_end,
+            repeats=bool(self.section),
+        )  # fmt: skip
 
     def _call(self, tape: Tape, calls: Calls) -> Steps[None]:
         name = yield from self._name(tape)

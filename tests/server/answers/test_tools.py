@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import openai
 import pytest
 
-from slotmux.server.tools.style import ChatStyle
-from slotmux.server.tools.thought import Thinking
-from tests.server.fake_engine import FakeEngine
-from tests.server.fake_model import RunningServer, loaded_with, running
+from tests.server.conftest import CALL, THOUGHT
+from tests.server.fake_model import RunningServer
 
-CALL = 'I look.\n<tool_call>\n{"name": "now", "arguments": {"zone": "UTC"}}\n</tool_call>'
-THOUGHT = "<think>Hm. 5</think>\n\nHi."
 PARAMETERS = {"type": "object", "properties": {"zone": {"type": "string"}}, "required": ["zone"]}
 FUNCTION = {"name": "now", "description": "The time.", "parameters": PARAMETERS}
 TOOLS = [{"type": "function", "function": FUNCTION}]
@@ -26,20 +20,6 @@ MESSAGES = [{"role": "user", "content": "hi"}]
 
 def client(server: RunningServer) -> openai.OpenAI:
     return openai.OpenAI(base_url=f"{server.url}/v1", api_key="x", max_retries=0)
-
-
-@pytest.fixture(scope="module")
-def caller() -> Iterator[RunningServer]:
-    with running(FakeEngine(script=CALL.encode(), n_ctx=4096)) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def thinker() -> Iterator[RunningServer]:
-    loaded = loaded_with(FakeEngine(script=THOUGHT.encode(), n_ctx=4096))
-    style = ChatStyle(thinking=Thinking("<think>", "</think>"))
-    with running(dataclasses.replace(loaded, style=style)) as server:
-        yield server
 
 
 def ask(server: RunningServer, **body: Any) -> httpx.Response:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -18,22 +16,11 @@ from tests.server.dialects.reading import events
 from tests.server.dialects.scripted import scripted
 from tests.server.fake_engine import FakeEngine
 from tests.server.fake_model import running
+from tests.server.http.sockets import eventually
 
 TEXT = "Hello wörld."
 USER = [{"role": "user", "content": "x"}]
 BASE: dict[str, Any] = {"model": "fake", "max_tokens": 64, "messages": USER}
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[tuple[FakeEngine, httpx.Client]]:
-    engine = FakeEngine()
-    with running(engine) as running_server, httpx.Client(base_url=running_server.url) as client:
-        yield engine, client
-
-
-@pytest.fixture
-def http(server) -> httpx.Client:
-    return server[1]
 
 
 def test_a_whole_message(http):
@@ -297,10 +284,7 @@ def test_keys_loading_and_full_queues():
             answer = httpx.post(f"{server.url}/v1/messages", json=BASE)
             assert error_of(answer) == (429, "rate_limit_error")
             assert answer.headers["retry-after"] == "7"
-        deadline = time.monotonic() + 5
-        while engine.n_busy and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert not engine.n_busy, "who goes away frees the slot"
+        eventually(lambda: not engine.n_busy, 5.0)  # who goes away frees the slot
 
 
 def test_failures_before_and_in_a_stream():

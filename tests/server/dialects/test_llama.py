@@ -13,6 +13,8 @@ from tests.server.dialects.reading import events
 from tests.server.fake_engine import FakeEngine
 from tests.server.fake_model import ByteTokenizer, loaded_with, running
 from tests.server.http.endpoints import check_as_told
+from tests.server.http.sockets import eventually
+from tests.timing import judge
 
 TEXT = "Hello wörld."
 FIM = FimIds(1, 2, 3, 4, 5)
@@ -113,13 +115,15 @@ def test_many_prompts_and_choices_are_an_array(http):
     assert [answer["prompt"] for answer in answers] == ["a", "a", "bc", "bc"]
 
 
+@pytest.mark.timed
 def test_a_time_limit_counts_once_a_line_is_complete():
     engine = FakeEngine(script=b"ab\n" + b"c" * 400, step_s=0.005)
     with running(engine) as server:
         begin = time.monotonic()
         body = {"prompt": "x", "t_max_predict_ms": 100}
         answer = httpx.post(f"{server.url}/completion", json=body).json()
-        assert time.monotonic() - begin < 1.9  # all of it would take 2 s
+        judge(time.monotonic() - begin < 1.9)  # all of it would take 2 s
+        assert len(answer["content"]) < len(engine.script), "it was not cut"
         assert answer["stop_type"] == "limit"
         assert answer["content"].startswith("ab\nc")
     endless = FakeEngine(script=b"c" * 60, step_s=0.005)
@@ -198,9 +202,7 @@ def test_a_full_queue():
             assert answer.status_code == 429
             assert answer.headers["retry-after"] == "7"
             error_of(answer)
-        deadline = time.monotonic() + 5
-        while engine.n_busy and time.monotonic() < deadline:
-            time.sleep(0.01)
+        eventually(lambda: not engine.n_busy, 5.0)
         assert set(engine.aborted) == {1}, "who goes away frees the slot"
 
 

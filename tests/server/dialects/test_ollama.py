@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,6 +16,7 @@ from tests.server.dialects.reading import lines
 from tests.server.dialects.scripted import scripted
 from tests.server.fake_engine import FakeEngine
 from tests.server.fake_model import loaded_with, running
+from tests.server.http.sockets import eventually
 
 TEXT = "Hello wörld."
 USER = [{"role": "user", "content": "x"}]
@@ -33,11 +33,6 @@ def server() -> Iterator[tuple[FakeEngine, httpx.Client]]:
     )  # fmt: skip
     with running(loaded) as running_server, httpx.Client(base_url=running_server.url) as client:
         yield engine, client
-
-
-@pytest.fixture
-def http(server) -> httpx.Client:
-    return server[1]
 
 
 def check_counts(last: dict[str, Any], n_generated: int) -> None:
@@ -239,10 +234,7 @@ def test_full_queues_and_who_goes_away():
             answer = httpx.post(f"{server.url}/api/chat", json=CHAT)
             assert answer.status_code == 429
             assert isinstance(answer.json()["error"], str)
-        deadline = time.monotonic() + 5
-        while engine.n_busy and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert not engine.n_busy
+        eventually(lambda: not engine.n_busy, 5.0)
 
 
 def test_failures_before_and_in_a_stream():

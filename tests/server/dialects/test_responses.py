@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -21,22 +19,11 @@ from tests.server.dialects.reading import events
 from tests.server.dialects.scripted import scripted
 from tests.server.fake_engine import FakeEngine
 from tests.server.fake_model import running
+from tests.server.http.sockets import eventually
 
 TEXT = "Hello wörld."
 BASE: dict[str, Any] = {"model": "fake", "input": "x"}
 N_PROMPT = len("<user>x")
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[tuple[FakeEngine, httpx.Client]]:
-    engine = FakeEngine()
-    with running(engine) as running_server, httpx.Client(base_url=running_server.url) as client:
-        yield engine, client
-
-
-@pytest.fixture
-def http(server) -> httpx.Client:
-    return server[1]
 
 
 def test_a_whole_response(http):
@@ -352,10 +339,7 @@ def test_full_queues_and_who_goes_away():
             chunks = first.iter_bytes()
             next(chunks)
             assert httpx.post(f"{server.url}/v1/responses", json=BASE).status_code == 429
-        deadline = time.monotonic() + 5
-        while engine.n_busy and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert not engine.n_busy
+        eventually(lambda: not engine.n_busy, 5.0)
 
 
 def test_failures_before_and_in_a_stream():
