@@ -19,7 +19,6 @@ from slotmux.server.openapi.ollama import (
 )
 from slotmux.server.schemas.chat import ChatRequest
 from slotmux.server.schemas.parameters import TABLES, Place
-from tests.server.answers import test_tools
 from tests.server.answers.test_tools import FUNCTION, TOOLS, ask
 from tests.server.fake_engine import FakeEngine
 from tests.server.fake_model import running
@@ -28,7 +27,6 @@ from tests.server.http.endpoints import EXAMPLES, check_as_told, paths, routes
 CHAT = {"messages": [{"role": "user", "content": "hi"}]}
 TEXT = {"prompt": ["x", "y"], "n": 2}
 NATIVE = {"prompt": "x"}
-caller, thinker = test_tools.caller, test_tools.thinker  # fixtures
 COUNT = {"model": "fake", **CHAT}
 MESSAGES = {"max_tokens": 5, **COUNT}
 RICH = {"logprobs": True, "top_logprobs": 2, "return_token_ids": True}
