@@ -55,6 +55,7 @@ class ModelConfig:
     max_drafts: int = 0  # tokens of one sequence that one forward may verify; 0 = no speculation
     use_mtp: bool = False  # lower the block for multi-token prediction too, if the file has one
     pin_threads: bool = False  # tie each kernel thread but the leading one to a CPU
+    numa: str = ""  # see runtime/numa.py; "" = nothing is placed
     kernel_cache: Path | None = None  # directory of compiled kernels; None = keep none
     panel_cache: Path | None = None  # directory of repacked weights; None = repack at every start
 

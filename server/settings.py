@@ -68,6 +68,7 @@ class Settings(SamplingSettings, BaseSettings):
     ubatch_size: int = Field(512, ge=1, le=65_536)
     threads: int = Field(0, ge=0, le=1024)  # 0 = the cores this process may use
     pin_threads: bool = False  # each kernel thread but the leading one stays on a CPU of its own
+    numa: str = Field("", pattern=r"^(distribute|isolate(:\d{1,4})?|numactl)?$")
     isa: Literal[
         "auto", "avx512bf16", "avx512vbmi", "avx512vnni", "avxvnni", "avx2", "portable"
     ] = "auto"

@@ -11,6 +11,7 @@ from slotmux.kernels.ops.attention.cells import GROUP, head_bytes
 from slotmux.kernels.team import aligned_zeros
 from slotmux.runtime.errors import ConfigError
 from slotmux.runtime.lowering.buffers import round_up
+from slotmux.runtime.numa import Placement
 
 Bytes = NDArray[np.uint8]
 
@@ -41,6 +42,11 @@ class KVCells:
             raise ConfigError(field, reason)
         n_bytes = n_head_kv * head_bytes(cell_type, width)
         return aligned_zeros(self._n_blocks * n_bytes, 4096).reshape(self._n_blocks, n_bytes)
+
+    def place(self, placement: Placement) -> None:
+        """Before ``touch``: any thread reads any sequence's cells, so pages are spread."""
+        for array in (array for pair in self._layers.values() for array in pair):
+            placement.spread(int(array.ctypes.data), array.nbytes)
 
     def touch(self) -> None:
         """Have the system give every page now, on several threads: no surprise later."""

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from slotmux.kernels.team import aligned_zeros
 from slotmux.runtime.lowering.buffers import round_up
+from slotmux.runtime.numa import Placement
 
 
 class StateRows:
@@ -46,6 +47,10 @@ class StateRows:
             memory.fill(0.0)  # touch every page: no surprise later
             self._array = memory.reshape(self._n_rows, width)
         return int(self._array.ctypes.data), 4 * width
+
+    def place(self, placement: Placement) -> None:
+        """Any thread computes any sequence's state: pages are spread."""
+        placement.spread(int(self._array.ctypes.data), self._array.nbytes)
 
     @property
     def n_rows(self) -> int:

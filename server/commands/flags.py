@@ -56,6 +56,11 @@ PANELS: dict[str, dict[str, Flag]] = {
         ),
         "checkpoint_memory": Flag("Most bytes of kept states, all slots together."),
         "pin_threads": Flag("Tie kernel threads to CPUs: for large machines that do nothing else."),
+        "numa": Flag(
+            "Several memory nodes: distribute (threads on all of them, each with its part of the"
+            " weights), isolate or isolate:NODE (this process on one), numactl (as started).",
+            metavar="HOW",
+        ),
         "panel_cache": Flag(
             "Keep repacked weights on disk (as large as the model): the next start maps them."
         ),

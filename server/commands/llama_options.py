@@ -165,7 +165,6 @@ _REFUSED = (
               "-Cr --cpu-range", "--cpu-strict", "-Cb --cpu-mask-batch", "-Crb --cpu-range-batch",
               "--cpu-strict-batch"),
     *_refused("start the server with nice or chrt", "--prio", "--prio-batch"),
-    *_refused("start the server with numactl", "--numa"),
     *_refused("every computation is on this machine", "--rpc"),
     *_refused("put a proxy before the server (deploy/)", "--ssl-key-file", "--ssl-cert-file",
               "--api-prefix", "--path", "--reuse-port"),

@@ -11,6 +11,7 @@ from slotmux.runtime.engine.config import MTP, EngineConfig, SpecConfig
 from slotmux.runtime.gguf import GGUFFile
 from slotmux.runtime.lowered import ModelConfig
 from slotmux.runtime.models.hparams import read_hparams
+from slotmux.runtime.numa import chosen_nodes
 from slotmux.runtime.sizes import model_sizes
 from slotmux.runtime.ubatch import BLOCK_CELLS
 from slotmux.server.loading.budget import Budget, memory_limit
@@ -82,8 +83,10 @@ def make_plan(settings: Settings, file: GGUFFile, sequences: Sequences | None = 
 
 
 def _plan(settings: Settings, file: GGUFFile, room: _Room, spec: SpecConfig) -> Plan:
+    nodes = chosen_nodes(settings.numa)
+    allowed = [cpu for node in nodes for cpu in node.cpus]
     config = ModelConfig(
-        n_threads=settings.threads or n_usable_cores(),
+        n_threads=settings.threads or n_usable_cores(allowed=allowed),
         n_ctx=room.n_cells,
         n_slots=room.n_slots,
         n_ubatch=settings.n_ubatch,
@@ -94,6 +97,8 @@ def _plan(settings: Settings, file: GGUFFile, room: _Room, spec: SpecConfig) -> 
         max_drafts=spec.n_max,
         use_mtp=MTP in spec.types,
         pin_threads=settings.pin_threads,
+        # Which node this is, is said once: the thread that loads may run elsewhere.
+        numa=f"isolate:{nodes[0].id}" if settings.numa == "isolate" else settings.numa,
         kernel_cache=settings.caches / "kernels",
         panel_cache=settings.caches / "panels" if settings.panel_cache else None,
     )

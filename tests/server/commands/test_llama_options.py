@@ -65,7 +65,6 @@ def test_what_works(given, meant):
         ("--no-jinja", "always"),
         ("-nocb", "always"),
         ("--chat-template chatml", "--chat-template-file"),
-        ("--numa distribute", "numactl"),
         ("-C ff", "--pin-threads"),
         ("--lora a.gguf", "adapters"),
         ("-md draft.gguf", "--spec-type"),

@@ -13,6 +13,7 @@ from slotmux.runtime.engine.config import MTP
 from slotmux.runtime.errors import SlotmuxError
 from slotmux.runtime.gguf import GGUFFile, open_gguf
 from slotmux.runtime.model import load_model
+from slotmux.runtime.numa import chosen_nodes
 from slotmux.server.commands.weights import bytes_by_type, bytes_per_forward
 from slotmux.server.loading.budget import BASE_BYTES, memory_limit
 from slotmux.server.loading.errors import CommandError
@@ -52,7 +53,7 @@ def test_given_sizes_are_kept_or_refused(llama: GGUFFile) -> None:
 def test_every_choice_of_the_operator_is_in_the_plan(llama: GGUFFile, tmp_path: Path) -> None:
     plan = _plan(
         llama, parallel=3, ctx_size=64, threads=2, batch_size=32, ubatch_size=64, isa="portable",
-        cache_type_k="f32", cache_type_v="f16", pin_threads=True, panel_cache=True,
+        cache_type_k="f32", cache_type_v="f16", pin_threads=True, panel_cache=True, numa="isolate",
         cache_dir=tmp_path, max_queue=5, queue_timeout=7.0, poison_freed=True,
         prompt_tokens_beside=9, max_step_ms=11.0, spec_type="ngram", spec_draft_n_max=2,
         mem_limit=12,
@@ -61,6 +62,7 @@ def test_every_choice_of_the_operator_is_in_the_plan(llama: GGUFFile, tmp_path: 
     assert (model.n_slots, model.n_ctx, model.n_threads, model.n_ubatch) == (3, 192, 2, 32)
     assert (model.isa, model.cache_type_k, model.cache_type_v) == ("portable", "f32", "f16")
     assert (model.pin_threads, model.max_drafts, model.use_mtp) == (True, 2, False)
+    assert model.numa == f"isolate:{chosen_nodes('isolate')[0].id}"
     assert (model.kernel_cache, model.panel_cache) == (tmp_path / "kernels", tmp_path / "panels")
     assert (engine.n_slots, engine.n_ctx, engine.max_queue) == (3, 64, 5)
     assert (engine.queue_timeout_s, engine.poison_freed) == (7.0, True)
