@@ -214,8 +214,9 @@ def _run_ops(program, thread, epoch):
         call_kernel(load_i64(entry + 8 * E_KERNEL), load_i64(entry + 8 * E_OP), step, thread)
 
 
-def lead(team, program, thread):
-    """Run a program on the whole team and return when all of it is done (the calling thread)."""
+@njit
+def _announce(team, program, thread):
+    """Have the others begin a run; returns its number."""
     epoch = load_acquire(team + TEAM_EPOCH)
     atomic_swap(team + TEAM_EPOCH, epoch + 1)
     atomic_swap(team + TEAM_PROGRAM, program)
@@ -223,9 +224,30 @@ def lead(team, program, thread):
     atomic_swap(team + TEAM_EPOCH, epoch)
     if load_i64(thread + 8 * T_N_THREADS) > 1 and load_in_order(team + TEAM_SLEEPERS) > 0:
         futex_wake(team + TEAM_EPOCH)
+    return epoch
+
+
+@njit
+def _take_part(program, thread, epoch):
+    """Run a program with the others and return when all of it is done (the calling thread)."""
     _run_ops(program, thread, epoch)
     n_ops = load_i64(program + 8 * P_N_OPS)
     _wait_for_ops(program, thread, load_i64(program + 8 * P_FINAL_WAIT), n_ops)
+
+
+def lead(team, program, thread):
+    """Run a program on the whole team and return when all of it is done (the calling thread)."""
+    _take_part(program, thread, _announce(team, program, thread))
+
+
+def begin(team, program, thread):
+    """Have the others begin to run a program; ``join`` must follow."""
+    _announce(team, program, thread)
+
+
+def join(team, program, thread):
+    """Take part in the run that ``begin`` began, to its end (the calling thread)."""
+    _take_part(program, thread, load_acquire(team + TEAM_EPOCH))
 
 
 def follow(team, thread, unused):

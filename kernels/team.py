@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Sequence, Set
+from collections.abc import Callable, Sequence, Set
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +33,9 @@ from slotmux.kernels.claims import (
     T_TEAM,
     T_TID,
     T_TOTALS,
+    begin,
     follow,
+    join,
     lead,
     stop,
 )
@@ -50,6 +52,8 @@ def aligned_zeros(n_bytes: int, alignment: int = LINE) -> np.ndarray:
 # What every team needs compiled, by name.
 TEAM_KERNELS = {
     "team.lead": lambda: lead,
+    "team.begin": lambda: begin,
+    "team.join": lambda: join,
     "team.stop": lambda: stop,
     "team.follow": lambda: follow,
 }
@@ -105,9 +109,10 @@ class Team:
             first = sum(groups[:group])
             words = group, len(groups), first, size
             self._structs[first : first + size, T_GROUP : T_GROUP_SIZE + 1] = words
-        self._lead = as_callable(kernels.address("team.lead", TEAM_KERNELS["team.lead"]), 3)
-        self._stop = as_callable(kernels.address("team.stop", TEAM_KERNELS["team.stop"]), 3)
-        run_follower = as_callable(kernels.address("team.follow", TEAM_KERNELS["team.follow"]), 3)
+        self._lead, self._begin, self._join, self._stop, run_follower = (
+            as_callable(kernels.address(f"team.{name}", TEAM_KERNELS[f"team.{name}"]), 3)
+            for name in ("lead", "begin", "join", "stop", "follow")
+        )
 
         def start(tid: int, team: int, struct: int) -> None:
             if cpus:
@@ -128,14 +133,26 @@ class Team:
         for thread in self._threads:
             thread.start()
 
-    def run(self, program: Program) -> None:
-        """Run a program to its end. Releases the GIL."""
+    def run(self, program: Program, meanwhile: Callable[[], None] | None = None) -> None:
+        """Run a program to its end. Releases the GIL.
+
+        ``meanwhile`` is called by this thread when the others have begun, before it helps them: a
+        thread that comes late holds nobody up. What it raises comes out at the end.
+        """
         self._programs.add(program)  # a thread that lags behind still walks through it
         if self._own_cpus is not None and self._tied_thread != threading.get_ident():
             self._free_cpus = os.sched_getaffinity(0)
             os.sched_setaffinity(0, self._own_cpus)
             self._tied_thread = threading.get_ident()
-        self._lead(self._lead_args[0], program.address, self._lead_args[1])
+        team, struct = self._lead_args
+        if meanwhile is None:
+            self._lead(team, program.address, struct)
+            return
+        self._begin(team, program.address, struct)
+        try:
+            meanwhile()
+        finally:
+            self._join(team, program.address, struct)
 
     def untie_caller(self) -> None:
         """Let the calling thread go where it was allowed to before it ran programs."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Protocol
 
@@ -12,6 +12,12 @@ from numpy.typing import NDArray
 from slotmux.runtime.engine.request import SamplerState, SamplingParams
 from slotmux.runtime.prompt_logprobs import PromptLogprobs
 from slotmux.runtime.ubatch import I32, Ubatch
+
+Meanwhile = Callable[[], None]
+
+
+def nothing() -> None:
+    """What there is to do meanwhile, mostly."""
 
 
 class KVStorage(Protocol):
@@ -137,10 +143,11 @@ class ModelLike(Protocol):
     def progress(self) -> int:
         """Changes while a forward gets ahead. Any thread."""
 
-    def forward(self) -> None:
-        """Compute everything the ubatch describes. Releases the GIL."""
+    def forward(self, meanwhile: Meanwhile = nothing) -> None:
+        """Compute everything the ubatch describes. Releases the GIL. ``meanwhile`` is called by
+        this thread while others have begun; it must leave the ubatch and all memory alone."""
 
-    def compute(self) -> None:
+    def compute(self, meanwhile: Meanwhile = nothing) -> None:
         """The part of ``forward`` before the draws; ``draw`` follows. Releases the GIL."""
 
     def draw(self) -> None:

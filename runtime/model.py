@@ -11,6 +11,7 @@ from slotmux.kernels.compiler import KernelCache
 from slotmux.kernels.cpu import detect_cpu
 from slotmux.kernels.team import Team
 from slotmux.runtime.gguf import open_gguf
+from slotmux.runtime.interfaces import Meanwhile, nothing
 from slotmux.runtime.lowered import Lowered, ModelConfig
 from slotmux.runtime.lowering.drafts import Drafter
 from slotmux.runtime.lowering.scores import Scorer
@@ -61,15 +62,16 @@ class Model:
             raise
         progress("ready", 1.0)
 
-    def forward(self) -> None:
-        """Compute everything the ubatch describes. Releases the GIL."""
+    def forward(self, meanwhile: Meanwhile = nothing) -> None:
+        """Compute everything the ubatch describes. Releases the GIL. ``meanwhile``: for this thread
+        to do while the others have begun."""
         self._set_step()
-        self.team.run(self._program)
+        self.team.run(self._program, meanwhile)
 
-    def compute(self) -> None:
+    def compute(self, meanwhile: Meanwhile = nothing) -> None:
         """The forward up to its draws, which ``draw`` must follow. Releases the GIL."""
         self._set_step()
-        self.team.run(self._computing)
+        self.team.run(self._computing, meanwhile)
 
     def draw(self) -> None:
         """The draws of what ``compute`` has computed. Releases the GIL."""

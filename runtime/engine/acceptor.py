@@ -9,6 +9,7 @@ import numpy as np
 
 from slotmux.runtime.engine.choice import Choice
 from slotmux.runtime.engine.constraint import Constraint
+from slotmux.runtime.engine.delivery import Delivery
 from slotmux.runtime.engine.request import FinishReason, Output, TokenLogprobs
 from slotmux.runtime.engine.scheduler import Scheduler
 from slotmux.runtime.engine.slots import Slot
@@ -36,12 +37,14 @@ class Acceptor:
         ubatch: Ubatch,
         scheduler: Scheduler,
         meter: Meter,
+        delivery: Delivery,
         free: Callable[[Slot, bool], None],
         on_verified: Callable[[Slot, int], None],
     ) -> None:
         self._ubatch = ubatch
         self._scheduler = scheduler
         self._meter = meter
+        self._delivery = delivery
         self._free = free
         self._on_verified = on_verified
 
@@ -180,10 +183,9 @@ class Acceptor:
             n += 1
         tokens = tuple(drawn[first : first + n + 1])
         n_known = slot.n_known + n + 1
-        emitter = choice.emitter
         if (
             choice.constraint is not None
-            or emitter.has_stops
+            or choice.emitter.has_stops
             or choice.sampling.n_logprobs >= 0
             or n_known >= choice.n_limit
             or min(tokens) < 0
@@ -195,7 +197,7 @@ class Acceptor:
         choice.n_generated += n + 1
         choice.n_draft_accepted += n
         self._time(choice, n_known, n + 1, now)
-        choice.job.send(Output(choice.index, emitter.push_all(tokens), tokens))
+        self._delivery.add(choice, tokens)
         return n + 1
 
     def _settle(self, slot: Slot, choice: Choice, n_taken: int, n_accepted: int) -> None:

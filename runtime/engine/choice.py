@@ -82,6 +82,7 @@ class Choice:
         "t_first",
         "t_last",
         "tokens",
+        "unsent",
         "was_admitted",
     )
 
@@ -129,6 +130,7 @@ class Choice:
             self.banned_ids = self.end_ids
             self.min_pos = self.n_prompt + request.min_tokens
         self.last: Output | None = None
+        self.unsent: tuple[int, ...] = ()  # generated tokens whose text is yet to be sent
         self.was_admitted = False
         self.t_admitted = self.t_first = self.t_last = 0.0
 
@@ -171,6 +173,13 @@ class Choice:
         request = self.job.request
         return request.cache_salt if request.cache_prompt else None
 
+    def send_unsent(self) -> None:
+        """Send what has been generated since the last Output, if anything."""
+        tokens = self.unsent
+        if tokens:
+            self.unsent = ()
+            self.job.send(Output(self.index, self.emitter.push_all(tokens), tokens))
+
     def finish(
         self,
         reason: FinishReason,
@@ -182,6 +191,7 @@ class Choice:
         stop: str | None = None,
     ) -> None:
         """Send the last Output; unless a stop string ended it, with the text still held back."""
+        self.send_unsent()
         if stop is None:
             text += self.emitter.flush()
         self._close(
@@ -190,6 +200,7 @@ class Choice:
 
     def fail(self, reason: FinishReason, now: float, error: str, code: str) -> None:
         """Send a last Output that says what went wrong."""
+        self.send_unsent()
         self._close(
             Output(
                 self.index,

@@ -11,6 +11,7 @@ from slotmux.runtime.engine.admission.admission import Admission
 from slotmux.runtime.engine.choice import Choice, Job
 from slotmux.runtime.engine.config import EngineConfig
 from slotmux.runtime.engine.constraint import Constraint
+from slotmux.runtime.engine.delivery import Delivery
 from slotmux.runtime.engine.emitter import Emitter
 from slotmux.runtime.engine.masks import Masks
 from slotmux.runtime.engine.pace import Pace
@@ -75,10 +76,12 @@ class Core:
             else None
         )
         self._masks = Masks(ubatch, model.logits)
-        self._acceptor = Acceptor(ubatch, self.scheduler, self.meter, self._free, self._on_verified)
+        self._delivery = Delivery()
+        self._acceptor = Acceptor(
+            ubatch, self.scheduler, self.meter, self._delivery, self._free, self._on_verified
+        )
         self._queue_timeout_s = config.queue_timeout_s
         self._jobs: dict[int, Job] = {}
-        self._outbox: list[Job] = []
         self._n_serials = 0
 
     @property
@@ -100,7 +103,7 @@ class Core:
 
     def add(self, request: Request, prompt: I32, now: float) -> None:
         """Put a checked request into the line."""
-        job = Job(request, prompt, now, self._outbox)
+        job = Job(request, prompt, now, self._delivery.outbox)
         for index in range(request.n):
             detokenizer = self._new_detokenizer()
             if request.visible:
@@ -152,15 +155,19 @@ class Core:
             )
 
     def _end(self, job: Job, close: Callable[[Choice], None]) -> None:
-        for slot in self.slots:
-            if slot.choice is not None and slot.choice.job is job:
-                close(slot.choice)
-                self._free(slot, True)
         for choice in job.choices:
             if not choice.is_finished:
-                close(choice)
-                self.admission.remove(choice)
-                self._count(choice)
+                self._end_choice(choice, close)
+
+    def _end_choice(self, choice: Choice, close: Callable[[Choice], None]) -> None:
+        """End a choice between two steps, in a slot or in the line."""
+        close(choice)
+        for slot in self.slots:
+            if slot.choice is choice:
+                self._free(slot, True)
+                return
+        self.admission.remove(choice)
+        self._count(choice)
 
     def _expire(self, now: float) -> None:
         """Refuse those that have waited too long without any of their choices admitted."""
@@ -179,8 +186,12 @@ class Core:
     # -- one step
 
     def step(self, now: float) -> None:
-        """Admit, plan, compute, accept, emit. Raises what is nobody's own fault."""
+        """Admit, plan, compute, accept. Raises what is nobody's own fault.
+
+        Outputs are delivered while the next step computes, or at once where none follows.
+        """
         if self.admission:
+            self.emit()  # whoever comes in may take a while
             self._expire(now)
             self._admit(now)
         if self._speculator is not None:
@@ -196,8 +207,12 @@ class Core:
             )
             self._scoring.run(self.scheduler.active)
             self._acceptor.accept(time.monotonic())
+            self._end_failed()
             self.meter.on_step(self._model.ubatch.n_seqs, time.monotonic() - now)
-        self.emit()
+        else:
+            self.emit()
+        if not self.scheduler.active:
+            self.emit()
         if self._speculator is not None and forward_s:
             n_generated = self.meter.counters.n_generated_tokens
             self._speculator.on_end(forward_s, n_generated, is_idle=not self._jobs)
@@ -206,9 +221,9 @@ class Core:
         """Compute and draw; masks are made while it computes."""
         draws = self.scheduler.draws
         if not self._masks.begin(draws):
-            self._model.forward()
+            self._model.forward(self._deliver)
             return
-        self._model.compute()
+        self._model.compute(self._deliver)
         self._masks.join(draws)
         self._model.draw()
         ub = self._model.ubatch
@@ -234,29 +249,33 @@ class Core:
                 )
             except Exception:
                 log.exception("request %d: its sampling was refused", choice.job.request.id)
-                choice.fail(FinishReason.ERROR, now, INTERNAL, "server_error")
+                _fail(choice, now)
                 self._free(slot, True)
                 continue
             if self._speculator is not None:
                 self._speculator.begin(slot, choice.job.request.speculative)
 
     def emit(self) -> None:
-        """Hand each job its outputs of this step, in one call; forget the jobs that are over."""
-        # A callback that fails ends its own request, whose last outputs go nowhere.
-        for job in self._outbox:
-            outputs = job.outputs
-            job.outputs = []
-            if not job.n_unfinished:
-                del self._jobs[job.request.id]
-            try:
-                job.request.on_output(job.request, outputs)
-            except Exception:
-                log.exception("request %d: its receiver failed", job.request.id)
-                job.outputs = outputs  # not empty: what _end sends does not reach the outbox
-                if job.n_unfinished:
-                    self._end(job, lambda c: c.finish(FinishReason.ABORT, time.monotonic()))
-                    del self._jobs[job.request.id]
-        self._outbox.clear()
+        """Deliver all outputs there are; end the requests that cannot take theirs."""
+        self._deliver()
+        self._end_failed()
+
+    def _deliver(self) -> None:
+        for job in self._delivery.deliver():
+            self._jobs.pop(job.request.id, None)
+
+    def _end_failed(self) -> None:
+        """End what failed while it was delivered: frees memory, so not while a step computes."""
+        now = time.monotonic()
+        while self._delivery.failed:
+            job = self._delivery.failed.pop()
+            self._end(job, lambda choice: choice.finish(FinishReason.ABORT, now))
+            self._jobs.pop(job.request.id, None)
+        while self._delivery.broken:
+            choice = self._delivery.broken.pop()
+            choice.unsent = ()  # of the step that was on the way
+            if not choice.is_finished:
+                self._end_choice(choice, lambda choice: _fail(choice, now))
 
     def close(self) -> None:
         """Let helper threads end; nothing runs any more."""
@@ -264,16 +283,12 @@ class Core:
 
     def fail(self, now: float) -> None:
         """After a failure that is nobody's own: end everything, without touching memory."""
+        self._delivery.deliver()
         for job in list(self._jobs.values()):
             for choice in job.choices:
                 if not choice.is_finished:
-                    choice.fail(FinishReason.ERROR, now, INTERNAL, "server_error")
-        for job in self._outbox:
-            try:
-                job.request.on_output(job.request, job.outputs)
-            except Exception:
-                log.exception("request %d: its receiver failed", job.request.id)
-        self._outbox.clear()
+                    _fail(choice, now)
+        self._delivery.deliver()
         self._jobs.clear()
 
     # -- slots
@@ -336,3 +351,7 @@ class Core:
         slot.seq.release(keep=keep)
         slot.clear()
         self.admission.on_release()
+
+
+def _fail(choice: Choice, now: float) -> None:
+    choice.fail(FinishReason.ERROR, now, INTERNAL, "server_error")

@@ -151,3 +151,25 @@ def test_a_thread_takes_its_groups_shares_before_the_others(kernel_cache_dir):
     )
     assert order[0] == 10
     assert order[1:].tolist() == [6, 7, 8, 9, 4, 5, 0, 1, 2, 3]
+
+
+def test_work_beside_a_run_is_done_and_what_it_raises_comes_out_at_the_end(kernel_cache_dir):
+    team = make_team("auto", 3, kernel_cache_dir)
+    step = aligned_zeros(8 * len(STEP._fields)).view(np.int64)
+    counters = aligned_zeros(8 * MOST).view(np.int64)
+    address = team.kernels.address("test.count", build_count)
+    step[STEP.n_tokens // 8] = MOST
+    program = Program(team, step, [(address, fill(COUNT, counters=counters), -1)] * 5)
+    done = []
+
+    def fail():
+        raise LookupError("beside")
+
+    try:
+        team.run(program, lambda: done.append(1))
+        with pytest.raises(LookupError, match="beside"):
+            team.run(program, fail)
+        assert (counters == 10).all()  # both runs came to their end
+        assert done == [1]
+    finally:
+        team.close()

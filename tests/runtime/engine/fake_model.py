@@ -11,6 +11,7 @@ import ctypes
 import numpy as np
 
 from slotmux.runtime.engine.request import InvalidRequestError, SamplingParams
+from slotmux.runtime.interfaces import nothing
 from slotmux.runtime.speculation.costs import Costs
 from slotmux.runtime.ubatch import BLOCK_CELLS, MAX_TOP_LOGPROBS, Ubatch
 
@@ -115,13 +116,21 @@ class FakeModel:
         self.states = {}  # of the recurrence behind each token of the ubatch
         self.n_scored = 0
 
-    def forward(self):
+    def forward(self, meanwhile=nothing):
         assert not self.ubatch.sample_masks.any(), "masks of an earlier step"
-        self.compute()
+        self.compute(meanwhile)
         self.draw()
 
-    def compute(self):
+    def compute(self, meanwhile=nothing):
         self.before_forward()
+        # Whatever is done meanwhile, this is what is computed.
+        planned = bytes(self.ubatch.tokens), bytes(self.ubatch.block_tables), self.ubatch.n_tokens
+        meanwhile()
+        assert planned == (
+            bytes(self.ubatch.tokens),
+            bytes(self.ubatch.block_tables),
+            self.ubatch.n_tokens,
+        )
         self.n_forwards += 1
         ub = self.ubatch
         assert 0 < ub.n_tokens <= ub.n_ubatch

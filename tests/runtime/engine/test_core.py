@@ -67,6 +67,7 @@ class Bench:
 
     def step(self):
         self.core.step(time.monotonic())
+        self.core.emit()  # else while the next step computes
         self.core.memory.check_integrity()
 
     def run(self, limit=3000):
@@ -430,3 +431,37 @@ def test_a_sequence_without_memory_fails_alone(monkeypatch):
     bench.run()
     assert after.tokens[0] == oracle(request, 64, bench.model, 0)
     bench.core.memory.check_integrity()
+
+
+def test_outputs_are_delivered_while_the_next_step_computes():
+    """And at once where none follows, or where somebody waits to be admitted."""
+    bench = Bench(n_slots=2)
+    core = bench.core
+    _, receiver = bench.add(prompt_of(20), max_tokens=6, ignore_eos=True)
+    seen = []
+    bench.model.before_forward = lambda: seen.append(len(receiver.tokens.get(0, [])))
+    while core.has_work:
+        core.step(time.monotonic())
+    assert seen == [0, 0, 1, 2, 3, 4]
+    assert len(receiver.tokens[0]) == 6
+    assert receiver.last[0].finish_reason is FinishReason.LENGTH
+
+
+def test_a_receiver_that_fails_during_a_step_is_ended_behind_it():
+    """Its memory is not freed, and filled with poison, while the step computes with it."""
+    bench = Bench(n_slots=2)
+    core = bench.core
+    request, _ = bench.add(prompt_of(20), max_tokens=50, ignore_eos=True)
+    good = bench.add(prompt_of(30, 1), max_tokens=20, ignore_eos=True)
+    while not core.slots[0].n_known > 20:  # its first token is on the way
+        core.step(time.monotonic())
+
+    def fail(*_):
+        raise RuntimeError("gone")
+
+    request.on_output = fail
+    core.step(time.monotonic())
+    assert [slot.choice.job.request for slot in core.slots if slot.choice] == [good[0]]
+    core.memory.check_integrity()
+    bench.run()
+    bench.check(*good)
