@@ -56,7 +56,7 @@ class Acceptor:
         for slot, _ in draws:
             if slot.leader is not None:
                 self._follow(slot)
-        for slot, first in draws:
+        for slot, first in self._take_ones(draws, drawn, now):
             choice = slot.choice
             assert choice is not None
             n_taken, n_before = 0, choice.n_draft_accepted
@@ -74,6 +74,48 @@ class Acceptor:
                 self._settle(slot, choice, max(1, n_taken), n_accepted)
             if choice.is_finished and slot.choice is choice:
                 self._free(slot, min(seen) >= 0)
+
+    def _take_ones(
+        self, draws: list[tuple[Slot, int]], drawn: list[int], now: float
+    ) -> list[tuple[Slot, int]]:
+        """Take in what is one more token of a choice that goes on, as most are; returns the rest.
+
+        A step of many slots passes here for each of them: nothing is called that need not be.
+        """
+        meter, add = self._meter, self._delivery.add
+        rest, n_ones, n_most = [], 0, 0
+        t_last, n_same = 0.0, 0  # choices whose token before this one came at the same time
+        for draw in draws:
+            slot, first = draw
+            choice, token, n_known = slot.choice, drawn[first], slot.n_known + 1
+            assert choice is not None
+            if (
+                not choice.is_plain
+                or slot.n_draft
+                or not choice.t_first
+                or token < 0
+                or token in choice.end_ids
+                or n_known >= choice.n_limit
+            ):
+                rest.append(draw)
+                continue
+            slot.history[n_known - 1] = token
+            slot.n_known = n_known
+            choice.n_generated += 1
+            if choice.t_last != t_last:
+                meter.itl.observe(now - t_last, n_same)
+                t_last, n_same = choice.t_last, 0
+            n_same += 1
+            choice.t_last = now
+            add(choice, (token,))
+            n_ones += 1
+            if n_known > n_most:
+                n_most = n_known
+        meter.itl.observe(now - t_last, n_same)
+        counters = meter.counters
+        counters.n_generated_tokens += n_ones
+        counters.n_tokens_max = max(counters.n_tokens_max, n_most)
+        return rest
 
     def _begins(self, slot: Slot, choice: Choice, now: float) -> bool:
         """Whether what was drawn is wanted. The first time, what was asked about the prompt is told
@@ -184,9 +226,7 @@ class Acceptor:
         tokens = tuple(drawn[first : first + n + 1])
         n_known = slot.n_known + n + 1
         if (
-            choice.constraint is not None
-            or choice.emitter.has_stops
-            or choice.sampling.n_logprobs >= 0
+            not choice.is_plain
             or n_known >= choice.n_limit
             or min(tokens) < 0
             or not choice.end_ids.isdisjoint(tokens)
@@ -218,10 +258,9 @@ class Acceptor:
             n = slot.n_planned
             if not n or slot.n_draft:
                 continue
-            seq = slot.seq
-            seq.commit(n)
-            choice = slot.choice
+            seq, choice = slot.seq, slot.choice
             assert choice is not None
+            seq.commit(n)
             if not choice.n_generated:
                 counters.n_prompt_tokens += n
                 choice.job.request.progress.n_computed = seq.n_computed

@@ -63,6 +63,7 @@ class Choice:
         "emitter",
         "end_ids",
         "index",
+        "is_plain",
         "job",
         "last",
         "min_pos",
@@ -116,6 +117,13 @@ class Choice:
         self.n_charged = 0  # generated tokens for which its client was charged
         self.n_draft = self.n_draft_accepted = 0
         self.sampling = _with_seed(request.sampling, index)
+        # Nothing but text is wanted of what it generates, and only a token can end it.
+        self.is_plain = (
+            constraint is None
+            and self.scores is None
+            and not emitter.has_stops
+            and self.sampling.n_logprobs < 0
+        )
         self.sampler_state = _first_state(self.sampling, self.n_prompt)  # or when it was parked
         n_room = n_ctx - self.n_prompt
         n_max = n_room if request.max_tokens < 0 else min(request.max_tokens, n_room)

@@ -283,9 +283,10 @@ class Sequence:
 
         The row has not seen any draft: the next forward begins by applying those that stay.
         """
-        n_accepted = n - (self.n_reserved - self.n_drafts)
-        assert 0 <= n_accepted <= self.n_drafts
-        is_cut = n_accepted < self.n_drafts
+        n_drafts = self.n_drafts
+        n_accepted = n - (self.n_reserved - n_drafts)
+        assert 0 <= n_accepted <= n_drafts
+        is_cut = n_accepted < n_drafts
         self.n_reserved = self.n_drafts = 0
         before = self.n_computed
         self.n_computed = before + n

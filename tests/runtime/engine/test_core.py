@@ -14,6 +14,7 @@ from slotmux.runtime.engine.request import (
     Request,
     SamplingParams,
 )
+from slotmux.runtime.engine.scheduler import Scheduler
 from slotmux.runtime.memory.pools import Pools
 from tests.runtime.engine.fake_model import (
     EOG,
@@ -465,3 +466,22 @@ def test_a_receiver_that_fails_during_a_step_is_ended_behind_it():
     core.memory.check_integrity()
     bench.run()
     bench.check(*good)
+
+
+def test_a_steady_crowd_is_not_described_anew_each_step(monkeypatch):
+    """Once all generate, the ubatch only moves on; whoever comes, goes or drafts fills it again."""
+    n_fills = []
+    fill = Scheduler._fill
+    monkeypatch.setattr(Scheduler, "_fill", lambda self: (n_fills.append(1), fill(self)))
+    bench = Bench(n_slots=3)
+    jobs = [bench.add(prompt_of(8, i), max_tokens=30, ignore_eos=True) for i in range(2)]
+    for _ in range(10):
+        bench.step()
+    assert len(n_fills) == 2  # the prompts, the first step of both
+    jobs.append(bench.add(prompt_of(8, 2), max_tokens=5, ignore_eos=True))
+    for _ in range(4):
+        bench.step()
+    assert len(n_fills) == 4
+    bench.run()
+    for job in jobs:
+        bench.check(*job)
