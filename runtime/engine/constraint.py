@@ -63,7 +63,8 @@ class Constraint:
     """
 
     __slots__ = ("_ahead", "_before", "_factory", "_forced", "_is_done", "_matcher", "_words",
-                 "fault", "is_over", "jumps", "masks", "n_masks", "over_at")  # fmt: skip
+                 "fault", "is_over", "is_stuck", "jumps", "masks", "n_masks",
+                 "over_at")  # fmt: skip
 
     def __init__(self, factory: ConstraintFactory, n_vocab: int) -> None:
         self._factory = factory
@@ -76,6 +77,7 @@ class Constraint:
         self._is_done = False
         self.fault: str | None = None  # why it cannot be followed; its choice ends with that
         self.is_over = False  # nothing can be added to the text
+        self.is_stuck = False  # behind the run that was accepted there was no token to draw
         self.masks: NDArray[np.uint32] = np.zeros((0, self._words), np.uint32)
         self.n_masks = 0  # rows of ``masks`` that the draws of the step under way go by
         self.jumps: list[int] = []  # forced tokens behind the run that was accepted, consumed

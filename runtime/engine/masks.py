@@ -81,9 +81,7 @@ class Masks:
             if constraint is None or constraint.is_over:
                 continue
             run, undrawn = _run(slot, first, drawn)
-            if undrawn >= 0 and self._is_number(undrawn):
-                constraint.fault = NO_TOKEN
-                continue
+            constraint.is_stuck = undrawn >= 0 and self._is_number(undrawn)
             choice = slot.choice
             assert choice is not None
             # Log-probabilities of forced tokens are wanted: each is drawn then.

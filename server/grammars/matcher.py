@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from itertools import takewhile
 
 import numpy as np
 from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
@@ -45,22 +46,23 @@ class Factory:
         """Raises ConstraintError, with llguidance's own words, for a wrong grammar."""
         self._matcher = LLMatcher(tokenizer, source, log_level=0, limits=limits())
         self._lock = threading.Lock()
-        self._n_words = -(-tokenizer.vocab_size // 32)
+        self._n_vocab = tokenizer.vocab_size
         if self._matcher.is_error():
             raise ConstraintError(self._matcher.get_error())
 
     def __call__(self) -> Matcher:
         with self._lock:
-            return Matcher(self._matcher.deep_copy(), self._n_words)
+            return Matcher(self._matcher.deep_copy(), self._n_vocab)
 
 
 class Matcher:
     """A MatcherLike."""
 
-    __slots__ = ("_matcher", "_n_words")
+    __slots__ = ("_matcher", "_n_vocab", "_n_words")
 
-    def __init__(self, matcher: LLMatcher, n_words: int) -> None:
-        self._matcher, self._n_words = matcher, n_words
+    def __init__(self, matcher: LLMatcher, n_vocab: int) -> None:
+        self._matcher, self._n_vocab = matcher, n_vocab
+        self._n_words = -(-n_vocab // 32)
 
     def consume(self, token: int) -> None:
         if not self._matcher.consume_token(token):
@@ -82,7 +84,9 @@ class Matcher:
         return list(self._matcher.compute_ff_tokens())
 
     def n_valid(self, tokens: Sequence[int]) -> int:
-        return int(self._matcher.validate_tokens(list(tokens)))
+        # Rows of logits without a token may be guessed; to llguidance they are a fault for good.
+        known = list(takewhile(self._n_vocab.__gt__, tokens))
+        return int(self._matcher.validate_tokens(known))
 
     @property
     def is_stopped(self) -> bool:

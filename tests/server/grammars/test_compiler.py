@@ -56,6 +56,14 @@ def test_every_kind(grammars: Grammars) -> None:
     assert compile(grammars, "lark", lark)().n_valid([begin, ord("x"), ord("7")]) == 3
 
 
+def test_a_draft_that_is_no_token_harms_nothing(grammars: Grammars) -> None:
+    """Logits may have more rows than there are tokens, and a guess may be any of them."""
+    matcher = compile(grammars, "regex", "a+")()
+    assert matcher.n_valid([ord("a"), WordTokenizer.n_vocab + 40, ord("a")]) == 1
+    matcher.consume(ord("a"))
+    assert not matcher.is_stopped
+
+
 def test_the_same_is_compiled_once_and_kept_for_its_tenant(grammars: Grammars) -> None:
     first = compile(grammars, "regex", "a")
     assert compile(grammars, "regex", "a") is first
