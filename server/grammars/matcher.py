@@ -60,8 +60,12 @@ def begin_library_tokenizer(tokenizer: TokenizerPort) -> Future[LLTokenizer]:
 class Factory:
     """A ConstraintFactory: copies of one compiled grammar, which share what they learn of it."""
 
-    def __init__(self, tokenizer: LLTokenizer, source: str) -> None:
-        """Raises ConstraintError, with llguidance's own words, for a wrong grammar."""
+    def __init__(
+        self, tokenizer: LLTokenizer, source: str, unenforced: tuple[str, ...] = ()
+    ) -> None:
+        """``unenforced``: keywords of schemas that are passed over. Raises ConstraintError, with
+        llguidance's own words, for a wrong grammar."""
+        self.unenforced = unenforced
         self._matcher = LLMatcher(tokenizer, source, log_level=0, limits=limits())
         self._lock = threading.Lock()
         self._n_vocab = tokenizer.vocab_size
