@@ -93,6 +93,17 @@ class SamplingTableLike(Protocol):
         """What a sequence must take along, whose next draw is at ``pos``; None: nothing."""
 
 
+class GuideLike(Protocol):
+    """Tells a drafter before each of its draws what may be drawn. Engine thread."""
+
+    def begin(self, n_seqs: int, drawn: Sequence[int]) -> None:
+        """A pass over the first ``n_seqs`` sequences begins; the one before has ``drawn``."""
+
+    def join(self) -> list[int]:
+        """It comes to its draws: for each of its sequences the address of the allowed-token bits,
+        or 0."""
+
+
 class DrafterLike(Protocol):
     """The model's own block for multi-token prediction."""
 
@@ -109,12 +120,16 @@ class DrafterLike(Protocol):
         """[n_slots, n_vocab]: of the last pass, in the order of the run's sequences."""
 
     def run(
-        self, wanted: Sequence[tuple[int, int, int, int]], *, is_short: bool = False
+        self,
+        wanted: Sequence[tuple[int, int, int, int]],
+        *,
+        is_short: bool = False,
+        guide: GuideLike | None = None,
     ) -> tuple[I32, NDArray[np.float32]]:
         """Guess for [(slot, n, token, position)] in descending order of n; ``token`` is the first
-        that is not computed, and n positions from it on are reserved. Returns tokens and logprobs
-        [passes, sequences], overwritten by the next run; -1 where nothing could be drawn. The
-        guesses also stand in the slots' histories, behind ``token``."""
+        that is not computed, and n positions from it on are reserved; ``guide``: what may be drawn.
+        Returns tokens and logprobs [passes, sequences], overwritten by the next run; -1 where
+        nothing could be drawn. The guesses also stand in the slots' histories, behind ``token``."""
 
 
 class ModelLike(Protocol):

@@ -10,6 +10,7 @@ import numpy as np
 from slotmux.runtime.engine.choice import Choice
 from slotmux.runtime.engine.constraint import Constraint
 from slotmux.runtime.engine.delivery import Delivery
+from slotmux.runtime.engine.masks import NO_TOKEN
 from slotmux.runtime.engine.request import FinishReason, Output, TokenLogprobs
 from slotmux.runtime.engine.scheduler import Scheduler
 from slotmux.runtime.engine.slots import Slot
@@ -181,8 +182,16 @@ class Acceptor:
                 return n_taken
             choice.job.send(Output(choice.index, text, tokens, tuple(logprobs)))
         if token < 0:
-            self._fail_no_numbers(choice, now)
+            self._fail_undrawn(choice, now)
         return n_taken
+
+    def _fail_undrawn(self, choice: Choice, now: float) -> None:
+        """End a choice whose next token could not be drawn, unless it was known without that."""
+        constraint = choice.constraint
+        if constraint is None or not constraint.is_stuck:
+            self._fail_no_numbers(choice, now)
+        elif not constraint.jumps:
+            choice.fail(FinishReason.ERROR, now, NO_TOKEN, "grammar_failed")
 
     def _is_followed(self, choice: Choice, constraint: Constraint, now: float) -> bool:
         """Whether a choice's grammar lets it go on; otherwise the choice ends here."""

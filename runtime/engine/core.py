@@ -70,12 +70,12 @@ class Core:
         self.admission = Admission(
             self.slots, self.memory, self.scheduler, config, self.meter.counters, self._park
         )
+        self._masks = Masks(ubatch, model.logits)
         self._speculator = (
-            Speculator(config.spec, model.drafter, ubatch, costs)
+            Speculator(config.spec, model.drafter, ubatch, self._masks, costs)
             if config.spec.types and config.spec.n_max
             else None
         )
-        self._masks = Masks(ubatch, model.logits)
         self._delivery = Delivery()
         self._acceptor = Acceptor(
             ubatch, self.scheduler, self.meter, self._delivery, self._free, self._on_verified

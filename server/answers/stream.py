@@ -118,11 +118,16 @@ class EventStream(Response):
         self.status_code = 200
         self.background = None
         self.body = b""
-        self.raw_headers = [(b"content-type", framing.media_type), *_HEADERS]
+        self.raw_headers = self.headers_of_streams(framing)
         self._ping = framing.ping
         self._delivery = delivery
         self._writer = writer
         self._first = first
+
+    @staticmethod
+    def headers_of_streams(framing: Framing = SSE) -> list[tuple[bytes, bytes]]:
+        """What a stream says of itself."""
+        return [(b"content-type", framing.media_type), *_HEADERS]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}

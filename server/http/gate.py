@@ -123,12 +123,15 @@ class _Sender:
         if not self.is_started and message["type"] == "http.response.start":
             self.is_started = True
             self._trace.status = message["status"]
-            message["headers"] = [*message.get("headers", []), *self._headers, *self._slot()]
+            message["headers"] = [*message.get("headers", []), *self._headers, *self._facts()]
         await self._send(message)
 
-    def _slot(self) -> list[tuple[bytes, bytes]]:
-        """Where the request is computed, if anywhere."""
-        progress = self._trace.progress
-        if progress is None or progress.slot_id < 0:
-            return []
-        return [(b"x-slot-id", str(progress.slot_id).encode())]
+    def _facts(self) -> list[tuple[bytes, bytes]]:
+        """Where the request is computed, if anywhere, and what of its schemas is passed over."""
+        progress, unenforced = self._trace.progress, self._trace.unenforced
+        facts = []
+        if progress is not None and progress.slot_id >= 0:
+            facts.append((b"x-slot-id", str(progress.slot_id).encode()))
+        if unenforced:
+            facts.append((b"x-unenforced-keywords", ", ".join(unenforced).encode()))
+        return facts

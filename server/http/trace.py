@@ -39,6 +39,7 @@ class Trace:
     progress: Progress | None = None  # of its first engine request
     traceparent: str = ""  # W3C Trace Context, as it was sent
     tracestate: str = ""
+    unenforced: tuple[str, ...] = ()  # keywords of schemas that the answer need not keep to
     error: str | None = None
 
     def record(self, scope: Scope) -> dict[str, Any]:
@@ -55,6 +56,8 @@ class Trace:
         }
         if self.error is not None:
             fields["error"] = self.error
+        if self.unenforced:
+            fields["unenforced"] = list(self.unenforced)
         if self.usages:
             first = self.usages[0]
             fields |= {

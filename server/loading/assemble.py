@@ -13,6 +13,7 @@ from slotmux.runtime.gguf import GGUFFile, open_gguf
 from slotmux.runtime.models import family
 from slotmux.runtime.speculation.measure import measure_costs
 from slotmux.runtime.tokenizer import Tokenizer
+from slotmux.server.grammars.matcher import begin_library_tokenizer
 from slotmux.server.loading.identity import model_identity
 from slotmux.server.loading.load import load
 from slotmux.server.loading.locate import locate
@@ -50,6 +51,8 @@ def assemble(settings: Settings) -> Loaded:
     sampling = sampling_defaults(settings, file.metadata)
     for warning in file.metadata.warnings:
         log.warning(warning)
+    # Whatever waits for the first grammar would stop for it; now nobody does.
+    vocabulary = begin_library_tokenizer(tokenizer)
     model = load(plan)
     _check_vocabulary(file, tokenizer, model.n_vocab)
     spec = plan.spec
@@ -68,6 +71,7 @@ def assemble(settings: Settings) -> Loaded:
         identity=model_identity(file, plan.model) if settings.slot_save_path else "",
         n_compiled=lambda: model.n_compiled,
         sampling=sampling,
+        vocabulary=vocabulary,
     )
 
 

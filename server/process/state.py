@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import ParamSpec, Protocol, TypeVar
 
+from llguidance import LLTokenizer
 from starlette.requests import Request
 
 from slotmux.runtime.engine.config import SpecConfig
@@ -95,6 +96,7 @@ class Loaded:
     identity: str = ""  # of model and cell types: what saved memory is good for
     n_compiled: Callable[[], int] = int  # kernels compiled so far; constant once it is ready
     sampling: SamplingDefaults = field(default_factory=SamplingDefaults)
+    vocabulary: Future[LLTokenizer] | None = None  # for grammars; None: made for the first one
     breakers: BreakerFinder = field(init=False)
 
     def __post_init__(self) -> None:
@@ -136,6 +138,8 @@ class ServerState:
         """From now on requests are served. Call on the event loop, with the engine started."""
         intake = Intake(loaded.engine, asyncio.get_running_loop())
         self.service = Service(loaded, intake, Pulse(loaded.engine))
+        if loaded.vocabulary is not None:
+            self.grammars.know(loaded.tokenizer, loaded.vocabulary)
 
     def ready(self) -> Service:
         """The service. Raises ApiError 503 while loading, draining, or when the engine died."""

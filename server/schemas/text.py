@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from slotmux.server.schemas.base import StrictModel, fault
+from slotmux.server.schemas.base import StrictModel, fault, whole_in_lists
 
 MAX_IDS = 1 << 20
 
@@ -14,6 +14,7 @@ MAX_IDS = 1 << 20
 def _ids(value: Any) -> Any:
     if isinstance(value, list) and len(value) > MAX_IDS:
         raise fault(f"at most {MAX_IDS} token ids")
+    value = whole_in_lists(value, 1)
     if not isinstance(value, list) or not all(type(v) is int and 0 <= v < 2**31 for v in value):
         raise fault("should be an array of token ids")
     return value

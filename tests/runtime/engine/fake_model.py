@@ -80,6 +80,14 @@ def advance(state, token):
     return POISON if POISON in (state, token) else (state * 31_337 + token + 1) % MOD
 
 
+def masked(address):
+    """Tokens that a draw's mask takes away; 0: there is none."""
+    if not address:
+        return set()
+    words = (ctypes.c_uint32 * (N_VOCAB // 32)).from_address(address)
+    return {t for t in range(N_VOCAB) if not words[t // 32] >> (t % 32) & 1}
+
+
 def draw(digest, params, banned, pos):
     """The drawn token, its logprob and the vocabulary from most to least likely."""
     scores = (digest * np.arange(3, 3 + 2 * N_VOCAB, 2) * 7919 + digest // 7) % 65_521
@@ -209,7 +217,7 @@ class FakeModel:
             ub.sampled[s] = -1
             return
         assert digest == expected, "memory and history differ"
-        banned = set(eog_ids if pos < min_pos else ()) | self._masked(s)
+        banned = set(eog_ids if pos < min_pos else ()) | masked(int(ub.sample_masks[s]))
         if len(banned) == N_VOCAB:
             ub.sampled[s] = -1
             return
@@ -218,14 +226,6 @@ class FakeModel:
         ub.logprob[s] = logprobs[token]
         ub.top_ids[s] = order[:MAX_TOP_LOGPROBS]
         ub.top_logprobs[s] = logprobs[order[:MAX_TOP_LOGPROBS]]
-
-    def _masked(self, s):
-        """Tokens that the draw's mask takes away."""
-        address = int(self.ubatch.sample_masks[s])
-        if not address:
-            return set()
-        words = (ctypes.c_uint32 * (N_VOCAB // 32)).from_address(address)
-        return {t for t in range(N_VOCAB) if not words[t // 32] >> (t % 32) & 1}
 
     def score(self, rows, targets, n_top, out):
         for i, row in enumerate(rows.tolist()):
@@ -262,31 +262,48 @@ class ScriptedDrafter:
 
     def __init__(self, model, is_right):
         self.model, self.is_right = model, is_right
-        self.n_runs = 0
+        self.n_runs = self.n_guided = 0
 
-    def run(self, wanted, *, is_short=False):
+    def run(self, wanted, *, is_short=False, guide=None):
         self.n_runs += 1
         counts = [n for _, n, _, _ in wanted]
         assert counts == sorted(counts, reverse=True)
         assert len({slot for slot, *_ in wanted}) == len(wanted)
         tokens = np.full((counts[0], len(wanted)), -1, np.int32)
-        cells = self.model.kv.tokens
-        for i, (slot, n, token, position) in enumerate(wanted):
-            table = self.model.ubatch.block_tables[slot]
-            params, history, banned, min_pos = self.model.sampling.slots[slot]
-            assert history[position] == token
-            past = history[: position + 1].tolist()
-            for j in range(n):
-                pos = position + j + 1
-                if self.model.kv.n_blocks:
-                    cells[table[(pos - 1) // BLOCK_CELLS], (pos - 1) % BLOCK_CELLS] = 0
-                digest = digest_of(past, self.model.kv.n_blocks > 0, self.model.rows.n_rows > 0)
-                drawn = draw(digest, params, banned if pos < min_pos else (), pos)[0]
-                right = self.is_right(slot, pos, j)
-                tokens[j, i] = drawn if right else (drawn + 1) % N_VOCAB
-                past.append(int(tokens[j, i]))
-                history[pos] = tokens[j, i]
+        drawn = []
+        for j in range(counts[0]):
+            n_seqs = sum(n > j for n in counts)
+            banned = [set()] * n_seqs
+            if guide is not None:
+                guide.begin(n_seqs, drawn)
+                banned = [masked(address) for address in guide.join()]
+                self.n_guided += sum(map(bool, banned))
+            for i in range(n_seqs):
+                tokens[j, i] = self._guess(*wanted[i], j, banned[i])
+            drawn = tokens[j, :n_seqs].tolist()
         return tokens, np.zeros(tokens.shape, np.float32)
+
+    def _guess(self, slot, n, token, position, j, masked):
+        model = self.model
+        table, cells = model.ubatch.block_tables[slot], model.kv.tokens
+        params, history, banned, min_pos = model.sampling.slots[slot]
+        assert history[position] == token
+        pos = position + j + 1
+        if model.kv.n_blocks:
+            cells[table[(pos - 1) // BLOCK_CELLS], (pos - 1) % BLOCK_CELLS] = 0
+        past = history[:pos].tolist()
+        if past[-1] < 0:
+            return -1
+        digest = digest_of(past, model.kv.n_blocks > 0, model.rows.n_rows > 0)
+        order = draw(digest, params, (), pos)[2]
+        banned = masked | set(banned if pos < min_pos else ())
+        right = [t for t in order if t not in banned]
+        history[pos] = -1
+        if right:
+            history[pos] = right[0]
+            if not self.is_right(slot, pos, j):
+                history[pos] = right[1] if len(right) > 1 else (right[0] + 1) % N_VOCAB
+        return history[pos]
 
 
 class EagerCosts(Costs):
