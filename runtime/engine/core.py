@@ -307,7 +307,7 @@ class Core:
         if choice.index == 0:
             choice.job.request.progress.is_parked = True
         self.meter.counters.n_parked += 1
-        self._vacate(slot, keep=True)
+        self._vacate(slot, keep=True, is_parked=True)
         self.admission.add(choice)
 
     def _give_up(self, slot: Slot) -> None:
@@ -320,7 +320,7 @@ class Core:
         choice.fail(FinishReason.ERROR, time.monotonic(), message, "no_memory")
         self._free(slot, True)
 
-    def _vacate(self, slot: Slot, *, keep: bool) -> None:
+    def _vacate(self, slot: Slot, *, keep: bool, is_parked: bool = False) -> None:
         for follower in list(slot.followers):
             waiting = follower.choice
             assert waiting is not None
@@ -333,6 +333,6 @@ class Core:
             self.scheduler.remove(slot)
         if keep and slot.seq.node is not None:
             slot.left = slot.seq.salt, slot.seq.n_computed
-        slot.seq.release(keep=keep)
+        slot.seq.release(keep=keep, is_parked=is_parked)
         slot.clear()
         self.admission.on_release()

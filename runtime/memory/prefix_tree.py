@@ -14,6 +14,9 @@ from slotmux.runtime.ubatch import BLOCK_CELLS
 
 TOKEN_BYTES = 4
 BLOCK_BYTES = BLOCK_CELLS * TOKEN_BYTES
+# What CPython takes for them, with their places in pools and orders, in the worst case
+# (tests/runtime/memory/test_index_bytes.py).
+NODE_BYTES, ROOT_BYTES, STATE_BYTES = 1200, 2400, 1600
 
 
 class Kind(Enum):
@@ -35,6 +38,7 @@ class Node:
         "end",
         "key",
         "n_live",
+        "n_needs",
         "parent",
         "partials",
         "salt",
@@ -51,6 +55,7 @@ class Node:
         self.children: dict[bytes, Node] = {}
         self.partials: dict[bytes, Node] = {}
         self.checkpoints: dict[int, Checkpoint] = {}  # by offset, 1..16
+        self.n_needs = 0  # states here, and children that a state at or below them needs
         self.n_live = 0  # of a root: running sequences that stand in its tree
 
     @property
@@ -106,11 +111,17 @@ class Checkpoint:
 class PrefixTree:
     """Nodes by salt and tokens. Engine thread only."""
 
-    __slots__ = ("by_block", "roots")
+    __slots__ = ("by_block", "n_nodes", "roots")
 
     def __init__(self) -> None:
         self.roots: dict[str, Node] = {}
         self.by_block: dict[int, Node] = {}
+        self.n_nodes = 0  # without roots
+
+    @property
+    def n_bytes(self) -> int:
+        """What the index itself takes."""
+        return self.n_nodes * NODE_BYTES + len(self.roots) * ROOT_BYTES
 
     def enter(self, salt: str) -> Node:
         """The root for a salt, kept in being until the matching ``leave``."""
@@ -132,6 +143,7 @@ class PrefixTree:
         siblings = parent.children if node.is_full else parent.partials
         assert key not in siblings
         siblings[key] = node
+        self.n_nodes += 1
         if block >= 0:
             self.by_block[block] = node
         return node
@@ -143,6 +155,7 @@ class PrefixTree:
         assert node.is_leaf
         assert not node.checkpoints
         del (parent.children if node.is_full else parent.partials)[node.key]
+        self.n_nodes -= 1
         if node.block >= 0:
             del self.by_block[node.block]
         if parent.parent is None:
@@ -176,9 +189,12 @@ class PrefixTree:
         for salt, root in self.roots.items():
             assert root.salt == salt
             assert root.n_live > 0 or not root.is_leaf, "an unused root stayed"
+        assert self.n_nodes == sum(1 for _ in self.walk())
         for node in self.walk():
             parent = node.parent
             assert parent is not None
+            below = [*node.children.values(), *node.partials.values()]
+            assert node.n_needs == len(node.checkpoints) + sum(n.n_needs > 0 for n in below)
             assert node.salt == parent.salt
             assert node.start == parent.end
             siblings = parent.children if node.is_full else parent.partials
