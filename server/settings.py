@@ -77,8 +77,9 @@ class Settings(SamplingSettings, BaseSettings):
     n_predict: int = Field(-1, ge=-1)  # max_tokens of a request that names none; -1 = context
     chat_template_file: Path | None = None
     mem_limit: int = Field(0, ge=0)  # bytes; 0 = the machine's or the cgroup's
-    ctx_checkpoints: int = Field(16, ge=0, le=65_536)  # kept recurrent states a slot
-    checkpoint_memory: int = Field(2**30, ge=0)  # bytes of all of them together
+    # bytes of kept prefixes beside what slots need; -1 = half of what is free, at most 1 GiB
+    prefix_cache_bytes: int = Field(-1, ge=-1)
+    ctx_checkpoints: int = Field(-1, ge=-1, le=65_536)  # kept recurrent states a slot; -1 = as fit
     prompt_tokens_beside: int = Field(128, ge=0, le=65_536)  # a step's; 0 = whatever fits
     max_step_ms: float = Field(50.0, ge=0, le=60_000, allow_inf_nan=False)  # 0 = no bound
     poison_freed: bool = False  # debugging: fill freed memory with NaN

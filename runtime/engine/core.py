@@ -53,6 +53,7 @@ class Core:
             model.rows,
             ubatch,
             n_ctx=config.n_ctx,
+            cache_bytes=config.prefix_cache_bytes,
             poison=config.poison_freed,
         )
         self.slots = [Slot(seq.slot, seq) for seq in self.memory.sequences]

@@ -89,8 +89,8 @@ class KVCells:
 
     @property
     def n_bytes(self) -> int:
-        """Memory of all layers."""
-        return sum(k.nbytes + v.nbytes for k, v in self._layers.values())
+        """Memory of what slots were promised, all layers."""
+        return self.block_bytes * self._n_ready
 
     def copy_block(self, src: int, dst: int) -> None:
         """Copy all cells of a block, every layer."""

@@ -72,8 +72,8 @@ class StateRows:
 
     @property
     def n_bytes(self) -> int:
-        """Memory of all rows."""
-        return self._array.nbytes
+        """Memory of the rows that are there from the start."""
+        return self.row_bytes * (self._n_ready if self._pages is not None else self._n_rows)
 
     def give_back_row(self, row: int) -> None:
         """A row loses its pages."""

@@ -43,11 +43,11 @@ class BlockPool:
         self._n_hits = [0] * self.n_blocks  # sequences that began with it
         self.n_held = 0
         self.n_idle = 0  # cached and held by no sequence: each can be had, states given up first
-        self._free = Segments(self.n_blocks, storage.n_segment)
-        if n_ready is None:
-            n_ready = self.n_blocks
-        while self._free.n_present < n_ready:
-            self.bring()
+        n_ready = self.n_blocks if n_ready is None else n_ready
+        self._free = Segments(self.n_blocks, n_ready, storage.n_segment)
+        if poison:
+            for block in range(self._free.n_present):
+                storage.fill_nan(block)
 
     @property
     def n_free(self) -> int:

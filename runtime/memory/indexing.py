@@ -64,7 +64,8 @@ def keep_checkpoint(seq: Indexed, kind: Kind, *, is_wanted: bool = False) -> boo
         _follow(seq, existing)
         return True
     is_worth_it = is_wanted or pools.has_room_for_row
-    if not is_worth_it and not pools.worths.may_replace(kind, seq.salt):
+    is_shared = pools.rows.can_bring
+    if not is_worth_it and not pools.worths.may_replace(kind, seq.salt, is_shared=is_shared):
         return False
     row = pools.take_row()
     if row < 0:

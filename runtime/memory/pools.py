@@ -38,15 +38,13 @@ class Pools:
     ) -> None:
         self.has_blocks = kv.n_blocks > 0
         self.has_rows = rows.n_rows > 0
-        # With both kinds, memory goes from one to the other.
-        is_elastic = cache_bytes is not None and self.has_rows
         self.worths = Worths(
-            kv.block_bytes if self.has_blocks else 0,
-            rows.row_bytes if self.has_rows else 0,
-            is_shared=is_elastic,
+            kv.block_bytes if self.has_blocks else 0, rows.row_bytes if self.has_rows else 0
         )
-        self.blocks = BlockPool(kv, self.worths, kv.n_ready if is_elastic else None, poison=poison)
-        self.rows = RowPool(rows, self.worths, n_slots if is_elastic else None, poison=poison)
+        # Within a budget, further ones get memory as they are used.
+        n_blocks, n_rows = (None, None) if cache_bytes is None else (kv.n_ready, n_slots)
+        self.blocks = BlockPool(kv, self.worths, n_blocks, poison=poison)
+        self.rows = RowPool(rows, self.worths, n_rows, poison=poison)
         self.tree = PrefixTree()
         self.budget = Budget(self.blocks, self.rows, self.tree, kv.n_ready, n_slots, cache_bytes)
 
@@ -63,7 +61,7 @@ class Pools:
             return None
         while blocks.n_free < n:
             if not self.budget.bring_blocks():
-                self._drop(self.worths.pop_for_block())
+                self._drop(self.worths.pop_for_block(is_shared=blocks.can_bring))
         return [blocks.take() for _ in range(n)]
 
     def take_row(self, besides: Checkpoint | None = None) -> int:
@@ -71,7 +69,7 @@ class Pools:
         none."""
         value = self.worths.pin(besides) if besides is not None else 0.0
         while not self.rows.n_free and not self.budget.bring_row():
-            key = self.worths.pop_for_row()
+            key = self.worths.pop_for_row(is_shared=self.rows.can_bring)
             if key is None:
                 break
             self._drop(key)

@@ -26,11 +26,10 @@ class RowPool:
         self.worths = worths
         self.checkpoints: dict[int, Checkpoint] = {}  # by row
         self.pending = [0] * self.n_rows
-        self._free = Segments(self.n_rows)
-        if n_ready is None:
-            n_ready = self.n_rows
-        while self._free.n_present < n_ready:
-            self.bring()
+        self._free = Segments(self.n_rows, self.n_rows if n_ready is None else n_ready)
+        if poison:
+            for row in range(self._free.n_present):
+                storage.fill_nan(row)
 
     @property
     def n_free(self) -> int:

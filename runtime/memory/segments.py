@@ -7,19 +7,21 @@ from collections.abc import Iterable
 
 class Segments:
     """``n`` places in segments of ``size`` neighbours; a segment is present (has memory) or absent.
+    The first ``n_ready`` places are present at the start.
 
     Places of segments that are in use in part are handed out first, so that others can go.
     """
 
     __slots__ = ("_absent", "_n_taken", "_partial", "_whole", "n", "n_free", "n_present", "size")
 
-    def __init__(self, n: int, size: int = 1) -> None:
+    def __init__(self, n: int, n_ready: int, size: int = 1) -> None:
         self.n, self.size = n, size
-        self.n_present = 0  # places that have memory
-        self.n_free = 0  # of them those that nobody has
-        n_segments = -(-n // size)
-        self._absent = list(range(n_segments - 1, -1, -1))
-        self._whole: dict[int, None] = {}  # present, no place taken; the last is used first
+        n_segments, n_here = -(-n // size), -(-min(n, n_ready) // size)
+        self.n_present = min(n, n_here * size)  # places that have memory
+        self.n_free = self.n_present  # of them those that nobody has
+        self._absent = list(range(n_segments - 1, n_here - 1, -1))
+        # Present, no place taken; the last is used first: the lowest, or what was used just now.
+        self._whole: dict[int, None] = dict.fromkeys(range(n_here - 1, -1, -1))
         self._partial: dict[int, list[int]] = {}  # free places of segments with some taken
         self._n_taken = [0] * n_segments
 

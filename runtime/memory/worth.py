@@ -9,10 +9,10 @@ age as in GreedyDual-Size-Frequency (Cherkasova, HPL-98-69R1): what is kept or f
 from the worth of what was last given up. Age counts most: a state that saves much outlasts four
 times as much as one that saves hardly anything.
 
-A state is of no use without the blocks of its path, and they are of none without it. Where a state
-is dear (it weighs more than some blocks) states lead: a block is *needed* by those at or below it and
-goes after them; one that none needs goes first of all. Where states weigh little, or there are none,
-blocks lead, by hits and age, the last of a path first, and take their states along.
+A state is of no use without the blocks of its path, and they are of none without it. Where a
+state is dear (it weighs more than some blocks) states lead: a block is *needed* by those at or
+below it and goes after them; one that none needs goes first of all. Where states weigh little, or
+there are none, blocks lead, by hits and age, the last of a path first, and take their states along.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ HALF_TOKENS = 4096  # saved by a row that is half as good as one can be, where t
 class Worths:
     """Kept states and cached blocks that no sequence holds. Engine thread only.
 
-    ``block_bytes``, ``row_bytes``: 0 where the model has none. ``is_shared``: bytes of the one kind
-    serve the other.
+    ``block_bytes``, ``row_bytes``: 0 where the model has none. Below, ``is_shared``: the bytes of a
+    block help whoever wants a row, and the other way round.
     """
 
     __slots__ = (
@@ -46,15 +46,11 @@ class Worths:
         "_level",
         "_row_bytes",
         "_states",
-        "is_shared",
         "states_lead",
     )
 
-    def __init__(
-        self, block_bytes: int = 0, row_bytes: int = 1, *, is_shared: bool = False
-    ) -> None:
+    def __init__(self, block_bytes: int = 0, row_bytes: int = 1) -> None:
         self._block_bytes, self._row_bytes = block_bytes, row_bytes
-        self.is_shared = is_shared
         self.states_lead = row_bytes > 0 and row_bytes >= DEAR_BLOCKS * block_bytes
         # A prefix of so many tokens has as many bytes in its cells as in its state.
         cell = block_bytes / BLOCK_CELLS
@@ -115,10 +111,12 @@ class Worths:
             self._put(last, END + self._level + LEAST)
             last = last.before
 
-    def may_replace(self, kind: Kind, salt: str) -> bool:
+    def may_replace(self, kind: Kind, salt: str, *, is_shared: bool = False) -> bool:
         """Whether a state that a deeper one will overtake is worth more than what would be given up
         for it."""
-        entry = self._first_for_row()
+        if is_shared and not self.states_lead:
+            return True  # hardly anything has to go
+        entry = self._first_for_row(is_shared)
         if entry is None:
             return False
         if kind is Kind.ROLLING:
@@ -166,22 +164,22 @@ class Worths:
         """Things that can be given up."""
         return len(self._states) + len(self._blocks)
 
-    def pop_for_block(self) -> int:
+    def pop_for_block(self, *, is_shared: bool = False) -> int:
         """What to give up now for a block: ~block, or a state's row. There must be something."""
         entry = self._blocks.first()
-        if entry is None or (self.is_shared and self.states_lead):
-            entry = self._first_for_row() or entry
-        assert entry is not None
+        if entry is None or (is_shared and self.states_lead):
+            entry = self._first_for_row(is_shared) or entry
+        assert entry is not None, "memory that was promised is not there"
         return self._give_up(entry)
 
-    def pop_for_row(self) -> int | None:
+    def pop_for_row(self, *, is_shared: bool = False) -> int | None:
         """What to give up now for a row: ~block, or a state's row; None: nothing is left."""
-        entry = self._first_for_row()
+        entry = self._first_for_row(is_shared)
         return self._give_up(entry) if entry is not None else None
 
-    def _first_for_row(self) -> Entry | None:
+    def _first_for_row(self, is_shared: bool) -> Entry | None:
         state = self._states.first()
-        block = self._blocks.first() if self.is_shared else None
+        block = self._blocks.first() if is_shared else None
         if state is None or block is None:
             return state or block
         if not self.states_lead:

@@ -51,10 +51,14 @@ PANELS: dict[str, dict[str, Flag]] = {
         "isa": Flag("Instruction set of the kernels."),
         "cache_type_k": Flag("Type of K cells.", ("-ctk",)),
         "cache_type_v": Flag("Type of V cells.", ("-ctv",)),
-        "ctx_checkpoints": Flag(
-            "States of recurrent layers kept for reuse, per slot; for models that have them."
+        "prefix_cache_bytes": Flag(
+            "Bytes of kept prefixes (cells, recurrent states and their index) beside what the slots"
+            " need; -1: half of what is free, at most 1 GiB; 0: only what slots leave."
         ),
-        "checkpoint_memory": Flag("Most bytes of kept states, all slots together."),
+        "ctx_checkpoints": Flag(
+            "Most states of recurrent layers kept for reuse, per slot; -1: as many as"
+            " --prefix-cache-bytes holds; 0: none."
+        ),
         "pin_threads": Flag("Tie kernel threads to CPUs: for large machines that do nothing else."),
         "panel_cache": Flag(
             "Keep repacked weights on disk (as large as the model): the next start maps them."
