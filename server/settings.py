@@ -19,6 +19,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from slotmux.server.process.kv_events_config import parse_kv_events_config
 from slotmux.server.settings_sampling import SamplingSettings
 
 Access = Literal["key", "public", "off"]
@@ -117,6 +118,8 @@ class Settings(SamplingSettings, BaseSettings):
     drain_timeout: float = Field(30.0, ge=0, le=86_400, allow_inf_nan=False)
     # where OpenTelemetry goes, by OTLP over HTTP; empty = nowhere
     otel_endpoint: str = Field("", pattern=r"^(https?://\S+)?$")
+    # events of the prefix cache over ZeroMQ, as JSON in vLLM's words; empty = none
+    kv_events_config: str = ""
     log_format: Literal["auto", "text", "json"] = "auto"  # auto: text on a terminal
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
@@ -158,6 +161,13 @@ class Settings(SamplingSettings, BaseSettings):
         if self.spec_draft_n_min > self.spec_draft_n_max:
             raise ValueError("spec_draft_n_min: more than --spec-draft-n-max")
         return self
+
+    @field_validator("kv_events_config")
+    @classmethod
+    def _check_kv_events(cls, value: str) -> str:
+        if value:
+            parse_kv_events_config(value)
+        return value
 
     @property
     def caches(self) -> Path:

@@ -22,6 +22,7 @@ from slotmux.runtime.engine.slots import Slot
 from slotmux.runtime.engine.stats import Meter
 from slotmux.runtime.interfaces import DetokenizerLike, ModelLike
 from slotmux.runtime.memory import Memory
+from slotmux.runtime.memory.events import BlockEvents, EventPort
 from slotmux.runtime.speculation.costs import Costs
 from slotmux.runtime.speculation.speculator import Speculator
 from slotmux.runtime.ubatch import I32
@@ -39,6 +40,7 @@ class Core:
         eog_ids: frozenset[int],
         new_detokenizer: Callable[[], DetokenizerLike],
         costs: Costs | None = None,
+        events: EventPort | None = None,
     ) -> None:
         ubatch = model.ubatch
         n_outputs = config.n_slots * (1 + config.spec.n_max)
@@ -56,6 +58,10 @@ class Core:
             cache_bytes=config.prefix_cache_bytes,
             poison=config.poison_freed,
         )
+        self._events: BlockEvents | None = None
+        if events is not None:
+            self._events = BlockEvents(self.memory.pools.tree, events)
+            self.memory.pools.listen(self._events)
         self.slots = [Slot(seq.slot, seq) for seq in self.memory.sequences]
         self._scoring = Scoring(model, config.max_step_s)
         self.scheduler = Scheduler(
@@ -258,6 +264,8 @@ class Core:
                     self._end(job, lambda c: c.finish(FinishReason.ABORT, time.monotonic()))
                     del self._jobs[job.request.id]
         self._outbox.clear()
+        if self._events is not None:
+            self._events.flush()
 
     def close(self) -> None:
         """Let helper threads end; nothing runs any more."""

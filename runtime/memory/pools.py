@@ -12,6 +12,7 @@ from slotmux.runtime.memory.prefix_tree import (
     Kind,
     Node,
     PrefixTree,
+    TreeListener,
 )
 from slotmux.runtime.memory.row_pool import RowPool
 from slotmux.runtime.memory.worth import Worths
@@ -25,7 +26,16 @@ class Pools:
     a row for each slot; None: every block and row that there is, and no bound on the index.
     """
 
-    __slots__ = ("blocks", "budget", "has_blocks", "has_rows", "rows", "tree", "worths")
+    __slots__ = (
+        "_listener",
+        "blocks",
+        "budget",
+        "has_blocks",
+        "has_rows",
+        "rows",
+        "tree",
+        "worths",
+    )
 
     def __init__(
         self,
@@ -47,6 +57,15 @@ class Pools:
         self.rows = RowPool(rows, self.worths, n_rows, poison=poison)
         self.tree = PrefixTree()
         self.budget = Budget(self.blocks, self.rows, self.tree, kv.n_ready, n_slots, cache_bytes)
+
+        self._listener: TreeListener | None = None  # of nodes that a state needs
+
+    def listen(self, listener: TreeListener) -> None:
+        """Have a listener told of every node that can be reused from now on, or no more."""
+        if self.has_rows:
+            self._listener = listener
+        else:
+            self.tree.listener = listener
 
     @property
     def n_available(self) -> int:
@@ -200,23 +219,29 @@ class Pools:
 
     def _need(self, node: Node) -> None:
         """A state is kept at a node: the blocks of its path are needed."""
-        while True:
-            node.n_needs += 1
-            if node.n_needs > 1 or node.parent is None:
-                return
+        path = []
+        while node.n_needs == 0 and node.parent is not None:
+            node.n_needs = 1
             if node.block >= 0:
                 self.blocks.need(node.block, is_needed=True)
+            path.append(node)
             node = node.parent
+        node.n_needs += 1
+        if self._listener is not None:
+            self._listener.stored(path[::-1])
 
     def _need_no_more(self, node: Node) -> None:
         """A state at a node has gone. What nothing else needs goes next, the deepest first."""
-        while True:
-            node.n_needs -= 1
-            if node.n_needs or node.parent is None:
-                return
+        path = []
+        while node.n_needs == 1 and node.parent is not None:
+            node.n_needs = 0
             if node.block >= 0:
                 self.blocks.need(node.block, is_needed=False)
+            path.append(node)
             node = node.parent
+        node.n_needs -= 1
+        if self._listener is not None:
+            self._listener.removed(path)
 
     def _prune(self, node: Node) -> None:
         while node.parent is not None and node.block < 0:

@@ -7,8 +7,9 @@ each cache salt has a tree of its own. The tree owns no memory: callers free wha
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import Enum
+from typing import Protocol
 
 from slotmux.runtime.ubatch import BLOCK_CELLS
 
@@ -39,6 +40,7 @@ class Node:
         "key",
         "n_live",
         "n_needs",
+        "name",
         "parent",
         "partials",
         "salt",
@@ -56,6 +58,7 @@ class Node:
         self.partials: dict[bytes, Node] = {}
         self.checkpoints: dict[int, Checkpoint] = {}  # by offset, 1..16
         self.n_needs = 0  # states here, and children that a state at or below them needs
+        self.name = 0  # by which routers were told of it (memory/events.py); 0: they were not
         self.n_live = 0  # of a root: running sequences that stand in its tree
 
     @property
@@ -108,12 +111,23 @@ class Checkpoint:
         return self.node.start + self.offset
 
 
+class TreeListener(Protocol):
+    """Who is told of nodes."""
+
+    def stored(self, path: Sequence[Node]) -> None:
+        """Nodes that follow each other."""
+
+    def removed(self, nodes: Sequence[Node]) -> None:
+        """Nodes in any order."""
+
+
 class PrefixTree:
     """Nodes by salt and tokens. Engine thread only."""
 
-    __slots__ = ("by_block", "n_nodes", "roots")
+    __slots__ = ("by_block", "listener", "n_nodes", "roots")
 
     def __init__(self) -> None:
+        self.listener: TreeListener | None = None  # told of nodes that come and go
         self.roots: dict[str, Node] = {}
         self.by_block: dict[int, Node] = {}
         self.n_nodes = 0  # without roots
@@ -146,6 +160,8 @@ class PrefixTree:
         self.n_nodes += 1
         if block >= 0:
             self.by_block[block] = node
+        if self.listener is not None:
+            self.listener.stored((node,))
         return node
 
     def remove(self, node: Node) -> None:
@@ -156,6 +172,8 @@ class PrefixTree:
         assert not node.checkpoints
         del (parent.children if node.is_full else parent.partials)[node.key]
         self.n_nodes -= 1
+        if self.listener is not None:
+            self.listener.removed((node,))
         if node.block >= 0:
             del self.by_block[node.block]
         if parent.parent is None:

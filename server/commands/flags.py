@@ -134,6 +134,12 @@ PANELS: dict[str, dict[str, Flag]] = {
         "drain_timeout": Flag("Seconds that running requests get after SIGTERM."),
         "log_format": Flag("Lines for people (text) or for programs; auto: text on a terminal."),
         "log_level": Flag("Least severe log lines to write."),
+        "kv_events_config": Flag(
+            "Publish events of the prefix cache over ZeroMQ for routers such as llm-d's, told as to"
+            ' vLLM: \'{"enable_kv_cache_events": true, "endpoint": "tcp://*:5557"}\''
+            " (needs slotmux[events]).",
+            metavar="JSON",
+        ),
         "otel_endpoint": Flag(
             "Send OpenTelemetry traces and metrics by OTLP over HTTP to this address, such as"
             " http://localhost:4318 (needs slotmux[otel]).",

@@ -12,6 +12,7 @@ from typing import ParamSpec, Protocol, TypeVar
 from starlette.requests import Request
 
 from slotmux.runtime.engine.config import SpecConfig
+from slotmux.runtime.memory.events import Event
 from slotmux.server.answers.breakers import BreakerFinder
 from slotmux.server.answers.intake import Intake
 from slotmux.server.answers.sampling import SamplingDefaults
@@ -36,6 +37,24 @@ class TelemetryPort(Protocol):
         """Tells of a request that has just ended."""
 
     def shutdown(self) -> None:
+        """Sends what there still is."""
+
+
+class KvEventsPort(Protocol):
+    """slotmux.server.process.kv_events.Publisher, which is imported only where it is wanted."""
+
+    @property
+    def is_idle(self) -> bool: ...
+    def publish(self, events: list[Event]) -> bool: ...
+    @property
+    def n_published(self) -> int:
+        """Batches sent."""
+
+    @property
+    def n_dropped(self) -> int:
+        """Batches for which there was no room."""
+
+    def close(self) -> None:
         """Sends what there still is."""
 
 
@@ -95,6 +114,7 @@ class Loaded:
     identity: str = ""  # of model and cell types: what saved memory is good for
     n_compiled: Callable[[], int] = int  # kernels compiled so far; constant once it is ready
     sampling: SamplingDefaults = field(default_factory=SamplingDefaults)
+    kv_events: KvEventsPort | None = None  # with --kv-events-config
     breakers: BreakerFinder = field(init=False)
 
     def __post_init__(self) -> None:
@@ -157,6 +177,8 @@ class ServerState:
         """Lets the pool's threads go, and sends what telemetry has left."""
         self._pool.shutdown(wait=False, cancel_futures=True)
         self.grammars.close()
+        if self.service is not None and self.service.loaded.kv_events is not None:
+            self.service.loaded.kv_events.close()
         if self.telemetry is not None:
             self.telemetry.shutdown()
 
