@@ -14,7 +14,7 @@ from slotmux.runtime.engine.constraint import Constraint
 from slotmux.runtime.engine.emitter import Emitter
 from slotmux.runtime.engine.masks import Masks
 from slotmux.runtime.engine.pace import Pace
-from slotmux.runtime.engine.request import CacheMiss, FinishReason, Request
+from slotmux.runtime.engine.request import FinishReason, Request
 from slotmux.runtime.engine.scheduler import Scheduler
 from slotmux.runtime.engine.scoring import Scoring
 from slotmux.runtime.engine.sharing import Sharing
@@ -302,9 +302,9 @@ class Core:
         self.meter.on_finish(last.finish_reason, last.usage)
         if choice.was_admitted:
             self.admission.settle_one(choice, is_over=True)
-            if choice.cache_miss is not CacheMiss.NONE:
+            if reason := choice.missed.reason:
                 misses = self.meter.counters.cache_misses
-                misses[choice.cache_miss] = misses.get(choice.cache_miss, 0) + 1
+                misses[reason] = misses.get(reason, 0) + 1
         self.admission.fairness.leave(choice.client, has_begun=choice.was_admitted)
 
     def _park(self, slot: Slot) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from slotmux.runtime.interfaces import KVStorage, RowStorage
 from slotmux.runtime.memory.block_pool import BlockPool
 from slotmux.runtime.memory.budget import Budget
+from slotmux.runtime.memory.ghosts import Ghosts
 from slotmux.runtime.memory.prefix_tree import (
     BLOCK_BYTES,
     TOKEN_BYTES,
@@ -18,6 +19,8 @@ from slotmux.runtime.memory.row_pool import RowPool
 from slotmux.runtime.memory.worth import Worths
 from slotmux.runtime.ubatch import I32
 
+BLOCK, STATE = "block", "state"  # kinds of ghosts
+
 
 class Pools:
     """What all sequences share. Engine thread only.
@@ -30,6 +33,7 @@ class Pools:
         "_listener",
         "blocks",
         "budget",
+        "ghosts",
         "has_blocks",
         "has_rows",
         "rows",
@@ -58,6 +62,7 @@ class Pools:
         self.tree = PrefixTree()
         self.budget = Budget(self.blocks, self.rows, self.tree, kv.n_ready, n_slots, cache_bytes)
 
+        self.ghosts = Ghosts()
         self._listener: TreeListener | None = None  # of nodes that a state needs
 
     def listen(self, listener: TreeListener) -> None:
@@ -115,9 +120,19 @@ class Pools:
     def _drop(self, key: int) -> None:
         """Give up a state by its row, or a block by its complement."""
         if key >= 0:
-            self.drop_checkpoint(self.rows.checkpoints[key])
-        else:
-            self.drop_node(self.tree.by_block[~key])
+            state = self.rows.checkpoints[key]
+            self._remember(state)
+            self.drop_checkpoint(state)
+            return
+        node = self.tree.by_block[~key]
+        for state in node.checkpoints.values():
+            self._remember(state)
+        self.ghosts.add(BLOCK, node.salt, node.end, node.key)
+        self.drop_node(node)
+
+    def _remember(self, state: Checkpoint) -> None:
+        key = state.node.key[: state.offset * TOKEN_BYTES]
+        self.ghosts.add(STATE, state.node.salt, state.position, key)
 
     def drop_node(self, node: Node) -> None:
         """Remove a leaf from the cache with its checkpoints; its block becomes free if unheld."""

@@ -17,7 +17,12 @@ TOKEN_BYTES = 4
 BLOCK_BYTES = BLOCK_CELLS * TOKEN_BYTES
 # What CPython takes for them, with their places in pools and orders, in the worst case
 # (tests/runtime/memory/test_index_bytes.py).
-NODE_BYTES, ROOT_BYTES, STATE_BYTES = 1200, 2400, 1600
+NODE_BYTES, ROOT_BYTES, STATE_BYTES = 1024, 1792, 1024
+
+
+def tenant_of(salt: str) -> str:
+    """Whose a salt is: what stands before its first slash."""
+    return salt.partition("/")[0]
 
 
 class Kind(Enum):
@@ -124,13 +129,15 @@ class TreeListener(Protocol):
 class PrefixTree:
     """Nodes by salt and tokens. Engine thread only."""
 
-    __slots__ = ("by_block", "listener", "n_nodes", "roots")
+    __slots__ = ("beginnings", "by_block", "listener", "n_nodes", "roots")
 
     def __init__(self) -> None:
         self.listener: TreeListener | None = None  # told of nodes that come and go
         self.roots: dict[str, Node] = {}
         self.by_block: dict[int, Node] = {}
         self.n_nodes = 0  # without roots
+        # How many trees begin with a block, of one tenant (tenant, key) and of all (key).
+        self.beginnings: dict[tuple[str, bytes] | bytes, int] = {}
 
     @property
     def n_bytes(self) -> int:
@@ -158,6 +165,7 @@ class PrefixTree:
         assert key not in siblings
         siblings[key] = node
         self.n_nodes += 1
+        self._count_beginning(node, 1)
         if block >= 0:
             self.by_block[block] = node
         if self.listener is not None:
@@ -172,12 +180,23 @@ class PrefixTree:
         assert not node.checkpoints
         del (parent.children if node.is_full else parent.partials)[node.key]
         self.n_nodes -= 1
+        self._count_beginning(node, -1)
         if self.listener is not None:
             self.listener.removed((node,))
         if node.block >= 0:
             del self.by_block[node.block]
         if parent.parent is None:
             self._drop_root_if_unused(parent)
+
+    def _count_beginning(self, node: Node, n: int) -> None:
+        if node.start or not node.is_full:
+            return
+        for key in ((tenant_of(node.salt), node.key), node.key):
+            total = self.beginnings.get(key, 0) + n
+            if total:
+                self.beginnings[key] = total
+            else:
+                del self.beginnings[key]
 
     def covering(self, parent: Node, key: bytes) -> Node | None:
         """A child of ``parent`` whose tokens begin with ``key``."""

@@ -15,8 +15,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from slotmux.runtime.engine.request import CacheMiss
 from slotmux.runtime.engine.stats import Counters, EngineStats, HistogramStats
+from slotmux.runtime.memory.missed import CacheMiss
 from slotmux.runtime.ubatch import BLOCK_CELLS
 from slotmux.server.process.state import ServerState
 from slotmux.server.settings import Settings
