@@ -31,6 +31,17 @@ class KVStorage(Protocol):
     def block_bytes(self) -> int:
         """Memory of one block, every layer."""
 
+    @property
+    def n_ready(self) -> int:
+        """Blocks that slots were promised; the others are for the prefix cache, too."""
+
+    @property
+    def n_segment(self) -> int:
+        """Neighbouring blocks whose memory comes and goes together; their first is a multiple."""
+
+    def give_back_blocks(self, first: int, n: int) -> None:
+        """Whole segments lose their memory and their content until they are written again."""
+
     def copy_block(self, src: int, dst: int) -> None:
         """Copy all cells of a block, every layer."""
 
@@ -54,6 +65,9 @@ class RowStorage(Protocol):
     @property
     def row_bytes(self) -> int:
         """Memory of one row."""
+
+    def give_back_row(self, row: int) -> None:
+        """A row loses its memory and its content until it is written again."""
 
     def copy_row(self, src: int, dst: int) -> None:
         """Copy one sequence's whole recurrent state."""

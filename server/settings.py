@@ -19,6 +19,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from slotmux.server.process.kv_events_config import parse_kv_events_config
 from slotmux.server.settings_sampling import SamplingSettings
 
 Access = Literal["key", "public", "off"]
@@ -78,8 +79,9 @@ class Settings(SamplingSettings, BaseSettings):
     n_predict: int = Field(-1, ge=-1)  # max_tokens of a request that names none; -1 = context
     chat_template_file: Path | None = None
     mem_limit: int = Field(0, ge=0)  # bytes; 0 = the machine's or the cgroup's
-    ctx_checkpoints: int = Field(16, ge=0, le=65_536)  # kept recurrent states a slot
-    checkpoint_memory: int = Field(2**30, ge=0)  # bytes of all of them together
+    # bytes of kept prefixes beside what slots need; -1 = half of what is free, at most 1 GiB
+    prefix_cache_bytes: int = Field(-1, ge=-1)
+    ctx_checkpoints: int = Field(-1, ge=-1, le=65_536)  # kept recurrent states a slot; -1 = as fit
     prompt_tokens_beside: int = Field(128, ge=0, le=65_536)  # a step's; 0 = whatever fits
     max_step_ms: float = Field(50.0, ge=0, le=60_000, allow_inf_nan=False)  # 0 = no bound
     poison_freed: bool = False  # debugging: fill freed memory with NaN
@@ -117,6 +119,8 @@ class Settings(SamplingSettings, BaseSettings):
     drain_timeout: float = Field(30.0, ge=0, le=86_400, allow_inf_nan=False)
     # where OpenTelemetry goes, by OTLP over HTTP; empty = nowhere
     otel_endpoint: str = Field("", pattern=r"^(https?://\S+)?$")
+    # events of the prefix cache over ZeroMQ, as JSON in vLLM's words; empty = none
+    kv_events_config: str = ""
     log_format: Literal["auto", "text", "json"] = "auto"  # auto: text on a terminal
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
@@ -158,6 +162,13 @@ class Settings(SamplingSettings, BaseSettings):
         if self.spec_draft_n_min > self.spec_draft_n_max:
             raise ValueError("spec_draft_n_min: more than --spec-draft-n-max")
         return self
+
+    @field_validator("kv_events_config")
+    @classmethod
+    def _check_kv_events(cls, value: str) -> str:
+        if value:
+            parse_kv_events_config(value)
+        return value
 
     @property
     def caches(self) -> Path:

@@ -297,7 +297,7 @@ class Acceptor:
         """Whether some sequence may soon have to give way."""
         pools = slot.seq.pools
         n_soon = len(self._scheduler.active) * (2 * ROLLING_TOKENS // BLOCK_CELLS)
-        return pools.has_blocks and pools.blocks.n_available < n_soon
+        return pools.has_blocks and pools.n_available < n_soon
 
     def _follow(self, slot: Slot) -> None:
         """The prompt is computed: another choice of the request goes on from it by itself."""

@@ -7,7 +7,6 @@ from dataclasses import replace
 from slotmux.runtime.engine.constraint import Constraint
 from slotmux.runtime.engine.emitter import Emitter
 from slotmux.runtime.engine.request import (
-    CacheMiss,
     FinishReason,
     Output,
     Request,
@@ -16,6 +15,7 @@ from slotmux.runtime.engine.request import (
     TokenLogprobs,
     Usage,
 )
+from slotmux.runtime.memory.missed import Missed
 from slotmux.runtime.prompt_logprobs import PromptLogprobs
 from slotmux.runtime.ubatch import I32
 
@@ -58,7 +58,6 @@ class Choice:
 
     __slots__ = (
         "banned_ids",
-        "cache_miss",
         "constraint",
         "emitter",
         "end_ids",
@@ -67,6 +66,7 @@ class Choice:
         "job",
         "last",
         "min_pos",
+        "missed",
         "n_cached",
         "n_charged",
         "n_draft",
@@ -107,7 +107,7 @@ class Choice:
         self.n_prompt = len(job.prompt)
         self.n_generated = 0
         self.n_cached = 0
-        self.cache_miss = CacheMiss.NONE
+        self.missed = Missed()
         # Of the first choice, if they are wanted: log-probabilities of the prompt's tokens but the
         # first, and of how many they are known.
         self.scores: PromptLogprobs | None = None
@@ -233,7 +233,8 @@ class Choice:
         return Usage(
             n_prompt=self.n_prompt,
             n_cached=self.n_cached,
-            cache_miss=self.cache_miss,
+            cache_miss=self.missed.reason,
+            cache_miss_at=self.missed.at,
             n_generated=self.n_generated,
             queue_s=admitted - submitted,
             prompt_s=first - admitted,

@@ -15,7 +15,7 @@ from slotmux.runtime.engine.delivery import Delivery
 from slotmux.runtime.engine.emitter import Emitter
 from slotmux.runtime.engine.masks import Masks
 from slotmux.runtime.engine.pace import Pace
-from slotmux.runtime.engine.request import CacheMiss, FinishReason, Request
+from slotmux.runtime.engine.request import FinishReason, Request
 from slotmux.runtime.engine.scheduler import Scheduler
 from slotmux.runtime.engine.scoring import Scoring
 from slotmux.runtime.engine.sharing import Sharing
@@ -23,6 +23,7 @@ from slotmux.runtime.engine.slots import Slot
 from slotmux.runtime.engine.stats import Meter
 from slotmux.runtime.interfaces import DetokenizerLike, ModelLike
 from slotmux.runtime.memory import Memory
+from slotmux.runtime.memory.events import BlockEvents, EventPort
 from slotmux.runtime.speculation.costs import Costs
 from slotmux.runtime.speculation.speculator import Speculator
 from slotmux.runtime.ubatch import I32
@@ -40,6 +41,7 @@ class Core:
         eog_ids: frozenset[int],
         new_detokenizer: Callable[[], DetokenizerLike],
         costs: Costs | None = None,
+        events: EventPort | None = None,
     ) -> None:
         ubatch = model.ubatch
         n_outputs = config.n_slots * (1 + config.spec.n_max)
@@ -54,8 +56,13 @@ class Core:
             model.rows,
             ubatch,
             n_ctx=config.n_ctx,
+            cache_bytes=config.prefix_cache_bytes,
             poison=config.poison_freed,
         )
+        self._events: BlockEvents | None = None
+        if events is not None:
+            self._events = BlockEvents(self.memory.pools.tree, events)
+            self.memory.pools.listen(self._events)
         self.slots = [Slot(seq.slot, seq) for seq in self.memory.sequences]
         self._scoring = Scoring(model, config.max_step_s)
         self.scheduler = Scheduler(
@@ -263,6 +270,8 @@ class Core:
     def _deliver(self) -> None:
         for job in self._delivery.deliver():
             self._jobs.pop(job.request.id, None)
+        if self._events is not None:
+            self._events.flush()
 
     def _end_failed(self) -> None:
         """End what failed while it was delivered: frees memory, so not while a step computes."""
@@ -308,9 +317,9 @@ class Core:
         self.meter.on_finish(last.finish_reason, last.usage)
         if choice.was_admitted:
             self.admission.settle_one(choice, is_over=True)
-            if choice.cache_miss is not CacheMiss.NONE:
+            if reason := choice.missed.reason:
                 misses = self.meter.counters.cache_misses
-                misses[choice.cache_miss] = misses.get(choice.cache_miss, 0) + 1
+                misses[reason] = misses.get(reason, 0) + 1
         self.admission.fairness.leave(choice.client, has_begun=choice.was_admitted)
 
     def _park(self, slot: Slot) -> None:
@@ -322,7 +331,7 @@ class Core:
         if choice.index == 0:
             choice.job.request.progress.is_parked = True
         self.meter.counters.n_parked += 1
-        self._vacate(slot, keep=True)
+        self._vacate(slot, keep=True, is_parked=True)
         self.admission.add(choice)
 
     def _give_up(self, slot: Slot) -> None:
@@ -335,7 +344,7 @@ class Core:
         choice.fail(FinishReason.ERROR, time.monotonic(), message, "no_memory")
         self._free(slot, True)
 
-    def _vacate(self, slot: Slot, *, keep: bool) -> None:
+    def _vacate(self, slot: Slot, *, keep: bool, is_parked: bool = False) -> None:
         for follower in list(slot.followers):
             waiting = follower.choice
             assert waiting is not None
@@ -348,7 +357,7 @@ class Core:
             self.scheduler.remove(slot)
         if keep and slot.seq.node is not None:
             slot.left = slot.seq.salt, slot.seq.n_computed
-        slot.seq.release(keep=keep)
+        slot.seq.release(keep=keep, is_parked=is_parked)
         slot.clear()
         self.admission.on_release()
 

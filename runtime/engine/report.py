@@ -6,7 +6,8 @@ from copy import deepcopy
 
 from slotmux.runtime.engine.core import Core
 from slotmux.runtime.engine.slots import Slot
-from slotmux.runtime.engine.stats import EngineStats, SlotStats
+from slotmux.runtime.engine.stats import EngineStats, MemoryBytes, SlotStats
+from slotmux.runtime.memory import Memory
 
 
 def engine_stats(
@@ -39,6 +40,21 @@ def engine_stats(
         progress=core.progress,
         max_step_s=meter.max_step_s,
         is_draining=is_draining,
+        memory=_memory_bytes(memory),
+    )
+
+
+def _memory_bytes(memory: Memory) -> MemoryBytes:
+    pools = memory.pools
+    block, row = pools.blocks.block_bytes, pools.rows.row_bytes
+    n_rows = sum(seq.row >= 0 for seq in memory.sequences)
+    return MemoryBytes(
+        running=pools.blocks.n_held * block + n_rows * row,
+        most=memory.n_blocks * block + len(memory.sequences) * row,
+        kept_cells=pools.blocks.n_idle * block,
+        kept_states=memory.n_checkpoints * row,
+        index=pools.tree.n_bytes,
+        limit=pools.budget.limit or 0,
     )
 
 

@@ -84,6 +84,18 @@ class SlotStats:
 
 
 @dataclass(frozen=True, slots=True)
+class MemoryBytes:
+    """Memory of sequences and of the prefix cache, in bytes."""
+
+    running: int = 0  # cells and states that running sequences hold
+    most: int = 0  # that they can have, nothing kept
+    kept_cells: int = 0  # that only the prefix cache holds
+    kept_states: int = 0
+    index: int = 0  # of the prefix cache itself
+    limit: int = 0  # of all the above together; 0: bounded by the number of places
+
+
+@dataclass(frozen=True, slots=True)
 class EngineStats:
     """A snapshot; numbers of a running engine may differ by one step among each other."""
 
@@ -109,6 +121,7 @@ class EngineStats:
     progress: int  # changes while a forward gets ahead
     max_step_s: float
     is_draining: bool
+    memory: MemoryBytes = MemoryBytes()
 
 
 class Meter:

@@ -25,6 +25,7 @@ from slotmux.runtime.engine.request import (
 )
 from slotmux.runtime.engine.stats import EngineStats
 from slotmux.runtime.interfaces import DetokenizerLike, ModelLike, TokenizerLike
+from slotmux.runtime.memory.events import EventPort
 from slotmux.runtime.speculation.costs import Costs
 from slotmux.runtime.ubatch import I32
 
@@ -52,6 +53,7 @@ class Engine:
         *,
         new_detokenizer: Callable[[], DetokenizerLike] | None = None,
         costs: Costs | None = None,
+        events: EventPort | None = None,
     ) -> None:
         if new_detokenizer is None:
             new_detokenizer = _detokenizers_of(tokenizer)
@@ -59,7 +61,7 @@ class Engine:
         self.failure: BaseException | None = None
         self._n_vocab = model.n_vocab
         self._check_sampling = model.sampling.check
-        self._core = Core(model, config, tokenizer.eog_ids, new_detokenizer, costs)
+        self._core = Core(model, config, tokenizer.eog_ids, new_detokenizer, costs, events)
         self._inbox: deque[tuple[Request, I32, float]] = deque()
         self._aborts: deque[int] = deque()
         self._cuts: deque[int] = deque()

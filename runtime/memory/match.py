@@ -74,7 +74,7 @@ def find(
 
 def _match_cells(path: list[Node], node: Node, rest: bytes, live: Iterable[LiveTail]) -> Match:
     n_best, source = 0, -1
-    for sibling in _candidates(node):
+    for sibling in candidates(node):
         n = n_common(sibling.key, rest)
         if n > n_best:
             n_best, source = n, sibling.block
@@ -91,7 +91,7 @@ def _match_cells(path: list[Node], node: Node, rest: bytes, live: Iterable[LiveT
 def _match_checkpoint(path: list[Node], node: Node, rest: bytes) -> Match:
     n_path = node.end
     best: Checkpoint | None = None
-    for sibling in _candidates(node):
+    for sibling in candidates(node):
         if not sibling.checkpoints:
             continue
         n = n_common(sibling.key, rest)
@@ -112,7 +112,8 @@ def _match_checkpoint(path: list[Node], node: Node, rest: bytes) -> Match:
     return Match(n_tokens, nodes, source, best, n_path)
 
 
-def _candidates(node: Node) -> Iterator[Node]:
+def candidates(node: Node) -> Iterator[Node]:
+    """What goes on from a node, the newest first, not all of it if there is much."""
     yield from islice(reversed(node.partials.values()), MAX_SIBLINGS)
     yield from islice(reversed(node.children.values()), MAX_SIBLINGS)
 

@@ -19,7 +19,8 @@ def n_blocks_for(n_tokens: int) -> int:
 class Memory:
     """One Sequence per slot over shared pools. Engine thread only; counts may be read anywhere.
 
-    ``n_ctx``: tokens that one sequence can have, alone in the pool.
+    ``n_ctx``: tokens that one sequence can have, alone in the pool. ``cache_bytes``: what kept
+    prefixes may take beside what slots need (Pools).
     """
 
     def __init__(
@@ -29,14 +30,15 @@ class Memory:
         ubatch: Ubatch,
         *,
         n_ctx: int,
+        cache_bytes: int | None = None,
         poison: bool = False,
     ) -> None:
         n_slots, max_blocks = ubatch.block_tables.shape
         if rows.n_rows and rows.n_rows < n_slots:
             raise ValueError(f"{rows.n_rows} state rows for {n_slots} slots")
-        self.pools = Pools(kv, rows, poison=poison)
+        self.pools = Pools(kv, rows, n_slots=n_slots, cache_bytes=cache_bytes, poison=poison)
         if kv.n_blocks:
-            n_ctx = min(n_ctx, kv.n_blocks * BLOCK_CELLS, max_blocks * BLOCK_CELLS)
+            n_ctx = min(n_ctx, self.n_blocks * BLOCK_CELLS, max_blocks * BLOCK_CELLS)
         self.n_ctx = n_ctx
         self._ubatch = ubatch
         self._histories = np.zeros((n_slots, n_ctx), np.int32)
@@ -105,15 +107,17 @@ class Memory:
             return 0
         # Each running sequence keeps room for its known tokens and one block to grow into.
         n_promised = sum(max(0, n_blocks_for(s.n_goal + 1) - len(s.table)) + 1 for s in others)
-        return n_blocks_for(n_known + 1) + n_promised - pools.blocks.n_available
+        return n_blocks_for(n_known + 1) + n_promised - pools.n_available
 
     @property
     def n_blocks(self) -> int:
-        return self.pools.blocks.n_blocks
+        """Blocks that running sequences can have, all together."""
+        return self.pools.budget.n_most_blocks
 
     @property
     def n_blocks_free(self) -> int:
-        return self.pools.blocks.n_free
+        """Those that hold nothing that could be reused; a state may have their bytes."""
+        return self.pools.n_available - self.pools.blocks.n_idle
 
     @property
     def n_blocks_cached(self) -> int:
@@ -122,11 +126,15 @@ class Memory:
 
     @property
     def n_rows(self) -> int:
+        """Rows of running sequences and of kept states, at most."""
         return self.pools.rows.n_rows
 
     @property
     def n_rows_free(self) -> int:
-        return self.pools.rows.n_free
+        """Rows that hold nothing; blocks may have their bytes."""
+        rows = self.pools.rows
+        n_in_use = sum(seq.row >= 0 for seq in self.sequences)
+        return rows.n_rows - n_in_use - len(rows.checkpoints)
 
     @property
     def n_checkpoints(self) -> int:
@@ -134,11 +142,7 @@ class Memory:
 
     def drop_cache(self) -> None:
         """Forget every prefix that no running sequence holds."""
-        pools = self.pools
-        while (block := pools.blocks.oldest_idle()) >= 0:
-            pools.drop_node(pools.tree.by_block[block])
-        while (checkpoint := pools.rows.give_up()) is not None:
-            pools.drop_checkpoint(checkpoint)
+        self.pools.drop_cache()
 
     def check_integrity(self) -> None:
         """Raise AssertionError unless counts, tables, tree and rows all tell the same story."""
@@ -154,6 +158,7 @@ class Memory:
         pools.blocks.check_integrity(refs, set(pools.tree.by_block))
         pools.rows.check_integrity([s.row for s in self.sequences if s.row >= 0])
         pools.tree.check_integrity()
+        pools.budget.check_integrity()
         assert {r.salt: r.n_live for r in pools.tree.roots.values() if r.n_live} == n_live
         for node in pools.tree.walk():
             parent = node.parent

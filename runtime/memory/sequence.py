@@ -102,6 +102,7 @@ class Sequence:
         if pools.has_blocks:
             for node in match.nodes:
                 pools.blocks.retain(node.block)
+                pools.blocks.on_hit(node.block)
                 self._append_block(node.block)
         if salt is not None:
             self.salt = salt
@@ -123,14 +124,14 @@ class Sequence:
         self.rollback()
         pools = self.pools
         n = match.n_tokens
-        if n % BLOCK_CELLS and pools.has_blocks and pools.blocks.n_available <= len(match.nodes):
+        if n % BLOCK_CELLS and pools.has_blocks and pools.n_available <= len(match.nodes):
             return  # perhaps no block for a copy of the last one
         if pools.has_blocks:
             self._exchange(match.nodes)
             self.node = match.nodes[-1] if match.nodes else pools.tree.roots[self.salt]
         if match.checkpoint is not None:
             pools.rows.copy(match.checkpoint.row, self.row)
-            pools.rows.worths.on_hit(match.checkpoint)
+            pools.worths.on_hit(match.checkpoint)
             self.kept = match.checkpoint
             self._show_row(is_fresh=False)
         if match.source >= 0 and n % BLOCK_CELLS:
@@ -159,7 +160,7 @@ class Sequence:
                 row = pools.consume_checkpoint(checkpoint)
             else:
                 pools.rows.copy(checkpoint.row, row)
-                pools.rows.worths.on_hit(checkpoint)
+                pools.worths.on_hit(checkpoint)
                 self.kept = checkpoint
         assert row >= 0, "there is a row for every slot"
         self.row = row
@@ -186,13 +187,16 @@ class Sequence:
         assert not pools.has_rows, "admission promised a block"
         return False
 
-    def release(self, *, keep: bool = True) -> None:
-        """End: leave a reusable prefix behind, or with ``keep`` False nothing that was computed."""
+    def release(self, *, keep: bool = True, is_parked: bool = False) -> None:
+        """End: leave a reusable prefix behind, or with ``keep`` False nothing that was computed.
+        ``is_parked``: it will come back to it."""
         assert self.is_open
         pools = self.pools
         self.rollback()
         if keep and self.node is not None and self.n_computed:
             leave_prefix(self)
+            if is_parked:
+                pools.worths.on_parked(self.kept)
         # Deepest first, so that LRU order evicts leaves before their parents.
         for block in reversed(self.table):
             pools.blocks.release(block)
@@ -203,6 +207,7 @@ class Sequence:
                 pools.forget(self.salt, self.history[: self.n_computed])
             pools.tree.leave(self.salt)
         self._reset()
+        pools.settle()
 
     def fork(self, child: Sequence) -> None:
         """Make an open, empty sequence equal to this one: blocks are shared, the row is copied."""

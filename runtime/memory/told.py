@@ -73,5 +73,5 @@ def _stretch(memory: Memory, path: list[Node], number: int, parent: int, owner: 
 
 
 def _kept(memory: Memory, state: Checkpoint) -> KeptState:
-    worth = memory.pools.rows.worths.of(state)
+    worth = memory.pools.worths.of(state)
     return KeptState(state.position, state.kind.value, state.n_hits, state.is_fork, worth)

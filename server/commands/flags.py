@@ -51,10 +51,14 @@ PANELS: dict[str, dict[str, Flag]] = {
         "isa": Flag("Instruction set of the kernels."),
         "cache_type_k": Flag("Type of K cells.", ("-ctk",)),
         "cache_type_v": Flag("Type of V cells.", ("-ctv",)),
-        "ctx_checkpoints": Flag(
-            "States of recurrent layers kept for reuse, per slot; for models that have them."
+        "prefix_cache_bytes": Flag(
+            "Bytes of kept prefixes (cells, recurrent states and their index) beside what the slots"
+            " need; -1: half of what is free, at most 1 GiB; 0: only what slots leave."
         ),
-        "checkpoint_memory": Flag("Most bytes of kept states, all slots together."),
+        "ctx_checkpoints": Flag(
+            "Most states of recurrent layers kept for reuse, per slot; -1: as many as"
+            " --prefix-cache-bytes holds; 0: none."
+        ),
         "pin_threads": Flag("Tie kernel threads to CPUs: for large machines that do nothing else."),
         "numa": Flag(
             "Several memory nodes: distribute (threads on all of them, each with its part of the"
@@ -135,6 +139,12 @@ PANELS: dict[str, dict[str, Flag]] = {
         "drain_timeout": Flag("Seconds that running requests get after SIGTERM."),
         "log_format": Flag("Lines for people (text) or for programs; auto: text on a terminal."),
         "log_level": Flag("Least severe log lines to write."),
+        "kv_events_config": Flag(
+            "Publish events of the prefix cache over ZeroMQ for routers such as llm-d's, told as to"
+            ' vLLM: \'{"enable_kv_cache_events": true, "endpoint": "tcp://*:5557"}\''
+            " (needs slotmux[events]).",
+            metavar="JSON",
+        ),
         "otel_endpoint": Flag(
             "Send OpenTelemetry traces and metrics by OTLP over HTTP to this address, such as"
             " http://localhost:4318 (needs slotmux[otel]).",

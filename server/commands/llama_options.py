@@ -110,14 +110,15 @@ _NEEDLESS = (
     ),
     *_needless("weights are always repacked", "--repack", "-nr --no-repack"),
     *_needless("slots always share one pool of cells (--kv-size)", "-kvu --kv-unified"),
-    *_needless("prefixes stay in the pool of cells (--kv-size)", "--cache-prompt"),
+    *_needless("prefixes are kept unless a request says cache_prompt false", "--cache-prompt"),
     *_needless(
-        "prefixes stay in the pool of cells (--kv-size) and are reused where they are equal",
+        "prefixes are kept in what slots leave and in --prefix-cache-bytes, whoever had them",
         *("-cram --cache-ram", "--cache-reuse", "-cms --checkpoint-min-step"),
         value="one",
     ),
     *_needless(
-        "prefixes stay in the pool of cells", "--cache-idle-slots", "--no-cache-idle-slots"
+        "prefixes are kept in what slots leave and in --prefix-cache-bytes",
+        *("--cache-idle-slots", "--no-cache-idle-slots"),
     ),
     *_needless("the context is never shifted", "--no-context-shift"),
     *_needless("kernels are compiled and run before the server is ready", "--warmup --no-warmup"),

@@ -19,8 +19,9 @@ from slotmux.server.loading.load import load
 from slotmux.server.loading.locate import locate
 from slotmux.server.loading.plan import Plan, make_plan
 from slotmux.server.loading.sampling import sampling_defaults
+from slotmux.server.process.kv_events_config import parse_kv_events_config
 from slotmux.server.process.logs import LOGGER
-from slotmux.server.process.state import Loaded, ModelInfo
+from slotmux.server.process.state import KvEventsPort, Loaded, ModelInfo
 from slotmux.server.settings import Settings, SettingsError, told_as
 from slotmux.server.templates.chat_template import ChatTemplate, file_template
 from slotmux.server.templates.stored import stored_template
@@ -43,6 +44,7 @@ def assemble(settings: Settings) -> Loaded:
 
     Memory is decided before anything is loaded: CommandError when it would not fit.
     """
+    events = _events(settings)
     file = open_gguf(locate(settings.model, settings))
     plan = make_plan(settings, file)
     _print_budget(plan)
@@ -58,7 +60,8 @@ def assemble(settings: Settings) -> Loaded:
     spec = plan.spec
     costs = measure_costs(model, spec.n_max) if spec.types else None
     return Loaded(
-        engine=Engine(model, tokenizer, plan.engine, costs=costs),
+        engine=Engine(model, tokenizer, plan.engine, costs=costs, events=events),
+        kv_events=events,
         tokenizer=tokenizer,
         template=template,
         info=_model_info(settings, file, tokenizer, plan, template.source if template else ""),
@@ -73,6 +76,25 @@ def assemble(settings: Settings) -> Loaded:
         sampling=sampling,
         vocabulary=vocabulary,
     )
+
+
+def _events(settings: Settings) -> KvEventsPort | None:
+    """Where events of the prefix cache go. Raises SettingsError where that cannot be."""
+    if not settings.kv_events_config:
+        return None
+    config, name = parse_kv_events_config(settings.kv_events_config), told_as("kv_events_config")
+    if not config.is_on:
+        return None
+    try:
+        from slotmux.server.process.kv_events import Publisher
+
+        return Publisher(config)
+    except ImportError:
+        raise SettingsError(
+            f"{name}: needs ZeroMQ and msgspec: pip install 'slotmux[events]'"
+        ) from None
+    except OSError as error:
+        raise SettingsError(f"{name}: {error.strerror}") from error
 
 
 def _template(settings: Settings, file: GGUFFile, tokenizer: Tokenizer) -> ChatTemplate | None:

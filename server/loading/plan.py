@@ -17,6 +17,7 @@ from slotmux.runtime.ubatch import BLOCK_CELLS
 from slotmux.server.loading.budget import Budget, memory_limit
 from slotmux.server.loading.cores import n_usable_cores
 from slotmux.server.loading.errors import CommandError
+from slotmux.server.loading.prefix_cache import CacheRoom, cache_room
 from slotmux.server.loading.speculation import spec_config, without_mtp
 from slotmux.server.settings import Settings
 
@@ -57,6 +58,7 @@ class _Room:
     n_ctx: int  # most tokens of one sequence
     n_cells: int  # of all
     n_outputs: int = 0
+    is_served: bool = False  # requests come and go, and leave prefixes
 
 
 def make_plan(settings: Settings, file: GGUFFile, sequences: Sequences | None = None) -> Plan:
@@ -102,26 +104,36 @@ def _plan(settings: Settings, file: GGUFFile, room: _Room, spec: SpecConfig) -> 
         kernel_cache=settings.caches / "kernels",
         panel_cache=settings.caches / "panels" if settings.panel_cache else None,
     )
-    sizes = model_sizes(file, config)
+    sizes = model_sizes(file, replace(config, is_elastic=room.is_served))
     max_bytes = settings.mem_limit or memory_limit()
     budget = Budget(room.n_slots, room.n_ctx, room.n_cells, 0, sizes)
-    n_checkpoints = _n_checkpoints(settings, budget, max_bytes)
+    cache = CacheRoom()
+    if room.is_served:
+        cache = cache_room(settings, sizes, room.n_cells, max_bytes - budget.total_bytes)
     return Plan(
         path=file.paths[0],
-        model=replace(config, n_checkpoints=n_checkpoints),
-        engine=_engine_config(settings, room, spec),
-        budget=replace(budget, n_checkpoints=n_checkpoints),
+        model=replace(
+            config,
+            n_checkpoints=cache.n_states,
+            n_cache_blocks=cache.n_blocks,
+            is_elastic=cache.is_elastic,
+        ),
+        engine=_engine_config(settings, room, spec, cache.n_bytes),
+        budget=replace(budget, cache_bytes=cache.n_bytes),
         max_bytes=max_bytes,
     )
 
 
-def _engine_config(settings: Settings, room: _Room, spec: SpecConfig) -> EngineConfig:
+def _engine_config(
+    settings: Settings, room: _Room, spec: SpecConfig, cache_bytes: int
+) -> EngineConfig:
     return EngineConfig(
         n_slots=room.n_slots,
         n_ctx=room.n_ctx,
         max_queue=settings.max_queue,
         queue_timeout_s=settings.queue_timeout,
         poison_freed=settings.poison_freed,
+        prefix_cache_bytes=cache_bytes,
         n_prompt_beside=settings.prompt_tokens_beside,
         max_step_s=settings.max_step_ms / 1000,
         spec=spec,
@@ -139,7 +151,7 @@ def _room_of_slots(settings: Settings, n_ctx_train: int) -> _Room:
     if not n_ctx:
         n_ctx = min(n_ctx_train, n_cells or MAX_AUTO_CELLS)
         n_cells = n_cells or min(n_slots * n_ctx, MAX_AUTO_CELLS)
-    return _Room(n_slots, n_ctx, n_cells or n_slots * n_ctx)
+    return _Room(n_slots, n_ctx, n_cells or n_slots * n_ctx, is_served=True)
 
 
 def _room_of_sequences(sequences: Sequences, n_ctx_train: int) -> _Room:
@@ -152,14 +164,3 @@ def _room_of_sequences(sequences: Sequences, n_ctx_train: int) -> _Room:
     # The engine's least; such a command runs no engine.
     n_ctx = max(n_tokens, 2)
     return _Room(sequences.n, n_ctx, sequences.n * n_cells, sequences.n_outputs)
-
-
-def _n_checkpoints(settings: Settings, without: Budget, max_bytes: int) -> int:
-    """Kept states of recurrent layers, of all slots together: bounded by number, and by bytes as a
-    large model's may take 150 MB; 0 for a model without state. They only save time, so they take
-    half of what the rest leaves free, at most."""
-    row = without.sizes.row
-    if not row:
-        return 0
-    n_bytes = min(settings.checkpoint_memory, max(0, max_bytes - without.total_bytes) // 2)
-    return min(settings.ctx_checkpoints * without.n_slots, n_bytes // row)

@@ -22,6 +22,7 @@ class Timings(TypedDict):
 
     cache_n: int
     cache_miss: NotRequired[str]  # why no more of the prompt was in the cache
+    cache_miss_at: NotRequired[int]  # tokens of the prompt that are known, state or not
     prompt_n: int
     prompt_ms: float
     prompt_per_token_ms: float

@@ -15,9 +15,11 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from slotmux.runtime.engine.request import CacheMiss
 from slotmux.runtime.engine.stats import Counters, EngineStats, HistogramStats
+from slotmux.runtime.memory.missed import CacheMiss
+from slotmux.runtime.ubatch import BLOCK_CELLS
 from slotmux.server.process.state import ServerState
+from slotmux.server.settings import Settings
 
 # Name after a prefix, help, field of EngineStats.
 _LATENCIES = (
@@ -77,6 +79,8 @@ class _ServerCollector(Collector):
         stats = service.loaded.engine.stats()
         yield from _llama_server(stats)
         yield from _vllm(stats)
+        yield _cache_config(stats, self._state.settings)
+        yield from _prefix_cache(stats)
         yield from _engine_gauges(stats)
         yield _gauge(
             "slotmux_engine_stalled_seconds",
@@ -91,6 +95,10 @@ class _ServerCollector(Collector):
         yield from _engine_counters(stats.counters)
         yield from _slot_drafts(stats)
         yield from _histograms(stats)
+        events = service.loaded.kv_events
+        if events is not None:
+            yield _counter("slotmux_kv_events", "Batches of events sent.", events.n_published)
+            yield _counter("slotmux_kv_events_dropped", "Batches without room.", events.n_dropped)
         yield _labelled("slotmux_aborts", "cause", service.intake.n_aborted)
         yield _gauge(
             "slotmux_http_generations",
@@ -136,10 +144,10 @@ def _llama_server(stats: EngineStats) -> Iterator[Metric]:
 def _vllm(stats: EngineStats) -> Iterator[Metric]:
     """What routers and autoscalers read without being told our names."""
     c = stats.counters
-    usage = _ratio(stats.n_blocks - stats.n_blocks_free - stats.n_blocks_cached, stats.n_blocks)
+    usage = _ratio(stats.memory.running, stats.memory.most)
     yield _gauge("vllm:num_requests_running", "Choices in slots.", stats.n_slots_busy)
     yield _gauge("vllm:num_requests_waiting", "Choices without a slot.", stats.n_queued)
-    yield _gauge("vllm:kv_cache_usage_perc", "KV blocks in use, 0 to 1.", usage)
+    yield _gauge("vllm:kv_cache_usage_perc", "Memory of running sequences, states too.", usage)
     yield _counter("vllm:prefix_cache_queries", "Tokens looked up.", c.n_prompt_tokens_queried)
     yield _counter("vllm:prefix_cache_hits", "Tokens found.", c.n_prompt_tokens_cached)
     yield _counter("vllm:prompt_tokens", "Prompt tokens computed.", c.n_prompt_tokens)
@@ -148,6 +156,44 @@ def _vllm(stats: EngineStats) -> Iterator[Metric]:
     yield from _drafts(c)
     for name, text, histogram in _LATENCIES:
         yield _histogram(f"vllm:{name}", text, getattr(stats, histogram))
+
+
+def _cache_config(stats: EngineStats, settings: Settings) -> Metric:
+    """Sizes that llm-d's endpoint picker reads, under vLLM's labels."""
+    k, v = settings.cache_type_k, settings.cache_type_v
+    labels = {
+        "block_size": str(BLOCK_CELLS),
+        "cache_dtype": k if k == v else f"{k},{v}",
+        "enable_prefix_caching": "True",
+        "engine": "0",
+        "is_attention_free": str(not stats.n_blocks),
+        "kv_cache_memory_bytes": str(stats.memory.limit or stats.memory.most),
+        "num_cpu_blocks": "0",
+        "num_gpu_blocks": str(stats.n_blocks),
+        "sliding_window": "None",
+    }
+    text = "Sizes of the cache; a GPU's blocks are those of cells here."
+    family = GaugeMetricFamily("vllm:cache_config_info", text, labels=list(labels))
+    family.add_metric(list(labels.values()), 1.0)
+    return family
+
+
+def _prefix_cache(stats: EngineStats) -> Iterator[Metric]:
+    """What is kept in memory, and within which bound."""
+    memory = stats.memory
+    kept = GaugeMetricFamily(
+        "slotmux_prefix_cache_bytes", "Kept in memory for reuse, by kind.", labels=["kind"]
+    )
+    for kind in ("cells", "states"):
+        kept.add_metric([kind], float(getattr(memory, f"kept_{kind}")))
+    kept.add_metric(["index"], float(memory.index))
+    yield kept
+    yield _gauge("slotmux_memory_running_bytes", "Cells and states in use.", memory.running)
+    yield _gauge(
+        "slotmux_memory_limit_bytes",
+        "Cells, states and index of running and kept sequences, at most; 0: by their number.",
+        memory.limit,
+    )
 
 
 def _drafts(c: Counters) -> Iterator[Metric]:

@@ -13,6 +13,7 @@ from llguidance import LLTokenizer
 from starlette.requests import Request
 
 from slotmux.runtime.engine.config import SpecConfig
+from slotmux.runtime.memory.events import Event
 from slotmux.server.answers.breakers import BreakerFinder
 from slotmux.server.answers.intake import Intake
 from slotmux.server.answers.sampling import SamplingDefaults
@@ -37,6 +38,24 @@ class TelemetryPort(Protocol):
         """Tells of a request that has just ended."""
 
     def shutdown(self) -> None:
+        """Sends what there still is."""
+
+
+class KvEventsPort(Protocol):
+    """slotmux.server.process.kv_events.Publisher, which is imported only where it is wanted."""
+
+    @property
+    def is_idle(self) -> bool: ...
+    def publish(self, events: list[Event]) -> bool: ...
+    @property
+    def n_published(self) -> int:
+        """Batches sent."""
+
+    @property
+    def n_dropped(self) -> int:
+        """Batches for which there was no room."""
+
+    def close(self) -> None:
         """Sends what there still is."""
 
 
@@ -97,6 +116,7 @@ class Loaded:
     n_compiled: Callable[[], int] = int  # kernels compiled so far; constant once it is ready
     sampling: SamplingDefaults = field(default_factory=SamplingDefaults)
     vocabulary: Future[LLTokenizer] | None = None  # for grammars; None: made for the first one
+    kv_events: KvEventsPort | None = None  # with --kv-events-config
     breakers: BreakerFinder = field(init=False)
 
     def __post_init__(self) -> None:
@@ -161,6 +181,8 @@ class ServerState:
         """Lets the pool's threads go, and sends what telemetry has left."""
         self._pool.shutdown(wait=False, cancel_futures=True)
         self.grammars.close()
+        if self.service is not None and self.service.loaded.kv_events is not None:
+            self.service.loaded.kv_events.close()
         if self.telemetry is not None:
             self.telemetry.shutdown()
 

@@ -11,7 +11,7 @@ from slotmux.runtime.engine.admission.line import Line, cost, expected_tokens
 from slotmux.runtime.engine.admission.sessions import Sessions
 from slotmux.runtime.engine.choice import Choice
 from slotmux.runtime.engine.config import EngineConfig, SpecConfig
-from slotmux.runtime.engine.misses import why_missed
+from slotmux.runtime.engine.misses import missed_by
 from slotmux.runtime.engine.request import InvalidRequestError, Request, SpecParams
 from slotmux.runtime.engine.scheduler import Scheduler
 from slotmux.runtime.engine.slots import Slot, checkpoint_positions
@@ -269,7 +269,7 @@ class Admission:
         if not choice.was_admitted:
             self._on_first_admission(choice, n_cached, now)
             if leader is None:
-                choice.cache_miss = why_missed(slot, choice)
+                choice.missed = missed_by(slot, choice)
         return True
 
     def _on_first_admission(self, choice: Choice, n_cached: int, now: float) -> None:

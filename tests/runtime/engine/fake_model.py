@@ -23,8 +23,12 @@ N_VOCAB = 64
 
 
 class FakeKV:
-    def __init__(self, n_blocks):
+    """Blocks without memory are poison: reading one is a difference, writing one a failure."""
+
+    def __init__(self, n_blocks, n_ready=None, n_segment=1, block_bytes=1024):
         self.n_blocks = n_blocks
+        self.n_ready = n_blocks if n_ready is None else n_ready
+        self.n_segment, self.block_bytes = n_segment, block_bytes
         self.tokens = np.full((n_blocks, BLOCK_CELLS), POISON, np.int64)
         self.positions = np.full((n_blocks, BLOCK_CELLS), POISON, np.int64)
         self.n_copies = 0
@@ -35,14 +39,19 @@ class FakeKV:
         self.positions[dst] = self.positions[src]
         self.n_copies += 1
 
+    def give_back_blocks(self, first, n):
+        assert first % self.n_segment == 0
+        for block in range(first, min(first + n, self.n_blocks)):
+            self.fill_nan(block)
+
     def fill_nan(self, block):
         self.tokens[block] = POISON
         self.positions[block] = POISON
 
 
 class FakeRows:
-    def __init__(self, n_rows):
-        self.n_rows = n_rows
+    def __init__(self, n_rows, row_bytes=8192):
+        self.n_rows, self.row_bytes = n_rows, row_bytes
         self.state = [POISON] * n_rows
         self.pending = [[POISON]] * n_rows  # drafts that the state has not seen
         self.n_copies = 0
@@ -52,6 +61,9 @@ class FakeRows:
         self.state[dst] = self.state[src]
         self.pending[dst] = self.pending[src]
         self.n_copies += 1
+
+    def give_back_row(self, row):
+        self.fill_nan(row)
 
     def fill_nan(self, row):
         self.state[row] = POISON
@@ -105,12 +117,14 @@ class FakeModel:
 
     n_vocab = N_VOCAB
 
-    def __init__(self, n_slots=4, n_ctx=128, n_blocks=64, n_rows=0, n_ubatch=32, n_outputs=None):
+    def __init__(
+        self, n_slots=4, n_ctx=128, n_blocks=64, n_rows=0, n_ubatch=32, n_outputs=None, **cells
+    ):
         self.n_ctx_train = n_ctx
         self.ubatch = Ubatch(
             n_ubatch, n_slots, -(-n_ctx // BLOCK_CELLS) if n_blocks else 0, n_outputs or n_ubatch
         )
-        self.kv = FakeKV(n_blocks)
+        self.kv = FakeKV(n_blocks, **cells)
         self.rows = FakeRows(n_rows)
         self.sampling = FakeSampling()
         self.drafter = None

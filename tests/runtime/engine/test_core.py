@@ -20,6 +20,7 @@ from tests.runtime.engine.fake_model import (
     EOG,
     GREEDY,
     N_VOCAB,
+    POISON,
     FakeDetokenizer,
     FakeModel,
     Receiver,
@@ -40,16 +41,17 @@ class Bench:
 
     def __init__(self, kind="attention", n_slots=4, n_ctx=128, n_ubatch=32, **options):
         sizes = {**KINDS[kind]}
-        for name in ("n_blocks", "n_rows"):
+        for name in ("n_blocks", "n_rows", "n_ready", "n_segment", "block_bytes"):
             if name in options:
                 sizes[name] = options.pop(name)
         is_right, costs = options.pop("is_right", None), options.pop("costs", None)
+        events = options.pop("events", None)
         self.config = EngineConfig(n_slots, n_ctx, poison_freed=True, **options)
         n_outputs = n_slots * (1 + self.config.spec.n_max)
         self.model = FakeModel(n_slots, n_ctx, n_ubatch=n_ubatch, n_outputs=n_outputs, **sizes)
         if is_right is not None:
             self.model.drafter = ScriptedDrafter(self.model, is_right)
-        self.core = Core(self.model, self.config, frozenset({EOG}), FakeDetokenizer, costs)
+        self.core = Core(self.model, self.config, frozenset({EOG}), FakeDetokenizer, costs, events)
         self.n_ids = 0
 
     def add(self, prompt, **options):
@@ -78,6 +80,19 @@ class Bench:
             assert limit, "no end in sight"
         assert self.core.memory.pools.blocks.refs.count(0) == self.model.kv.n_blocks
         assert not any(slot.choice for slot in self.core.slots)
+
+    def check_pages(self):
+        """Blocks and rows without memory hold nothing, and the others fit the budget."""
+        pools = self.core.memory.pools
+        if pools.budget.limit is None:
+            return
+        kv, rows = self.model.kv, self.model.rows
+        written = [bool((kv.tokens[b] != POISON).any()) for b in range(kv.n_blocks)]
+        segments = {b // kv.n_segment for b, is_written in enumerate(written) if is_written}
+        n_rows = sum(state != POISON for state in rows.state)
+        spent = len(segments) * kv.n_segment * kv.block_bytes + pools.tree.n_bytes
+        assert spent + n_rows * rows.row_bytes <= pools.budget.limit
+        assert pools.n_available >= 0
 
     def check(self, request, receiver):
         for index in range(request.n):

@@ -26,7 +26,7 @@ class Kept:
         return checkpoint
 
     def give_up(self):
-        checkpoint = self.by_row[self.worths.give_up()]
+        checkpoint = self.by_row[self.worths.pop_for_row()]
         self.worths.remove(checkpoint)
         checkpoint.is_kept = False
         return checkpoint
