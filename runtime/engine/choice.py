@@ -16,6 +16,7 @@ from slotmux.runtime.engine.request import (
     TokenLogprobs,
     Usage,
 )
+from slotmux.runtime.memory.disk.fetch import Fetch
 from slotmux.runtime.prompt_logprobs import PromptLogprobs
 from slotmux.runtime.ubatch import I32
 
@@ -62,12 +63,14 @@ class Choice:
         "constraint",
         "emitter",
         "end_ids",
+        "fetch",
         "index",
         "job",
         "last",
         "min_pos",
         "n_cached",
         "n_charged",
+        "n_disk",
         "n_draft",
         "n_draft_accepted",
         "n_generated",
@@ -83,6 +86,7 @@ class Choice:
         "t_last",
         "tokens",
         "was_admitted",
+        "was_looked_up",
     )
 
     def __init__(
@@ -105,7 +109,10 @@ class Choice:
         self.n_prompt = len(job.prompt)
         self.n_generated = 0
         self.n_cached = 0
+        self.n_disk = 0  # of n_cached, those that the disk tier brought
         self.cache_miss = CacheMiss.NONE
+        self.was_looked_up = False  # on disk, since it has been in the line
+        self.fetch: Fetch | None = None  # what is read from there
         # Of the first choice, if they are wanted: log-probabilities of the prompt's tokens but the
         # first, and of how many they are known.
         self.scores: PromptLogprobs | None = None
@@ -214,6 +221,7 @@ class Choice:
         return Usage(
             n_prompt=self.n_prompt,
             n_cached=self.n_cached,
+            n_disk=self.n_disk,
             cache_miss=self.cache_miss,
             n_generated=self.n_generated,
             queue_s=admitted - submitted,

@@ -22,6 +22,8 @@ from slotmux.runtime.engine.slots import Slot
 from slotmux.runtime.engine.stats import Meter
 from slotmux.runtime.interfaces import DetokenizerLike, ModelLike
 from slotmux.runtime.memory import Memory
+from slotmux.runtime.memory.disk.store import Store
+from slotmux.runtime.memory.disk.tier import Tier
 from slotmux.runtime.speculation.costs import Costs
 from slotmux.runtime.speculation.speculator import Speculator
 from slotmux.runtime.ubatch import I32
@@ -30,7 +32,10 @@ log = logging.getLogger(__name__)
 
 
 class Core:
-    """Slots, memory and the line of waiting requests. One thread only; no locks."""
+    """Slots, memory and the line of waiting requests. One thread only; no locks.
+
+    ``store``: of the tier on disk; ``notify`` is called on another thread when it has something.
+    """
 
     def __init__(
         self,
@@ -39,6 +44,9 @@ class Core:
         eog_ids: frozenset[int],
         new_detokenizer: Callable[[], DetokenizerLike],
         costs: Costs | None = None,
+        *,
+        store: Store | None = None,
+        notify: Callable[[], None] = lambda: None,
     ) -> None:
         ubatch = model.ubatch
         n_outputs = config.n_slots * (1 + config.spec.n_max)
@@ -55,6 +63,7 @@ class Core:
             n_ctx=config.n_ctx,
             poison=config.poison_freed,
         )
+        self.tier = Tier(self.memory, store, notify) if store is not None else None
         self.slots = [Slot(seq.slot, seq) for seq in self.memory.sequences]
         self._scoring = Scoring(model, config.max_step_s)
         self.scheduler = Scheduler(
@@ -67,8 +76,9 @@ class Core:
             n_prompt_beside=config.n_prompt_beside,
         )
         self.admission = Admission(
-            self.slots, self.memory, self.scheduler, config, self.meter.counters, self._park
-        )
+            self.slots, self.memory, self.scheduler, config, self.meter.counters, self._park,
+            self.tier,
+        )  # fmt: skip
         self._speculator = (
             Speculator(config.spec, model.drafter, ubatch, costs)
             if config.spec.types and config.spec.n_max
@@ -180,6 +190,8 @@ class Core:
 
     def step(self, now: float) -> None:
         """Admit, plan, compute, accept, emit. Raises what is nobody's own fault."""
+        if self.tier is not None:
+            self.tend(now)
         if self.admission:
             self._expire(now)
             self._admit(now)
@@ -258,9 +270,28 @@ class Core:
                     del self._jobs[job.request.id]
         self._outbox.clear()
 
-    def close(self) -> None:
-        """Let helper threads end; nothing runs any more."""
+    def tend(self, now: float) -> None:
+        """Do what the tier on disk has to do between two steps."""
+        tier, pace = self.tier, self.scheduler.pace
+        if tier is None:
+            return
+        if pace.token_s:
+            tier.token_s = pace.token_s
+        if tier.is_reading:
+            self.admission.on_release()
+        tier.tend(now, is_idle=not self.scheduler.active)
+
+    @property
+    def is_reading(self) -> bool:
+        """Whether a step would do nothing but wait for the disk."""
+        return self.tier is not None and self.tier.is_reading and not self.scheduler.active
+
+    def close(self, *, is_sound: bool = True) -> None:
+        """Let helper threads end; nothing runs any more. Not ``is_sound``: memory is not to be
+        trusted."""
         self._masks.close()
+        if self.tier is not None:
+            self.tier.close(is_sound=is_sound)
 
     def fail(self, now: float) -> None:
         """After a failure that is nobody's own: end everything, without touching memory."""

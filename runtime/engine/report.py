@@ -39,6 +39,7 @@ def engine_stats(
         progress=core.progress,
         max_step_s=meter.max_step_s,
         is_draining=is_draining,
+        disk=core.tier.stats() if core.tier is not None else None,
     )
 
 

@@ -76,6 +76,7 @@ class Usage:
     n_draft_accepted: int = 0
     ttft_s: float = 0.0
     cache_miss: CacheMiss = CacheMiss.NONE
+    n_disk: int = 0  # of n_cached, those that came from the tier on disk
 
 
 @dataclass(frozen=True, slots=True)

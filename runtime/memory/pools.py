@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from slotmux.runtime.interfaces import KVStorage, RowStorage
 from slotmux.runtime.memory.block_pool import BlockPool
 from slotmux.runtime.memory.prefix_tree import (
@@ -16,10 +18,29 @@ from slotmux.runtime.memory.row_pool import RowPool
 from slotmux.runtime.ubatch import I32
 
 
+class SpillHooks(Protocol):
+    """What the tier below is told of (memory/disk/spill.py)."""
+
+    def left(self, node: Node) -> None:
+        """A sequence has ended; what it leaves in the tree ends with ``node``."""
+
+    def before_drop(self, node: Node) -> None:
+        """A node is about to be evicted."""
+
+
 class Pools:
     """What all sequences share. Engine thread only."""
 
-    __slots__ = ("blocks", "has_blocks", "has_rows", "rows", "tree")
+    __slots__ = (
+        "block_turns",
+        "blocks",
+        "has_blocks",
+        "has_rows",
+        "row_turns",
+        "rows",
+        "spill",
+        "tree",
+    )
 
     def __init__(self, kv: KVStorage, rows: RowStorage, *, poison: bool) -> None:
         self.blocks = BlockPool(kv, poison=poison)
@@ -27,6 +48,11 @@ class Pools:
         self.tree = PrefixTree()
         self.has_blocks = kv.n_blocks > 0
         self.has_rows = rows.n_rows > 0
+        self.spill: SpillHooks | None = None  # of the tier below, if there is one
+        # How often the tree has let go of each block and row. While a count stands still, what is
+        # cached there is not written to; other threads read it so.
+        self.block_turns = [0] * kv.n_blocks
+        self.row_turns = [0] * rows.n_rows
 
     def take_blocks(self, n: int) -> list[int] | None:
         """``n`` private blocks, evicting cached ones as needed; None (and no change) if too few."""
@@ -34,7 +60,10 @@ class Pools:
         if n > blocks.n_available:
             return None
         while blocks.n_free < n:
-            self.drop_node(self.tree.by_block[blocks.oldest_idle()])
+            victim = self.tree.by_block[blocks.oldest_idle()]
+            if self.spill is not None:
+                self.spill.before_drop(victim)
+            self.drop_node(victim)
         return [blocks.take() for _ in range(n)]
 
     def take_row(self, besides: Checkpoint | None = None) -> int:
@@ -54,6 +83,7 @@ class Pools:
             self.rows.give_back(checkpoint.row)
         self.tree.remove(node)
         if node.block >= 0:
+            self.block_turns[node.block] += 1
             self.blocks.uncache(node.block)
 
     def drop_checkpoint(self, checkpoint: Checkpoint) -> None:
@@ -138,6 +168,7 @@ class Pools:
 
     def _detach(self, checkpoint: Checkpoint) -> None:
         del checkpoint.node.checkpoints[checkpoint.offset]
+        self.row_turns[checkpoint.row] += 1
         self.rows.unkeep(checkpoint)
 
     def _prune(self, node: Node) -> None:

@@ -32,6 +32,7 @@ class Node:
         "block",
         "checkpoints",
         "children",
+        "digest",
         "end",
         "key",
         "n_live",
@@ -52,6 +53,7 @@ class Node:
         self.partials: dict[bytes, Node] = {}
         self.checkpoints: dict[int, Checkpoint] = {}  # by offset, 1..16
         self.n_live = 0  # of a root: running sequences that stand in its tree
+        self.digest: bytes | None = None  # its prefix's name on disk (disk/chain.py), once asked
 
     @property
     def is_full(self) -> bool:

@@ -28,6 +28,17 @@ class FakeKV:
         self.positions = np.full((n_blocks, BLOCK_CELLS), POISON, np.int64)
         self.n_copies = 0
 
+    block_bytes = 2 * 8 * BLOCK_CELLS
+
+    def read_blocks(self, blocks):
+        both = [self.tokens[list(blocks)], self.positions[list(blocks)]]
+        return np.concatenate(both, axis=1).view(np.uint8)
+
+    def write_blocks(self, blocks, data):
+        both = np.ascontiguousarray(data).view(np.int64)
+        self.tokens[list(blocks)] = both[:, :BLOCK_CELLS]
+        self.positions[list(blocks)] = both[:, BLOCK_CELLS:]
+
     def copy_block(self, src, dst):
         assert src != dst
         self.tokens[dst] = self.tokens[src]
@@ -45,6 +56,16 @@ class FakeRows:
         self.state = [POISON] * n_rows
         self.pending = [[POISON]] * n_rows  # drafts that the state has not seen
         self.n_copies = 0
+
+    row_bytes = 8 * 32
+
+    def read_row(self, row):
+        words = [self.state[row], len(self.pending[row]), *self.pending[row]]
+        return np.array(words + [0] * (32 - len(words)), np.int64).view(np.uint8)
+
+    def write_row(self, row, data):
+        state, n, *pending = np.ascontiguousarray(data).view(np.int64).tolist()
+        self.state[row], self.pending[row] = state, pending[:n]
 
     def copy_row(self, src, dst):
         assert src != dst

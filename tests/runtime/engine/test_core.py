@@ -42,13 +42,16 @@ class Bench:
         for name in ("n_blocks", "n_rows"):
             if name in options:
                 sizes[name] = options.pop(name)
+        store = options.pop("store", None)
         is_right, costs = options.pop("is_right", None), options.pop("costs", None)
         self.config = EngineConfig(n_slots, n_ctx, poison_freed=True, **options)
         n_outputs = n_slots * (1 + self.config.spec.n_max)
         self.model = FakeModel(n_slots, n_ctx, n_ubatch=n_ubatch, n_outputs=n_outputs, **sizes)
         if is_right is not None:
             self.model.drafter = ScriptedDrafter(self.model, is_right)
-        self.core = Core(self.model, self.config, frozenset({EOG}), FakeDetokenizer, costs)
+        self.core = Core(
+            self.model, self.config, frozenset({EOG}), FakeDetokenizer, costs, store=store
+        )
         self.n_ids = 0
 
     def add(self, prompt, **options):
