@@ -55,6 +55,10 @@ PANELS: dict[str, dict[str, Flag]] = {
             "States of recurrent layers kept for reuse, per slot; for models that have them."
         ),
         "checkpoint_memory": Flag("Most bytes of kept states, all slots together."),
+        "prefix_cache_dir": Flag(
+            "Folder that keeps computed prompts beyond memory and restarts; default: none."
+        ),
+        "prefix_cache_disk_bytes": Flag("Most bytes in --prefix-cache-dir."),
         "pin_threads": Flag("Tie kernel threads to CPUs: for large machines that do nothing else."),
         "panel_cache": Flag(
             "Keep repacked weights on disk (as large as the model): the next start maps them."

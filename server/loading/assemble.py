@@ -5,18 +5,20 @@ from __future__ import annotations
 import logging
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from slotmux.runtime.engine.thread import Engine
 from slotmux.runtime.gguf import GGUFFile, open_gguf
+from slotmux.runtime.memory.disk.store import Store
 from slotmux.runtime.models import family
 from slotmux.runtime.speculation.measure import measure_costs
 from slotmux.runtime.tokenizer import Tokenizer
 from slotmux.server.loading.identity import model_identity
 from slotmux.server.loading.load import load
 from slotmux.server.loading.locate import locate
-from slotmux.server.loading.plan import Plan, make_plan
+from slotmux.server.loading.plan import DiskPlan, Plan, make_plan
 from slotmux.server.loading.sampling import sampling_defaults
 from slotmux.server.process.logs import LOGGER
 from slotmux.server.process.state import Loaded, ModelInfo
@@ -24,6 +26,9 @@ from slotmux.server.settings import Settings, SettingsError, told_as
 from slotmux.server.templates.chat_template import ChatTemplate, file_template
 from slotmux.server.templates.stored import stored_template
 from slotmux.server.tools.style import ChatStyle, style_of
+
+if TYPE_CHECKING:
+    from slotmux.runtime.model import Model
 
 log = logging.getLogger(LOGGER)
 
@@ -52,10 +57,13 @@ def assemble(settings: Settings) -> Loaded:
         log.warning(warning)
     model = load(plan)
     _check_vocabulary(file, tokenizer, model.n_vocab)
+    identity = _identity(settings, file, plan, model)
     spec = plan.spec
     costs = measure_costs(model, spec.n_max) if spec.types else None
     return Loaded(
-        engine=Engine(model, tokenizer, plan.engine, costs=costs),
+        engine=Engine(
+            model, tokenizer, plan.engine, costs=costs, store=_store(plan.disk, identity)
+        ),
         tokenizer=tokenizer,
         template=template,
         info=_model_info(settings, file, tokenizer, plan, template.source if template else ""),
@@ -65,10 +73,21 @@ def assemble(settings: Settings) -> Loaded:
         if template is None
         else style_of(template.source, template.sample, tokenizer),
         keeps_states=model.rows.n_rows > 0,
-        identity=model_identity(file, plan.model) if settings.slot_save_path else "",
+        identity=identity,
         n_compiled=lambda: model.n_compiled,
         sampling=sampling,
     )
+
+
+def _identity(settings: Settings, file: GGUFFile, plan: Plan, model: Model) -> str:
+    """What kept memory is good for; "" where none is kept."""
+    if settings.slot_save_path is None and plan.disk is None:
+        return ""
+    return model_identity(file, plan.model, model, settings.caches / "contents")
+
+
+def _store(disk: DiskPlan | None, identity: str) -> Store | None:
+    return Store(disk.directory, disk.n_bytes, identity) if disk is not None else None
 
 
 def _template(settings: Settings, file: GGUFFile, tokenizer: Tokenizer) -> ChatTemplate | None:

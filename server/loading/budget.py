@@ -25,6 +25,7 @@ class Budget:
     n_cells: int
     n_checkpoints: int  # kept copies of recurrent state, of all slots together
     sizes: ModelSizes
+    staged_bytes: int = 0  # on their way to and from the prefix cache's tier on disk
 
     @property
     def weights_bytes(self) -> int:
@@ -41,7 +42,13 @@ class Budget:
 
     @property
     def total_bytes(self) -> int:
-        parts = (self.weights_bytes, self.kv_bytes, self.state_bytes, self.sizes.buffers)
+        parts = (
+            self.weights_bytes,
+            self.kv_bytes,
+            self.state_bytes,
+            self.sizes.buffers,
+            self.staged_bytes,
+        )
         return sum(parts) + BASE_BYTES
 
     def describe(self) -> str:

@@ -10,6 +10,7 @@ from slotmux.kernels.cpu import detect_cpu
 from slotmux.runtime.engine.config import MTP, EngineConfig, SpecConfig
 from slotmux.runtime.gguf import GGUFFile
 from slotmux.runtime.lowered import ModelConfig
+from slotmux.runtime.memory.disk.tier import STAGED_BYTES
 from slotmux.runtime.models.hparams import read_hparams
 from slotmux.runtime.sizes import model_sizes
 from slotmux.runtime.ubatch import BLOCK_CELLS
@@ -23,6 +24,14 @@ MAX_AUTO_CELLS = 32_768  # long contexts cost memory: they are had by asking
 
 
 @dataclass(frozen=True, slots=True)
+class DiskPlan:
+    """Where the prefix cache keeps what memory has no room for, and how many bytes of it."""
+
+    directory: Path
+    n_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """How a model file is run. Nothing is loaded yet."""
 
@@ -31,6 +40,7 @@ class Plan:
     engine: EngineConfig
     budget: Budget
     max_bytes: int  # more is not taken
+    disk: DiskPlan | None = None  # of the prefix cache; None: it has no tier there
 
     @property
     def spec(self) -> SpecConfig:
@@ -99,7 +109,8 @@ def _plan(settings: Settings, file: GGUFFile, room: _Room, spec: SpecConfig) -> 
     )
     sizes = model_sizes(file, config)
     max_bytes = settings.mem_limit or memory_limit()
-    budget = Budget(room.n_slots, room.n_ctx, room.n_cells, 0, sizes)
+    staged = STAGED_BYTES if _disk_plan(settings) is not None else 0
+    budget = Budget(room.n_slots, room.n_ctx, room.n_cells, 0, sizes, staged)
     n_checkpoints = _n_checkpoints(settings, budget, max_bytes)
     return Plan(
         path=file.paths[0],
@@ -107,7 +118,14 @@ def _plan(settings: Settings, file: GGUFFile, room: _Room, spec: SpecConfig) -> 
         engine=_engine_config(settings, room, spec),
         budget=replace(budget, n_checkpoints=n_checkpoints),
         max_bytes=max_bytes,
+        disk=_disk_plan(settings),
     )
+
+
+def _disk_plan(settings: Settings) -> DiskPlan | None:
+    """0 bytes: no tier on disk."""
+    directory, n_bytes = settings.prefix_cache_dir, settings.prefix_cache_disk_bytes
+    return DiskPlan(directory, n_bytes) if directory is not None and n_bytes else None
 
 
 def _engine_config(settings: Settings, room: _Room, spec: SpecConfig) -> EngineConfig:

@@ -34,6 +34,7 @@ from slotmux.runtime.memory.disk.neighbours import NAME_BYTES, Neighbours, locke
 from slotmux.runtime.memory.disk.order import Order
 
 log = logging.getLogger(__name__)
+FAULTS = ("open", "read", "write", "remove", "damaged", "internal")  # kinds that are counted
 _SUFFIX = ".kv"
 _PEEK_BYTES = 16 * 1024  # a header fits, as a rule
 _PAGE = 4096  # what a file takes is a multiple of

@@ -12,6 +12,7 @@ from slotmux.runtime.memory.disk.chain import next_digest, node_digest, root_dig
 from slotmux.runtime.memory.disk.fetch import BlocksPiece, Fetch
 from slotmux.runtime.memory.disk.install import install_blocks, install_state
 from slotmux.runtime.memory.disk.lookup import Sought
+from slotmux.runtime.memory.disk.reader import STAGED_BYTES as READ_BYTES
 from slotmux.runtime.memory.disk.reader import Reader
 from slotmux.runtime.memory.disk.spill import COPY_S, Spill
 from slotmux.runtime.memory.disk.store import Store
@@ -21,6 +22,8 @@ from slotmux.runtime.memory.memory import Memory
 from slotmux.runtime.memory.prefix_tree import BLOCK_BYTES, Node
 from slotmux.runtime.ubatch import BLOCK_CELLS, I32
 
+# Memory of what is read ahead: of all that wait, of one that is waited for, and of a file.
+STAGED_BYTES = 3 * READ_BYTES
 MIN_TOKENS = 2 * BLOCK_CELLS  # fewer are not worth a look at the disk
 FLUSH_S = 5.0  # for what is not written yet, when the server ends
 _IDLE_COPY_S = 0.02  # of a step in which nothing else would be done

@@ -1,5 +1,5 @@
-"""What one server has computed the next one finds on disk, and goes on from as if it had computed it
-itself."""
+"""What one server has computed the next one finds on disk, and goes on from as if it had computed
+it itself."""
 
 import pytest
 
