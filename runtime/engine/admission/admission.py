@@ -148,7 +148,8 @@ class Admission:
         """Fill free slots from the line; returns those just filled."""
         filled: list[Slot] = []
         if self._line and self._tier is not None:
-            ahead = [c for c in self._line.order()[: len(self._slots)] if not c.index]
+            order = self._line.order()[: len(self._slots)]
+            ahead = [choice for choice in order if not choice.index or choice.was_admitted]
             self._tier.look_ahead(ahead, now)
         if not self._is_blocked:
             self.settle()
@@ -175,9 +176,9 @@ class Admission:
                 continue
             if choice is not held and held is not None and not self._may_pass(choice, held):
                 continue
-            if self._tier is not None and self._tier.is_waiting(choice, now):
-                continue
             if self._may_fit(choice):  # what surely fails costs next to nothing
+                if self._tier is not None and self._tier.is_waiting(choice, now):
+                    continue
                 n_tries += 1
                 is_placed = self._place(choice, slot, now)
             else:

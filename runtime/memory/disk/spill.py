@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from dataclasses import dataclass
 
 from slotmux.runtime.memory.disk.chain import digests_of, node_digest, owner_of
 from slotmux.runtime.memory.disk.index import StoredBlocks, StoredState
@@ -19,17 +20,26 @@ from slotmux.runtime.memory.pools import Pools
 from slotmux.runtime.memory.prefix_tree import TOKEN_BYTES, Checkpoint, Kind, Node
 from slotmux.runtime.ubatch import BLOCK_CELLS
 
-# After how long a path is written: though requests run, and where none does.
-RIPE_S, RIPE_IDLE_S = 5.0, 0.5
-COPY_S = 0.002  # of a step, for copies of what is evicted before it was written
 _FILE_BYTES = 4 * 2**20  # of blocks in one file, about
 _FILE_BLOCKS = 64
+
+
+@dataclass(slots=True)
+class Times:
+    """What the tier may take of the engine's time, and when it does; seconds."""
+
+    ripe_s: float = 5.0  # after which a path is written though requests run
+    ripe_idle_s: float = 0.5  # where none does
+    copy_s: float = 0.002  # of a step: putting in place, and saving what is evicted unwritten
+    idle_copy_s: float = 0.02  # of a step in which nothing else would be done
+    flush_s: float = 5.0  # at the end, for what is not written yet
 
 
 class Spill:
     """Of one memory. ``left`` and ``before_drop`` are its hooks (memory/pools.py)."""
 
-    def __init__(self, pools: Pools, store: Store, writer: Writer) -> None:
+    def __init__(self, pools: Pools, store: Store, writer: Writer, times: Times) -> None:
+        self._times = times
         self._pools = pools
         self._store = store
         self._writer = writer
@@ -46,7 +56,7 @@ class Spill:
 
     def before_drop(self, node: Node) -> None:
         """A leaf is evicted: copy its block, if it was not written and there is time."""
-        if node.block < 0 or not node.is_full or self._copy_s >= COPY_S:
+        if node.block < 0 or not node.is_full or self._copy_s >= self._times.copy_s:
             return
         digest = node_digest(node)
         if self._is_known(digest) or not self._store.may_write:
@@ -62,13 +72,15 @@ class Spill:
     def tend(self, now: float, *, is_idle: bool) -> None:
         """Have the writer write what is due."""
         self._copy_s = 0.0
+        times = self._times
+        ripe_s = times.ripe_idle_s if is_idle else times.ripe_s
         while self._waiting:
             left, node = self._waiting[0]
-            if now - left < (RIPE_IDLE_S if is_idle else RIPE_S) and not self._is_short:
+            if now - left < ripe_s and not self._is_short:
                 return
             self._waiting.popleft()
             self._write(node)
-            if time.monotonic() - now > COPY_S and not is_idle:
+            if time.monotonic() - now > times.copy_s and not is_idle:
                 return
 
     def flush(self) -> None:
@@ -157,8 +169,6 @@ class Spill:
 
     def _note_use(self, path: list[Node], states: list[Checkpoint]) -> None:
         digests = [node_digest(node) for node in reversed(path) if node.is_full]
-        if not path[-1].is_full and len(path) > 1:
-            digests = digests or [node_digest(path[-2])]
         overtaken = [_key_of(s) for s in states if s.is_left_behind and not s.is_fork]
         self._writer.add(UseJob(tuple(digests), tuple(overtaken)))
 

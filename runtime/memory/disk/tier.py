@@ -14,7 +14,7 @@ from slotmux.runtime.memory.disk.install import install_blocks, install_state
 from slotmux.runtime.memory.disk.lookup import Sought
 from slotmux.runtime.memory.disk.reader import STAGED_BYTES as READ_BYTES
 from slotmux.runtime.memory.disk.reader import Reader
-from slotmux.runtime.memory.disk.spill import COPY_S, Spill
+from slotmux.runtime.memory.disk.spill import Spill, Times
 from slotmux.runtime.memory.disk.store import Store
 from slotmux.runtime.memory.disk.writer import Writer
 from slotmux.runtime.memory.match import known_path, match_of
@@ -25,8 +25,6 @@ from slotmux.runtime.ubatch import BLOCK_CELLS, I32
 # Memory of what is read ahead: of all that wait, of one that is waited for, and of a file.
 STAGED_BYTES = 3 * READ_BYTES
 MIN_TOKENS = 2 * BLOCK_CELLS  # fewer are not worth a look at the disk
-FLUSH_S = 5.0  # for what is not written yet, when the server ends
-_IDLE_COPY_S = 0.02  # of a step in which nothing else would be done
 _TOKEN_S = 0.005  # what computing a token takes, until it has been measured
 
 
@@ -71,10 +69,11 @@ class Tier:
             pools.rows.row_bytes if pools.has_rows else 0,
         )
         self.store = store
+        self.times = Times()
         self._memory = memory
         self._writer = Writer(store, pools)
         self._reader = Reader(store, shape, notify)
-        self._spill = Spill(pools, store, self._writer)
+        self._spill = Spill(pools, store, self._writer, self.times)
         self._live: list[Fetch] = []
         self._n_blocks = self._n_states = 0  # put in place
         self.token_s = _TOKEN_S
@@ -163,7 +162,8 @@ class Tier:
     def tend(self, now: float, *, is_idle: bool) -> None:
         """Put in place what was read, have written what is due: a bounded time."""
         self._live = [fetch for fetch in self._live if not fetch.is_over]
-        end = time.monotonic() + (_IDLE_COPY_S if is_idle else COPY_S)
+        times = self.times
+        end = time.monotonic() + (times.idle_copy_s if is_idle else times.copy_s)
         for fetch in self._live:
             while fetch.is_urgent and fetch.pieces and time.monotonic() < end:
                 self._install(fetch)
@@ -196,12 +196,12 @@ class Tier:
     # -- the end
 
     def close(self, *, is_sound: bool) -> None:
-        """End the threads; what is not written yet gets FLUSH_S. Not ``is_sound``: memory is not to
-        be trusted, and nothing more is written."""
+        """End the threads; what is not written yet gets ``times.flush_s``. Not ``is_sound``: memory
+        is not to be trusted, and nothing more is written."""
         self._reader.close()
         if is_sound:
             self._spill.flush()
-        self._writer.close(FLUSH_S if is_sound else 0.0)
+        self._writer.close(self.times.flush_s if is_sound else 0.0)
         self._memory.pools.spill = None
 
     def settle(self, timeout_s: float = 30.0) -> bool:

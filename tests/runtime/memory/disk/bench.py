@@ -2,6 +2,7 @@
 
 import time
 
+from slotmux.runtime.memory.disk.spill import Times
 from slotmux.runtime.memory.disk.store import Store
 from tests.runtime.engine.test_core import Bench
 
@@ -15,13 +16,22 @@ class DiskBench(Bench):
         self.store = Store(folder, n_bytes, identity, files)
         super().__init__(kind, store=self.store, **options)
         self.tier = self.core.tier
+        # What is done does not depend on the clock.
+        self.tier.times = self.tier._spill._times = Times(1e9, 1e9, 1e9, 1e9, 60.0)
         assert self.tier.settle()
 
     def step(self):
         self.core.scheduler.pace.token_s = 1.0
         super().step()
-        if self.core.is_reading:
-            time.sleep(0.0005)
+        self.settle()
+
+    def settle(self):
+        """Until nothing is read or written."""
+        assert self.tier.settle()
+        end = time.monotonic() + 30
+        while not all(fetch.is_done or fetch.is_cancelled for fetch in self.tier._live):
+            assert time.monotonic() < end
+            time.sleep(0.0002)
 
     def spill(self):
         """Have all that is left written, without the wait."""
