@@ -11,6 +11,7 @@ from rich.console import Console
 
 from slotmux.runtime.engine.thread import Engine
 from slotmux.runtime.gguf import GGUFFile, open_gguf
+from slotmux.runtime.memory.disk.files import Files
 from slotmux.runtime.memory.disk.store import Store
 from slotmux.runtime.models import family
 from slotmux.runtime.speculation.measure import measure_costs
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from slotmux.runtime.model import Model
 
 log = logging.getLogger(LOGGER)
+_ABANDONED_S = 3600.0  # a slot is saved within moments
 
 
 def check_file(settings: Settings) -> None:
@@ -83,6 +85,8 @@ def _identity(settings: Settings, file: GGUFFile, plan: Plan, model: Model) -> s
     """What kept memory is good for; "" where none is kept."""
     if settings.slot_save_path is None and plan.disk is None:
         return ""
+    if settings.slot_save_path is not None:
+        Files().remove_parts(settings.slot_save_path, _ABANDONED_S)
     return model_identity(file, plan.model, model, settings.caches / "contents")
 
 

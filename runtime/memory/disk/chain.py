@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from hashlib import blake2b
 
-from slotmux.runtime.memory.prefix_tree import BLOCK_BYTES, Node
+from slotmux.runtime.memory.prefix_tree import BLOCK_BYTES, TOKEN_BYTES, Checkpoint, Node
+from slotmux.runtime.ubatch import BLOCK_CELLS
 
 DIGEST_BYTES = 32
 _SEED = b"slotmux prefix 1"  # 16 bytes at most
@@ -46,6 +47,15 @@ def node_digest(node: Node) -> bytes:
         assert each.is_full
         digest = each.digest = next_digest(digest, each.key)
     return digest
+
+
+def state_key(state: Checkpoint) -> tuple[bytes, bytes]:
+    """The name of a kept state: the digest of its whole blocks, and the tokens behind them."""
+    node = state.node
+    if state.offset == BLOCK_CELLS:
+        return node_digest(node), b""
+    assert node.parent is not None
+    return node_digest(node.parent), node.key[: state.offset * TOKEN_BYTES]
 
 
 def owner_of(salt: str) -> str:

@@ -15,8 +15,7 @@ import numpy as np
 
 from slotmux.runtime.interfaces import Bytes
 
-PART = ".part"  # of names of files that are being written
-_ABANDONED_S = 600.0  # a file is written within moments
+_PREFIX, PART = ".slotmux-", ".part"  # of names of files that are being written
 # No link is followed out of the folder, and no pipe is waited for.
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
@@ -34,18 +33,13 @@ class Files:
     """Stateless; tests put faults in its place. Any thread."""
 
     def list(self, folder: Path) -> list[Listed]:
-        """Whole files, the least recently used first; those that their writer left unfinished are
-        removed."""
+        """Whole files, the least recently used first."""
         found = []
         with os.scandir(folder) as entries:
             for entry in entries:
                 with contextlib.suppress(FileNotFoundError):  # another process removed it
                     info = entry.stat(follow_symlinks=False)
-                    if not stat.S_ISREG(info.st_mode):
-                        continue
-                    if entry.name.endswith(PART):
-                        if info.st_mtime < time.time() - _ABANDONED_S:
-                            os.unlink(entry.path)
+                    if not stat.S_ISREG(info.st_mode) or entry.name.endswith(PART):
                         continue
                     found.append(Listed(entry.name, info.st_size, info.st_mtime_ns))
         return sorted(found, key=lambda each: (each.used_ns, each.name))
@@ -53,7 +47,7 @@ class Files:
     def write(self, path: Path, parts: Sequence[Bytes], *, is_synced: bool = False) -> int:
         """Put a file in place, whole or not at all, readable by us alone; returns its bytes.
         ``is_synced``: it has reached the disk by then."""
-        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=PART)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=_PREFIX, suffix=PART)
         try:
             with os.fdopen(handle, "wb", buffering=0) as stream:
                 for part in parts:
@@ -82,6 +76,14 @@ class Files:
         finally:
             os.close(handle)
         return data[:n_read]
+
+    def remove_parts(self, folder: Path, older_s: float = 0.0) -> None:
+        """Remove what writers that were killed have left, if it is so old; nobody may still be
+        writing it."""
+        for path in folder.glob(f"{_PREFIX}*{PART}"):
+            with contextlib.suppress(FileNotFoundError):
+                if path.stat().st_mtime <= time.time() - older_s:
+                    path.unlink()
 
     def touch(self, path: Path, used_ns: int) -> None:
         """Note when a file was last used."""

@@ -12,7 +12,7 @@ import time
 from collections import deque
 from dataclasses import dataclass
 
-from slotmux.runtime.memory.disk.chain import digests_of, node_digest, owner_of
+from slotmux.runtime.memory.disk.chain import digests_of, node_digest, owner_of, state_key
 from slotmux.runtime.memory.disk.index import StoredBlocks, StoredState
 from slotmux.runtime.memory.disk.store import Store
 from slotmux.runtime.memory.disk.writer import BlocksJob, ForgetJob, StateJob, UseJob, Writer
@@ -152,7 +152,7 @@ class Spill:
 
     def _write_state(self, first: Node, state: Checkpoint) -> None:
         pools, node = self._pools, state.node
-        floor, rest = _key_of(state)
+        floor, rest = state_key(state)
         if not first.is_full or self._is_known((floor, rest)):
             return
         stored = StoredState(
@@ -169,17 +169,8 @@ class Spill:
 
     def _note_use(self, path: list[Node], states: list[Checkpoint]) -> None:
         digests = [node_digest(node) for node in reversed(path) if node.is_full]
-        overtaken = [_key_of(s) for s in states if s.is_left_behind and not s.is_fork]
+        overtaken = [state_key(s) for s in states if s.is_left_behind and not s.is_fork]
         self._writer.add(UseJob(tuple(digests), tuple(overtaken)))
-
-
-def _key_of(state: Checkpoint) -> tuple[bytes, bytes]:
-    """The digest of a state's whole blocks, and the tokens behind them."""
-    node = state.node
-    if state.offset == BLOCK_CELLS:
-        return node_digest(node), b""
-    assert node.parent is not None
-    return node_digest(node.parent), node.key[: state.offset * TOKEN_BYTES]
 
 
 def _attached_path(node: Node) -> list[Node]:

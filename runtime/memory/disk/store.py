@@ -93,6 +93,8 @@ class Store:
         for folder in (self._folder.parent, self._folder):
             ensure_own(folder)
         self._held.close()
+        with contextlib.suppress(OSError), locked(self._folder, is_shared=False):
+            self._files.remove_parts(self._folder)
         with contextlib.suppress(OSError):  # what is only read needs no lock
             self._held.enter_context(locked(self._folder, is_shared=True))
 
