@@ -27,6 +27,9 @@ class SpillHooks(Protocol):
     def before_drop(self, node: Node) -> None:
         """A node is about to be evicted."""
 
+    def before_drop_state(self, state: Checkpoint) -> None:
+        """A state is about to be evicted."""
+
 
 class Pools:
     """What all sequences share. Engine thread only."""
@@ -73,6 +76,8 @@ class Pools:
             victim = self.rows.give_up(besides)
             if victim is None:
                 return -1
+            if self.spill is not None:
+                self.spill.before_drop_state(victim)
             self.drop_checkpoint(victim)
         return self.rows.take()
 

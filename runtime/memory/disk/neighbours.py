@@ -14,10 +14,11 @@ from pathlib import Path
 NAME_BYTES = 16
 _NAME = re.compile(rf"[0-9a-f]{{{2 * NAME_BYTES}}}")
 _LOCK = "lock"
+_PAGE = 4096
 
 
 class Neighbours:
-    """The other folders of a directory. One thread."""
+    """The other folders of a directory. Whoever calls holds the store's lock."""
 
     def __init__(self, own: Path) -> None:
         self._own = own
@@ -59,6 +60,11 @@ def locked(folder: Path, *, is_shared: bool) -> Iterator[None]:
         os.close(handle)
 
 
+def taken(n_bytes: int) -> int:
+    """What a file takes of the disk."""
+    return -(-n_bytes // _PAGE) * _PAGE
+
+
 def _used_ns(folder: Path) -> int:
     with contextlib.suppress(OSError):
         return (folder / _LOCK).stat().st_mtime_ns
@@ -70,5 +76,5 @@ def _size(folder: Path) -> int:
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             with contextlib.suppress(OSError):
-                n_bytes += entry.stat(follow_symlinks=False).st_size
+                n_bytes += taken(entry.stat(follow_symlinks=False).st_size)
     return n_bytes

@@ -10,18 +10,26 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from slotmux.runtime.memory.disk.chain import digests_of, node_digest, owner_of, state_key
 from slotmux.runtime.memory.disk.index import StoredBlocks, StoredState
 from slotmux.runtime.memory.disk.store import Store
-from slotmux.runtime.memory.disk.writer import BlocksJob, ForgetJob, StateJob, UseJob, Writer
+from slotmux.runtime.memory.disk.writer import (
+    BlocksJob,
+    ForgetJob,
+    StateJob,
+    UseJob,
+    Writer,
+    state_sections,
+)
 from slotmux.runtime.memory.pools import Pools
-from slotmux.runtime.memory.prefix_tree import TOKEN_BYTES, Checkpoint, Kind, Node
+from slotmux.runtime.memory.prefix_tree import BLOCK_BYTES, TOKEN_BYTES, Checkpoint, Kind, Node
 from slotmux.runtime.ubatch import BLOCK_CELLS
 
 _FILE_BYTES = 4 * 2**20  # of blocks in one file, about
 _FILE_BLOCKS = 64
+_COPY_RATE = 4e9  # bytes a second, about
 
 
 @dataclass(slots=True)
@@ -36,7 +44,7 @@ class Times:
 
 
 class Spill:
-    """Of one memory. ``left`` and ``before_drop`` are its hooks (memory/pools.py)."""
+    """Of one memory, whose hooks (memory/pools.py) come first."""
 
     def __init__(self, pools: Pools, store: Store, writer: Writer, times: Times) -> None:
         self._times = times
@@ -45,6 +53,7 @@ class Spill:
         self._writer = writer
         self._waiting: deque[tuple[float, Node]] = deque()
         self._copy_s = 0.0  # spent in this step
+        self.n_lost = 0  # blocks and states that were evicted before they were written
         block_bytes = pools.blocks.block_bytes if pools.has_blocks else 0
         self._n_together = max(1, min(_FILE_BLOCKS, _FILE_BYTES // max(1, block_bytes)))
 
@@ -56,16 +65,38 @@ class Spill:
 
     def before_drop(self, node: Node) -> None:
         """A leaf is evicted: copy its block, if it was not written and there is time."""
-        if node.block < 0 or not node.is_full or self._copy_s >= self._times.copy_s:
+        if not node.is_full or node.block < 0 or not self._store.may_write:
             return
         digest = node_digest(node)
-        if self._is_known(digest) or not self._store.may_write:
+        if digest in self._store.index.blocks:
+            return
+        if self._copy_s >= self._times.copy_s:
+            self.n_lost += 1
             return
         begin = time.monotonic()
         data = self._pools.blocks.read([node.block])
         self._copy_s += time.monotonic() - begin
         stored = StoredBlocks("", 0, owner_of(node.salt), (digest,))
         self._writer.add(BlocksJob(stored, (), (), data))
+
+    def before_drop_state(self, state: Checkpoint) -> None:
+        """A state is evicted: likewise, if it is no step on the way to another."""
+        is_passed = state.n_next and not state.is_fork and not state.n_hits
+        if is_passed or not self._store.may_write or state.position < BLOCK_CELLS:
+            return
+        if self._store.index.has_state(*state_key(state)):
+            return
+        copy_s = self._pools.rows.row_bytes / _COPY_RATE
+        if self._copy_s + copy_s > self._times.copy_s:
+            self.n_lost += 1
+            return
+        self._copy_s += copy_s
+        first = state.node
+        while first.parent is not None and first.parent.parent is not None:
+            first = first.parent
+        job = self._state_job(first, state)
+        data = state_sections(self._pools, job.row, job.tail)
+        self._writer.add(replace(job, data=data))
 
     # -- between steps
 
@@ -97,8 +128,9 @@ class Spill:
         while node is not None:
             n_known = node.end // BLOCK_CELLS
             begin = node.end * TOKEN_BYTES
-            node = node.children.get(raw[begin : begin + BLOCK_CELLS * TOKEN_BYTES])
-        self._writer.add(ForgetJob(tuple(digests[n_known + 1 :])))
+            node = node.children.get(raw[begin : begin + BLOCK_BYTES])
+        rest = raw[n_known * BLOCK_BYTES : (n_known + 1) * BLOCK_BYTES]
+        self._writer.add(ForgetJob(tuple(digests[n_known + 1 :]), digests[n_known], rest))
 
     @property
     def _is_short(self) -> bool:
@@ -151,24 +183,22 @@ class Spill:
         self._writer.add(BlocksJob(stored, blocks, turns))
 
     def _write_state(self, first: Node, state: Checkpoint) -> None:
+        if first.is_full and not self._is_known(state_key(state)):
+            self._writer.add(self._state_job(first, state))
+
+    def _state_job(self, first: Node, state: Checkpoint) -> StateJob:
         pools, node = self._pools, state.node
         floor, rest = state_key(state)
-        if not first.is_full or self._is_known((floor, rest)):
-            return
         stored = StoredState(
             "", 0, owner_of(node.salt), floor, rest, node_digest(first), state.position,
             pools.rows.pending[state.row], state.kind.value,
         )  # fmt: skip
         tail = node.block if rest and pools.has_blocks else -1
-        turns = pools.block_turns
-        self._writer.add(
-            StateJob(
-                stored, state.row, pools.row_turns[state.row], tail, turns[tail] if tail >= 0 else 0
-            )
-        )
+        tail_turn = pools.block_turns[tail] if tail >= 0 else 0
+        return StateJob(stored, state.row, pools.row_turns[state.row], tail, tail_turn)
 
     def _note_use(self, path: list[Node], states: list[Checkpoint]) -> None:
-        digests = [node_digest(node) for node in reversed(path) if node.is_full]
+        digests = [node_digest(node) for node in path if node.is_full]
         overtaken = [state_key(s) for s in states if s.is_left_behind and not s.is_fork]
         self._writer.add(UseJob(tuple(digests), tuple(overtaken)))
 

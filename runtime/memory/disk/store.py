@@ -30,24 +30,24 @@ from slotmux.runtime.memory.disk.file_format import (
 )
 from slotmux.runtime.memory.disk.files import Files, Listed
 from slotmux.runtime.memory.disk.index import Index, Stored, StoredBlocks, StoredState
-from slotmux.runtime.memory.disk.neighbours import NAME_BYTES, Neighbours, locked
+from slotmux.runtime.memory.disk.neighbours import NAME_BYTES, Neighbours, locked, taken
 from slotmux.runtime.memory.disk.order import Order
 
 log = logging.getLogger(__name__)
 FAULTS = ("open", "read", "write", "remove", "damaged", "internal")  # kinds that are counted
 _SUFFIX = ".kv"
 _PEEK_BYTES = 16 * 1024  # a header fits, as a rule
-_PAGE = 4096  # what a file takes is a multiple of
 _PAUSE_S = 10.0  # without writes, after one has failed
 _TOUCH_NS = 60 * 10**9  # how exactly the file system knows when a file was used
-_LOOK_S = 30.0  # between two looks for what other servers do
+# Between two looks for what other servers do, and after a file was found gone.
+_LOOK_S, _SOON_S = 30.0, 1.0
 
 
 class Store:
     """``identity`` (hex) says for what model, cells and numeric path memory is good.
 
-    ``index`` is read anywhere. ``open``, ``put``, ``refresh`` and ``close`` are for one thread,
-    ``read``, ``touch`` and ``drop`` for any. No method raises OSError: faults are counted, and told
+    ``index`` is read anywhere. ``open``, ``put`` and ``close`` are for one thread, the others for
+    any. No method raises OSError: faults are counted, and told
     in the log once until there is none.
     """
 
@@ -67,7 +67,7 @@ class Store:
         self._held = contextlib.ExitStack()
         self._is_failing = False
         self._resume = 0.0  # when writing is tried again
-        self._looked = 0.0
+        self._looked = float("-inf")
 
     @property
     def n_bytes(self) -> int:
@@ -102,27 +102,35 @@ class Store:
         """Let others remove the folder."""
         self._held.close()
 
-    def refresh(self) -> None:
-        """See what other servers have written or removed, now and then."""
-        if time.monotonic() >= self._looked + _LOOK_S:
+    def refresh(self, after_s: float = _LOOK_S) -> None:
+        """See what others have written or removed, if the last look is so long ago."""
+        if time.monotonic() >= self._looked + after_s:
             self._look()
 
     def _look(self) -> None:
-        self._looked = time.monotonic()
-        try:
-            listed = self._files.list(self._folder)
-            self._neighbours.look()
-        except OSError as error:
-            self._fault("open", error)
-            return
-        names = {each.name for each in listed}
         with self._lock:
+            self._looked = time.monotonic()
+            try:
+                listed = self._listed()
+            except OSError as error:
+                self._fault("open", error)
+                return
+            names = {each.name for each in listed}
             for stored in self._order.all():
                 if stored.name not in names:
                     self._forget(stored)
         for each in listed:
             if each.name.endswith(_SUFFIX) and self._order.get(each.name) is None:
                 self._take_in(each)
+
+    def _listed(self) -> list[Listed]:
+        """Nothing where somebody has removed the folder: it is made again when it is needed."""
+        try:
+            listed = self._files.list(self._folder)
+            self._neighbours.look()
+        except FileNotFoundError:
+            return []
+        return listed
 
     def _take_in(self, listed: Listed) -> None:
         path = self._folder / listed.name
@@ -151,7 +159,7 @@ class Store:
             raise DamagedFileError("is cut off")
         if header.get("identity") != self.identity:
             raise DamagedFileError("belongs to another model")
-        name, n_bytes, owner = listed.name, _taken(listed.n_bytes), header["owner"]
+        name, n_bytes, owner = listed.name, taken(listed.n_bytes), header["owner"]
         if header["kind"] == "blocks":
             digests = tuple(bytes.fromhex(digest) for digest in header["digests"])
             return StoredBlocks(name, n_bytes, owner, digests, listed.used_ns)
@@ -169,7 +177,7 @@ class Store:
     def put(self, stored: Stored, sections: Sequence[tuple[str, Bytes]]) -> bool:
         """Write a file, named and sized here, and have it found; False if it could not be."""
         parts = encode(_header(stored, self.identity), sections)
-        stored.name, stored.n_bytes = _name(stored), _taken(sum(part.nbytes for part in parts))
+        stored.name, stored.n_bytes = _name(stored), taken(sum(part.nbytes for part in parts))
         if not self.may_write or not self._make_room(stored.n_bytes):
             return False
         try:
@@ -202,9 +210,9 @@ class Store:
         if self._excess(n_bytes) > 0:
             self.refresh()
         while self._excess(n_bytes) > 0:
-            if self._neighbours.remove_one():
-                continue
             with self._lock:
+                if self._neighbours.remove_one():
+                    continue
                 stored = self._order.first()
                 if stored is None:
                     return False
@@ -229,9 +237,10 @@ class Store:
                 raise DamagedFileError("belongs to another model")
         except DamagedFileError as error:
             self.drop(stored, error)
-        except FileNotFoundError:  # another server has evicted it
+        except FileNotFoundError:  # another server has evicted it, or somebody removed it
             with self._lock:
                 self._forget(stored)
+            self.refresh(_SOON_S)
         except OSError as error:
             self._fault("read", error)
             self.drop(stored)
@@ -296,10 +305,6 @@ class Store:
                 "prefix cache on disk: %s fails in %s: %s; serving goes on without", kind,
                 self._folder.parent, error.strerror or error,
             )  # fmt: skip
-
-
-def _taken(n_bytes: int) -> int:
-    return -(-n_bytes // _PAGE) * _PAGE
 
 
 def _name(stored: Stored) -> str:

@@ -223,6 +223,6 @@ class Tier:
             n_read_blocks=self._n_blocks,
             n_read_states=self._n_states,
             n_read_bytes=self._reader.n_read_bytes,
-            n_lost=writer.n_lost,
+            n_lost=self._spill.n_lost,
             faults=dict(store.faults),
         )

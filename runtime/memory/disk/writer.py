@@ -18,6 +18,7 @@ from slotmux.runtime.memory.disk.store import Store
 from slotmux.runtime.memory.pools import Pools
 
 log = logging.getLogger(__name__)
+Sections = list[tuple[str, Bytes]]
 _IDLE_S = 30.0
 
 
@@ -34,18 +35,19 @@ class BlocksJob:
 
 @dataclass(frozen=True, slots=True)
 class StateJob:
-    """A kept row, and the unfinished block it stands in (-1: none)."""
+    """A kept row, and the unfinished block it stands in (-1: none); as with blocks."""
 
     stored: StoredState
     row: int
     turn: int
     tail: int
     tail_turn: int
+    data: Sections | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class UseJob:
-    """A path was used: its whole blocks, deepest first. ``overtaken``: floors and rests of its
+    """A path was used: its whole blocks, the deepest last. ``overtaken``: floors and rests of its
     states that a deeper one has overtaken."""
 
     digests: tuple[bytes, ...]
@@ -54,9 +56,12 @@ class UseJob:
 
 @dataclass(frozen=True, slots=True)
 class ForgetJob:
-    """Prefixes, by their digests, whose blocks and states are to be removed."""
+    """Prefixes, by their digests, whose blocks and states are to be removed; of ``floor`` only the
+    states whose further tokens begin ``rest``."""
 
     digests: tuple[bytes, ...]
+    floor: bytes
+    rest: bytes
 
 
 Job = BlocksJob | StateJob | UseJob | ForgetJob
@@ -75,7 +80,6 @@ class Writer:
         self._deadline = float("inf")
         self.queued: set[bytes | tuple[bytes, bytes]] = set()
         self.n_blocks = self.n_states = self.n_bytes = 0  # written
-        self.n_lost = 0  # blocks and states that were gone before they could be written
         self._thread = threading.Thread(target=self._run, name="slotmux-spill", daemon=True)
         self._thread.start()
 
@@ -149,46 +153,43 @@ class Writer:
     def _write_blocks(self, job: BlocksJob) -> None:
         if not self._store.may_write:
             return
+        stored, known = job.stored, self._store.index.blocks
+        if all(digest in known for digest in stored.digests):
+            return
         data = job.data
         if data is None:
             data = self._pools.blocks.read(job.blocks)
             turns = self._pools.block_turns
-            n_whole = next(
-                (i for i, b in enumerate(job.blocks) if turns[b] != job.turns[i]), len(job.blocks)
-            )
-            self.n_lost += len(job.blocks) - n_whole
-            data = data[:n_whole]
+            whole = [turns[b] == turn for b, turn in zip(job.blocks, job.turns, strict=True)]
+            data = data[: whole.index(False) if False in whole else len(whole)]
+            stored.digests = stored.digests[: len(data)]
         if not len(data):
             return
-        stored = job.stored
-        stored.digests = stored.digests[: len(data)]
         if self._store.put(stored, [("blocks", data)]):
             self.n_blocks += len(data)
             self.n_bytes += stored.n_bytes
 
     def _write_state(self, job: StateJob) -> None:
-        if not self._store.may_write:
+        stored, pools = job.stored, self._pools
+        if not self._store.may_write or self._store.index.has_state(stored.floor, stored.rest):
             return
-        pools = self._pools
-        sections = [("row", pools.rows.read(job.row))]
-        if job.tail >= 0:
-            sections.append(("tail", pools.blocks.read([job.tail])))
-        is_tail_whole = job.tail < 0 or pools.block_turns[job.tail] == job.tail_turn
-        if pools.row_turns[job.row] != job.turn or not is_tail_whole:
-            self.n_lost += 1
-        elif self._store.put(job.stored, sections):
+        sections = job.data
+        if sections is None:
+            sections = state_sections(pools, job.row, job.tail)
+            is_tail_whole = job.tail < 0 or pools.block_turns[job.tail] == job.tail_turn
+            if pools.row_turns[job.row] != job.turn or not is_tail_whole:
+                return
+        if self._store.put(stored, sections):
             self.n_states += 1
-            self.n_bytes += job.stored.n_bytes
+            self.n_bytes += stored.n_bytes
 
     def _use(self, job: UseJob) -> None:
         index = self._store.index
-        path: list[Stored] = []
-        for digest in job.digests:
-            found = index.blocks.get(digest)
-            path += index.states.get(digest, ())
-            if found is not None:
-                path.append(found[0])
-        self._store.touch(dict.fromkeys(path))
+        states: list[Stored] = [s for d in job.digests for s in index.states.get(d, ())]
+        found = (index.blocks.get(digest) for digest in reversed(job.digests))
+        # What a longer prefix needs goes first.
+        blocks: list[Stored] = [place[0] for place in found if place is not None]
+        self._store.touch(dict.fromkeys(states + blocks))
         for floor, rest in job.overtaken:
             for state in index.states.get(floor, ()):
                 if state.rest == rest:
@@ -201,6 +202,17 @@ class Writer:
                 self._store.drop(state)
             if (found := index.blocks.get(digest)) is not None:
                 self._store.drop(found[0])
+        for state in index.states.get(job.floor, ()):
+            if state.rest and job.rest.startswith(state.rest):
+                self._store.drop(state)
+
+
+def state_sections(pools: Pools, row: int, tail: int) -> Sections:
+    """A copy of a row and of the block it stands in. Any thread."""
+    sections = [("row", pools.rows.read(row))]
+    if tail >= 0:
+        sections.append(("tail", pools.blocks.read([tail])))
+    return sections
 
 
 def keys_of(job: Job) -> list[bytes | tuple[bytes, bytes]]:
