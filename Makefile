@@ -27,7 +27,7 @@ endef
 export FETCH_DEFAULT_MODEL
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-real test-isa test-timing test-clients fuzz check format bench clean venv
+.PHONY: help serve test test-real test-isa test-timing test-clients test-kills fuzz check format bench clean venv
 .DELETE_ON_ERROR:
 
 help: ## show this list
@@ -37,7 +37,7 @@ serve: $(VENV)/.installed ## install, fetch the default model, serve on 127.0.0.
 	@exec $(BIN)/slotmux serve $(MODEL) $(ARGS)
 
 test: $(VENV)/.installed-dev ## run every test that needs no downloaded model, on all cores
-	@$(BIN)/python -m pytest -n logical --dist loadfile -m 'not real and not isa and not timing' $(ARGS)
+	@$(BIN)/python -m pytest -n logical --dist loadfile -m 'not real and not isa and not timing and not kills' $(ARGS)
 
 test-real: $(VENV)/.installed-dev ## run the tests against real models (./models or SLOTMUX_TEST_MODELS)
 	@[ -n "$$SLOTMUX_TEST_MODELS" ] || $(BIN)/python -c "$$FETCH_DEFAULT_MODEL"
@@ -65,6 +65,9 @@ $(CLIENTS)/.installed: tests/clients/requirements.txt tests/clients/package.json
 
 test-isa: $(VENV)/.installed-dev ## logits of every golden file on every instruction set, to the bit
 	@$(BIN)/python -m pytest -m isa $(ARGS)
+
+test-kills: $(VENV)/.installed-dev ## servers killed a hundred times while they write to disk
+	@$(BIN)/python -m pytest -m kills -rP $(ARGS)
 
 check: $(VENV)/.installed-dev ## formatting, lint, types
 	@$(BIN)/ruff format --check .

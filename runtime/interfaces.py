@@ -13,6 +13,7 @@ from slotmux.runtime.engine.request import SamplerState, SamplingParams
 from slotmux.runtime.prompt_logprobs import PromptLogprobs
 from slotmux.runtime.ubatch import I32, Ubatch
 
+Bytes = NDArray[np.uint8]
 Meanwhile = Callable[[], None]
 
 
@@ -21,7 +22,7 @@ def nothing() -> None:
 
 
 class KVStorage(Protocol):
-    """The cells of every attention layer, in blocks of 16. Engine thread only."""
+    """The cells of every attention layer, in blocks of 16. Engine thread only, but for reads."""
 
     @property
     def n_blocks(self) -> int:
@@ -45,18 +46,19 @@ class KVStorage(Protocol):
     def copy_block(self, src: int, dst: int) -> None:
         """Copy all cells of a block, every layer."""
 
-    def read_block(self, block: int) -> bytes:
-        """All cells of a block, every layer."""
+    def read_blocks(self, blocks: Sequence[int]) -> Bytes:
+        """All cells of some blocks, every layer: a copy [n, block_bytes]. Any thread; whoever is
+        not the engine's must find out whether they were written meanwhile."""
 
-    def write_block(self, block: int, data: bytes) -> None:
-        """What ``read_block`` gave, into any block."""
+    def write_blocks(self, blocks: Sequence[int], data: Bytes) -> None:
+        """What ``read_blocks`` gave, into any blocks."""
 
     def fill_nan(self, block: int) -> None:
         """Poison a block, so that a stale read shows."""
 
 
 class RowStorage(Protocol):
-    """The recurrent state rows of every recurrent layer. Engine thread only."""
+    """The recurrent state rows of every recurrent layer. Engine thread only, but for reads."""
 
     @property
     def n_rows(self) -> int:
@@ -72,10 +74,11 @@ class RowStorage(Protocol):
     def copy_row(self, src: int, dst: int) -> None:
         """Copy one sequence's whole recurrent state."""
 
-    def read_row(self, row: int) -> bytes:
-        """One sequence's whole recurrent state, with what is kept of drafts."""
+    def read_row(self, row: int) -> Bytes:
+        """One sequence's whole recurrent state, with what is kept of drafts: a copy [row_bytes].
+        Any thread, as with blocks."""
 
-    def write_row(self, row: int, data: bytes) -> None:
+    def write_row(self, row: int, data: Bytes) -> None:
         """What ``read_row`` gave, into any row."""
 
     def fill_nan(self, row: int) -> None:

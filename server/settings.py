@@ -82,6 +82,9 @@ class Settings(SamplingSettings, BaseSettings):
     # bytes of kept prefixes beside what slots need; -1 = half of what is free, at most 1 GiB
     prefix_cache_bytes: int = Field(-1, ge=-1)
     ctx_checkpoints: int = Field(-1, ge=-1, le=65_536)  # kept recurrent states a slot; -1 = as fit
+    # where blocks and states go that memory has no room for; None: nowhere
+    prefix_cache_dir: Path | None = None
+    prefix_cache_disk_bytes: int = Field(10 * 2**30, ge=0)  # of all that is kept there
     prompt_tokens_beside: int = Field(128, ge=0, le=65_536)  # a step's; 0 = whatever fits
     max_step_ms: float = Field(50.0, ge=0, le=60_000, allow_inf_nan=False)  # 0 = no bound
     poison_freed: bool = False  # debugging: fill freed memory with NaN

@@ -15,6 +15,7 @@ from slotmux.runtime.engine.request import (
     TokenLogprobs,
     Usage,
 )
+from slotmux.runtime.memory.disk.fetch import Fetch
 from slotmux.runtime.memory.missed import Missed
 from slotmux.runtime.prompt_logprobs import PromptLogprobs
 from slotmux.runtime.ubatch import I32
@@ -61,6 +62,7 @@ class Choice:
         "constraint",
         "emitter",
         "end_ids",
+        "fetch",
         "index",
         "is_plain",
         "job",
@@ -69,6 +71,7 @@ class Choice:
         "missed",
         "n_cached",
         "n_charged",
+        "n_disk",
         "n_draft",
         "n_draft_accepted",
         "n_generated",
@@ -85,6 +88,7 @@ class Choice:
         "tokens",
         "unsent",
         "was_admitted",
+        "was_looked_up",
     )
 
     def __init__(
@@ -108,6 +112,9 @@ class Choice:
         self.n_generated = 0
         self.n_cached = 0
         self.missed = Missed()
+        self.n_disk = 0  # of n_cached, those that the disk tier brought
+        self.was_looked_up = False  # on disk, since it has been in the line
+        self.fetch: Fetch | None = None  # what is read from there
         # Of the first choice, if they are wanted: log-probabilities of the prompt's tokens but the
         # first, and of how many they are known.
         self.scores: PromptLogprobs | None = None
@@ -235,6 +242,7 @@ class Choice:
             n_cached=self.n_cached,
             cache_miss=self.missed.reason,
             cache_miss_at=self.missed.at,
+            n_disk=self.n_disk,
             n_generated=self.n_generated,
             queue_s=admitted - submitted,
             prompt_s=first - admitted,

@@ -23,6 +23,8 @@ from slotmux.runtime.engine.slots import Slot
 from slotmux.runtime.engine.stats import Meter
 from slotmux.runtime.interfaces import DetokenizerLike, ModelLike
 from slotmux.runtime.memory import Memory
+from slotmux.runtime.memory.disk.store import Store
+from slotmux.runtime.memory.disk.tier import Tier
 from slotmux.runtime.memory.events import BlockEvents, EventPort
 from slotmux.runtime.speculation.costs import Costs
 from slotmux.runtime.speculation.speculator import Speculator
@@ -32,7 +34,10 @@ log = logging.getLogger(__name__)
 
 
 class Core:
-    """Slots, memory and the line of waiting requests. One thread only; no locks."""
+    """Slots, memory and the line of waiting requests. One thread only; no locks.
+
+    ``store``: of the tier on disk; ``notify`` is called on another thread when it has something.
+    """
 
     def __init__(
         self,
@@ -42,6 +47,9 @@ class Core:
         new_detokenizer: Callable[[], DetokenizerLike],
         costs: Costs | None = None,
         events: EventPort | None = None,
+        *,
+        store: Store | None = None,
+        notify: Callable[[], None] = lambda: None,
     ) -> None:
         ubatch = model.ubatch
         n_outputs = config.n_slots * (1 + config.spec.n_max)
@@ -63,6 +71,7 @@ class Core:
         if events is not None:
             self._events = BlockEvents(self.memory.pools.tree, events)
             self.memory.pools.listen(self._events)
+        self.tier = Tier(self.memory, store, notify) if store is not None else None
         self.slots = [Slot(seq.slot, seq) for seq in self.memory.sequences]
         self._scoring = Scoring(model, config.max_step_s)
         self.scheduler = Scheduler(
@@ -75,8 +84,9 @@ class Core:
             n_prompt_beside=config.n_prompt_beside,
         )
         self.admission = Admission(
-            self.slots, self.memory, self.scheduler, config, self.meter.counters, self._park
-        )
+            self.slots, self.memory, self.scheduler, config, self.meter.counters, self._park,
+            self.tier,
+        )  # fmt: skip
         self._masks = Masks(ubatch, model.logits)
         self._speculator = (
             Speculator(config.spec, model.drafter, ubatch, self._masks, costs)
@@ -197,6 +207,8 @@ class Core:
 
         Outputs are delivered while the next step computes, or at once where none follows.
         """
+        if self.tier is not None:
+            self.tend(now)
         if self.admission:
             self.emit()  # whoever comes in may take a while
             self._expire(now)
@@ -286,9 +298,28 @@ class Core:
             if not choice.is_finished:
                 self._end_choice(choice, lambda choice: _fail(choice, now))
 
-    def close(self) -> None:
-        """Let helper threads end; nothing runs any more."""
+    def tend(self, now: float) -> None:
+        """Do what the tier on disk has to do between two steps."""
+        tier, pace = self.tier, self.scheduler.pace
+        if tier is None:
+            return
+        if pace.token_s:
+            tier.token_s = pace.token_s
+        if tier.is_reading:
+            self.admission.on_release()
+        tier.tend(now, is_idle=not self.scheduler.active)
+
+    @property
+    def is_reading(self) -> bool:
+        """Whether a step would do nothing but wait for the disk."""
+        return self.tier is not None and self.tier.is_reading and not self.scheduler.active
+
+    def close(self, *, is_sound: bool = True) -> None:
+        """Let helper threads end; nothing runs any more. Not ``is_sound``: memory is not to be
+        trusted."""
         self._masks.close()
+        if self.tier is not None:
+            self.tier.close(is_sound=is_sound)
 
     def fail(self, now: float) -> None:
         """After a failure that is nobody's own: end everything, without touching memory."""

@@ -41,6 +41,7 @@ def engine_stats(
         max_step_s=meter.max_step_s,
         is_draining=is_draining,
         memory=_memory_bytes(memory),
+        disk=core.tier.stats() if core.tier is not None else None,
     )
 
 

@@ -67,6 +67,7 @@ class Usage:
     ttft_s: float = 0.0
     cache_miss: str = ""  # why no more of the prompt was found (CacheMiss of memory/missed.py)
     cache_miss_at: int = 0  # how many tokens of it are known, with or without a state
+    n_disk: int = 0  # of n_cached, those that came from the tier on disk
 
 
 @dataclass(frozen=True, slots=True)

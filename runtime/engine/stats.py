@@ -6,6 +6,7 @@ from bisect import bisect_left
 from dataclasses import dataclass, field
 
 from slotmux.runtime.engine.request import FinishReason, Usage
+from slotmux.runtime.memory.disk.tier import DiskStats
 
 TIMES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
@@ -46,6 +47,7 @@ class Counters:
     n_step_slots: int = 0  # sum over steps of the slots that computed something
     n_prompt_tokens: int = 0  # computed
     n_prompt_tokens_cached: int = 0  # reused
+    n_prompt_tokens_disk: int = 0  # of those, from the tier on disk
     n_prompt_tokens_queried: int = 0  # looked up in the prefix cache
     cache_misses: dict[str, int] = field(default_factory=dict)  # prompts, by CacheMiss
     n_generated_tokens: int = 0
@@ -122,6 +124,7 @@ class EngineStats:
     max_step_s: float
     is_draining: bool
     memory: MemoryBytes = MemoryBytes()
+    disk: DiskStats | None = None  # None: there is no tier on disk
 
 
 class Meter:

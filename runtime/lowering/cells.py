@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from math import gcd
 
 import numpy as np
-from numpy.typing import NDArray
 
 from slotmux.kernels.ops.attention.cells import GROUP, head_bytes
 from slotmux.kernels.team import aligned_zeros
 from slotmux.runtime.errors import ConfigError
+from slotmux.runtime.interfaces import Bytes
 from slotmux.runtime.lowering.buffers import round_up
 from slotmux.runtime.lowering.pages import PAGE, Pages
 from slotmux.runtime.numa import Placement
-
-Bytes = NDArray[np.uint8]
 
 
 class KVCells:
     """Blocks of 16 cells, shared by all sequences (layouts: kernels/ops/attention/cells.py).
 
-    Only the engine thread copies or poisons; kernels read and write by address. ``n_more``: blocks
+    Only the engine thread writes or poisons; kernels read and write by address. ``n_more``: blocks
     beside ``n_ready`` ones, whose pages are taken when they are first written. ``is_elastic``: the
     pages of any can be given back.
     """
@@ -109,17 +108,24 @@ class KVCells:
         """Memory of one block, every layer."""
         return sum(array.shape[1] for pair in self._layers.values() for array in pair)
 
-    def read_block(self, block: int) -> bytes:
-        """All cells of a block, every layer."""
-        return b"".join(array[block].tobytes() for pair in self._layers.values() for array in pair)
-
-    def write_block(self, block: int, data: bytes) -> None:
-        """What ``read_block`` gave, into any block."""
-        begin = 0
+    def read_blocks(self, blocks: Sequence[int]) -> Bytes:
+        """All cells of some blocks, every layer: a copy [n, block_bytes]. Any thread."""
+        data = np.empty((len(blocks), self.block_bytes), np.uint8)
+        chosen, begin = np.asarray(blocks, np.intp), 0
         for pair in self._layers.values():
             for array in pair:
                 end = begin + array.shape[1]
-                array[block] = np.frombuffer(data[begin:end], np.uint8)
+                data[:, begin:end] = array[chosen]
+                begin = end
+        return data
+
+    def write_blocks(self, blocks: Sequence[int], data: Bytes) -> None:
+        """What ``read_blocks`` gave, into any blocks."""
+        chosen, begin = np.asarray(blocks, np.intp), 0
+        for pair in self._layers.values():
+            for array in pair:
+                end = begin + array.shape[1]
+                array[chosen] = data[:, begin:end]
                 begin = end
 
     def fill_nan(self, block: int) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slotmux.kernels.team import aligned_zeros
+from slotmux.runtime.interfaces import Bytes
 from slotmux.runtime.lowering.buffers import round_up
 from slotmux.runtime.lowering.pages import PAGE, Pages
 from slotmux.runtime.numa import Placement
@@ -93,13 +94,14 @@ class StateRows:
         """Copy one sequence's whole recurrent state."""
         self._array[dst] = self._array[src]
 
-    def read_row(self, row: int) -> bytes:
-        """One sequence's whole recurrent state, with what is kept of drafts."""
-        return bytes(self._array[row].tobytes())
+    def read_row(self, row: int) -> Bytes:
+        """One sequence's whole recurrent state, with what is kept of drafts: a copy. Any thread."""
+        copy: Bytes = self._array[row].copy().view(np.uint8)
+        return copy
 
-    def write_row(self, row: int, data: bytes) -> None:
+    def write_row(self, row: int, data: Bytes) -> None:
         """What ``read_row`` gave, into any row."""
-        self._array[row] = np.frombuffer(data, np.float32)
+        self._array[row].view(np.uint8)[:] = data
 
     def fill_nan(self, row: int) -> None:
         """Poison a row, so that a stale read shows."""

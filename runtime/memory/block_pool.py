@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from slotmux.runtime.interfaces import KVStorage
+from collections.abc import Sequence
+
+from slotmux.runtime.interfaces import Bytes, KVStorage
 from slotmux.runtime.memory.segments import Segments
 from slotmux.runtime.memory.worth import Worths
 
@@ -158,11 +160,12 @@ class BlockPool:
     def block_bytes(self) -> int:
         return self._storage.block_bytes if self.n_blocks else 0
 
-    def read(self, block: int) -> bytes:
-        return self._storage.read_block(block)
+    def read(self, blocks: Sequence[int]) -> Bytes:
+        """A copy [n, block_bytes]. Any thread."""
+        return self._storage.read_blocks(blocks)
 
-    def write(self, block: int, data: bytes) -> None:
-        self._storage.write_block(block, data)
+    def write(self, blocks: Sequence[int], data: Bytes) -> None:
+        self._storage.write_blocks(blocks, data)
 
     def copy(self, src: int, dst: int) -> None:
         self._storage.copy_block(src, dst)

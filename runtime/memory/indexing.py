@@ -88,17 +88,19 @@ def _follow(seq: Indexed, checkpoint: Checkpoint) -> None:
     seq.last_checkpoint = seq.n_computed
 
 
-def leave_prefix(seq: Indexed) -> None:
-    """Cache the unfinished last block; give the row itself away as a checkpoint."""
+def leave_prefix(seq: Indexed) -> Node | None:
+    """Cache the unfinished last block; give the row itself away as a checkpoint. Returns the node
+    that holds the end, if there is any."""
     pools = seq.pools
     donate = seq.row >= 0 and seq.n_computed > seq.last_checkpoint
     if not pools.has_blocks and not donate:
-        return
+        return seq.kept.node if seq.kept is not None and seq.kept.is_kept else None
     node = _node_at_end(seq)
     offset = seq.n_computed - node.start
     if donate and offset not in node.checkpoints:
         seq.kept = pools.keep_row(node, offset, seq.row, Kind.ANSWER, seq.kept)
         seq.row = -1
+    return node
 
 
 def _node_at_end(seq: Indexed) -> Node:

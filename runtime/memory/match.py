@@ -53,22 +53,41 @@ def find(
     needs_row: bool,
 ) -> Match:
     """The longest prefix of ``tokens[:limit]`` whose blocks (and row, if needed) exist."""
-    node = tree.roots.get(salt)
-    if node is None or limit <= 0:
+    if salt not in tree.roots or limit <= 0:
         return NO_MATCH
     raw = tokens[:limit].tobytes()
+    return match_of(tree, salt, known_path(tree, salt, raw), raw, live=live, needs_row=needs_row)
+
+
+def known_path(tree: PrefixTree, salt: str, raw: bytes) -> list[Node]:
+    """The whole blocks with which int32 tokens ``raw`` begin, as far as the tree knows them."""
     path: list[Node] = []
-    while node.end + BLOCK_CELLS <= limit:
+    node = tree.roots.get(salt)
+    while node is not None:
         begin = node.end * TOKEN_BYTES
-        child = node.children.get(raw[begin : begin + BLOCK_BYTES])
-        if child is None:
-            break
-        path.append(child)
-        node = child
+        node = node.children.get(raw[begin : begin + BLOCK_BYTES])
+        if node is not None:
+            path.append(node)
+    return path
+
+
+def match_of(
+    tree: PrefixTree,
+    salt: str,
+    path: list[Node],
+    raw: bytes,
+    *,
+    live: Iterable[LiveTail] = (),
+    needs_row: bool,
+) -> Match:
+    """What can be reused of int32 tokens ``raw``, whose ``known_path`` is ``path``."""
+    node = path[-1] if path else tree.roots.get(salt)
+    if node is None:
+        return NO_MATCH
     begin = node.end * TOKEN_BYTES
     rest = raw[begin : begin + BLOCK_BYTES]
     if needs_row:
-        return _match_checkpoint(path, node, rest)
+        return _match_checkpoint(list(path), node, rest)
     return _match_cells(path, node, rest, live)
 
 

@@ -101,13 +101,17 @@ class Memory:
     def _n_missing(self, n_known: int) -> int:
         """Blocks that a new sequence lacks beside what running ones were promised, if it shares
         none with them; 0 or less: it fits."""
-        pools = self.pools
-        others = [s for s in self.sequences if s.is_open]
-        if not pools.has_blocks or not others:
+        if not self.pools.has_blocks or not any(s.is_open for s in self.sequences):
             return 0
-        # Each running sequence keeps room for its known tokens and one block to grow into.
-        n_promised = sum(max(0, n_blocks_for(s.n_goal + 1) - len(s.table)) + 1 for s in others)
-        return n_blocks_for(n_known + 1) + n_promised - pools.n_available
+        return n_blocks_for(n_known + 1) - self.n_spare_blocks
+
+    @property
+    def n_spare_blocks(self) -> int:
+        """Blocks that are free or only cached, beyond what running sequences were promised: room
+        for their known tokens and one block to grow into."""
+        running = [s for s in self.sequences if s.is_open]
+        n_promised = sum(max(0, n_blocks_for(s.n_goal + 1) - len(s.table)) + 1 for s in running)
+        return self.pools.n_available - n_promised
 
     @property
     def n_blocks(self) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from slotmux.runtime.interfaces import KVStorage, RowStorage
 from slotmux.runtime.memory.block_pool import BlockPool
 from slotmux.runtime.memory.budget import Budget
@@ -22,6 +24,19 @@ from slotmux.runtime.ubatch import I32
 BLOCK, STATE = "block", "state"  # kinds of ghosts
 
 
+class SpillHooks(Protocol):
+    """What the tier below is told of (memory/disk/spill.py)."""
+
+    def left(self, node: Node) -> None:
+        """A sequence has ended; what it leaves in the tree ends with ``node``."""
+
+    def before_drop(self, node: Node) -> None:
+        """A node is about to be evicted."""
+
+    def before_drop_state(self, state: Checkpoint) -> None:
+        """A state is about to be evicted."""
+
+
 class Pools:
     """What all sequences share. Engine thread only.
 
@@ -31,12 +46,15 @@ class Pools:
 
     __slots__ = (
         "_listener",
+        "block_turns",
         "blocks",
         "budget",
         "ghosts",
         "has_blocks",
         "has_rows",
+        "row_turns",
         "rows",
+        "spill",
         "tree",
         "worths",
     )
@@ -64,6 +82,11 @@ class Pools:
 
         self.ghosts = Ghosts()
         self._listener: TreeListener | None = None  # of nodes that a state needs
+        self.spill: SpillHooks | None = None  # of the tier below, if there is one
+        # How often the tree has let go of each block and row. While a count stands still, what is
+        # cached there is not written to; other threads read it so.
+        self.block_turns = [0] * kv.n_blocks
+        self.row_turns = [0] * rows.n_rows
 
     def listen(self, listener: TreeListener) -> None:
         """Have a listener told of every node that can be reused from now on, or no more."""
@@ -122,9 +145,13 @@ class Pools:
         if key >= 0:
             state = self.rows.checkpoints[key]
             self._remember(state)
+            if self.spill is not None:
+                self.spill.before_drop_state(state)
             self.drop_checkpoint(state)
             return
         node = self.tree.by_block[~key]
+        if self.spill is not None:
+            self.spill.before_drop(node)
         for state in node.checkpoints.values():
             self._remember(state)
         self.ghosts.add(BLOCK, node.salt, node.end, node.key)
@@ -141,6 +168,7 @@ class Pools:
             self.rows.give_back(checkpoint.row)
         self.tree.remove(node)
         if node.block >= 0:
+            self.block_turns[node.block] += 1
             self.blocks.uncache(node.block)
 
     def drop_checkpoint(self, checkpoint: Checkpoint) -> None:
@@ -229,6 +257,7 @@ class Pools:
     def _detach(self, checkpoint: Checkpoint) -> None:
         node = checkpoint.node
         del node.checkpoints[checkpoint.offset]
+        self.row_turns[checkpoint.row] += 1
         self.rows.unkeep(checkpoint)
         self._need_no_more(node)
 

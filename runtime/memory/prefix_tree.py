@@ -41,6 +41,7 @@ class Node:
         "block",
         "checkpoints",
         "children",
+        "digest",
         "end",
         "key",
         "n_live",
@@ -65,6 +66,7 @@ class Node:
         self.n_needs = 0  # states here, and children that a state at or below them needs
         self.name = 0  # by which routers were told of it (memory/events.py); 0: they were not
         self.n_live = 0  # of a root: running sequences that stand in its tree
+        self.digest: bytes | None = None  # its prefix's name on disk (disk/chain.py), once asked
 
     @property
     def is_full(self) -> bool:

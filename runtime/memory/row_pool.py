@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from slotmux.runtime.interfaces import RowStorage
+from slotmux.runtime.interfaces import Bytes, RowStorage
 from slotmux.runtime.memory.prefix_tree import Checkpoint
 from slotmux.runtime.memory.segments import Segments
 from slotmux.runtime.memory.worth import Worths
@@ -83,10 +83,11 @@ class RowPool:
     def row_bytes(self) -> int:
         return self._storage.row_bytes if self.n_rows else 0
 
-    def read(self, row: int) -> bytes:
+    def read(self, row: int) -> Bytes:
+        """A copy. Any thread."""
         return self._storage.read_row(row)
 
-    def write(self, row: int, data: bytes) -> None:
+    def write(self, row: int, data: Bytes) -> None:
         self._storage.write_row(row, data)
 
     def copy(self, src: int, dst: int) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from slotmux.runtime.interfaces import Bytes
 from slotmux.runtime.memory.indexing import index_blocks, keep_checkpoint, leave_prefix
 from slotmux.runtime.memory.match import NO_MATCH, Match
 from slotmux.runtime.memory.pools import Pools
@@ -23,7 +24,7 @@ class SavedState:
 
     position: int
     n_pending: int
-    data: bytes
+    data: Bytes
 
 
 class Sequence:
@@ -194,9 +195,11 @@ class Sequence:
         pools = self.pools
         self.rollback()
         if keep and self.node is not None and self.n_computed:
-            leave_prefix(self)
+            left = leave_prefix(self)
             if is_parked:
                 pools.worths.on_parked(self.kept)
+            if left is not None and pools.spill is not None:
+                pools.spill.left(left)
         # Deepest first, so that LRU order evicts leaves before their parents.
         for block in reversed(self.table):
             pools.blocks.release(block)
@@ -310,15 +313,15 @@ class Sequence:
             self.n_reserved = self.n_drafts = 0
             self._cut_table()
 
-    def load(self, n: int, blocks: list[bytes], state: SavedState | None) -> bool:
+    def load(self, n: int, blocks: Bytes, state: SavedState | None) -> bool:
         """Become ``n`` tokens long with memory that was saved: ``blocks`` hold the first ``n``
         tokens of history, ``state`` is the row after them. False when blocks ran out."""
         before = self.n_computed
         if not self.reserve(n - before):
             return False
         if self.pools.has_blocks:
-            for i in range(before // BLOCK_CELLS, len(self.table)):
-                self.pools.blocks.write(self.table[i], blocks[i])
+            first, end = before // BLOCK_CELLS, len(self.table)
+            self.pools.blocks.write(self.table[first:end], blocks[first:end])
         self.commit(n - before)
         if state is not None:
             self.pools.rows.write(self.row, state.data)

@@ -37,6 +37,8 @@ def timings_object(generation: Generation) -> dict[str, Any]:
     n_prompt = sum(usage.n_prompt for usage in first) - n_cached
     n_generated = sum(usage.n_generated for usage in usages)
     timings: dict[str, Any] = {"cache_n": n_cached}
+    if n_disk := sum(usage.n_disk for usage in first):
+        timings |= {"cache_memory_n": n_cached - n_disk, "cache_disk_n": n_disk}
     if first[0].cache_miss:
         # A salt keeps end users apart: what others have is told to the operator only.
         is_others = first[0].cache_miss in (CacheMiss.OTHER_SALT, CacheMiss.OTHER_TENANT)
@@ -54,6 +56,11 @@ def timings_object(generation: Generation) -> dict[str, Any]:
 def usage_timings(usage: Usage) -> dict[str, Any]:
     """``timings`` of one choice alone."""
     timings: dict[str, Any] = {"cache_n": usage.n_cached}
+    if usage.n_disk:
+        timings |= {
+            "cache_memory_n": usage.n_cached - usage.n_disk,
+            "cache_disk_n": usage.n_disk,
+        }
     timings |= rates("prompt", usage.n_prompt - usage.n_cached, usage.prompt_s)
     timings |= rates("predicted", usage.n_generated, usage.generate_s)
     if usage.n_draft:

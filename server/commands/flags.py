@@ -59,6 +59,10 @@ PANELS: dict[str, dict[str, Flag]] = {
             "Most states of recurrent layers kept for reuse, per slot; -1: as many as"
             " --prefix-cache-bytes holds; 0: none."
         ),
+        "prefix_cache_dir": Flag(
+            "Folder that keeps computed prompts beyond memory and restarts; default: none."
+        ),
+        "prefix_cache_disk_bytes": Flag("Most bytes in --prefix-cache-dir."),
         "pin_threads": Flag("Tie kernel threads to CPUs: for large machines that do nothing else."),
         "numa": Flag(
             "Several memory nodes: distribute (threads on all of them, each with its part of the"

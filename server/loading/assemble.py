@@ -5,11 +5,14 @@ from __future__ import annotations
 import logging
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from slotmux.runtime.engine.thread import Engine
 from slotmux.runtime.gguf import GGUFFile, open_gguf
+from slotmux.runtime.memory.disk.files import Files
+from slotmux.runtime.memory.disk.store import Store
 from slotmux.runtime.models import family
 from slotmux.runtime.speculation.measure import measure_costs
 from slotmux.runtime.tokenizer import Tokenizer
@@ -17,7 +20,7 @@ from slotmux.server.grammars.matcher import begin_library_tokenizer
 from slotmux.server.loading.identity import model_identity
 from slotmux.server.loading.load import load
 from slotmux.server.loading.locate import locate
-from slotmux.server.loading.plan import Plan, make_plan
+from slotmux.server.loading.plan import DiskPlan, Plan, make_plan
 from slotmux.server.loading.sampling import sampling_defaults
 from slotmux.server.process.kv_events_config import parse_kv_events_config
 from slotmux.server.process.logs import LOGGER
@@ -27,7 +30,11 @@ from slotmux.server.templates.chat_template import ChatTemplate, file_template
 from slotmux.server.templates.stored import stored_template
 from slotmux.server.tools.style import ChatStyle, style_of
 
+if TYPE_CHECKING:
+    from slotmux.runtime.model import Model
+
 log = logging.getLogger(LOGGER)
+_ABANDONED_S = 3600.0  # a slot is saved within moments
 
 
 def check_file(settings: Settings) -> None:
@@ -57,10 +64,18 @@ def assemble(settings: Settings) -> Loaded:
     vocabulary = begin_library_tokenizer(tokenizer)
     model = load(plan)
     _check_vocabulary(file, tokenizer, model.n_vocab)
+    identity = _identity(settings, file, plan, model)
     spec = plan.spec
     costs = measure_costs(model, spec.n_max) if spec.types else None
     return Loaded(
-        engine=Engine(model, tokenizer, plan.engine, costs=costs, events=events),
+        engine=Engine(
+            model,
+            tokenizer,
+            plan.engine,
+            costs=costs,
+            events=events,
+            store=_store(plan.disk, identity),
+        ),
         kv_events=events,
         tokenizer=tokenizer,
         template=template,
@@ -71,7 +86,7 @@ def assemble(settings: Settings) -> Loaded:
         if template is None
         else style_of(template.source, template.sample, tokenizer),
         keeps_states=model.rows.n_rows > 0,
-        identity=model_identity(file, plan.model) if settings.slot_save_path else "",
+        identity=identity,
         n_compiled=lambda: model.n_compiled,
         sampling=sampling,
         vocabulary=vocabulary,
@@ -95,6 +110,19 @@ def _events(settings: Settings) -> KvEventsPort | None:
         ) from None
     except OSError as error:
         raise SettingsError(f"{name}: {error.strerror}") from error
+
+
+def _identity(settings: Settings, file: GGUFFile, plan: Plan, model: Model) -> str:
+    """What kept memory is good for; "" where none is kept."""
+    if settings.slot_save_path is None and plan.disk is None:
+        return ""
+    if settings.slot_save_path is not None:
+        Files().remove_parts(settings.slot_save_path, _ABANDONED_S)
+    return model_identity(file, plan.model, model, settings.caches / "contents")
+
+
+def _store(disk: DiskPlan | None, identity: str) -> Store | None:
+    return Store(disk.directory, disk.n_bytes, identity) if disk is not None else None
 
 
 def _template(settings: Settings, file: GGUFFile, tokenizer: Tokenizer) -> ChatTemplate | None:

@@ -27,6 +27,7 @@ class Budget:
     n_cells: int
     cache_bytes: int  # of kept prefixes, beside what slots need
     sizes: ModelSizes
+    staged_bytes: int = 0  # on their way to and from the prefix cache's tier on disk
 
     @property
     def weights_bytes(self) -> int:
@@ -49,7 +50,8 @@ class Budget:
     @property
     def total_bytes(self) -> int:
         cells = self.kv_bytes + self.index_bytes
-        parts = (self.weights_bytes, cells, self.state_bytes, self.sizes.buffers, self.cache_bytes)
+        cache = self.cache_bytes + self.staged_bytes
+        parts = (self.weights_bytes, cells, self.state_bytes, self.sizes.buffers, cache)
         return sum(parts) + BASE_BYTES
 
     def describe(self) -> str:

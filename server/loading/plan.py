@@ -10,6 +10,7 @@ from slotmux.kernels.cpu import detect_cpu
 from slotmux.runtime.engine.config import MTP, EngineConfig, SpecConfig
 from slotmux.runtime.gguf import GGUFFile
 from slotmux.runtime.lowered import ModelConfig
+from slotmux.runtime.memory.disk.tier import STAGED_BYTES
 from slotmux.runtime.models.hparams import read_hparams
 from slotmux.runtime.numa import chosen_nodes
 from slotmux.runtime.sizes import model_sizes
@@ -25,6 +26,14 @@ MAX_AUTO_CELLS = 32_768  # long contexts cost memory: they are had by asking
 
 
 @dataclass(frozen=True, slots=True)
+class DiskPlan:
+    """Where the prefix cache keeps what memory has no room for, and how many bytes of it."""
+
+    directory: Path
+    n_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """How a model file is run. Nothing is loaded yet."""
 
@@ -33,6 +42,7 @@ class Plan:
     engine: EngineConfig
     budget: Budget
     max_bytes: int  # more is not taken
+    disk: DiskPlan | None = None  # of the prefix cache; None: it has no tier there
 
     @property
     def spec(self) -> SpecConfig:
@@ -106,7 +116,8 @@ def _plan(settings: Settings, file: GGUFFile, room: _Room, spec: SpecConfig) -> 
     )
     sizes = model_sizes(file, replace(config, is_elastic=room.is_served))
     max_bytes = settings.mem_limit or memory_limit()
-    budget = Budget(room.n_slots, room.n_ctx, room.n_cells, 0, sizes)
+    staged = STAGED_BYTES if _disk_plan(settings) is not None else 0
+    budget = Budget(room.n_slots, room.n_ctx, room.n_cells, 0, sizes, staged)
     cache = CacheRoom()
     if room.is_served:
         cache = cache_room(settings, sizes, room.n_cells, max_bytes - budget.total_bytes)
@@ -121,7 +132,14 @@ def _plan(settings: Settings, file: GGUFFile, room: _Room, spec: SpecConfig) -> 
         engine=_engine_config(settings, room, spec, cache.n_bytes),
         budget=replace(budget, cache_bytes=cache.n_bytes),
         max_bytes=max_bytes,
+        disk=_disk_plan(settings),
     )
+
+
+def _disk_plan(settings: Settings) -> DiskPlan | None:
+    """0 bytes: no tier on disk."""
+    directory, n_bytes = settings.prefix_cache_dir, settings.prefix_cache_disk_bytes
+    return DiskPlan(directory, n_bytes) if directory is not None and n_bytes else None
 
 
 def _engine_config(

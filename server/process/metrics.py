@@ -16,6 +16,8 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from slotmux.runtime.engine.stats import Counters, EngineStats, HistogramStats
+from slotmux.runtime.memory.disk.store import FAULTS
+from slotmux.runtime.memory.disk.tier import DiskStats
 from slotmux.runtime.memory.missed import CacheMiss
 from slotmux.runtime.ubatch import BLOCK_CELLS
 from slotmux.server.process.state import ServerState
@@ -93,6 +95,8 @@ class _ServerCollector(Collector):
             service.loaded.n_compiled(),
         )
         yield from _engine_counters(stats.counters)
+        if stats.disk is not None:
+            yield from _disk(stats.disk)
         yield from _slot_drafts(stats)
         yield from _histograms(stats)
         events = service.loaded.kv_events
@@ -248,7 +252,29 @@ def _engine_counters(c: Counters) -> Iterator[Metric]:
     yield _labelled("slotmux_finished", "reason", c.finished)
     misses = {miss.value: c.cache_misses.get(miss, 0) for miss in CacheMiss if miss}
     yield _labelled("slotmux_prefix_cache_misses", "reason", misses)
+    n_disk = c.n_prompt_tokens_disk
+    by_tier = {"memory": c.n_prompt_tokens_cached - n_disk, "disk": n_disk}
+    yield _labelled("slotmux_prefix_cache_hit_tokens", "tier", by_tier)
     yield _labelled("slotmux_rejections", "cause", c.rejected)
+
+
+def _disk(disk: DiskStats) -> Iterator[Metric]:
+    """The prefix cache's tier on disk."""
+    prefix = "slotmux_prefix_cache_disk_"
+    yield _gauge(f"{prefix}bytes", "Kept on disk for this model.", disk.n_bytes)
+    yield _gauge(f"{prefix}bytes_limit", "Of all that is kept there.", disk.max_bytes)
+    yield _gauge(f"{prefix}files", "Kept on disk for this model.", disk.n_files)
+    yield _counter(f"{prefix}written_bytes", "Written to disk.", disk.n_written_bytes)
+    yield _counter(f"{prefix}read_bytes", "Read from disk.", disk.n_read_bytes)
+    yield _counter(f"{prefix}evicted_files", "Removed to make room.", disk.n_evicted)
+    yield _counter(
+        f"{prefix}lost", "Blocks and states evicted before they were written.", disk.n_lost
+    )
+    written = {"block": disk.n_written_blocks, "state": disk.n_written_states}
+    yield _labelled(f"{prefix}spilled", "kind", written)
+    read = {"block": disk.n_read_blocks, "state": disk.n_read_states}
+    yield _labelled(f"{prefix}restored", "kind", read)
+    yield _labelled(f"{prefix}errors", "kind", dict.fromkeys(FAULTS, 0) | disk.faults)
 
 
 def _histograms(stats: EngineStats) -> Iterator[Metric]:

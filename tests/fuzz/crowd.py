@@ -3,6 +3,7 @@ itself computed alone: one slot, room for all, no cache, no drafts."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
@@ -44,9 +45,12 @@ class Crowd:
     def __init__(self, scene: Scene, model: Model) -> None:
         self.scene, self.model = scene, model
         self.rng = Random(scene.seed * 7919 + 1)
-        self.core = Core(model, scene.engine_config(), EOG, IdDetokenizer, EagerCosts())
+        self.core = self._new_core()
         self.sent: list[Sent] = []
         self.now = 0.0
+
+    def _new_core(self) -> Core:
+        return Core(self.model, self.scene.engine_config(), EOG, IdDetokenizer, EagerCosts())
 
     def run(self, n_steps: int) -> None:
         """``n_steps`` steps with comings and goings, then until everybody is served."""
@@ -203,12 +207,17 @@ def compare(scene: Scene, crowd: Crowd, core: Core) -> int:
     return n_compared
 
 
-def play(scene: Scene, n_steps: int, cache: Path) -> tuple[int, int, Any]:
+def play(
+    scene: Scene,
+    n_steps: int,
+    cache: Path,
+    new_crowd: Callable[[Scene, Model], Crowd] = Crowd,
+) -> tuple[int, int, Any]:
     """Run a scene; returns its steps, the choices compared and the core's counters."""
     model = load_model(scene.path, scene.model_config(cache))
     try:
         poison(model)
-        crowd = Crowd(scene, model)
+        crowd = new_crowd(scene, model)
         crowd.run(n_steps)
         lonely = load_model(scene.path, scene.lonely_config(cache))
         try:

@@ -56,13 +56,14 @@ class Scene:
         return f"seed {self.seed}: {self.name}, n_ctx={self.n_ctx}, {sizes}"
 
 
-def scene(seed: int, folder: Path) -> Scene:
-    """The scene of a seed; files that it needs are written to ``folder``."""
+def scene(seed: int, folder: Path, architecture: Architecture | None = None) -> Scene:
+    """The scene of a seed; files that it needs are written to ``folder``. ``architecture``: of the
+    golden model, if it is not the seed's to choose."""
     rng = Random(seed)
-    if rng.random() < 0.25:
+    if architecture is None and rng.random() < 0.25:
         name, path, prompts, n_vocab, head, architecture = _wide(rng, folder)
     else:
-        architecture = rng.choice(ARCHITECTURES)
+        architecture = architecture or rng.choice(ARCHITECTURES)
         reference = golden(architecture.name)
         name, path, prompts = architecture.name, reference.path, reference.prompts
         n_vocab, head = 300, 0

@@ -33,6 +33,17 @@ class FakeKV:
         self.positions = np.full((n_blocks, BLOCK_CELLS), POISON, np.int64)
         self.n_copies = 0
 
+    def read_blocks(self, blocks):
+        rest = np.zeros((len(blocks), self.block_bytes // 8 - 2 * BLOCK_CELLS), np.int64)
+        parts = [self.tokens[list(blocks)], self.positions[list(blocks)], rest]
+        return np.concatenate(parts, axis=1).view(np.uint8)
+
+    def write_blocks(self, blocks, data):
+        assert data.shape[1] == self.block_bytes
+        both = np.ascontiguousarray(data).view(np.int64)
+        self.tokens[list(blocks)] = both[:, :BLOCK_CELLS]
+        self.positions[list(blocks)] = both[:, BLOCK_CELLS : 2 * BLOCK_CELLS]
+
     def copy_block(self, src, dst):
         assert src != dst
         self.tokens[dst] = self.tokens[src]
@@ -55,6 +66,15 @@ class FakeRows:
         self.state = [POISON] * n_rows
         self.pending = [[POISON]] * n_rows  # drafts that the state has not seen
         self.n_copies = 0
+
+    def read_row(self, row):
+        words = [self.state[row], len(self.pending[row]), *self.pending[row]]
+        rest = [0] * (self.row_bytes // 8 - len(words))
+        return np.array(words + rest, np.int64).view(np.uint8)
+
+    def write_row(self, row, data):
+        state, n, *pending = np.ascontiguousarray(data).view(np.int64).tolist()
+        self.state[row], self.pending[row] = state, pending[:n]
 
     def copy_row(self, src, dst):
         assert src != dst

@@ -44,6 +44,7 @@ class Bench:
         for name in ("n_blocks", "n_rows", "n_ready", "n_segment", "block_bytes"):
             if name in options:
                 sizes[name] = options.pop(name)
+        store = options.pop("store", None)
         is_right, costs = options.pop("is_right", None), options.pop("costs", None)
         events = options.pop("events", None)
         self.config = EngineConfig(n_slots, n_ctx, poison_freed=True, **options)
@@ -51,7 +52,15 @@ class Bench:
         self.model = FakeModel(n_slots, n_ctx, n_ubatch=n_ubatch, n_outputs=n_outputs, **sizes)
         if is_right is not None:
             self.model.drafter = ScriptedDrafter(self.model, is_right)
-        self.core = Core(self.model, self.config, frozenset({EOG}), FakeDetokenizer, costs, events)
+        self.core = Core(
+            self.model,
+            self.config,
+            frozenset({EOG}),
+            FakeDetokenizer,
+            costs,
+            events=events,
+            store=store,
+        )
         self.n_ids = 0
 
     def add(self, prompt, **options):

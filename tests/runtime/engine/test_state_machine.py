@@ -26,10 +26,13 @@ class EngineMachine(RuleBasedStateMachine):
 
     def __init__(self):
         super().__init__()
-        self.bench = Bench(self.kind, n_slots=3, n_ctx=112, n_ubatch=11, **self.sizes)
+        self.bench = self.new_bench()
         self.jobs = {}
         self.aborted = set()
         self.failed = set()
+
+    def new_bench(self):
+        return Bench(self.kind, n_slots=3, n_ctx=112, n_ubatch=11, **self.sizes)
 
     @rule(
         stem=st.sampled_from(STEMS),
