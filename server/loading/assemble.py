@@ -68,6 +68,7 @@ def assemble(settings: Settings) -> Loaded:
         identity=model_identity(file, plan.model) if settings.slot_save_path else "",
         n_compiled=lambda: model.n_compiled,
         sampling=sampling,
+        budget=plan.budget,
     )
 
 

@@ -113,7 +113,9 @@ class Lifecycle(uvicorn.Server):
         faulthandler's that needs no GIL: it dumps the stacks and exits with 1."""
         limit = self._state.settings.hang_timeout
         faulthandler.dump_traceback_later(2 * limit, exit=True)
-        service.pulse.observe(asyncio.get_running_loop().time())
+        now = asyncio.get_running_loop().time()
+        service.pulse.observe(now)
+        service.history.observe(now)
         if service.pulse.stalled_s > limit:
             _log.error("the engine hangs")
             faulthandler.dump_traceback(sys.stderr, all_threads=True)

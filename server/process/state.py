@@ -20,6 +20,8 @@ from slotmux.server.http.auth import ApiKeys
 from slotmux.server.http.errors import engine_dead, model_loading, shutting_down
 from slotmux.server.http.trace import Trace
 from slotmux.server.interfaces import EnginePort, MetricsPort, TemplatePort, TokenizerPort
+from slotmux.server.loading.budget import Budget
+from slotmux.server.process.history import History
 from slotmux.server.process.pulse import Pulse
 from slotmux.server.settings import Settings
 from slotmux.server.tools.style import ChatStyle
@@ -95,6 +97,7 @@ class Loaded:
     identity: str = ""  # of model and cell types: what saved memory is good for
     n_compiled: Callable[[], int] = int  # kernels compiled so far; constant once it is ready
     sampling: SamplingDefaults = field(default_factory=SamplingDefaults)
+    budget: Budget | None = None  # what its parts weigh
     breakers: BreakerFinder = field(init=False)
 
     def __post_init__(self) -> None:
@@ -113,6 +116,7 @@ class Service:
     loaded: Loaded
     intake: Intake
     pulse: Pulse
+    history: History
 
 
 @dataclass(slots=True)
@@ -135,7 +139,7 @@ class ServerState:
     def become_ready(self, loaded: Loaded) -> None:
         """From now on requests are served. Call on the event loop, with the engine started."""
         intake = Intake(loaded.engine, asyncio.get_running_loop())
-        self.service = Service(loaded, intake, Pulse(loaded.engine))
+        self.service = Service(loaded, intake, Pulse(loaded.engine), History(loaded.engine))
 
     def ready(self) -> Service:
         """The service. Raises ApiError 503 while loading, draining, or when the engine died."""
