@@ -57,7 +57,7 @@ export function byId<T extends HTMLElement>(id: string): T {
 
 const PATHS = {
   send: "M12 19V5M5 12l7-7 7 7",
-  stop: "M7 7h10v10H7z",
+  stop: "M6 6h12v12H6z",
   copy: "M9 9h11v11H9zM5 15H4V4h11v1",
   check: "M5 13l4 4L19 7",
   edit: "M4 20h4L19 9l-4-4L4 16zM13 7l4 4",

@@ -199,6 +199,7 @@ class Page implements Listener {
 
   private openDrawer(): void {
     document.body.classList.add("drawer");
+    this.setBehind(true);
     for (const id of ["menu-chat", "menu-board"]) byId(id).setAttribute("aria-expanded", "true");
     byId("new").focus();
   }
@@ -206,8 +207,14 @@ class Page implements Listener {
   private closeDrawer(): void {
     if (!document.body.classList.contains("drawer")) return;
     document.body.classList.remove("drawer");
+    this.setBehind(false);
     for (const id of ["menu-chat", "menu-board"]) byId(id).setAttribute("aria-expanded", "false");
     byId(this.isBoard ? "menu-board" : "menu-chat").focus();
+  }
+
+  /** What the drawer covers cannot be reached while it is open. */
+  private setBehind(isBehind: boolean): void {
+    for (const id of ["chat-view", "board-view", "skip"]) byId(id).inert = isBehind;
   }
 
   // -- what the server is

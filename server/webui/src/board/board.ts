@@ -23,9 +23,12 @@ export class Board {
   private readonly tokens = new Plot("Tokens per second", "tokens/s", [
     { name: "generated" }, { name: "prompt" },
   ]);
-  private readonly latency = new Plot("Latency", "ms", [
-    { name: "between tokens" }, { name: "first token", isDotted: true },
-  ]);
+  private readonly latency = new Plot(
+    "Latency",
+    "ms",
+    [{ name: "between tokens" }, { name: "first token", isDotted: true }],
+    true,
+  );
   private readonly slots = new SlotCards();
   private readonly cells = new Bar();
   private readonly states = new Bar();

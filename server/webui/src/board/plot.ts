@@ -2,7 +2,7 @@
 
 import { h, setText, svg } from "../dom";
 import { short } from "../format";
-import { scale, steps } from "./scale";
+import { decades, scale, steps } from "./scale";
 
 export interface Point {
   age: number; // seconds
@@ -31,6 +31,7 @@ export class Plot {
     private readonly title: string,
     private readonly unit: string,
     private readonly series: Series[],
+    private readonly isLog = false,
   ) {
     const id = `plot-${title.replace(/\W+/g, "-")}`;
     const legend = series.map(({ name }, i) =>
@@ -82,11 +83,10 @@ export class Plot {
 
   private draw(): void {
     const { width } = this;
-    const all = this.points.flatMap(({ values }) => values.filter((v) => v !== null));
-    const top = scale(Math.max(0, ...all));
     const x = (age: number) => LEFT + (width - LEFT - RIGHT) * (1 - age / SECONDS);
-    const y = (value: number) => HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * (value / top);
-    const parts = [...grid(top, width, y), ...ages(x)];
+    const { lines, part } = this.axis();
+    const y = (value: number) => HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * part(value);
+    const parts = [...grid(lines, width, y), ...ages(x)];
     this.series.forEach((series, i) => {
       const line = series.isDotted ? this.dots(i, x, y) : [this.line(i, x, y)];
       parts.push(...line);
@@ -101,6 +101,21 @@ export class Plot {
     this.drawing.setAttribute("aria-label", this.inWords());
     this.drawing.replaceChildren(...parts);
     this.showReadout(at);
+  }
+
+  /** Values that get a line, and how high a value stands, from 0 to 1. */
+  private axis(): { lines: number[]; part: (value: number) => number } {
+    const all = this.points.flatMap(({ values }) => values.filter((v) => v !== null));
+    if (!this.isLog) {
+      const top = scale(Math.max(0, ...all));
+      return { lines: [0, ...steps(top)], part: (value) => value / top };
+    }
+    const positive = all.filter((value) => value > 0);
+    const lines = positive.length
+      ? decades(Math.min(...positive), Math.max(...positive))
+      : decades(1, 1000);
+    const [low, high] = [Math.log10(lines[0] ?? 1), Math.log10(lines.at(-1) ?? 10)];
+    return { lines, part: (value) => (Math.log10(Math.max(value, lines[0] ?? 1)) - low) / (high - low) };
   }
 
   private pointedPoint(): Point | undefined {
@@ -178,8 +193,8 @@ export class Plot {
   }
 }
 
-function grid(top: number, width: number, y: (value: number) => number): SVGElement[] {
-  return [0, ...steps(top)].flatMap((value) => [
+function grid(lines: number[], width: number, y: (value: number) => number): SVGElement[] {
+  return lines.flatMap((value) => [
     svg("line", { class: "grid", x1: LEFT, x2: width - RIGHT, y1: y(value), y2: y(value) }),
     svg("text", { class: "tick", x: LEFT - 6, y: y(value) + 4, "text-anchor": "end" }, short(value)),
   ]);

@@ -44,9 +44,10 @@ export class Composer {
   /** What was begun in one conversation waits there. */
   showFor(id: string): void {
     if (id === this.id) return;
-    this.drafts.set(this.id, this.area.value);
+    const isFirst = this.id === ""; // what was written before the script came stays
+    if (!isFirst) this.drafts.set(this.id, this.area.value);
     this.id = id;
-    this.write(this.drafts.get(id) ?? "");
+    if (!isFirst) this.write(this.drafts.get(id) ?? "");
   }
 
   setRunning(isRunning: boolean): void {

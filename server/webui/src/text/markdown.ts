@@ -53,7 +53,8 @@ export class Growing {
     while (last > 0 && tokens[last]?.type === "space") last--;
     const done: Tree[] = [];
     // Until its first line is complete, the last block may still belong to the one before it.
-    if (last > 0 && tokens[last]?.raw.includes("\n")) {
+    const isLineComplete = tokens.slice(last).some(({ raw }) => raw.includes("\n"));
+    if (last > 0 && isLineComplete) {
       for (const token of tokens.splice(0, last)) {
         this.settled += token.raw.length;
         done.push(...block(token));
