@@ -46,7 +46,7 @@ export async function browser(options = {}) {
 /** Goes there and waits until the page can be used. */
 export async function open(page, url) {
   await page.goto(url);
-  await page.waitForSelector("#send[title]");
+  await page.waitForSelector("#send[title]", { state: "attached" });
 }
 
 /** Sends a turn and waits for the end of its answer. */
