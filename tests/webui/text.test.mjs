@@ -163,9 +163,11 @@ test("events come whole out of any pieces", () => {
 });
 
 test("axes have round numbers", () => {
-  assert.deepEqual([0, 0.3, 1, 1.1, 3, 7, 41, 1464].map((n) => scale(n)), [1, 1, 1, 2, 5, 10, 50, 2000]);
+  assert.deepEqual([0, 0.3, 1, 1.1, 3, 7, 41, 1464].map((n) => scale(n)), [1, 1, 1, 2, 3, 8, 50, 2000]);
   assert.deepEqual(steps(50), [10, 20, 30, 40, 50]);
   assert.deepEqual(steps(20), [5, 10, 15, 20]);
+  assert.deepEqual(steps(3000), [1000, 2000, 3000]);
+  for (let n = 1; n < 5000; n += 7) assert.ok(scale(n) >= n && scale(n) <= 2 * n, String(n));
   assert.deepEqual(decades(3, 800), [1, 10, 100, 1000]);
   assert.deepEqual(decades(1, 1), [1, 10]);
 });

@@ -25,7 +25,8 @@ def test_a_running_choice_is_told_and_its_names_are_not() -> None:
         with httpx.stream(
             "POST", f"{server.url}/v1/completions", json=body, headers=headers
         ) as stream:
-            next(stream.iter_lines())
+            lines = stream.iter_lines()
+            next(lines)
             answer = httpx.get(f"{server.url}/board", headers=headers)
     told = answer.json()
     assert answer.headers["cache-control"] == "no-store"

@@ -52,6 +52,7 @@ export class Board {
       this.notice,
       this.model,
       h("dl", { class: "tiles" }, ...tiles),
+      h("h2", { class: "visually-hidden" }, "Speed"),
       h("div", { class: "plots" }, this.tokens.element, this.latency.element),
       h("h2", {}, "Slots"),
       this.slots.element,

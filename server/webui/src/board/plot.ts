@@ -13,7 +13,7 @@ export interface Series {
   isDotted?: boolean; // points, where values are rare
 }
 
-const SECONDS = 300;
+const SPANS = [60, 120, 300]; // seconds: the least that holds all there is
 const HEIGHT = 190;
 const LEFT = 44;
 const [TOP, BOTTOM, RIGHT] = [10, 22, 8];
@@ -25,6 +25,7 @@ export class Plot {
   private readonly rows = h("tbody");
   private points: Point[] = [];
   private pointed: number | null = null; // an age
+  private span = 60;
   private shown = "";
 
   constructor(
@@ -66,6 +67,8 @@ export class Plot {
 
   update(points: Point[]): void {
     this.points = points;
+    const oldest = points[0]?.age ?? 0;
+    this.span = SPANS.find((span) => oldest <= span) ?? 300;
     this.draw();
     this.showNumbers();
   }
@@ -73,7 +76,7 @@ export class Plot {
   private point(event: PointerEvent): void {
     const x = event.clientX - this.drawing.getBoundingClientRect().left;
     const part = 1 - (x - LEFT) / (this.width - LEFT - RIGHT);
-    this.pointed = Math.max(0, Math.min(SECONDS, part * SECONDS));
+    this.pointed = Math.max(0, Math.min(this.span, part * this.span));
     this.draw();
   }
 
@@ -83,10 +86,10 @@ export class Plot {
 
   private draw(): void {
     const { width } = this;
-    const x = (age: number) => LEFT + (width - LEFT - RIGHT) * (1 - age / SECONDS);
+    const x = (age: number) => LEFT + (width - LEFT - RIGHT) * (1 - age / this.span);
     const { lines, part } = this.axis();
     const y = (value: number) => HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * part(value);
-    const parts = [...grid(lines, width, y), ...ages(x)];
+    const parts = [...grid(lines, width, y), ...ages(this.span, x)];
     this.series.forEach((series, i) => {
       const line = series.isDotted ? this.dots(i, x, y) : [this.line(i, x, y)];
       parts.push(...line);
@@ -132,7 +135,7 @@ export class Plot {
     let isOn = false;
     for (const { age, values } of this.points) {
       const value = values[i];
-      if (age > SECONDS || value === null || value === undefined) {
+      if (age > this.span || value === null || value === undefined) {
         isOn = false;
         continue;
       }
@@ -145,7 +148,7 @@ export class Plot {
   private dots(i: number, x: (age: number) => number, y: (value: number) => number): SVGElement[] {
     return this.points.flatMap(({ age, values }) => {
       const value = values[i];
-      if (value === null || value === undefined || age > SECONDS) return [];
+      if (value === null || value === undefined || age > this.span) return [];
       return [svg("circle", { class: `point series-${i}`, cx: x(age), cy: y(value), r: 2.5 })];
     });
   }
@@ -169,7 +172,7 @@ export class Plot {
       const value = last?.values[i];
       return `${name} ${value === null || value === undefined ? "none" : `${short(value)} ${this.unit}`}`;
     });
-    return `${this.title}, the last five minutes. Now: ${values.join(", ")}.`;
+    return `${this.title}, the last minutes. Now: ${values.join(", ")}.`;
   }
 
   /** Means of ten seconds each, for those who do not see lines. */
@@ -200,10 +203,12 @@ function grid(lines: number[], width: number, y: (value: number) => number): SVG
   ]);
 }
 
-function ages(x: (age: number) => number): SVGElement[] {
-  return [300, 240, 180, 120, 60, 0].map((age) => {
-    const anchor = age === 0 ? "end" : age === 300 ? "start" : "middle";
-    const text = age === 0 ? "now" : `−${age / 60} min`;
+function ages(span: number, x: (age: number) => number): SVGElement[] {
+  const step = span > 120 ? 60 : span / 4;
+  return Array.from({ length: span / step + 1 }, (_, i) => i * step).map((age) => {
+    const anchor = age === 0 ? "end" : age === span ? "start" : "middle";
+    const words = span > 120 ? `−${age / 60} min` : `−${age} s`;
+    const text = age === 0 ? "now" : words;
     return svg("text", { class: "tick", x: x(age), y: HEIGHT - 5, "text-anchor": anchor }, text);
   });
 }

@@ -1,10 +1,14 @@
 // Round numbers for axes.
 
-/** The least of 1, 2, 5 times a power of ten that is at least `max`; at least `least`. */
+// Ends of axes, and into how many steps each is divided.
+const ENDS = new Map([[1, 4], [2, 4], [3, 3], [4, 4], [5, 5], [6, 3], [8, 4], [10, 5]]);
+
+/** A round number that is at least `max` and `least`, and not much more. */
 export function scale(max: number, least = 1): number {
   const wanted = Math.max(max, least);
   const power = 10 ** Math.floor(Math.log10(wanted));
-  return [1, 2, 5, 10].map((n) => n * power).find((n) => n >= wanted * (1 - 1e-9)) ?? wanted;
+  const end = [...ENDS.keys()].find((n) => n * power >= wanted * (1 - 1e-9));
+  return (end ?? 10) * power;
 }
 
 /** Powers of ten from the one below `min` to the one above `max`, at least two. */
@@ -16,6 +20,6 @@ export function decades(min: number, max: number): number[] {
 
 /** Where lines are drawn below `top`, itself among them; zero is not. */
 export function steps(top: number): number[] {
-  const n = top.toPrecision(1).startsWith("5") ? 5 : 4;
+  const n = ENDS.get(Number(top.toPrecision(1).charAt(0))) ?? 4;
   return Array.from({ length: n }, (_, i) => (top * (i + 1)) / n);
 }

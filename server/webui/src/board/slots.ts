@@ -44,7 +44,7 @@ class SlotCard {
     this.element = h(
       "li",
       { class: "slot" },
-      h("div", { class: "slot-head" }, h("h4", {}, `Slot ${id}`), this.state),
+      h("div", { class: "slot-head" }, h("h3", {}, `Slot ${id}`), this.state),
       h("p", { class: "slot-rate" }, this.rate, " ", this.unit),
       h("div", { class: "progress", "aria-hidden": "true" }, this.prompt, this.made, this.rest),
       this.facts.element,
@@ -61,7 +61,7 @@ class SlotCard {
     this.rest.style.flexGrow = String(Math.max(1, slot.n_limit - inPrompt - slot.n_generated));
     const isIdle = slot.state === "idle";
     const { facts } = this;
-    facts.set("For", isIdle ? "–" : whose(slot));
+    facts.set("Whose", isIdle ? "–" : whose(slot));
     facts.set("Prompt", isIdle ? "–" : promptWords(slot));
     facts.set("Answer", isIdle ? "–" : `${whole(slot.n_generated)} tokens, ${duration(slot.running_s * 1000)}`);
     facts.set("Cells", isIdle ? "–" : whole(slot.n_cells));
@@ -85,10 +85,9 @@ class SlotCard {
 
 /** Whose turn it is, as far as that is known: digests, never names. */
 function whose(slot: Slot): string {
-  const parts = [`request ${slot.request}`];
-  if (slot.choice) parts.push(`choice ${slot.choice}`);
+  const parts = [slot.choice ? `request ${slot.request}.${slot.choice}` : `request ${slot.request}`];
   if (slot.client) parts.push(`client ${slot.client}`);
-  if (slot.session) parts.push(`session ${slot.session}`);
+  else if (slot.session) parts.push(`session ${slot.session}`);
   if (slot.priority) parts.push(`priority ${slot.priority}`);
   return parts.join(", ");
 }
