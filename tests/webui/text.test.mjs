@@ -84,7 +84,14 @@ test("addresses: http, https, mailto, absolute", () => {
   }
 });
 
+const depthOf = (trees) => 1 + Math.max(0, ...trees.map((tree) => (tree.children ? depthOf(tree.children) : 0)));
+
 test("what is nested too deeply is shown as it is", () => {
+  for (const text of [`${">".repeat(2000)}x`, `${"- ".repeat(1000)}x`, `${"*_".repeat(500)}x${"_*".repeat(500)}`]) {
+    const trees = parse(text);
+    assert.ok(depthOf(trees) < 100);
+    assert.ok(textOf(trees).includes("x"));
+  }
   const text = `${">".repeat(50_000)}x`;
   assert.equal(textOf(parse(text)).includes("x"), true);
 });

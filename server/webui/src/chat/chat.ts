@@ -123,8 +123,10 @@ export class ChatView {
   private flush(): void {
     this.frame = 0;
     const run = this.chats.runOf(this.chats.current);
-    for (const message of this.grown) this.views.get(message.id)?.grow(run);
-    this.grown.clear();
+    for (const message of this.grown) {
+      if (this.views.get(message.id)?.grow(run) ?? true) this.grown.delete(message);
+    }
+    if (this.grown.size) this.frame = requestAnimationFrame(() => this.flush());
     if (this.isSticky) this.scrollToEnd();
   }
 

@@ -75,15 +75,16 @@ export class MessageView {
     this.showFoot(conversation, run, isRunning);
   }
 
-  /** The text alone: what happens many times a second. */
-  grow(run: Run | undefined): void {
+  /** The text alone: what happens many times a second. False: some of it is still to be shown. */
+  grow(run: Run | undefined): boolean {
     const { message } = this;
-    if (message.role !== "assistant") return;
+    if (message.role !== "assistant") return true;
     const isDone = run === undefined;
-    this.text.update(message.content, isDone);
+    let isShown = this.text.update(message.content, isDone);
     this.thinking.hidden = !message.reasoning;
     if (message.reasoning) {
-      this.thought.update(message.reasoning, isDone || !run.isThinking);
+      const isThought = this.thought.update(message.reasoning, isDone || !run.isThinking);
+      isShown = isThought && isShown;
       setText(this.thinkingLabel, this.thinkingWords(run));
       this.thinking.classList.toggle("now", run?.isThinking ?? false);
     }
@@ -93,6 +94,7 @@ export class MessageView {
       if (rate) setText(this.foot, `${short(rate)} tokens/s`);
     }
     this.waiting.hidden = isDone || Boolean(message.content || message.reasoning || message.calls);
+    return isShown;
   }
 
   private thinkingWords(run: Run | undefined): string {

@@ -22,11 +22,13 @@ type Tag =
   | "span";
 
 const HEADINGS: Tag[] = ["h2", "h3", "h4", "h5", "h6", "h6"];
+// Elements inside elements; browsers lay out no depth without an end.
+const MOST_DEPTH = 40;
 const BREAK = /^<br\s*\/?>$/i;
 
 /** The tree of a whole text. */
 export function parse(text: string): Tree[] {
-  return lex(text).flatMap(block);
+  return lex(text).flatMap((token) => block(token, 0));
 }
 
 /** Tokens of blocks; a text that is nested beyond the lexer's depth is one plain paragraph. */
@@ -57,10 +59,10 @@ export class Growing {
     if (last > 0 && isLineComplete) {
       for (const token of tokens.splice(0, last)) {
         this.settled += token.raw.length;
-        done.push(...block(token));
+        done.push(...block(token, 0));
       }
     }
-    return { done, rest: tokens.flatMap(block) };
+    return { done, rest: tokens.flatMap((token) => block(token, 0)) };
   }
 
   /** Whether the text has to be parsed again as a whole once it is complete. */
@@ -69,32 +71,35 @@ export class Growing {
   }
 }
 
-function block(token: Token): Tree[] {
+function block(token: Token, depth: number): Tree[] {
+  if (depth > MOST_DEPTH) return [token.raw];
   switch (token.type) {
     case "space":
     case "def":
       return [];
     case "heading": {
-      const { depth, tokens } = token as Tokens.Heading;
-      return [element(HEADINGS[depth - 1] ?? "h6", inlines(tokens))];
+      const { depth: level, tokens } = token as Tokens.Heading;
+      return [element(HEADINGS[level - 1] ?? "h6", inlines(tokens, depth))];
     }
     case "paragraph":
-      return [element("p", inlines((token as Tokens.Paragraph).tokens))];
+      return [element("p", inlines((token as Tokens.Paragraph).tokens, depth))];
     case "text": {
       const { tokens, text } = token as Tokens.Text;
-      return [element("p", tokens ? inlines(tokens) : [text])];
+      return [element("p", tokens ? inlines(tokens, depth) : [text])];
     }
     case "code": {
       const { lang, text } = token as Tokens.Code;
       const language = /^[\w+#.-]{1,24}/.exec(lang ?? "")?.[0] ?? "";
       return [{ tag: "code-block", language, text }];
     }
-    case "blockquote":
-      return [element("blockquote", (token as Tokens.Blockquote).tokens.flatMap(block))];
+    case "blockquote": {
+      const { tokens } = token as Tokens.Blockquote;
+      return [element("blockquote", tokens.flatMap((inner) => block(inner, depth + 1)))];
+    }
     case "list":
-      return [list(token as Tokens.List)];
+      return [list(token as Tokens.List, depth + 1)];
     case "table":
-      return [table(token as Tokens.Table)];
+      return [table(token as Tokens.Table, depth)];
     case "hr":
       return [element("hr")];
     default: // html, and whatever a later version of the lexer may find: as it was written
@@ -102,37 +107,37 @@ function block(token: Token): Tree[] {
   }
 }
 
-function list(token: Tokens.List): Element {
+function list(token: Tokens.List, depth: number): Element {
   const attributes: Record<string, string> = {};
   if (token.ordered && token.start !== 1) attributes["start"] = String(token.start);
-  const items = token.items.map((item) => element("li", itemChildren(item)));
+  const items = token.items.map((item) => element("li", itemChildren(item, depth)));
   return element(token.ordered ? "ol" : "ul", items, attributes);
 }
 
 /** A tight item's text stands in it without a paragraph. */
-function itemChildren(item: Tokens.ListItem): Tree[] {
+function itemChildren(item: Tokens.ListItem, depth: number): Tree[] {
   const children: Tree[] = [];
   if (item.task) children.push(element("span", [item.checked ? "☑ " : "☐ "]));
   for (const token of item.tokens) {
     if (token.type === "checkbox") continue;
     if (token.type === "text" && !item.loose) {
       const { tokens, text } = token as Tokens.Text;
-      children.push(...(tokens ? inlines(tokens) : [text]));
+      children.push(...(tokens ? inlines(tokens, depth) : [text]));
     } else {
-      children.push(...block(token));
+      children.push(...block(token, depth));
     }
   }
   return children;
 }
 
-function table(token: Tokens.Table): Element {
+function table(token: Tokens.Table, depth: number): Element {
   const row = (cells: Tokens.TableCell[], tag: "th" | "td") =>
     element(
       "tr",
       cells.map((cell) => {
         const attributes: Record<string, string> = cell.align ? { "data-align": cell.align } : {};
         if (tag === "th") attributes["scope"] = "col";
-        return element(tag, inlines(cell.tokens), attributes);
+        return element(tag, inlines(cell.tokens, depth), attributes);
       }),
     );
   return element("table", [
@@ -141,30 +146,31 @@ function table(token: Tokens.Table): Element {
   ]);
 }
 
-function inlines(tokens: Token[]): Tree[] {
-  return tokens.flatMap(inline);
+function inlines(tokens: Token[], depth: number): Tree[] {
+  return tokens.flatMap((token) => inline(token, depth + 1));
 }
 
-function inline(token: Token): Tree[] {
+function inline(token: Token, depth: number): Tree[] {
+  if (depth > MOST_DEPTH) return [token.raw];
   switch (token.type) {
     case "text":
-      if ((token as Tokens.Text).tokens) return inlines((token as Tokens.Text).tokens ?? []);
+      if ((token as Tokens.Text).tokens) return inlines((token as Tokens.Text).tokens ?? [], depth);
       return [decodeEntities((token as Tokens.Text).text)];
     case "escape":
       return [(token as Tokens.Escape).text];
     case "strong":
-      return [element("strong", inlines((token as Tokens.Strong).tokens))];
+      return [element("strong", inlines((token as Tokens.Strong).tokens, depth))];
     case "em":
-      return [element("em", inlines((token as Tokens.Em).tokens))];
+      return [element("em", inlines((token as Tokens.Em).tokens, depth))];
     case "del":
-      return [element("del", inlines((token as Tokens.Del).tokens))];
+      return [element("del", inlines((token as Tokens.Del).tokens, depth))];
     case "codespan":
       return [element("code", [(token as Tokens.Codespan).text])];
     case "br":
       return [element("br")];
     case "link": {
       const { href, tokens } = token as Tokens.Link;
-      return [link(href, inlines(tokens))];
+      return [link(href, inlines(tokens, depth))];
     }
     case "image": {
       const { href, text } = token as Tokens.Image;

@@ -4,6 +4,8 @@ import { copyText, h, icon } from "../dom";
 import { highlight } from "./highlight";
 import { Growing, parse, type Code, type Tree } from "./markdown";
 
+const SLOW_MS = 8; // half a frame
+const REST = 5; // times as long as it took
 const shown = new WeakMap<Node, Tree>();
 
 /** The content of an answer, kept up to date frame by frame. */
@@ -12,10 +14,23 @@ export class Markdown {
   private growing = new Growing();
   private rest: Node[] = [];
   private text = "";
+  private restUntil = 0; // a time
 
-  /** Shows `text`; what it does not share with the text before is parsed again. */
-  update(text: string, isComplete: boolean): void {
-    if (text === this.text && !isComplete) return;
+  /**
+   * Shows `text`; what it does not share with the text before is parsed again. False where that
+   * has to wait: a text that takes long to show is shown less often.
+   */
+  update(text: string, isComplete: boolean): boolean {
+    const begin = performance.now();
+    if (text === this.text && !isComplete) return true;
+    if (begin < this.restUntil && !isComplete) return false;
+    this.show(text, isComplete);
+    const end = performance.now();
+    if (end - begin > SLOW_MS) this.restUntil = end + REST * (end - begin);
+    return true;
+  }
+
+  private show(text: string, isComplete: boolean): void {
     if (!text.startsWith(this.text)) this.clear();
     this.text = text;
     if (isComplete && Growing.needsWhole(text)) {
