@@ -26,7 +26,8 @@ test("a frame has the changes of a frame", async () => {
   const { page, faults } = await browser();
   await open(page, SLOW);
   const client = await page.context().newCDPSession(page);
-  await client.send("Performance.enable");
+  // Time of the CPU: what others do on the machine does not count.
+  await client.send("Performance.enable", { timeDomain: "threadTicks" });
   const text = `# Title\n\n${"A paragraph of some words that is followed by another. ".repeat(6)}\n\n`.repeat(3) + "```js\nlet a = 1;\nlet b = 2;\n```\n";
   for (let i = 0; i < 3; i++) {
     await page.click("#new");
@@ -54,7 +55,7 @@ test("a frame has the changes of a frame", async () => {
   });
   const after = await metrics(client);
   const gaps = seen.map(([gap]) => gap).sort((a, b) => a - b);
-  const busy = (after.TaskDuration - before.TaskDuration) / seen.length;
+  const busy = (after.ThreadTime - before.ThreadTime) / seen.length;
   const script = (after.ScriptDuration - before.ScriptDuration) / seen.length;
   console.log(
     `${seen.length} frames in 5 s, median ${gaps[gaps.length >> 1].toFixed(1)} ms, p95 ` +
@@ -84,8 +85,8 @@ test("a long conversation is as quick to grow as a short one", async () => {
   const buffer = Buffer.from(JSON.stringify({ format: "slotmux-conversations", version: 1, conversations: [conversation] }));
   await page.setInputFiles("#import-file", { name: "x.json", mimeType: "application/json", buffer });
   await page.waitForFunction(() => document.querySelectorAll(".message").length === 200);
-  await begin(page, "short");
-  const changed = await page.evaluate(async () => {
+  await begin(page, "some words");
+  await page.evaluate(() => {
     const touched = new Set();
     new MutationObserver((records) => {
       for (const { target } of records) {
@@ -93,9 +94,9 @@ test("a long conversation is as quick to grow as a short one", async () => {
         touched.add(element.closest(".message")?.dataset.id);
       }
     }).observe(document.querySelector("#messages"), { childList: true, characterData: true, subtree: true });
-    await new Promise((resolve) => setTimeout(resolve, 600));
-    return touched.size;
+    globalThis.touched = touched;
   });
-  assert.ok(changed <= 3, `${changed} messages were touched`);
   await ended(page);
+  const changed = await page.evaluate(() => [...touched].filter(Boolean));
+  assert.ok(changed.length && changed.length <= 3, `${changed.length} messages were touched`);
 });

@@ -147,6 +147,9 @@ class Page implements Listener {
       openSettings(this.chats.current.settings, this.defaults, (s) => this.chats.setSettings(s)),
     );
     for (const id of ["menu-chat", "menu-board"]) on(id, () => this.openDrawer());
+    byId("sidebar").addEventListener("click", (event) => {
+      if ((event.target as Element).closest("a")) this.closeDrawer();
+    });
     on("scrim", () => this.closeDrawer());
     document.addEventListener("keydown", (event) => {
       if (event.key === "Escape" && document.body.classList.contains("drawer")) this.closeDrawer();
@@ -235,10 +238,17 @@ class Page implements Listener {
       } catch (error) {
         const isLoading = error instanceof Fault && (error.status === 503 || error.status === 0);
         setText(name, isLoading ? `${(error as Fault).message.replace(/\.$/, "")}…` : "slotmux");
-        if (!isLoading) return; // /props may be switched off: the chat works without it
+        if (!isLoading) return this.greetByName(error);
       }
       await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
     }
+  }
+
+  /** /props may be switched off: the chat works without it. */
+  private async greetByName(error: unknown): Promise<void> {
+    if (!(error instanceof Fault && error.status === 501)) return;
+    const { data } = await getJson<{ data: { id: string }[] }>("v1/models");
+    setText(byId("model"), data[0]?.id ?? "slotmux");
   }
 }
 

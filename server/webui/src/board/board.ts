@@ -17,7 +17,7 @@ interface Kept extends Sample {
 }
 
 export class Board {
-  private readonly tiles = new Map<string, HTMLElement>();
+  private readonly tiles = new Map<string, [value: HTMLElement, more: HTMLElement]>();
   private readonly notice = h("p", { class: "problem", role: "status" });
   private readonly model = h("p", { class: "note" });
   private readonly tokens = new Plot("Tokens per second", "tokens/s", [
@@ -85,9 +85,10 @@ export class Board {
   }
 
   private tile(name: string): HTMLElement {
-    const value = h("dd", {}, "–");
-    this.tiles.set(name, value);
-    return h("div", { class: "tile" }, h("dt", {}, name), value);
+    const value = h("span", {}, "–");
+    const more = h("small");
+    this.tiles.set(name, [value, more]);
+    return h("div", { class: "tile" }, h("dt", {}, name), h("dd", {}, value, " ", more));
   }
 
   private async ask(): Promise<void> {
@@ -134,11 +135,17 @@ export class Board {
     const last = this.samples.at(-1);
     const { latency, slots } = told;
     const nBusy = slots.filter(({ state }) => state !== "idle").length;
-    const set = (name: string, value: string) => setText(this.tiles.get(name) as Node, value);
-    set("Generated now", last ? `${short(last.generated_per_second)} tokens/s` : "–");
-    set("Prompt now", last ? `${short(last.prompt_per_second)} tokens/s` : "–");
-    set("Slots busy", `${nBusy} of ${slots.length}`);
-    set("Waiting", `${told.queue.n_waiting} of ${told.queue.n_max}`);
+    const set = (name: string, [value, more]: [string, string]) => {
+      const [valueElement, moreElement] = this.tiles.get(name) ?? [];
+      if (valueElement !== undefined) setText(valueElement, value);
+      if (moreElement !== undefined) setText(moreElement, more);
+    };
+    const rate = (n: number | undefined): [string, string] =>
+      n === undefined ? ["–", ""] : [short(n), "tokens/s"];
+    set("Generated now", rate(last?.generated_per_second));
+    set("Prompt now", rate(last?.prompt_per_second));
+    set("Slots busy", [String(nBusy), `of ${slots.length}`]);
+    set("Waiting", [String(told.queue.n_waiting), `of at most ${told.queue.n_max}`]);
     set("Between tokens", spread(latency.token_ms_p50, latency.token_ms_p95));
     set("First token", spread(latency.first_ms_p50, latency.first_ms_p95));
   }
@@ -210,7 +217,7 @@ export class Board {
 }
 
 /** Median and 95th percentile of the last minute. */
-function spread(p50: number | null, p95: number | null): string {
-  if (p50 === null || p95 === null) return "–";
-  return `${duration(p50)}, p95 ${duration(p95)}`;
+function spread(p50: number | null, p95: number | null): [string, string] {
+  if (p50 === null || p95 === null) return ["–", ""];
+  return [duration(p50), `95 %: ${duration(p95)}`];
 }

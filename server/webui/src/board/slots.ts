@@ -61,6 +61,7 @@ class SlotCard {
     this.rest.style.flexGrow = String(Math.max(1, slot.n_limit - inPrompt - slot.n_generated));
     const isIdle = slot.state === "idle";
     const { facts } = this;
+    facts.set("Request", isIdle ? "–" : requestWords(slot));
     facts.set("Whose", isIdle ? "–" : whose(slot));
     facts.set("Prompt", isIdle ? "–" : promptWords(slot));
     facts.set("Answer", isIdle ? "–" : `${whole(slot.n_generated)} tokens, ${duration(slot.running_s * 1000)}`);
@@ -83,13 +84,18 @@ class SlotCard {
   }
 }
 
+function requestWords(slot: Slot): string {
+  const choice = slot.choice ? `, choice ${slot.choice}` : "";
+  const priority = slot.priority ? `, priority ${slot.priority}` : "";
+  return `${slot.request}${choice}${priority}`;
+}
+
 /** Whose turn it is, as far as that is known: digests, never names. */
 function whose(slot: Slot): string {
-  const parts = [slot.choice ? `request ${slot.request}.${slot.choice}` : `request ${slot.request}`];
+  const parts = [];
   if (slot.client) parts.push(`client ${slot.client}`);
-  else if (slot.session) parts.push(`session ${slot.session}`);
-  if (slot.priority) parts.push(`priority ${slot.priority}`);
-  return parts.join(", ");
+  if (slot.session) parts.push(`session ${slot.session}`);
+  return parts.join(", ") || "nobody named";
 }
 
 function promptWords(slot: Slot): string {

@@ -56,6 +56,7 @@ export class ChatView {
       return view.element;
     });
     this.place(elements);
+    this.list.classList.toggle("busy", run !== undefined);
     byId("empty").hidden = path.length > 0;
     setText(byId("title"), current.title);
     this.composer.showFor(current.id);

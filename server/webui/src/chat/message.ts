@@ -72,7 +72,7 @@ export class MessageView {
       const open = isRunning || run !== undefined ? [] : openCalls(conversation, this.message);
       this.showCalls(open);
     }
-    this.showFoot(conversation, run, isRunning);
+    this.showFoot(conversation, isRunning);
   }
 
   /** The text alone: what happens many times a second. False: some of it is still to be shown. */
@@ -134,19 +134,20 @@ export class MessageView {
     return form;
   }
 
-  private showFoot(conversation: Conversation, run: Run | undefined, isRunning: boolean): void {
+  private showFoot(conversation: Conversation, isRunning: boolean): void {
     const { message } = this;
     const all = versions(conversation, message);
     const at = all.indexOf(message);
-    const key = JSON.stringify([all.length, at, run !== undefined, message.finish, message.stats]);
+    const isLast = conversation.leaf === message.id;
+    const key = JSON.stringify([all.length, at, isRunning, isLast, message.finish, message.stats]);
     if (key === this.footShown) return;
     this.footShown = key;
     this.foot.replaceChildren();
     if (isRunning || message.role === "tool") return;
     if (message.role === "assistant") this.foot.append(...this.endings());
     const buttons = h("div", { class: "actions", role: "group", "aria-label": "Actions" });
-    if (all.length > 1) buttons.append(this.versionSwitch(at, all.length, run !== undefined));
-    buttons.append(...this.buttons(run !== undefined));
+    if (all.length > 1) buttons.append(this.versionSwitch(at, all.length));
+    buttons.append(...this.buttons(isLast));
     this.foot.append(buttons);
     if (message.stats?.nGenerated) this.foot.append(statsLine(message));
   }
@@ -164,27 +165,30 @@ export class MessageView {
     return word ? [h("p", { class: "note" }, word)] : [];
   }
 
-  private versionSwitch(at: number, n: number, isBusy: boolean): HTMLElement {
+  private versionSwitch(at: number, n: number): HTMLElement {
     const to = (step: number) => () => this.actions.onVersion(this.message, step);
     return h(
       "span",
-      { class: "versions", role: "group", "aria-label": "Versions" },
-      iconButton("left", "Earlier version", to(-1), { disabled: isBusy || at === 0 }),
+      { class: "versions needs-rest", role: "group", "aria-label": "Versions" },
+      iconButton("left", "Earlier version", to(-1), { disabled: at === 0 }),
       h("span", {}, h("span", { class: "visually-hidden" }, "Version "), `${at + 1}/${n}`),
-      iconButton("right", "Later version", to(1), { disabled: isBusy || at === n - 1 }),
+      iconButton("right", "Later version", to(1), { disabled: at === n - 1 }),
     );
   }
 
-  private buttons(isBusy: boolean): HTMLElement[] {
+  /** Those that change the conversation are hidden while an answer is being written. */
+  private buttons(isLast: boolean): HTMLElement[] {
     const { message, actions } = this;
-    const buttons = [iconButton("copy", "Copy", (event) => void this.copy(event))];
-    if (isBusy) return buttons;
-    buttons.push(iconButton("edit", "Edit", () => this.edit()));
+    const atRest = { class: "icon-button needs-rest" };
+    const buttons = [
+      iconButton("copy", "Copy", (event) => void this.copy(event)),
+      iconButton("edit", "Edit", () => this.edit(), atRest),
+    ];
     if (message.role !== "assistant") return buttons;
-    buttons.push(iconButton("again", "Regenerate", () => actions.onRegenerate(message)));
+    buttons.push(iconButton("again", "Regenerate", () => actions.onRegenerate(message), atRest));
     const isCut = message.finish === undefined || ["length", "stopped", "edited"].includes(message.finish);
-    if (isCut && message.content && this.element.classList.contains("last")) {
-      buttons.push(iconButton("more", "Continue", () => actions.onGoOn(message)));
+    if (isCut && message.content && isLast) {
+      buttons.push(iconButton("more", "Continue", () => actions.onGoOn(message), atRest));
     }
     return buttons;
   }

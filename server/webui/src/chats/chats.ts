@@ -75,7 +75,10 @@ export class Chats {
   }
 
   async take(conversations: Conversation[]): Promise<void> {
-    for (const conversation of conversations) await this.store.put(conversation);
+    for (const conversation of conversations) {
+      await this.store.put(conversation);
+      this.channel.postMessage(conversation.id);
+    }
     this.all = [...conversations, ...this.all].sort((a, b) => b.updated - a.updated);
     const first = conversations[0];
     if (first !== undefined) this.current = first;
@@ -194,7 +197,9 @@ export class Chats {
     this.runs.set(conversation.id, run);
     this.save(conversation);
     this.shown();
-    const timer = setInterval(() => void this.store.put(conversation), SAVE_EVERY_MS);
+    const timer = setInterval(() => {
+      if (this.all.includes(conversation)) void this.store.put(conversation);
+    }, SAVE_EVERY_MS);
     void run.read().finally(() => {
       clearInterval(timer);
       this.runs.delete(conversation.id);
