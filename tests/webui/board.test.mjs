@@ -56,11 +56,11 @@ test("eight clients: slots, queue, cells, states, drafts, plots", async () => {
     assert.match(slots, /generating/);
     assert.match(slots, /Request\d+Whosesession [0-9a-f]{6}/);
     assert.match(slots, /State1 row/);
-    assert.match(slots, /Drafts accepted\d+ %/);
+    assert.match(slots, /Drafts accepted\d+\s%/);
     const panels = (await texts(page, ".panels .panel")).join("\n");
     assert.match(panels, /KV cells.*in use [\d,]+.*reusable prefixes [\d,]+.*free [\d,]+/s);
     assert.match(panels, /Recurrent states.*running \d+.*checkpoints \d+/s);
-    assert.match(panels, /Reused[\d,]+, \d+ %/);
+    assert.match(panels, /Reused[\d,]+, \d+\s%/);
     assert.match(panels, /Planned in all[\d.]+ MiB.*Resident now[\d.,]+ MiB/s);
     const line = await page.locator(".plot .line.series-0").first().getAttribute("d");
     assert.ok(line.split("L").length > 4, line);

@@ -6,7 +6,7 @@ const SHORT = new Intl.NumberFormat("en", { maximumSignificantDigits: 3 });
 export const whole = (n: number): string => WHOLE.format(n);
 /** Three digits, or all before the point. */
 export const short = (n: number): string => (Math.abs(n) >= 100 ? WHOLE.format(n) : SHORT.format(n));
-export const percent = (part: number): string => `${Math.round(part * 100)} %`;
+export const percent = (part: number): string => `${Math.round(part * 100)}\u00a0%`;
 
 export function duration(ms: number): string {
   if (ms < 1000) return `${short(ms)} ms`;

@@ -99,11 +99,11 @@ function whose(slot: Slot): string {
 }
 
 function promptWords(slot: Slot): string {
-  const cached = slot.n_cached ? `, ${whole(slot.n_cached)} cached` : "";
-  return `${whole(slot.n_prompt)} tokens${cached}`;
+  const cached = slot.n_cached ? ` (${whole(slot.n_cached)} cached)` : " tokens";
+  return `${whole(slot.n_prompt)}${cached}`;
 }
 
 function draftWords(slot: Slot): string {
-  const now = slot.n_drafted ? `${share(slot.n_accepted, slot.n_drafted)}, ` : "";
-  return `${now}${share(slot.n_accepted_total, slot.n_drafted_total)} since the start`;
+  const all = `${share(slot.n_accepted_total, slot.n_drafted_total)}\u00a0in\u00a0all`;
+  return slot.n_drafted ? `${share(slot.n_accepted, slot.n_drafted)} (${all})` : all;
 }
