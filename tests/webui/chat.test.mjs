@@ -248,3 +248,19 @@ test("the keyboard is enough", async () => {
   assert.equal(await page.locator(".said").innerText(), "by keys\nalone");
   assert.equal(await page.evaluate(() => document.activeElement.id), "prompt", "focus stays");
 });
+
+test("what grew piece by piece looks like what is shown at once", async () => {
+  const { page, faults } = await browser();
+  await open(page, ECHO);
+  const text =
+    "# Title\n\nA *b* `c` [d](http://e.test)\n\n- one\n- two\n\n  - deep\n\n1. x\n\n   y\n\n```py\nx = 'y'  # z\n```\n\n" +
+    "| a | b |\n|---|:-:|\n| 1 | 2 |\n| 3 | 4 |\n\n> q\n> r\n\n---\n\n[ref] and <b>html</b>\n\n[ref]: http://ref.test";
+  await say(page, text);
+  const markup = () => page.evaluate(() => document.querySelector(".message.assistant .body > .markdown").outerHTML);
+  const grown = await markup();
+  await page.reload();
+  await page.waitForSelector(".message.assistant");
+  assert.equal(grown, await markup());
+  assert.match(grown, /href="http:\/\/ref.test/);
+  assert.deepEqual(faults, []);
+});

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.webui.conftest import Node
+from tests.conftest import ROOT
+from tests.webui.conftest import PACKAGES, Node
 
 
 @pytest.mark.parametrize("name", ["text.test.mjs", "conversation.test.mjs"])
@@ -16,11 +18,6 @@ def test_what_needs_no_browser(node: Node, pure: Path, name: str) -> None:
 
 def test_types(pure: Path) -> None:
     """The source is right as TypeScript sees it."""
-    import subprocess
-
-    from tests.conftest import ROOT
-    from tests.webui.conftest import PACKAGES
-
     command = [str(PACKAGES / ".bin" / "tsc"), "-p", str(ROOT / "server/webui")]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
@@ -28,6 +25,10 @@ def test_types(pure: Path) -> None:
 
 def test_a_chat(node: Node, chromium: str, echo_url: str, slow_url: str) -> None:
     node("chat.test.mjs", CHROMIUM=chromium, ECHO=echo_url, SLOW=slow_url)
+
+
+def test_what_goes_wrong(node: Node, chromium: str, echo_url: str) -> None:
+    node("failure.test.mjs", CHROMIUM=chromium, ECHO=echo_url)
 
 
 def test_hostile_answers(node: Node, chromium: str, echo_url: str) -> None:

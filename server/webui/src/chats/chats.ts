@@ -198,7 +198,8 @@ export class Chats {
     this.save(conversation);
     this.shown();
     const timer = setInterval(() => {
-      if (this.all.includes(conversation)) void this.store.put(conversation);
+      // Where that fails, the end of the answer tells.
+      if (this.all.includes(conversation)) this.store.put(conversation).catch(() => undefined);
     }, SAVE_EVERY_MS);
     void run.read().finally(() => {
       clearInterval(timer);

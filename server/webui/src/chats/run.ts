@@ -58,7 +58,8 @@ export class Run {
   private take(chunk: Chunk): void {
     if (chunk.model !== undefined) this.message.model = chunk.model;
     if (chunk.timings !== undefined) this.timings = chunk.timings;
-    const choice = chunk.choices?.[0];
+    // Of several choices (`n`, among the further parameters) the first is shown.
+    const choice = chunk.choices?.find(({ index }) => !index);
     if (choice?.delta !== undefined) this.takeDelta(choice.delta);
     if (choice?.finish_reason) this.message.finish = choice.finish_reason as Finish;
     this.onChange();

@@ -75,7 +75,7 @@ export interface Timings {
 }
 export interface Chunk {
   model?: string;
-  choices?: { delta?: Delta; finish_reason?: string | null }[];
+  choices?: { index?: number; delta?: Delta; finish_reason?: string | null }[];
   timings?: Timings;
   error?: { message?: string; code?: string };
 }
