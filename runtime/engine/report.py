@@ -66,7 +66,8 @@ def _slot_stats(slot: Slot, now: float) -> SlotStats:
         priority=choice.priority,
         n_limit=choice.n_limit,
         has_row=slot.seq.row >= 0,
-        running_s=now - choice.t_admitted,
+        # A choice that is just being put into the slot has no time yet.
+        running_s=now - choice.t_admitted if choice.t_admitted else 0.0,
         generating_s=now - choice.t_first if choice.t_first else 0.0,
         n_choice_draft=choice.n_draft,
         n_choice_draft_accepted=choice.n_draft_accepted,

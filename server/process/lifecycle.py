@@ -107,15 +107,14 @@ class Lifecycle(uvicorn.Server):
                 self._end(EXIT_ENGINE_DIED)
                 return
             self._watch_for_hangs(service)
+            service.history.observe(asyncio.get_running_loop().time())
 
     def _watch_for_hangs(self, service: Service) -> None:
         """A kernel that never ends is seen here; a loop that is held up, by a thread of
         faulthandler's that needs no GIL: it dumps the stacks and exits with 1."""
         limit = self._state.settings.hang_timeout
         faulthandler.dump_traceback_later(2 * limit, exit=True)
-        now = asyncio.get_running_loop().time()
-        service.pulse.observe(now)
-        service.history.observe(now)
+        service.pulse.observe(asyncio.get_running_loop().time())
         if service.pulse.stalled_s > limit:
             _log.error("the engine hangs")
             faulthandler.dump_traceback(sys.stderr, all_threads=True)

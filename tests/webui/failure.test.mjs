@@ -54,6 +54,22 @@ for (const [name, [response, words, said]] of Object.entries(WRONG)) {
   });
 }
 
+test("behind a proxy's prefix everything is found", async () => {
+  const { page, faults } = await browser();
+  await page.route("**/*", (route) => {
+    const url = new URL(route.request().url());
+    if (!url.pathname.startsWith("/llm/")) return route.fulfill({ status: 404, body: "not behind the prefix" });
+    url.pathname = url.pathname.slice("/llm".length);
+    return route.continue({ url: url.href });
+  });
+  await open(page, `${ECHO}/llm/`);
+  await say(page, "hello");
+  assert.equal(await last(page), "hello");
+  await page.click("#to-board");
+  await page.waitForFunction(() => document.querySelectorAll(".slot").length === 8);
+  assert.deepEqual(faults, []);
+});
+
 test("a server that is gone is told", async () => {
   const { page } = await browser();
   await open(page, ECHO);

@@ -58,3 +58,12 @@ def test_drafts_of_the_choice_are_told_apart_from_those_of_the_slot():
     (slot,) = [slot for slot in slots_of(bench) if slot.state != "idle"]
     assert slot.n_choice_draft >= slot.n_choice_draft_accepted > 0
     assert sum(s.n_draft for s in slots_of(bench)) == before + slot.n_choice_draft
+
+
+def test_a_choice_that_is_being_put_into_its_slot_runs_for_no_time():
+    bench = Bench()
+    bench.add(range(60), max_tokens=4)
+    bench.step()
+    (slot,) = [slot for slot in bench.core.slots if slot.choice is not None]
+    slot.choice.t_admitted = 0.0  # as another thread may find it
+    assert slots_of(bench)[slot.id].running_s == 0.0

@@ -166,13 +166,13 @@ export class Board {
     this.cells.update([
       { name: "in use", n: cells.n_total - cells.n_free - cells.n_cached },
       { name: "reusable prefixes", n: cells.n_cached },
-      { name: "free", n: cells.n_free },
+      { name: "free", n: cells.n_free, isFree: true },
     ]);
     this.statesPanel.hidden = states.n_rows === 0;
     this.states.update([
       { name: "running", n: states.n_rows - states.n_free - states.n_checkpoints },
       { name: "checkpoints", n: states.n_checkpoints },
-      { name: "free", n: states.n_free },
+      { name: "free", n: states.n_free, isFree: true },
     ]);
     if (memory !== null) {
       this.memory.update([

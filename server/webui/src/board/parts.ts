@@ -22,6 +22,7 @@ export class Facts {
 export interface Part {
   name: string;
   n: number;
+  isFree?: boolean; // what is left of the whole
 }
 
 /** A bar of parts of a whole, with what each is. */
@@ -37,8 +38,9 @@ export class Bar {
   update(parts: Part[]): void {
     while (this.track.children.length < parts.length) {
       const i = this.track.children.length;
-      this.track.append(h("span", { class: `part-${i}` }));
-      this.list.append(h("li", { class: `part-${i}` }, h("span", { class: "swatch" }), h("span")));
+      const name = parts[i]?.isFree ? "part-free" : `part-${i}`;
+      this.track.append(h("span", { class: name }));
+      this.list.append(h("li", { class: name }, h("span", { class: "swatch" }), h("span")));
     }
     parts.forEach(({ name, n }, i) => {
       (this.track.children[i] as HTMLElement).style.flexGrow = String(n);

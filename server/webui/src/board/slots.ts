@@ -66,7 +66,7 @@ class SlotCard {
     facts.set("Prompt", isIdle ? "–" : promptWords(slot));
     facts.set("Answer", isIdle ? "–" : `${whole(slot.n_generated)} tokens, ${duration(slot.running_s * 1000)}`);
     facts.set("Cells", isIdle ? "–" : whole(slot.n_cells));
-    if (hasStates) facts.set("State", isIdle ? "–" : `${slot.n_states} row`);
+    if (hasStates) facts.set("State", slot.n_states ? `${slot.n_states} row` : "–");
     if (slot.n_drafted_total) facts.set("Drafts accepted", draftWords(slot));
   }
 
