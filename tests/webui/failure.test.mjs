@@ -9,7 +9,7 @@ test("while the model is loaded the page waits, and says so", async () => {
   const { page } = await browser();
   let n = 0;
   const error = { error: { message: "Loading model", code: "model_loading" } };
-  await page.route("**/props", (route) =>
+  await page.route("**/v1/models", (route) =>
     n++ < 2 ? route.fulfill({ status: 503, json: error }) : route.continue());
   await open(page, ECHO);
   await page.waitForFunction(() => document.querySelector("#model").textContent === "Loading model…");

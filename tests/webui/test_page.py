@@ -31,6 +31,10 @@ def test_what_goes_wrong(node: Node, chromium: str, echo_url: str) -> None:
     node("failure.test.mjs", CHROMIUM=chromium, ECHO=echo_url)
 
 
+def test_several_models(node: Node, chromium: str, echo_url: str) -> None:
+    node("models.test.mjs", CHROMIUM=chromium, ECHO=echo_url)
+
+
 def test_hostile_answers(node: Node, chromium: str, echo_url: str) -> None:
     node("hostile.test.mjs", CHROMIUM=chromium, ECHO=echo_url)
 

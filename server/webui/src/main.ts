@@ -4,6 +4,7 @@ import { announce } from "./announce";
 import { Board } from "./board/board";
 import { ChatView, documentTitle } from "./chat/chat";
 import { Composer } from "./chat/composer";
+import { Models } from "./chat/models";
 import { openSettings } from "./chat/settings";
 import { Sidebar } from "./chat/sidebar";
 import { Chats, type Listener } from "./chats/chats";
@@ -12,18 +13,9 @@ import type { Run } from "./chats/run";
 import { openStore, type Store } from "./chats/store";
 import { exported, imported } from "./chats/transfer";
 import { askText, confirm } from "./dialogs";
-import { append, byId, icon, setText, type IconName } from "./dom";
-import { whole } from "./format";
-import { Fault, getJson } from "./server/api";
+import { append, byId, icon, type IconName } from "./dom";
 import { applyTheme, currentTheme, setTheme } from "./theme";
 
-interface Props {
-  model_alias: string;
-  total_slots: number;
-  default_generation_settings: { n_ctx: number; params: Record<string, unknown> };
-}
-
-const RETRY_MS = 1000;
 const TOAST_MS = 6000;
 
 class Page implements Listener {
@@ -32,7 +24,7 @@ class Page implements Listener {
   private readonly chat: ChatView;
   private readonly composer: Composer;
   private readonly board: Board;
-  private defaults: Record<string, unknown> = {};
+  private readonly models: Models;
   private toastTimer = 0;
 
   constructor(store: Store) {
@@ -43,7 +35,8 @@ class Page implements Listener {
       () => this.chats.stop(),
     );
     this.chat = new ChatView(this.chats, this.composer);
-    this.board = new Board(byId("board"), this.chats);
+    this.models = new Models(this.chats, () => this.onKnown());
+    this.board = new Board(byId("board"), this.chats, () => this.models.query);
     this.chat.offerStarters();
     if (!store.isKept) this.onProblem("This browser keeps nothing: conversations last until you leave.");
     this.connect();
@@ -53,7 +46,7 @@ class Page implements Listener {
     await this.chats.load(conversationOf(location.hash));
     window.addEventListener("hashchange", () => this.route());
     this.route();
-    void this.greet();
+    void this.models.greet();
   }
 
   // -- what the conversations tell
@@ -63,6 +56,7 @@ class Page implements Listener {
   }
 
   onPath(): void {
+    this.models.show();
     this.chat.show();
     this.sidebar.show(!this.isBoard);
     const { current } = this.chats;
@@ -80,6 +74,11 @@ class Page implements Listener {
   private setTitle(): void {
     const { current } = this.chats;
     document.title = documentTitle(current.title);
+  }
+
+  private onKnown(): void {
+    this.chat.nCtx = this.models.nCtx;
+    this.chat.show();
   }
 
   onGrown(message: Message): void {
@@ -144,7 +143,7 @@ class Page implements Listener {
     on("import", () => byId<HTMLInputElement>("import-file").click());
     byId("import-file").addEventListener("change", () => void this.import());
     on("settings", () =>
-      openSettings(this.chats.current.settings, this.defaults, (s) => this.chats.setSettings(s)),
+      openSettings(this.chats.current.settings, this.models.defaults, (s) => this.chats.setSettings(s)),
     );
     for (const id of ["menu-chat", "menu-board"]) on(id, () => this.openDrawer());
     byId("sidebar").addEventListener("click", (event) => {
@@ -218,37 +217,6 @@ class Page implements Listener {
   /** What the drawer covers cannot be reached while it is open. */
   private setBehind(isBehind: boolean): void {
     for (const id of ["chat-view", "board-view", "skip"]) byId(id).inert = isBehind;
-  }
-
-  // -- what the server is
-
-  /** Waits until a model is served, and shows which. */
-  private async greet(): Promise<void> {
-    const name = byId("model");
-    for (;;) {
-      try {
-        const props = await getJson<Props>("props");
-        const { n_ctx: nCtx, params } = props.default_generation_settings;
-        this.defaults = params;
-        this.chat.nCtx = nCtx;
-        setText(name, props.model_alias);
-        setText(byId("about"), `${whole(props.total_slots)} slots, up to ${whole(nCtx)} tokens each`);
-        this.chat.show();
-        return;
-      } catch (error) {
-        const isLoading = error instanceof Fault && (error.status === 503 || error.status === 0);
-        setText(name, isLoading ? `${(error as Fault).message.replace(/\.$/, "")}…` : "slotmux");
-        if (!isLoading) return this.greetByName(error);
-      }
-      await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
-    }
-  }
-
-  /** /props may be switched off: the chat works without it. */
-  private async greetByName(error: unknown): Promise<void> {
-    if (!(error instanceof Fault && error.status === 501)) return;
-    const { data } = await getJson<{ data: { id: string }[] }>("v1/models");
-    setText(byId("model"), data[0]?.id ?? "slotmux");
   }
 }
 

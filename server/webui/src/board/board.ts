@@ -39,12 +39,14 @@ export class Board {
   private readonly totals = new Facts();
   private samples: Kept[] = [];
   private started = 0;
+  private asked = "";
   private timer = 0;
   private isAsking = false;
 
   constructor(
     root: HTMLElement,
     private readonly chats: Chats,
+    private readonly query: () => string, // which model is looked at
   ) {
     const names = ["Generated now", "Prompt now", "Slots busy", "Waiting", "Between tokens", "First token"];
     const tiles = names.map((name) => this.tile(name));
@@ -95,8 +97,11 @@ export class Board {
     if (this.isAsking || document.hidden) return;
     this.isAsking = true;
     try {
+      const query = this.query();
+      if (query !== this.asked) this.samples = [];
+      this.asked = query;
       const since = this.samples.at(-1)?.number ?? 0;
-      this.show(await getJson<Told>(`board?since=${since}`));
+      this.show(await getJson<Told>(`board?since=${since}${query}`));
       setText(this.notice, "");
     } catch (error) {
       setText(this.notice, (error as Error).message);

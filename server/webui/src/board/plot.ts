@@ -198,7 +198,7 @@ export class Plot {
 
 function grid(lines: number[], width: number, y: (value: number) => number): SVGElement[] {
   return lines.flatMap((value) => [
-    svg("line", { class: "grid", x1: LEFT, x2: width - RIGHT, y1: y(value), y2: y(value) }),
+    svg("line", { class: "rule", x1: LEFT, x2: width - RIGHT, y1: y(value), y2: y(value) }),
     svg("text", { class: "tick", x: LEFT - 6, y: y(value) + 4, "text-anchor": "end" }, short(value)),
   ]);
 }

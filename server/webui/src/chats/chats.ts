@@ -26,6 +26,7 @@ export interface Listener {
 export class Chats {
   all: Conversation[] = [];
   current: Conversation = newConversation();
+  models: string[] = []; // among which a conversation may choose; none: there is one
   private readonly runs = new Map<string, Run>();
   private readonly channel = new BroadcastChannel("slotmux");
 
@@ -88,6 +89,11 @@ export class Chats {
   setSettings(settings: Settings): void {
     this.current.settings = settings;
     if (this.current.messages.length) this.save(this.current);
+  }
+
+  /** What answers a conversation, by name; '' where there is one model. */
+  modelOf({ settings }: Conversation): string {
+    return this.models.includes(settings.model) ? settings.model : (this.models[0] ?? "");
   }
 
   runOf(conversation: Conversation): Run | undefined {
@@ -183,7 +189,7 @@ export class Chats {
   private runFor(message: Message, parent: string | null): Run | null {
     const conversation = this.current;
     try {
-      const body = requestOf(conversation, parent);
+      const body = requestOf(conversation, parent, this.modelOf(conversation));
       return new Run(conversation, message, body, () => this.onChange(conversation, message));
     } catch (error) {
       this.listener.onProblem((error as Error).message);

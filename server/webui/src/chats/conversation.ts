@@ -33,6 +33,7 @@ export interface Message {
   model?: string;
 }
 export interface Settings {
+  model: string; // where there are several; empty: the first
   system: string;
   numbers: Record<string, number>; // by the API's name; what is not here is left to the server
   thinking: "" | "on" | "off";
@@ -53,7 +54,7 @@ export interface Conversation {
 }
 
 export const NO_SETTINGS: Settings = {
-  system: "", numbers: {}, thinking: "", effort: "", stop: "", tools: "", extra: "",
+  model: "", system: "", numbers: {}, thinking: "", effort: "", stop: "", tools: "", extra: "",
 };
 const TITLE_CHARS = 60;
 
@@ -128,14 +129,19 @@ export function openCalls(conversation: Conversation, message: Message): ToolCal
   return message.calls;
 }
 
-/** What is asked of the server: the path to `parent`, then an answer. Throws where settings are
- * no JSON. */
-export function requestOf(conversation: Conversation, parent: string | null): Record<string, unknown> {
+/** What is asked of the server: the path to `parent`, then an answer, of `model` unless it is
+ * empty. Throws where settings are no JSON. */
+export function requestOf(
+  conversation: Conversation,
+  parent: string | null,
+  model = "",
+): Record<string, unknown> {
   const { settings } = conversation;
   const messages: Record<string, unknown>[] = [];
   if (settings.system.trim()) messages.push({ role: "system", content: settings.system });
   for (const message of path({ ...conversation, leaf: parent })) messages.push(asSent(message));
   const body: Record<string, unknown> = { messages, ...settings.numbers };
+  if (model) body["model"] = model;
   const stop = settings.stop.split("\n").filter((line) => line !== "");
   if (stop.length) body["stop"] = stop;
   if (settings.thinking) body["enable_thinking"] = settings.thinking === "on";

@@ -78,7 +78,7 @@ function message(value: unknown): Message {
 function settings(value: unknown): Settings {
   const given = value === undefined ? {} : record(value, "settings");
   const result = structuredClone(NO_SETTINGS);
-  for (const name of ["system", "stop", "tools", "extra"] as const) {
+  for (const name of ["model", "system", "stop", "tools", "extra"] as const) {
     if (given[name] !== undefined) result[name] = string(given[name], name);
   }
   const thinking = given["thinking"];
