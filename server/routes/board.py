@@ -36,13 +36,17 @@ async def board(request: Request) -> Response:
     since = request.query_params.get("since", "0")
     if not (since.isascii() and since.isdecimal() and len(since) <= _MAX_DIGITS):
         raise invalid("since", "Invalid 'since': should be the number of a sample.")
-    state = state_of(request)
+    body = _board(state_of(request), int(since), asyncio.get_running_loop().time())
+    return json_response(body, headers={"Cache-Control": "no-store"})
+
+
+def _board(state: ServerState, since: int, now: float) -> told.Board:
+    """All of it; ``now`` is on the event loop's clock. Raises ApiError."""
     service = state.ready()
-    loop_now = asyncio.get_running_loop().time()
-    service.history.observe(loop_now)
+    service.history.observe(now)
     stats = service.loaded.engine.stats()
     budget = service.loaded.budget
-    body: told.Board = {
+    return {
         "time": time.time(),
         "server": _server(state, stats),
         "model": _model(service.loaded.info),
@@ -63,9 +67,8 @@ async def board(request: Request) -> Response:
         "memory": _memory(budget) if budget is not None else None,
         "resident_bytes": _resident_bytes(),
         "latency": _latency(service.history, stats),
-        "samples": [_sample(s, loop_now) for s in service.history.since(int(since))],
+        "samples": [_sample(sample, now) for sample in service.history.since(since)],
     }
-    return json_response(body, headers={"Cache-Control": "no-store"})
 
 
 def _server(state: ServerState, stats: EngineStats) -> told.ServerFacts:

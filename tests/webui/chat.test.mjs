@@ -140,14 +140,15 @@ test("several conversations, kept over a reload; renamed, deleted, saved and rea
 test("two answers at once; the one in the background is complete when it is looked at", async () => {
   const { page, faults } = await browser();
   await open(page, SLOW);
-  await begin(page, "background ".repeat(12).trim());
+  await begin(page, "background ".repeat(40).trim());
   await page.waitForFunction(() => document.querySelector(".message.assistant .body > .markdown")?.textContent.length > 3);
   await page.click("#new");
+  await page.waitForSelector('#conversations a[title^="background"] .dot');
   await say(page, "foreground");
-  assert.equal(await page.locator(".dot").count(), 1);
+  assert.equal(await last(page), "foreground");
   await page.waitForFunction(() => document.querySelectorAll(".dot").length === 0);
   await page.locator("#conversations a").filter({ hasText: "background" }).click();
-  assert.equal(await last(page), "background ".repeat(12).trim());
+  assert.equal(await last(page), "background ".repeat(40).trim());
   assert.deepEqual(faults, []);
 });
 

@@ -16,6 +16,12 @@ def test_what_needs_no_browser(node: Node, pure: Path, name: str) -> None:
     node(name, PURE=str(pure))
 
 
+def test_the_bundle_is_what_the_source_builds(pure: Path) -> None:
+    for built in (pure.parent / "page").iterdir():
+        kept = ROOT / "server" / "assets" / "page" / built.name
+        assert kept.read_bytes() == built.read_bytes(), f"{built.name}: make webui"
+
+
 def test_types(pure: Path) -> None:
     """The source is right as TypeScript sees it."""
     command = [str(PACKAGES / ".bin" / "tsc"), "-p", str(ROOT / "server/webui")]
