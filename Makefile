@@ -27,7 +27,7 @@ endef
 export FETCH_DEFAULT_MODEL
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-real test-isa test-timing test-clients test-kills fuzz check format bench clean venv
+.PHONY: help serve test test-real test-isa test-timing test-clients test-kills test-page webui fuzz check format bench clean venv
 .DELETE_ON_ERROR:
 
 help: ## show this list
@@ -61,6 +61,19 @@ $(CLIENTS)/.installed: tests/clients/requirements.txt tests/clients/package.json
 		cp tests/clients/package.json $(CLIENTS)/ && \
 		npm install --prefix $(CLIENTS) --no-audit --no-fund --ignore-scripts; \
 	else echo "npm is not there: clients from npm are skipped"; fi
+	@touch $@
+
+WEBUI := .cache/webui
+
+webui: $(WEBUI)/.installed ## build the page at / (server/assets/page) from server/webui; needs node
+	@node server/webui/build.mjs
+
+test-page: $(VENV)/.installed-dev $(WEBUI)/.installed ## the page at / in headless Chromium (needs node and chromium)
+	@$(BIN)/python -m pytest -rs tests/webui $(ARGS)
+
+$(WEBUI)/.installed: server/webui/package.json
+	@mkdir -p $(WEBUI) && cp server/webui/package.json $(WEBUI)/
+	npm install --prefix $(WEBUI) --no-audit --no-fund --ignore-scripts
 	@touch $@
 
 test-isa: $(VENV)/.installed-dev ## logits of every golden file on every instruction set, to the bit

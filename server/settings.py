@@ -106,6 +106,7 @@ class Settings(SamplingSettings, BaseSettings):
     metrics: Access = "key"
     slots: Access = "key"
     props: Access = "key"
+    webui: bool = True  # the page for browsers at /
     slot_save_path: Path | None = None  # where slots are saved; None: they are not
 
     # bounds

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from copy import deepcopy
 
 from slotmux.runtime.engine.core import Core
@@ -14,7 +15,8 @@ def engine_stats(
     core: Core, *, n_inbox: int, heartbeat_age_s: float, is_draining: bool
 ) -> EngineStats:
     """What /metrics and /slots show. Any thread; values may be a step apart."""
-    slots = tuple(_slot_stats(slot) for slot in core.slots)
+    now = time.monotonic()
+    slots = tuple(_slot_stats(slot, now) for slot in core.slots)
     memory = core.memory
     meter = core.meter
     return EngineStats(
@@ -59,7 +61,7 @@ def _memory_bytes(memory: Memory) -> MemoryBytes:
     )
 
 
-def _slot_stats(slot: Slot) -> SlotStats:
+def _slot_stats(slot: Slot, now: float) -> SlotStats:
     choice = slot.choice  # one read: the engine thread may empty the slot meanwhile
     if choice is None:
         drafts = (slot.n_drafts, slot.n_drafts_accepted)
@@ -76,4 +78,14 @@ def _slot_stats(slot: Slot) -> SlotStats:
         n_blocks=len(slot.seq.table),
         n_draft=slot.n_drafts,
         n_draft_accepted=slot.n_drafts_accepted,
+        client=choice.client,
+        session=choice.session,
+        priority=choice.priority,
+        n_limit=choice.n_limit,
+        has_row=slot.seq.row >= 0,
+        # A choice that is just being put into the slot has no time yet.
+        running_s=now - choice.t_admitted if choice.t_admitted else 0.0,
+        generating_s=now - choice.t_first if choice.t_first else 0.0,
+        n_choice_draft=choice.n_draft,
+        n_choice_draft_accepted=choice.n_draft_accepted,
     )

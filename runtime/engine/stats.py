@@ -83,6 +83,16 @@ class SlotStats:
     n_blocks: int
     n_draft: int = 0  # drafts verified in this slot since the start
     n_draft_accepted: int = 0
+    # Of the choice in it: whose it is, what it may come to, since when it runs.
+    client: str = ""
+    session: str = ""
+    priority: int = 0
+    n_limit: int = 0  # most tokens, those of the prompt too
+    has_row: bool = False  # whether it has a row of recurrent state
+    running_s: float = 0.0  # since it got the slot
+    generating_s: float = 0.0  # since its first token
+    n_choice_draft: int = 0
+    n_choice_draft_accepted: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,6 +90,7 @@ PANELS: dict[str, dict[str, Flag]] = {
         "metrics": Flag("Who may read /metrics."),
         "slots": Flag("Who may read /slots."),
         "props": Flag("Who may read /props."),
+        "webui": Flag("The page for browsers at /."),
         "slot_save_path": Flag(
             "Folder in which POST /slots/ID saves what a slot has computed; default: none."
         ),

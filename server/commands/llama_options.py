@@ -76,6 +76,8 @@ _RENAMED = (
     _renamed("-ctxcp --swa-checkpoints", "--ctx-checkpoints", "{}"),
     _renamed("-to --timeout", "--request-timeout", "{}"),
     _renamed("--no-slots", "--slots", "off", value="none"),
+    _renamed("--ui", "--webui", value="none"),
+    _renamed("--no-ui", "--no-webui", value="none"),
     _renamed("--log-jsonl", "--log-format", "json", value="none"),
     _renamed("--log-disable", "--log-level", "error", value="none"),
     _renamed("-v --verbose --log-verbose", "--log-level", "debug", value="none"),
@@ -122,7 +124,6 @@ _NEEDLESS = (
     ),
     *_needless("the context is never shifted", "--no-context-shift"),
     *_needless("kernels are compiled and run before the server is ready", "--warmup --no-warmup"),
-    *_needless("there is no web page", "--no-ui --no-webui"),
     *_needless("every tensor is checked", "--check-tensors"),
     *_needless("windows of attention cost what they need", "--swa-full"),
     *_needless("one team of threads computes everything (--threads)", "-tb --threads-batch",
@@ -171,7 +172,7 @@ _REFUSED = (
               "--api-prefix", "--path", "--reuse-port"),
     *_refused("what pages may do is fixed; --cors-origins says which", "--cors-methods",
               "--cors-headers", "--cors-credentials", "--no-cors-credentials"),
-    *_refused("there is no web page", "--ui --webui", "--ui-config --webui-config",
+    *_refused("the page keeps its settings in the browser", "--ui-config --webui-config",
               "--ui-config-file --webui-config-file", "--ui-mcp-proxy --webui-mcp-proxy"),
     *_refused("the server runs no tools: clients do", "--tools", "--tools-runtime",
               "--mcp-servers-config", "--mcp-servers-json", "-ag --agent"),
@@ -200,7 +201,8 @@ VARIABLES: Mapping[str, str] = {
     "LLAMA_ARG_CTX_CHECKPOINTS": "ctx_checkpoints",
     "LLAMA_ARG_CHAT_TEMPLATE_FILE": "chat_template_file",
     "LLAMA_ARG_SSE_PING_INTERVAL": "sse_ping_interval",
-    "LLAMA_ARG_SLOT_SAVE_PATH": "slot_save_path",
+    "LLAMA_ARG_SLOT_SAVE_PATH": "slot_save_path", "LLAMA_ARG_UI": "webui",
+    "LLAMA_ARG_WEBUI": "webui",
 }  # fmt: skip
 CTX_SIZE_NOTE = (
     "--ctx-size is the longest sequence of any slot here; llama-server divides it among the slots."

@@ -23,6 +23,9 @@ _log = logging.getLogger(LOGGER)
 # What a gateway says of whom a request is for (Gateway API inference extension, llm-d).
 FAIRNESS_HEADER, MAX_FAIRNESS_CHARS = "x-llm-d-inference-fairness-id", 128
 
+# What is asked again and again, by programs: not worth a line of the log.
+_PROBES = frozenset({"/health", "/livez", "/readyz", "/metrics", "/board"})
+
 
 class Gate:
     """Plain ASGI: a response passes through with one added header and nothing per chunk."""
@@ -100,7 +103,7 @@ class Gate:
     def _account(self, scope: Scope, trace: Trace) -> None:
         fields = trace.record(scope)
         self._state.metrics.count_request(fields["route"], trace.status, trace.error)
-        is_probe = fields["route"] in ("/health", "/livez", "/readyz", "/metrics")
+        is_probe = fields["route"] in _PROBES
         telemetry, service = self._state.telemetry, self._state.service
         if telemetry is not None and not is_probe:
             model = "" if service is None else service.loaded.info.name

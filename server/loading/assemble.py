@@ -90,6 +90,7 @@ def assemble(settings: Settings) -> Loaded:
         n_compiled=lambda: model.n_compiled,
         sampling=sampling,
         vocabulary=vocabulary,
+        budget=plan.budget,
     )
 
 

@@ -107,6 +107,7 @@ class Lifecycle(uvicorn.Server):
                 self._end(EXIT_ENGINE_DIED)
                 return
             self._watch_for_hangs(service)
+            service.history.observe(asyncio.get_running_loop().time())
 
     def _watch_for_hangs(self, service: Service) -> None:
         """A kernel that never ends is seen here; a loop that is held up, by a thread of

@@ -22,6 +22,8 @@ from slotmux.server.http.auth import ApiKeys
 from slotmux.server.http.errors import engine_dead, model_loading, shutting_down
 from slotmux.server.http.trace import Trace
 from slotmux.server.interfaces import EnginePort, MetricsPort, TemplatePort, TokenizerPort
+from slotmux.server.loading.budget import Budget
+from slotmux.server.process.history import History
 from slotmux.server.process.pulse import Pulse
 from slotmux.server.settings import Settings
 from slotmux.server.tools.style import ChatStyle
@@ -117,6 +119,7 @@ class Loaded:
     sampling: SamplingDefaults = field(default_factory=SamplingDefaults)
     vocabulary: Future[LLTokenizer] | None = None  # for grammars; None: made for the first one
     kv_events: KvEventsPort | None = None  # with --kv-events-config
+    budget: Budget | None = None  # what its parts weigh
     breakers: BreakerFinder = field(init=False)
 
     def __post_init__(self) -> None:
@@ -135,6 +138,7 @@ class Service:
     loaded: Loaded
     intake: Intake
     pulse: Pulse
+    history: History
 
 
 @dataclass(slots=True)
@@ -157,7 +161,7 @@ class ServerState:
     def become_ready(self, loaded: Loaded) -> None:
         """From now on requests are served. Call on the event loop, with the engine started."""
         intake = Intake(loaded.engine, asyncio.get_running_loop())
-        self.service = Service(loaded, intake, Pulse(loaded.engine))
+        self.service = Service(loaded, intake, Pulse(loaded.engine), History(loaded.engine))
         if loaded.vocabulary is not None:
             self.grammars.know(loaded.tokenizer, loaded.vocabulary)
 

@@ -15,7 +15,7 @@ from slotmux.server.dialects.chat_path import read_body
 from slotmux.server.dialects.ollama.options import model_name
 from slotmux.server.http.endpoints import Endpoints
 from slotmux.server.http.errors import json_response, not_supported
-from slotmux.server.http.shapes import ollama_body, openai_body
+from slotmux.server.http.shapes import ollama_body
 from slotmux.server.openapi.ollama import OllamaModels, OllamaShow, OllamaVersion
 from slotmux.server.openapi.operation import REFUSED, Body, Json, Operation
 from slotmux.server.process.state import ModelInfo, state_of
@@ -38,18 +38,6 @@ _SHOW = Body(
     },
     (),
 )
-
-
-@endpoints.add(
-    ["GET", "HEAD"],
-    "/",
-    told=Operation(media="text/plain"),
-    rule="public",
-    shape=openai_body,
-)
-async def root(request: Request) -> Response:
-    """That something runs here: Ollama's command line looks for it before anything else."""
-    return Response("slotmux is running", media_type="text/plain")
 
 
 @endpoints.get("/api/version", told=Operation(OllamaVersion))

@@ -46,6 +46,8 @@ def words(text: str) -> list[str]:
         ("--props", ""),
         ("--metrics x.gguf", "x.gguf"),
         ("--no-slots", "--slots off"),
+        ("--no-ui x", "--no-webui x"),
+        ("--ui --no-webui", "--webui --no-webui"),
         ("-a name --api-key k --host h --port 1", "-a name --api-key k --host h --port 1"),
         ("--log-jsonl -v", "--log-format json --log-level debug"),
         ("-to 600 --predict 7", "--request-timeout 600 --n-predict 7"),

@@ -103,6 +103,7 @@ ANSWERED: list[tuple[str, str, dict[str, Any] | None]] = [
     ("GET", "/version", None),
     ("GET", "/health", None),
     ("GET", "/slots", None),
+    ("GET", "/board", None),
     ("GET", "/props", None),
     ("GET", "/livez", None),
     ("GET", "/readyz", None),
