@@ -13,9 +13,10 @@ from slotmux.runtime.gguf import GGUFFile, open_gguf
 from slotmux.runtime.models import family
 from slotmux.runtime.speculation.measure import measure_costs
 from slotmux.runtime.tokenizer import Tokenizer
+from slotmux.server.files.names import spec_of
 from slotmux.server.loading.identity import model_identity
 from slotmux.server.loading.load import load
-from slotmux.server.loading.locate import locate
+from slotmux.server.loading.locate import locate, model_folders
 from slotmux.server.loading.plan import Plan, make_plan
 from slotmux.server.loading.sampling import sampling_defaults
 from slotmux.server.process.logs import LOGGER
@@ -31,7 +32,7 @@ log = logging.getLogger(LOGGER)
 def check_file(settings: Settings) -> None:
     """Raise at once what is wrong with a local file, so that nobody waits for it behind a port; a
     download comes later. Raises what ``assemble`` would."""
-    spec = settings.model
+    spec = spec_of(settings.model, model_folders(settings))
     if spec is None or spec == "demo" or spec.startswith("hf:"):
         return
     family(open_gguf(locate(spec, settings)))

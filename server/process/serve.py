@@ -49,7 +49,7 @@ def run(settings: Settings, load: Callable[[], Loaded], known_variables: Iterabl
         )
         return EXIT_UNUSABLE
     state = ServerState(settings, telemetry=telemetry)
-    config = _uvicorn_config(state)
+    config = uvicorn_config(state)
     lifecycle = Lifecycle(config, state, _url(settings, listener))
     loader = threading.Thread(
         target=_load, args=(load, lifecycle), name="slotmux-load", daemon=True
@@ -77,7 +77,8 @@ def _telemetry(settings: Settings) -> TelemetryPort | None:
         raise SettingsError(f"{name}: needs OpenTelemetry: pip install 'slotmux[otel]'") from None
 
 
-def _uvicorn_config(state: ServerState) -> uvicorn.Config:
+def uvicorn_config(state: ServerState) -> uvicorn.Config:
+    """How uvicorn serves our app."""
     return uvicorn.Config(
         create_app(state),
         loop="uvloop",

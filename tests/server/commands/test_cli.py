@@ -20,7 +20,10 @@ from slotmux.server.commands.options import env_name, parse_counts
 from slotmux.server.settings import Settings
 from tests.conftest import ROOT
 
-COMMANDS = ["serve", "bench", "perplexity", "crossbleed", "inspect", "tokenize", "logits"]
+COMMANDS = [
+    "serve", "chat", "pull", "list", "rm", "ps", "top",
+    "bench", "perplexity", "crossbleed", "inspect", "tokenize", "logits",
+]  # fmt: skip
 runner = CliRunner()
 
 
