@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from typing import Annotated
@@ -47,8 +48,13 @@ def top(
             board.take(look_at(server))
             console.print(board.draw(console.width))
             return
-        with one_by_one(), Live(board.draw(console.width), console=console, screen=True,
-                           auto_refresh=False) as live:  # fmt: skip
+        with (
+            contextlib.suppress(KeyboardInterrupt),  # which is how one leaves
+            one_by_one(),
+            Live(
+                board.draw(console.width), console=console, screen=True, auto_refresh=False
+            ) as live,
+        ):
             while not is_left(interval):
                 try:
                     board.take(look_at(server))

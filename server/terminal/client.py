@@ -6,7 +6,7 @@ import contextlib
 import re
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
@@ -35,7 +35,7 @@ class Address:
     """Where a server is. ``api_key``: sent as a bearer token, if there is one."""
 
     url: str  # without /v1
-    api_key: str = ""
+    api_key: str = field(default="", repr=False)
 
     @property
     def headers(self) -> dict[str, str]:

@@ -36,16 +36,13 @@ def one_by_one() -> Iterator[None]:
 
 
 def is_left(seconds: float) -> bool:
-    """Waits so long; True as soon as q, Ctrl-D or Ctrl-C says so."""
+    """Waits so long; True as soon as q or Ctrl-D says so."""
     descriptor = sys.stdin.fileno()
     deadline = time.monotonic() + seconds
     while (left := deadline - time.monotonic()) > 0:
-        try:
-            if not select.select([descriptor], [], [], left)[0]:
-                break
-            pressed = os.read(descriptor, 64)
-        except KeyboardInterrupt:
-            return True
+        if not select.select([descriptor], [], [], left)[0]:
+            break
+        pressed = os.read(descriptor, 64)
         if not pressed or b"q" in pressed or b"\x04" in pressed:
             return True
     return False
