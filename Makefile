@@ -27,7 +27,7 @@ endef
 export FETCH_DEFAULT_MODEL
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-real test-isa test-timing test-clients fuzz check format bench clean venv
+.PHONY: help serve test test-real test-isa test-timing test-clients fuzz check format docs bench clean venv
 .DELETE_ON_ERROR:
 
 help: ## show this list
@@ -75,6 +75,9 @@ format: $(VENV)/.installed-dev ## apply formatting and safe lint fixes
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
+docs: $(VENV)/.installed-docs ## build the site of docs/ into build/site; a broken link fails
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 bench: $(VENV)/.installed ## speed of the models in MODELS=dir, beside the llama.cpp in PEER=dir
 	@[ -n "$(MODELS)" ] || $(BIN)/python -c "$$FETCH_DEFAULT_MODEL"
 	@exec $(BIN)/python -m tests.bench --models $(or $(MODELS),models) \
@@ -117,3 +120,7 @@ $(VENV)/.installed: pyproject.toml $(VENV)/.identity
 $(VENV)/.installed-dev: pyproject.toml $(VENV)/.identity
 	$(PIP) --editable '.[dev]'
 	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-docs: pyproject.toml $(VENV)/.identity
+	$(PIP) --editable '.[docs]'
+	@touch $@
