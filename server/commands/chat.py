@@ -97,7 +97,7 @@ def _converse(
     from slotmux.server.terminal.conversation import Conversation
 
     folder = settings.caches / "chats"
-    with Server(address) as server:
+    with Server(address, lambda why: print(f"{why} waiting ...", file=sys.stderr)) as server:
         conversation = Conversation(model or _first_model(server), system, options)
         for each in further:
             name, has_value, value = each.partition("=")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from rich.console import Console
 from rich.live import Live
@@ -14,6 +14,10 @@ from slotmux.server.commands.flags import takes_settings
 from slotmux.server.commands.options import option
 from slotmux.server.commands.ps import KeyOpt, UrlArg
 from slotmux.server.settings import Settings
+
+if TYPE_CHECKING:
+    from slotmux.server.terminal.board import Board
+    from slotmux.server.terminal.client import Server
 
 
 @takes_settings()
@@ -34,30 +38,43 @@ def top(
     """
     from slotmux.server.terminal.board import Board
     from slotmux.server.terminal.client import RefusedError, Server, address_here, address_of
-    from slotmux.server.terminal.keys import is_left, one_by_one
     from slotmux.server.terminal.look import look_at
 
     key = api_key.partition(",")[0]
     address = address_of(url, key) if url else address_here(settings.host, settings.port, key)
     console = Console()
     board = Board(f"slotmux top   {address.url}")
+    is_watched = console.is_terminal and sys.stdin.isatty() and not once
     with Server(address) as server:
-        board.take(look_at(server))  # what is refused at first stays so: it ends the command
-        if once or not (console.is_terminal and sys.stdin.isatty()):
+        try:
+            board.take(look_at(server))
+        except RefusedError as error:
+            if not is_watched or error.status != 503:  # what is refused at first stays so
+                raise
+            board.cannot_look(f"{error} Trying again ...")
+        if is_watched:
+            _watch(server, board, console, interval)
+        else:
             time.sleep(interval)
             board.take(look_at(server))
             console.print(board.draw(console.width))
-            return
-        with (
-            contextlib.suppress(KeyboardInterrupt),  # which is how one leaves
-            one_by_one(),
-            Live(
-                board.draw(console.width), console=console, screen=True, auto_refresh=False
-            ) as live,
-        ):
-            while not is_left(interval):
-                try:
-                    board.take(look_at(server))
-                except RefusedError as error:
-                    board.cannot_look(f"{error}; trying again")
-                live.update(board.draw(console.width), refresh=True)
+
+
+def _watch(server: Server, board: Board, console: Console, interval: float) -> None:
+    """Until a key says so."""
+    from slotmux.server.terminal.client import RefusedError
+    from slotmux.server.terminal.keys import is_left, one_by_one
+    from slotmux.server.terminal.look import look_at
+
+    first = board.draw(console.width)
+    with (
+        contextlib.suppress(KeyboardInterrupt),  # which is how one leaves
+        one_by_one(),
+        Live(first, console=console, screen=True, auto_refresh=False) as live,
+    ):
+        while not is_left(interval):
+            try:
+                board.take(look_at(server))
+            except RefusedError as error:
+                board.cannot_look(f"{error} Trying again ...")
+            live.update(board.draw(console.width), refresh=True)

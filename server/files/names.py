@@ -53,16 +53,23 @@ def pullable(name: str | None, folders: Sequence[Path]) -> str | None:
 
 
 def models_in(folder: Path) -> dict[str, list[Path]]:
-    """The models of a folder by name, each with its files (of a split model, every part)."""
+    """The models of a folder by name, each with its files (of a split model, every part). A folder
+    inside is called by its name and stands for the first model in it, as with --models-dir."""
     if not folder.is_dir():
         return {}
-    names = [path.name for path in folder.iterdir() if path.is_file()]
-    groups = group_parts(names)
+    inside = ((path.name, _beside(path)) for path in folder.iterdir() if path.is_dir())
+    found = {name: next(iter(models.values())) for name, models in inside if models}
+    return dict(sorted((found | _beside(folder)).items()))
+
+
+def _beside(folder: Path) -> dict[str, list[Path]]:
+    """The models that lie in a folder itself."""
+    groups = group_parts([path.name for path in folder.iterdir() if path.is_file()])
     return {stem: [folder / name for name in parts] for stem, parts in sorted(groups.items())}
 
 
 def _only_model(folder: Path) -> Path:
-    models = models_in(folder)
+    models = _beside(folder)
     if len(models) != 1:
         held = ", ".join(list(models)[:20]) or "no GGUF file"
         raise ModelSourceError(f"{folder} holds {held}: name one file")

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import uvicorn
 from pydantic import SecretStr
 
+from slotmux.server.http.app import create_app
 from slotmux.server.process.serve import uvicorn_config
 from slotmux.server.process.state import Loaded, ServerState
 from slotmux.server.settings import Settings
@@ -56,7 +57,7 @@ class _Inside:
         self._state = state
         self._loaded = loaded
         self._listener = listener
-        self._server = uvicorn.Server(uvicorn_config(state))
+        self._server = uvicorn.Server(uvicorn_config(create_app(state), state.settings))
         self._is_ready = threading.Event()
         self._thread = threading.Thread(target=self._run, name="slotmux-http", daemon=True)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
@@ -63,10 +63,12 @@ def address_here(host: str, port: int, api_key: str = "") -> Address:
 
 
 class Server:
-    """A server's HTTP client. A context; every method raises RefusedError."""
+    """A server's HTTP client. A context; every method raises RefusedError. ``on_wait`` is told why
+    a request waits, once for each that does."""
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, on_wait: Callable[[str], None] | None = None) -> None:
         self.address = address
+        self._on_wait = on_wait or (lambda why: None)
         try:
             self._http = httpx.Client(
                 base_url=f"{address.url}/", headers=address.headers, timeout=_TIMEOUT
@@ -109,6 +111,8 @@ class Server:
             except RefusedError as error:
                 if error.status != 503 or not n_left:
                     raise
+                if n_left == _MAX_TRIES - 1:
+                    self._on_wait(str(error))
                 time.sleep(1.0)
                 continue
             listed = found.get("data") if isinstance(found, dict) else None
@@ -134,11 +138,13 @@ class Server:
                 return response
             wait = _retry_after(response)
             try:
-                if wait is None or not n_left:
-                    response.read()
-                    raise self._refused(response)
+                response.read()
             finally:
                 response.close()
+            if wait is None or not n_left:
+                raise self._refused(response)
+            if n_left == _MAX_TRIES - 1:
+                self._on_wait(_reason(response))
             time.sleep(wait)
         raise AssertionError  # the last try returns or raises
 

@@ -51,6 +51,8 @@ def test_names_choose_their_own_file(cache: Cache, tmp_path: Path) -> None:
     put(tmp_path / "models" / "big-00002-of-00002.gguf", 6)
     put(tmp_path / "models" / "mmproj-mine.gguf")
     put(tmp_path / "models" / "notes.txt")
+    put(tmp_path / "models" / "inside" / "any-Q8_0.gguf")
+    put(tmp_path / "models" / "nothing" / "notes.txt")
     cache.add("u/r", "c1", "r-Q4_K_M.gguf", "b1")
     cache.add("u/r", "c1", "r-Q4_K_S.gguf", "b2")
     cache.add("u/r", "c1", "odd.gguf", "b3")
@@ -59,7 +61,7 @@ def test_names_choose_their_own_file(cache: Cache, tmp_path: Path) -> None:
     cache.add("u/half", "c1", "h-Q8_0-00001-of-00002.gguf", "b6")
     models = {m.name: m for m in installed([tmp_path / "models"], cache.folder)}
     assert sorted(models) == [
-        "big", "hf:u/r:BF16", "hf:u/r:Q4_K_M", "hf:u/r:Q4_K_S", "hf:u/r:odd", "mine",
+        "big", "hf:u/r:BF16", "hf:u/r:Q4_K_M", "hf:u/r:Q4_K_S", "hf:u/r:odd", "inside", "mine",
     ]  # fmt: skip
     assert models["big"].n_bytes == 11
     assert models["hf:u/r:BF16"].n_bytes == 9
