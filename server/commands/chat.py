@@ -6,7 +6,7 @@ import contextlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -18,6 +18,7 @@ from slotmux.server.settings import Settings
 if TYPE_CHECKING:
     from slotmux.server.terminal.chat import Chat, Looks
     from slotmux.server.terminal.client import Address, Server
+    from slotmux.server.terminal.conversation import Conversation
 
 Thoughts = Literal["folded", "full", "off"]
 
@@ -75,38 +76,40 @@ def chat(
     message: its answer is printed, nothing else. /help tells the commands of a chat.
     """
     from slotmux.server.terminal.chat import Looks
+    from slotmux.server.terminal.conversation import Conversation
 
     named = {
         "temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p, "seed": seed,
         "max_tokens": max_tokens,
     }  # fmt: skip
-    options: dict[str, Any] = {name: value for name, value in named.items() if value is not None}
+    options = {name: value for name, value in named.items() if value is not None}
+    conversation = Conversation(model, system, options)
+    _set(conversation, set_ or [])
     text = _piped(" ".join(message or ()))
-    looks = Looks(markdown, thoughts, verbose)
-    key = api_key.partition(",")[0]
-    with _server(target, key, settings, is_quiet=text is not None) as address:
-        _converse(address, settings, looks, text, model, system, options, set_ or [])
+    with _server(target, api_key.partition(",")[0], settings) as address:
+        _converse(address, conversation, Looks(markdown, thoughts, verbose), text, settings.caches)
+
+
+def _set(conversation: Conversation, further: list[str]) -> None:
+    for each in further:
+        name, has_value, value = each.partition("=")
+        if not has_value:
+            raise CommandError(f"--set {each}: write NAME=VALUE")
+        conversation.set(name, value)
 
 
 def _converse(
-    address: Address, settings: Settings, looks: Looks, text: str | None,
-    model: str, system: str, options: dict[str, Any], further: list[str],
-) -> None:  # fmt: skip
+    address: Address, conversation: Conversation, looks: Looks, text: str | None, caches: Path
+) -> None:
+    """One answer to ``text``, or a chat. Ctrl-C in the one answer is raised."""
     from slotmux.server.terminal.chat import Chat
     from slotmux.server.terminal.client import Server
-    from slotmux.server.terminal.conversation import Conversation
 
-    folder = settings.caches / "chats"
-    with Server(address, lambda why: print(f"{why} waiting ...", file=sys.stderr)) as server:
-        conversation = Conversation(model or _first_model(server), system, options)
-        for each in further:
-            name, has_value, value = each.partition("=")
-            if not has_value:
-                raise CommandError(f"--set {each}: write NAME=VALUE")
-            conversation.set(name, value)
-        chat = Chat(server, conversation, looks, folder)
+    with Server(address, lambda why: print(f"{why}; waiting ...", file=sys.stderr)) as server:
+        conversation.model = conversation.model or _first_model(server)
+        chat = Chat(server, conversation, looks, caches / "chats")
         if text is None:
-            _interact(chat, folder.parent / "chat-history")
+            _interact(chat, caches / "chat-history")
         elif not chat.say(text):
             raise KeyboardInterrupt
 
@@ -140,9 +143,7 @@ def _piped(message: str) -> str | None:
 
 
 @contextlib.contextmanager
-def _server(
-    target: str | None, key: str, settings: Settings, *, is_quiet: bool
-) -> Iterator[Address]:
+def _server(target: str | None, key: str, settings: Settings) -> Iterator[Address]:
     """The server that is talked to; one of our own for a model."""
     from slotmux.server.terminal.client import Address, address_of, is_address
 
@@ -154,7 +155,7 @@ def _server(
     elif not Path(target).exists() and is_address(target):
         yield address_of(target, key)
         return
-    with _own(target, settings, is_quiet) as (url, own_key):
+    with _own(target, settings) as (url, own_key):
         yield Address(url, own_key)
 
 
@@ -172,7 +173,7 @@ def local_server(settings: Settings, key: str) -> Address | None:
 
 
 @contextlib.contextmanager
-def _own(target: str | None, settings: Settings, is_quiet: bool) -> Iterator[tuple[str, str]]:
+def _own(target: str | None, settings: Settings) -> Iterator[tuple[str, str]]:
     """A server in this process: its address and its key."""
     from slotmux.server.files.names import pullable
     from slotmux.server.loading.assemble import assemble

@@ -51,7 +51,7 @@ def top(
         except RefusedError as error:
             if not is_watched or error.status != 503:  # what is refused at first stays so
                 raise
-            board.cannot_look(f"{error} Trying again ...")
+            board.cannot_look(f"{error}; trying again ...")
         if is_watched:
             _watch(server, board, console, interval)
         else:
@@ -76,5 +76,5 @@ def _watch(server: Server, board: Board, console: Console, interval: float) -> N
             try:
                 board.take(look_at(server))
             except RefusedError as error:
-                board.cannot_look(f"{error} Trying again ...")
+                board.cannot_look(f"{error}; trying again ...")
             live.update(board.draw(console.width), refresh=True)

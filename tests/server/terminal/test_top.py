@@ -112,7 +112,7 @@ def test_top_waits_for_a_server_that_goes_away(tmp_path: Path) -> None:
     ):
         terminal.wait_for("0 of 4 slots busy")
         server.stop()
-        terminal.wait_for("Trying again")
+        terminal.wait_for("trying again")
         terminal.type("q")
         assert terminal.exit_code() == 0
 
