@@ -27,7 +27,7 @@ endef
 export FETCH_DEFAULT_MODEL
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-real test-isa test-timing test-clients fuzz check format docs bench clean venv
+.PHONY: help serve test test-real test-isa test-timing test-clients fuzz check format bench clean venv
 .DELETE_ON_ERROR:
 
 help: ## show this list
@@ -75,6 +75,7 @@ format: $(VENV)/.installed-dev ## apply formatting and safe lint fixes
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
+.PHONY: docs
 docs: $(VENV)/.installed-docs ## build the site of docs/ into build/site; a broken link fails
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 

@@ -69,6 +69,10 @@ app.command(rich_help_panel="Measure and test")(crossbleed)
 app.command(rich_help_panel="Look inside")(inspect)
 app.command(rich_help_panel="Look inside")(tokenize)
 app.command(rich_help_panel="Look inside")(logits)
+# As Ollama calls them.
+app.command("run", hidden=True)(chat)
+app.command("ls", hidden=True)(list_models)
+app.command("show", hidden=True)(inspect)
 
 
 def main() -> None:

@@ -46,6 +46,13 @@ def test_every_command_explains_itself(command: str) -> None:
     assert "Usage:" in result.output
 
 
+@pytest.mark.parametrize(("theirs", "ours"), [("run", "chat"), ("ls", "list"), ("show", "inspect")])
+def test_ollamas_words_work(theirs: str, ours: str) -> None:
+    texts = [runner.invoke(app, [name, "--help"]).output for name in (theirs, ours)]
+    assert texts[0].replace(f" {theirs} ", f" {ours} ") == texts[1]
+    assert not re.search(rf"^  {theirs} ", runner.invoke(app, ["--help"]).output, re.M)
+
+
 def test_every_setting_is_a_flag_with_help() -> None:
     named = [name for flags in PANELS.values() for name in flags]
     assert len(named) == len(set(named))
