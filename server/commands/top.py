@@ -15,6 +15,8 @@ from slotmux.server.commands.options import option
 from slotmux.server.commands.ps import KeyOpt, UrlArg
 from slotmux.server.settings import Settings
 
+_ALL_LINES = 1 << 16
+
 if TYPE_CHECKING:
     from slotmux.server.terminal.board import Board
     from slotmux.server.terminal.client import Server
@@ -57,7 +59,7 @@ def top(
         else:
             time.sleep(interval)
             board.take(look_at(server))
-            console.print(board.draw(console.width))
+            console.print(board.draw(console.width, _ALL_LINES))
 
 
 def _watch(server: Server, board: Board, console: Console, interval: float) -> None:
@@ -66,7 +68,7 @@ def _watch(server: Server, board: Board, console: Console, interval: float) -> N
     from slotmux.server.terminal.keys import is_left, one_by_one
     from slotmux.server.terminal.look import look_at
 
-    first = board.draw(console.width)
+    first = board.draw(console.width, console.height)
     with (
         contextlib.suppress(KeyboardInterrupt),  # which is how one leaves
         one_by_one(),
@@ -77,4 +79,4 @@ def _watch(server: Server, board: Board, console: Console, interval: float) -> N
                 board.take(look_at(server))
             except RefusedError as error:
                 board.cannot_look(f"{error}; trying again ...")
-            live.update(board.draw(console.width), refresh=True)
+            live.update(board.draw(console.width, console.height), refresh=True)

@@ -15,11 +15,13 @@ import uvicorn
 from pydantic import SecretStr
 
 from slotmux.server.http.app import create_app
+from slotmux.server.http.errors import engine_dead
 from slotmux.server.process.serve import uvicorn_config
 from slotmux.server.process.state import Loaded, ServerState
 from slotmux.server.settings import Settings
 
 _HOST = "127.0.0.1"
+_TICK_S = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,7 @@ def serving_inside(settings: Settings, loaded: Loaded) -> Iterator[Door]:
 
 
 class _Inside:
-    """uvicorn on a thread: signals stay the program's."""
+    """uvicorn on a thread: signals stay the program's. Nobody waits for an engine that died."""
 
     def __init__(self, state: ServerState, loaded: Loaded, listener: socket.socket) -> None:
         self._state = state
@@ -59,12 +61,15 @@ class _Inside:
         self._listener = listener
         self._server = uvicorn.Server(uvicorn_config(create_app(state), state.settings))
         self._is_ready = threading.Event()
+        self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="slotmux-http", daemon=True)
 
     def start(self) -> None:
-        """Returns once requests are served; connections are taken from then on."""
+        """Returns once requests are served. Raises what keeps them from that."""
         self._thread.start()
         self._is_ready.wait()
+        if self._failure is not None:
+            raise self._failure
 
     def stop(self) -> None:
         self._server.should_exit = True
@@ -78,6 +83,18 @@ class _Inside:
         try:
             self._loaded.engine.start()
             self._state.become_ready(self._loaded)
+        except BaseException as error:
+            self._failure = error
+            return
         finally:
             self._is_ready.set()  # the listener holds what comes before uvicorn takes it
+        watching = asyncio.create_task(self._watch())
         await self._server.serve(sockets=[self._listener])
+        watching.cancel()
+
+    async def _watch(self) -> None:
+        while self._loaded.engine.is_alive:
+            await asyncio.sleep(_TICK_S)
+        service = self._state.service
+        assert service is not None
+        service.intake.fail_all(engine_dead())

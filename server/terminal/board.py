@@ -14,6 +14,7 @@ from slotmux.server.terminal.look import Look, SlotLook
 from slotmux.server.terminal.words import printable, size, sparkline
 
 N_KEPT = 120  # rates that the lines of bars show, at most
+_LINES_ABOVE = 13  # of the slots, at most
 _BAR, _REST = "█", "░"
 _BAR_WIDTH = 24
 _STYLES = {"generating": "green", "prompt": "yellow", "waiting": "cyan", "busy": "green"}
@@ -45,8 +46,9 @@ class Board:
         self._generated.append(0.0)
         self._prompt.append(0.0)
 
-    def draw(self, width: int) -> RenderableType:
-        """For a terminal that is ``width`` columns wide."""
+    def draw(self, width: int, height: int) -> RenderableType:
+        """For a terminal of so many columns and lines: where slots are more than fit, the busy
+        ones."""
         head = Text.assemble((self._title, "bold"))
         if self._trouble:
             return Group(head, Text(self._trouble, style="red"))
@@ -56,7 +58,10 @@ class Board:
         n_busy = sum(slot.is_busy for slot in look.slots)
         n_waiting = look.metric("slotmux_queue_length") or look.metric("llamacpp:requests_deferred")
         head.append(f"   {n_busy} of {len(look.slots)} slots busy, {n_waiting:.0f} waiting")
-        return Group(head, Text(), self._facts(look, width), Text(), self._slots(look))
+        slots = look.slots
+        if len(slots) > height - _LINES_ABOVE:
+            slots = tuple(slot for slot in slots if slot.is_busy)
+        return Group(head, Text(), self._facts(look, width), Text(), self._slots(slots))
 
     def _facts(self, look: Look, width: int) -> Group:
         n_bars = max(10, min(N_KEPT, width - 32))
@@ -88,10 +93,10 @@ class Board:
             total -= before.metric(f"{name}_sum")
         return total / n if n else None
 
-    def _slots(self, look: Look) -> Table:
-        has_models = len({slot.model for slot in look.slots}) > 1
-        has_clients = any(slot.client for slot in look.slots)
-        has_states = any(slot.n_states is not None for slot in look.slots)
+    def _slots(self, slots: tuple[SlotLook, ...]) -> Table:
+        has_models = len({slot.model for slot in slots}) > 1
+        has_clients = any(slot.client for slot in slots)
+        has_states = any(slot.n_states is not None for slot in slots)
         headings = ["SLOT", "STATE", "REQUEST", "TOKENS/S", "PROMPT", "CACHED", "ANSWER", "CELLS"]
         headings += ["STATES"] * has_states + ["DRAFTS OK"]
         headings += ["CLIENT"] * has_clients + ["MODEL"] * has_models
@@ -99,7 +104,7 @@ class Board:
         for heading in headings:
             is_text = heading in ("STATE", "CLIENT", "MODEL")
             table.add_column(heading, justify="left" if is_text else "right", no_wrap=True)
-        for slot in look.slots:
+        for slot in slots:
             row = self._cells_of(slot)
             row += [str(slot.n_states or "")] * has_states
             row.append(_percent(slot.n_accepted, slot.n_drafted))

@@ -44,6 +44,8 @@ class Address:
 
 def is_address(text: str) -> bool:
     """Whether ``text`` is a URL or HOST:PORT rather than a model."""
+    if text.startswith("hf:"):
+        return False
     if text.startswith(("http://", "https://")):
         return "hf.co/" not in text and "huggingface.co/" not in text
     return text == "localhost" or _HOST_AND_PORT.fullmatch(text) is not None

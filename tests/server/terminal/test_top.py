@@ -140,12 +140,12 @@ def _slot(**of: Any) -> SlotLook:
     return SlotLook(**(facts | {"state": "idle"} | of))
 
 
-def _drawn(*looks: Look, width: int = 100) -> str:
+def _drawn(*looks: Look, width: int = 100, height: int = 40) -> str:
     board = Board("title")
     for look in looks:
         board.take(look)
     out = io.StringIO()
-    Console(file=out, width=width).print(board.draw(width))
+    Console(file=out, width=width).print(board.draw(width, height))
     return out.getvalue()
 
 
@@ -231,3 +231,11 @@ def test_a_restarted_server_begins_at_zero() -> None:
 def test_no_line_is_longer_than_the_terminal() -> None:
     text = _drawn(Look(1.0, (_slot(id=0, state="generating"),), METRICS), width=80)
     assert max(map(len, text.splitlines())) <= 80
+
+
+def test_busy_slots_are_shown_where_all_do_not_fit() -> None:
+    slots = [_slot(id=i, state="generating" if i == 60 else "idle") for i in range(64)]
+    look = Look(1.0, tuple(slots), METRICS)
+    assert _drawn(look, height=40).count("idle") == 0
+    assert "  60  generating" in _drawn(look, height=40)
+    assert _drawn(look, height=90).count("idle") == 63
