@@ -73,8 +73,8 @@ def page() -> str:
     """The whole page, in Markdown."""
     options = list(dict.fromkeys(OPTIONS.values()))
     return "\n".join([_HEAD, *_renamed(options), *_rule(options, "needless", "Changes nothing"),
-                      *_rule(options, "refused", "Use something else"), *_variables(),
-                      _ENDPOINTS])  # fmt: skip
+                      *_rule(options, "refused", "Use something else"), _ENDPOINTS,
+                      *_variables()])  # fmt: skip
 
 
 def _renamed(options: list[Option]) -> Iterator[str]:
