@@ -106,7 +106,8 @@ class Server:
             raise RefusedError(0, f"{self.address.url}/{path} is no JSON: {error}") from error
 
     def models(self) -> list[str]:
-        """The names that requests may ask for. Waits while a model is loaded."""
+        """The names that requests may ask for; where several models are served, those in memory
+        first. Waits while a server loads."""
         for n_left in reversed(range(_MAX_TRIES)):
             try:
                 found = self.look_json("v1/models")
@@ -118,7 +119,7 @@ class Server:
                 time.sleep(1.0)
                 continue
             listed = found.get("data") if isinstance(found, dict) else None
-            return [str(entry["id"]) for entry in listed or () if "id" in entry]
+            return [str(entry["id"]) for entry in sorted(listed or (), key=_is_unloaded)]
         raise AssertionError  # the last try returns or raises
 
     @contextlib.contextmanager
@@ -166,6 +167,11 @@ class Server:
             raise RefusedError(0, f"cannot ask {self.address.url}: {why}") from error
         except (httpx.InvalidURL, httpx.HTTPError, UnicodeError) as error:
             raise RefusedError(0, f"cannot ask {self.address.url}: {error}") from error
+
+
+def _is_unloaded(model: dict[str, Any]) -> bool:
+    status = model.get("status")
+    return isinstance(status, dict) and status.get("value") != "loaded"
 
 
 def _events(response: httpx.Response) -> Iterator[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import pytest
 from typer.testing import CliRunner
 
@@ -17,7 +18,7 @@ from slotmux.server.cli import app
 from slotmux.server.commands import chat as chat_command
 from slotmux.server.loading.errors import CommandError
 from slotmux.server.settings import load_settings
-from slotmux.server.terminal.client import Address, RefusedError, address_of, is_address
+from slotmux.server.terminal.client import Address, RefusedError, Server, address_of, is_address
 from tests.conftest import ROOT
 from tests.server.fake_engine import FakeEngine
 from tests.server.fake_model import RunningServer, running
@@ -170,6 +171,19 @@ def test_addresses_and_models_are_told_apart() -> None:
     ):  # fmt: skip
         assert not is_address(model), model
     assert address_of("host:80/v1/", "k") == Address("http://host:80", "k")
+
+
+def test_a_model_in_memory_is_asked_first() -> None:
+    """As routers list them, ours and llama-server's."""
+    listed = [
+        {"id": "a", "status": {"value": "unloaded"}},
+        {"id": "b", "status": {"value": "loaded"}},
+        {"id": "c"},
+    ]
+    answer = httpx.MockTransport(lambda request: httpx.Response(200, json={"data": listed}))
+    with Server(Address("http://here")) as server:
+        server._http = httpx.Client(base_url="http://here/", transport=answer)
+        assert server.models() == ["b", "c", "a"]
 
 
 def test_nothing_of_a_key_is_shown(server: RunningServer) -> None:
