@@ -26,6 +26,19 @@ def whole_blocks(text: str) -> tuple[list[str], str]:
     return [b for b in blocks if b.strip()], "\n".join([*block, rest])
 
 
+def last_lines(text: str, n: int) -> str:
+    """The last ``n`` lines of a block that is still being written, in the fence that they are in:
+    what a screen shows of it, without the cost of the rest."""
+    lines = text.split("\n")
+    if len(lines) <= n:
+        return text
+    fence, opening = "", ""
+    for line in lines[:-n]:
+        before, fence = fence, _fence_after(line, fence)
+        opening = line if fence and not before else opening
+    return "\n".join([opening, *lines[-n:]] if fence else lines[-n:])
+
+
 def _is_new(line: str, block: list[str]) -> bool:
     """Whether ``line``, behind a blank one, begins a block of its own."""
     if line[:1] in (" ", "\t"):

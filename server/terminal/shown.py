@@ -12,7 +12,7 @@ from rich.markdown import Markdown
 from rich.segment import Segment
 from rich.text import Text
 
-from slotmux.server.terminal.markdown_blocks import whole_blocks
+from slotmux.server.terminal.markdown_blocks import last_lines, whole_blocks
 
 Thoughts = Literal["folded", "full", "off"]
 _FRAMES_PER_SECOND = 12
@@ -120,10 +120,13 @@ class MarkdownView:
             return Text("thinking ...", style="dim italic")
         if self._thought:
             n_lines = 0 if self._thoughts == "full" else _THOUGHT_LINES
-            return _Bottom(Text(self._thought.strip(), style="dim"), n_lines)
+            # A character fills a cell at most: more than a screenful need not be laid out.
+            n_seen = self._console.height * self._console.width
+            return _Bottom(Text(self._thought[-n_seen:].strip(), style="dim"), n_lines)
         if not self._tail.strip():
             return Text("" if self._n_blocks else "...", style="dim")
-        return _Bottom(_rendered(self._tail), 0, has_gap=self._n_blocks > 0)
+        seen = last_lines(self._tail, self._console.height)
+        return _Bottom(_rendered(seen), 0, has_gap=self._n_blocks > 0)
 
 
 class _Bottom:

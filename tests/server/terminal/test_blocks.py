@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from slotmux.server.terminal.markdown_blocks import whole_blocks
+from slotmux.server.terminal.markdown_blocks import last_lines, whole_blocks
 from slotmux.server.terminal.shown import MarkdownView, visible
 from slotmux.server.terminal.words import ago, columns, size, sparkline
 
@@ -64,6 +64,14 @@ def test_blocks_are_the_same_however_the_text_comes(n: int) -> None:
 def test_an_open_fence_is_no_block() -> None:
     assert whole_blocks("```\na\n\nb\n\n")[0] == []
     assert whole_blocks("````\n```\n\nb\n\nc\n")[0] == []
+
+
+def test_the_last_lines_keep_the_fence_that_they_are_in() -> None:
+    assert last_lines("a\nb\nc", 3) == "a\nb\nc"
+    assert last_lines("a\nb\nc", 2) == "b\nc"
+    assert last_lines("x\n```py\na\nb\nc", 2) == "```py\nb\nc"
+    assert last_lines("```py\na\n```\nb\nc", 2) == "b\nc"
+    assert last_lines("```py\na\n~~~\nb\nc", 2) == "```py\nb\nc"
 
 
 def _shown(*pieces: tuple[str, str], thoughts: str = "folded", height: int = 20) -> str:
