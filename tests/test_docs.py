@@ -79,6 +79,28 @@ def test_endpoints_do_what_is_told(page: str, server: RunningServer) -> None:
             assert status == int(here), endpoint
 
 
+# Ends of paths that a page has named before, and places in a file system.
+NO_ENDPOINT = re.compile(
+    r"/(v1|input_items|input_tokens)|/(dev|etc|opt|proc|run|srv|sys|tmp|var)\b.*"
+)
+NAMED_ENDPOINT = re.compile(r"`(?:[A-Z]+ )?(/[a-zA-Z][\w/.{}-]*)(?:\?[^`]*)?`")
+
+
+def test_endpoints_that_pages_name_exist(server: RunningServer) -> None:
+    """Those of other servers stand in tables of their own, see above."""
+    paths = httpx.get(f"{server.url}/openapi.json").json()["paths"]
+    known = [re.compile(re.sub(r"\{[^}]+\}", "[^/]+", path)) for path in paths]
+    n_named = 0
+    for page in [ROOT / "README.md", *DOCS.glob("*.md")]:
+        if page.stem in (*COMING, "terminal"):
+            continue
+        for path in NAMED_ENDPOINT.findall(page.read_text("utf-8")):
+            n_named += 1
+            is_known = any(pattern.fullmatch(path) for pattern in known)
+            assert is_known or NO_ENDPOINT.fullmatch(path), (page.name, path)
+    assert n_named > 50
+
+
 @pytest.mark.parametrize("page", ["from-ollama", "from-vllm"])
 def test_flags_and_commands_that_take_the_place_of_others_exist(page: str) -> None:
     text = text_of(page)
