@@ -13,7 +13,7 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tests.conftest import ROOT
@@ -94,6 +94,14 @@ def at_terminal(
         popen.kill()
         popen.wait()
         os.close(ours)
+
+
+def wait_until(happens: Callable[[], object]) -> None:
+    """Returns as soon as it has."""
+    deadline = time.monotonic() + _LIMIT_S
+    while not happens():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def _own_terminal() -> None:

@@ -22,6 +22,7 @@ from slotmux.server.terminal.client import Address, RefusedError, Server, addres
 from tests.conftest import ROOT
 from tests.server.fake_engine import FakeEngine
 from tests.server.fake_model import RunningServer, running
+from tests.server.terminal.pseudo import wait_until
 
 GREETING = "Hello wörld.\n"
 
@@ -117,8 +118,7 @@ def test_a_full_server_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
             [sys.executable, "-m", "slotmux.server.cli", "chat", server.url, "go"],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, cwd=ROOT,
         )  # fmt: skip
-        while not server.engine.submitted:
-            pass
+        wait_until(lambda: server.engine.submitted)
 
         def wait(seconds: float) -> None:
             waits.append(seconds)

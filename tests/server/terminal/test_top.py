@@ -22,7 +22,7 @@ from slotmux.server.terminal.client import RefusedError
 from slotmux.server.terminal.look import Look, SlotLook
 from tests.server.fake_engine import FakeEngine
 from tests.server.fake_model import RunningServer, running
-from tests.server.terminal.pseudo import at_terminal
+from tests.server.terminal.pseudo import at_terminal, wait_until
 
 BUSY = {"step_s": 0.02, "script": b"word " * 2000, "n_ctx": 20_000}
 
@@ -43,8 +43,7 @@ def busy() -> Iterator[RunningServer]:
         threads = [threading.Thread(target=ask) for _ in range(2)]
         for thread in threads:
             thread.start()
-        while server.engine.stats().n_slots_busy < 2:
-            pass
+        wait_until(lambda: server.engine.stats().n_slots_busy == 2)
         yield server
         hang_up.set()
         for thread in threads:
