@@ -66,6 +66,8 @@ class Chat:
                     self.say(text)
             except (CommandError, OSError) as error:
                 self.complain(str(error))
+            except KeyboardInterrupt:  # while a command waited
+                self.tell("[stopped]")
 
     def say(self, text: str) -> bool:
         """Sends a message and shows the answer; False where it was interrupted. A message that got

@@ -17,8 +17,8 @@ from slotmux.server.loading.errors import CommandError
 # An answer may take its time to begin; a server that is there takes a connection at once.
 _TIMEOUT = httpx.Timeout(None, connect=10.0)
 _LOOK_TIMEOUT = httpx.Timeout(10.0)
-_MAX_TRIES = 120  # of a request that is answered 429 or 503 with Retry-After
-_MAX_WAIT_S = 30.0
+_MAX_WAIT_S = 30.0  # until a request is sent again
+_PATIENCE_S = 600.0  # for one that is answered 429 or 503 again and again
 _HOST_AND_PORT = re.compile(r"(\[[0-9a-f:]+\]|[\w.-]+):\d{1,5}(/.*)?", re.I)
 
 
@@ -36,6 +36,12 @@ class Address:
 
     url: str  # without /v1
     api_key: str = field(default="", repr=False)
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it is on this machine, as far as the address tells."""
+        host = httpx.URL(self.url).host
+        return host in ("localhost", "::1") or host.startswith("127.")
 
     @property
     def headers(self) -> dict[str, str]:
@@ -73,7 +79,11 @@ class Server:
         self._on_wait = on_wait or (lambda why: None)
         try:
             self._http = httpx.Client(
-                base_url=f"{address.url}/", headers=address.headers, timeout=_TIMEOUT
+                base_url=f"{address.url}/",
+                headers=address.headers,
+                timeout=_TIMEOUT,
+                # A proxy of the environment does not lead to this machine.
+                trust_env=not address.is_here,
             )
         except (httpx.InvalidURL, UnicodeError) as error:
             raise RefusedError(0, f"{address.url} is no address: {error}") from error
@@ -108,19 +118,18 @@ class Server:
     def models(self) -> list[str]:
         """The names that requests may ask for; where several models are served, those in memory
         first. Waits while a server loads."""
-        for n_left in reversed(range(_MAX_TRIES)):
+        patience = _Patience(self._on_wait)
+        while True:
             try:
                 found = self.look_json("v1/models")
             except RefusedError as error:
-                if error.status != 503 or not n_left:
+                if error.status != 503 or patience.is_over:
                     raise
-                if n_left == _MAX_TRIES - 1:
-                    self._on_wait(str(error))
-                time.sleep(1.0)
+                patience.wait(1.0, str(error))
                 continue
             listed = found.get("data") if isinstance(found, dict) else None
-            return [str(entry["id"]) for entry in sorted(listed or (), key=_is_unloaded)]
-        raise AssertionError  # the last try returns or raises
+            entries = [entry for entry in listed or () if "id" in entry]
+            return [str(entry["id"]) for entry in sorted(entries, key=_is_unloaded)]
 
     @contextlib.contextmanager
     def stream(self, path: str, body: dict[str, Any]) -> Iterator[Iterator[str]]:
@@ -134,7 +143,8 @@ class Server:
                 response.close()
 
     def _opened(self, path: str, body: dict[str, Any]) -> httpx.Response:
-        for n_left in reversed(range(_MAX_TRIES)):
+        patience = _Patience(self._on_wait)
+        while True:
             request = self._http.build_request("POST", path, json=body)
             response = self._http.send(request, stream=True)
             if response.status_code == 200:
@@ -144,12 +154,9 @@ class Server:
                 response.read()
             finally:
                 response.close()
-            if wait is None or not n_left:
+            if wait is None or patience.is_over:
                 raise self._refused(response)
-            if n_left == _MAX_TRIES - 1:
-                self._on_wait(_reason(response))
-            time.sleep(wait)
-        raise AssertionError  # the last try returns or raises
+            patience.wait(wait, _reason(response))
 
     def _refused(self, answer: httpx.Response) -> RefusedError:
         hint = ""
@@ -167,6 +174,25 @@ class Server:
             raise RefusedError(0, f"cannot ask {self.address.url}: {why}") from error
         except (httpx.InvalidURL, httpx.HTTPError, UnicodeError) as error:
             raise RefusedError(0, f"cannot ask {self.address.url}: {error}") from error
+
+
+class _Patience:
+    """How long one request is sent again; ``on_wait`` is told why, once."""
+
+    def __init__(self, on_wait: Callable[[str], None]) -> None:
+        self._deadline = time.monotonic() + _PATIENCE_S
+        self._on_wait = on_wait
+        self._is_told = False
+
+    @property
+    def is_over(self) -> bool:
+        return time.monotonic() > self._deadline
+
+    def wait(self, seconds: float, why: str) -> None:
+        if not self._is_told:
+            self._on_wait(why)
+            self._is_told = True
+        time.sleep(seconds)
 
 
 def _is_unloaded(model: dict[str, Any]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -124,7 +125,7 @@ def test_a_full_server_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
             waits.append(seconds)
             first.wait(30)
 
-        clock = SimpleNamespace(sleep=wait)
+        clock = SimpleNamespace(sleep=wait, monotonic=time.monotonic)
         monkeypatch.setattr("slotmux.server.terminal.client.time", clock)
         result = ask(server.url, typed="me too")
         assert result.stdout == "x" * 50 + "\n"
@@ -184,6 +185,33 @@ def test_a_model_in_memory_is_asked_first() -> None:
     with Server(Address("http://here")) as server:
         server._http = httpx.Client(base_url="http://here/", transport=answer)
         assert server.models() == ["b", "c", "a"]
+
+
+def test_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    clock = SimpleNamespace(
+        monotonic=lambda: now[0], sleep=lambda seconds: now.__setitem__(0, now[0] + seconds)
+    )
+    monkeypatch.setattr("slotmux.server.terminal.client.time", clock)
+    why: list[str] = []
+    with running() as server, Server(Address(server.url), why.append) as client:  # no model
+        with pytest.raises(RefusedError):
+            client.models()
+        assert 600 <= now[0] < 640
+        with pytest.raises(RefusedError), client.stream("v1/chat/completions", {"messages": []}):
+            pass
+    assert len(why) == 2  # each wait is told once
+
+
+def test_a_proxy_of_the_environment_is_not_asked_for_this_machine(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    assert ask(server.url, typed="go").stdout == GREETING
+    here = [Address(url).is_here for url in ("http://127.1.2.3:1", "http://[::1]", "http://a.b")]
+    assert here == [True, True, False]
 
 
 def test_nothing_of_a_key_is_shown(server: RunningServer) -> None:
