@@ -91,6 +91,10 @@ format: $(VENV)/.installed-dev ## apply formatting and safe lint fixes
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
+.PHONY: docs
+docs: $(VENV)/.installed-docs ## build the site of docs/ into build/site; a broken link fails
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 bench: $(VENV)/.installed ## speed of the models in MODELS=dir, beside the llama.cpp in PEER=dir
 	@[ -n "$(MODELS)" ] || $(BIN)/python -c "$$FETCH_DEFAULT_MODEL"
 	@exec $(BIN)/python -m tests.bench --models $(or $(MODELS),models) \
@@ -133,3 +137,7 @@ $(VENV)/.installed: pyproject.toml $(VENV)/.identity
 $(VENV)/.installed-dev: pyproject.toml $(VENV)/.identity
 	$(PIP) --editable '.[dev]'
 	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-docs: pyproject.toml $(VENV)/.identity
+	$(PIP) --editable '.[docs]'
+	@touch $@

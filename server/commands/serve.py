@@ -46,14 +46,19 @@ def serve(**flags: Any) -> None:
 def _variables_of_commands() -> set[str]:
     """SLOTMUX_ names that flags of the other commands read."""
     from slotmux.server.commands.bench import bench
+    from slotmux.server.commands.chat import chat
     from slotmux.server.commands.crossbleed import crossbleed
     from slotmux.server.commands.inspect import inspect
     from slotmux.server.commands.logits import logits
     from slotmux.server.commands.perplexity import perplexity
+    from slotmux.server.commands.ps import ps
+    from slotmux.server.commands.stored_models import list_models, pull, rm
     from slotmux.server.commands.tokenize import tokenize
+    from slotmux.server.commands.top import top
 
+    measuring = (bench, crossbleed, inspect, logits, perplexity, tokenize)
     names = set()
-    for command in (bench, crossbleed, inspect, logits, perplexity, tokenize):
+    for command in (*measuring, chat, pull, list_models, rm, ps, top):
         for hint in get_type_hints(command, include_extras=True).values():
             names |= {str(getattr(meta, "envvar", "")) for meta in get_args(hint)[1:]}
     return names

@@ -16,10 +16,11 @@ from slotmux.runtime.memory.disk.store import Store
 from slotmux.runtime.models import family
 from slotmux.runtime.speculation.measure import measure_costs
 from slotmux.runtime.tokenizer import Tokenizer
+from slotmux.server.files.names import spec_of
 from slotmux.server.grammars.matcher import begin_library_tokenizer
 from slotmux.server.loading.identity import model_identity
 from slotmux.server.loading.load import load
-from slotmux.server.loading.locate import locate
+from slotmux.server.loading.locate import locate, model_folders
 from slotmux.server.loading.plan import DiskPlan, Plan, make_plan
 from slotmux.server.loading.sampling import sampling_defaults
 from slotmux.server.process.kv_events_config import parse_kv_events_config
@@ -40,7 +41,7 @@ _ABANDONED_S = 3600.0  # a slot is saved within moments
 def check_file(settings: Settings) -> None:
     """Raise at once what is wrong with a local file, so that nobody waits for it behind a port; a
     download comes later. Raises what ``assemble`` would."""
-    spec = settings.model
+    spec = spec_of(settings.model, model_folders(settings))
     if spec is None or spec == "demo" or spec.startswith("hf:"):
         return
     family(open_gguf(locate(spec, settings)))

@@ -20,6 +20,7 @@ import uvicorn
 from slotmux.server.http.errors import engine_dead
 from slotmux.server.process.logs import LOGGER, describe, is_text
 from slotmux.server.process.state import Loaded, ServerState, Service
+from slotmux.server.process.welcome import welcome
 
 EXIT_ENGINE_DIED = 70
 _ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -125,9 +126,7 @@ class Lifecycle(uvicorn.Server):
         fields = {"model": loaded.info.name, "n_ctx": loaded.info.n_ctx}
         _log.info("ready", extra={"fields": fields | {"n_slots": loaded.info.n_slots}})
         if is_text(self._state.settings.log_format):
-            print(
-                _example(self._url, needs_key=bool(self._state.settings.api_keys)), file=sys.stderr
-            )
+            print(welcome(self._url, self._state.settings), file=sys.stderr)
 
     def _end(self, exit_code: int) -> None:
         if not self.should_exit:
@@ -144,15 +143,3 @@ class Lifecycle(uvicorn.Server):
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def _example(url: str, *, needs_key: bool) -> str:
-    """What a person at the terminal can do now."""
-    key = " -H 'Authorization: Bearer KEY'" if needs_key else ""
-    return f"""
-  {url}/v1 is an OpenAI-compatible API. Try it:
-
-  curl {url}/v1/chat/completions{key} \\
-    -H 'Content-Type: application/json' \\
-    -d '{{"messages": [{{"role": "user", "content": "Why is the sky blue?"}}]}}'
-"""
