@@ -40,6 +40,7 @@ class Trace:
     traceparent: str = ""  # W3C Trace Context, as it was sent
     tracestate: str = ""
     error: str | None = None
+    is_told_elsewhere: bool = False  # another process logs it, with more
 
     def record(self, scope: Scope) -> dict[str, Any]:
         """The fields of the log line."""
