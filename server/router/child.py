@@ -96,7 +96,7 @@ class Router:
         self._is_permitted.wait()
 
     def _listen(self) -> None:
-        # Not by Python's own file: its lock, held here for ever, would keep the process from ending.
+        # Not by Python's own file, whose lock would be held here when the interpreter ends.
         while os.read(0, 4096):
             self._is_permitted.set()
         os._exit(1)
