@@ -244,10 +244,9 @@ class Fleet:
                 while not self.room.fits(member, self.members.values()):
                     self.room.check(member, parts, self.members.values())
                     self._give_way(member, leaving)
-                    left = deadline - self.clock()
-                    if left <= 0 or not (is_ordered or member.n_waiting):
+                    is_wanted = is_ordered or member.n_waiting
+                    if not (is_wanted and await self.changes.wait(deadline - self.clock())):
                         raise refusals.no_room(member, self._settings.queue_timeout)
-                    await self.changes.wait(left)
                 member.n_bytes = member.n_planned
             finally:
                 for other in leaving:

@@ -71,7 +71,7 @@ class Member:
     @property
     def is_idle(self) -> bool:
         """Whether it is loaded for nobody."""
-        return self.status is Status.LOADED and self.n_running == 0
+        return self.status is Status.LOADED and not (self.n_running or self.n_waiting)
 
     @property
     def is_active(self) -> bool:

@@ -39,5 +39,6 @@ class Room:
 def to_unload(members: Iterable[Member]) -> Member | None:
     """The model to give up next: the least recently used of those that nobody uses, else of those
     that are in use; None where there is none but pinned ones and those that go already."""
-    loaded = [member for member in members if member.is_serving and not member.spec.is_pinned]
+    # One that has just been loaded serves those who waited for it first.
+    loaded = [m for m in members if m.is_serving and not (m.spec.is_pinned or m.n_waiting)]
     return min(loaded, key=lambda member: (member.n_running > 0, member.last_used), default=None)
