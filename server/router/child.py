@@ -16,7 +16,7 @@ import sys
 import threading
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import orjson
 from starlette.datastructures import Headers
@@ -25,7 +25,6 @@ from slotmux.runtime.errors import SlotmuxError
 from slotmux.server.config_error import in_words
 from slotmux.server.http.app import create_app
 from slotmux.server.http.auth import ApiKeys
-from slotmux.server.loading.plan import Plan
 from slotmux.server.process.lifecycle import Lifecycle
 from slotmux.server.process.logs import set_up_logging
 from slotmux.server.process.serve import serve_until_end, uvicorn_config
@@ -33,9 +32,12 @@ from slotmux.server.process.state import Loaded, ServerState
 from slotmux.server.router.orders import KEY_HEADER, Orders
 from slotmux.server.settings import Settings
 
+if TYPE_CHECKING:
+    from slotmux.server.loading.plan import Plan
+
 _BACKLOG = 512
 _PR_SET_PDEATHSIG = 1
-Assemble = Callable[[Settings, Callable[[Plan], None]], Loaded]
+Assemble = Callable[[Settings, "Callable[[Plan], None]"], Loaded]
 
 
 class RouterKeys(ApiKeys):
@@ -128,7 +130,6 @@ def main(assemble: Assemble | None = None) -> int:
 
 
 def _assemble(settings: Settings, permit: Callable[[Plan], None]) -> Loaded:
-    # Kernels and models: the router itself imports this module's names, and needs none of them.
     from slotmux.server.loading.assemble import assemble
 
     return assemble(settings, permit)

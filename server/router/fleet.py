@@ -111,6 +111,7 @@ class Fleet:
         elif member.status is Status.LOADED:
             assert member.child is not None
             member.unloads[reason] = member.unloads.get(reason, 0) + 1
+            member.failure = None  # it served until it was told to go
             self._set(member, Status.UNLOADING)
             member.child.stop()
             self._spawn(self._kill_late(member.child))

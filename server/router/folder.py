@@ -35,7 +35,6 @@ def file_names(path: Path) -> Iterator[str]:
     """What a model may be called after its file, with and without .gguf."""
     yield path.name
     yield path.name.removesuffix(_SUFFIX)
-    yield model_name(path)
 
 
 def _is_model(path: Path) -> bool:

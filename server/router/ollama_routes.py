@@ -11,13 +11,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from slotmux.server.dialects.blocks import only
-from slotmux.server.dialects.chat_path import read_body
 from slotmux.server.dialects.ollama import routes
 from slotmux.server.dialects.ollama.models import FOREVER, SHOW, model_told, show_told, time_told
 from slotmux.server.dialects.ollama.options import model_name
 from slotmux.server.dialects.ollama.writer import now
 from slotmux.server.http.endpoints import Endpoint, Endpoints
 from slotmux.server.http.errors import json_response
+from slotmux.server.http.json_body import read_json
 from slotmux.server.http.shapes import ollama_body
 from slotmux.server.openapi.ollama import OllamaModels, OllamaShow
 from slotmux.server.openapi.operation import Operation
@@ -67,8 +67,8 @@ async def running(request: Request) -> Response:
 @endpoints.post("/api/show", told=Operation(OllamaShow, SHOW))
 async def show(request: Request) -> Response:
     """About one model, loaded or not."""
-    body = await read_body(request)
     state = router_of(request)
+    body = await read_json(request, state.settings.body_timeout)
     param = "name" if "model" not in body and "name" in body else "model"
     member = await find_member(state, model_name(body, param))
     only(body, ("model", "name", "verbose", "system", "template", "options"), "body")

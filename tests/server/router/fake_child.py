@@ -42,7 +42,9 @@ def assemble(settings: Settings, permit: Callable[[Any], None]) -> Loaded:
         raise ValueError(options["load_error"])
     engine = DyingEngine(**options.get("engine", {}))
     engine.script = options.get("script", settings.alias[0]).encode()
-    return loaded_with(engine, name=settings.alias[0], aliases=tuple(settings.alias[1:]))
+    name, *aliases = settings.alias
+    file_name = Path(settings.model).name
+    return loaded_with(engine, name=name, aliases=tuple(aliases), file_name=file_name)
 
 
 if __name__ == "__main__":
