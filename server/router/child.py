@@ -8,11 +8,8 @@ it says how far it is, a line of JSON each: {"state": "planned", "bytes", "parts
 
 from __future__ import annotations
 
-import ctypes
 import os
-import signal
 import socket
-import sys
 import threading
 from collections.abc import Callable
 from dataclasses import asdict
@@ -36,7 +33,6 @@ if TYPE_CHECKING:
     from slotmux.server.loading.plan import Plan
 
 _BACKLOG = 512
-_PR_SET_PDEATHSIG = 1
 Assemble = Callable[[Settings, "Callable[[Plan], None]"], Loaded]
 
 
@@ -85,10 +81,9 @@ class Told:
 class Router:
     """The other end of the pipes: waits for its permission, and ends the process with it."""
 
-    def __init__(self, parent: int, told: Told) -> None:
+    def __init__(self, told: Told) -> None:
         self._told = told
         self._is_permitted = threading.Event()
-        _die_with_parent(parent)
         threading.Thread(target=self._listen, name="slotmux-router", daemon=True).start()
 
     def permit(self, plan: Plan) -> None:
@@ -113,7 +108,7 @@ def main(assemble: Assemble | None = None) -> int:
     os.dup2(2, 1)
     settings = Settings(**orders.settings)
     set_up_logging(settings.log_level, settings.log_format, model=orders.model)
-    router = Router(orders.parent, told)
+    router = Router(told)
     state = ServerState(settings)
     state.keys = RouterKeys(orders.n_keys)
     config = uvicorn_config(create_app(state), settings)
@@ -141,15 +136,3 @@ def _listen(path: str) -> socket.socket:
     listener.listen(_BACKLOG)
     listener.setblocking(False)
     return listener
-
-
-def _die_with_parent(parent: int) -> None:
-    """The pipe's end is seen by a thread, which compiled code may keep waiting; this is not."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:
-        os._exit(1)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

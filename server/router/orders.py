@@ -18,4 +18,3 @@ class Orders:
     settings: dict[str, Any]
     socket: str
     n_keys: int
-    parent: int  # the router's process

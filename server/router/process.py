@@ -16,7 +16,7 @@ import orjson
 from slotmux.server.router.orders import Orders
 from slotmux.server.settings import ENV_PREFIX
 
-COMMAND = (sys.executable, "-m", "slotmux.server.router.child")
+COMMAND = (sys.executable, "-m", "slotmux.server.router.start_child")
 _MAX_LINE = 8 << 20  # a template is in one
 
 
@@ -82,7 +82,7 @@ class ChildProcess:
         # What this process can import, the child can.
         environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
         process = await asyncio.create_subprocess_exec(
-            *command,
+            *(*command, str(os.getpid())),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             limit=_MAX_LINE,

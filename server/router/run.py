@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import socket
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -69,7 +68,6 @@ def run_router(
             child_settings(spec, settings, room.n_bytes),
             sockets.new(),
             state.keys.n_keys,
-            os.getpid(),
         )
         return await ChildProcess.start(orders, command)
 

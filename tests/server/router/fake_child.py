@@ -14,12 +14,11 @@ from types import SimpleNamespace
 from typing import Any
 
 from slotmux.server.process.state import Loaded
-from slotmux.server.router.child import main
 from slotmux.server.settings import Settings
 from tests.server.fake_engine import FakeEngine
 from tests.server.fake_model import loaded_with
 
-COMMAND = (sys.executable, "-m", "tests.server.router.fake_child")
+COMMAND = (sys.executable, "-m", "tests.server.router.start_fake")
 
 
 class DyingEngine(FakeEngine):
@@ -45,7 +44,3 @@ def assemble(settings: Settings, permit: Callable[[Any], None]) -> Loaded:
     name, *aliases = settings.alias
     file_name = Path(settings.model).name
     return loaded_with(engine, name=name, aliases=tuple(aliases), file_name=file_name)
-
-
-if __name__ == "__main__":
-    sys.exit(main(assemble))

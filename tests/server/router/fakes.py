@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import socket
 import threading
 from collections.abc import Iterator, Mapping
@@ -187,8 +186,7 @@ class RunningRouter:
 
     async def _start(self, spec: ModelSpec) -> ChildProcess:
         settings = child_settings(spec, self._settings, self._room.n_bytes)
-        n_keys = self.state.keys.n_keys
-        orders = Orders(spec.name, settings, self._sockets.new(), n_keys, os.getpid())
+        orders = Orders(spec.name, settings, self._sockets.new(), self.state.keys.n_keys)
         return await ChildProcess.start(orders, COMMAND)
 
 
