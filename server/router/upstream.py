@@ -31,7 +31,7 @@ class Connection(asyncio.Protocol):
         self._chunks: list[bytes] = []
         self._n_buffered = 0
         self._has_head = self._is_complete = self._is_lost = self._is_paused = False
-        self._is_nudged = False
+        self._is_nudged = self._keeps_alive = False
         self._waiter: asyncio.Future[None] | None = None
         self._drained: asyncio.Future[None] | None = None
         self.idle_since = 0.0
@@ -42,7 +42,7 @@ class Connection(asyncio.Protocol):
         return (
             self._is_complete
             and not self._is_lost
-            and self._parser.should_keep_alive()
+            and self._keeps_alive
             and self._loop.time() - self.idle_since < KEEP_S
         )
 
@@ -143,6 +143,7 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         """Called by the parser."""
         self._is_complete = self._has_head
+        self._keeps_alive = self._parser.should_keep_alive()  # which it knows at this moment only
 
     def _resume(self) -> None:
         if self._is_paused and self._transport is not None:
