@@ -146,8 +146,9 @@ class RunningRouter:
         self.state = RouterState(settings, reread=lambda: read_catalog(settings, flags))
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.app = create_router_app(self.state)
         config = uvicorn.Config(
-            create_router_app(self.state), loop="uvloop", http=bounded_by(settings), ws="none",
+            self.app, loop="uvloop", http=bounded_by(settings), ws="none",
             lifespan="off", log_config=None, access_log=False, timeout_graceful_shutdown=1,
         )  # fmt: skip
         self._server = uvicorn.Server(config)

@@ -163,13 +163,9 @@ def test_a_file_served_twice_is_called_by_its_sections_only(folder, tmp_path):
 
 
 def test_a_models_process_gets_all_settings_but_the_routers(folder, tmp_path):
-    router = load_settings(
-        models_dir=folder, api_key="secret", hf_token="token", host="0.0.0.0", samplers="top_k;temp",
-        spec_type="ngram", temp=0.5, max_queue=7,
-    )  # fmt: skip
-    spec = catalog(folder, INI, at=tmp_path, temp=0.5, hf_token="token", samplers="k").specs[
-        "small"
-    ]
+    router = load_settings(models_dir=folder, api_key="secret", host="0.0.0.0")
+    said = {"temp": 0.5, "hf_token": "token", "samplers": "k"}
+    spec = catalog(folder, INI, at=tmp_path, **said).specs["small"]
     fields = json.loads(json.dumps(child_settings(spec, router, 12345)))
     settings = Settings(**fields)
     assert "secret" not in json.dumps(fields)

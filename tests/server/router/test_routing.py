@@ -15,7 +15,9 @@ import ollama
 import openai
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from pydantic import TypeAdapter
 
+from tests.server.http import endpoints as single
 from tests.server.http.sockets import eventually
 from tests.server.router.fakes import RunningRouter, routing
 
@@ -435,6 +437,54 @@ def test_a_new_file_is_a_new_model(http, router, tmp_path):
     assert http.get("/v1/models?reload=1").status_code == 200
     assert chat(http, "newcomer").status_code == 404
     eventually(lambda: "newcomer" not in router.state.fleet.members, within_s=30)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("GET", "/v1/models", None),
+        ("GET", "/models", None),
+        ("GET", "/v1/models/ada", None),
+        ("POST", "/models/load", {"model": "bob"}),
+        ("POST", "/models/unload", {"model": "ada"}),
+        ("GET", "/props", None),
+        ("GET", "/slots", None),
+        ("GET", "/health", None),
+        ("GET", "/readyz", None),
+        ("GET", "/api/tags", None),
+        ("GET", "/api/ps", None),
+        ("POST", "/api/show", {"model": "ada"}),
+        ("POST", "/api/chat", {"model": "ada", "messages": MESSAGES, "stream": False}),
+        ("POST", "/v1/chat/completions", {"model": "ada", "messages": MESSAGES}),
+    ],
+)
+def test_answers_are_what_the_description_says(http, router, method, path, body):
+    if path == "/models/load":
+        http.post("/models/unload", json=body)
+        wait_until(http, body["model"], "unloaded")
+    else:
+        assert chat(http, "ada").status_code == 200
+    answer = http.request(method, path, json=body)
+    assert answer.status_code == 200, answer.text
+    paths = router.app.state.paths
+    found = next(
+        each
+        for each in paths.endpoints
+        if each.route.path_regex.match(path) and method in each.methods
+    )
+    told = TypeAdapter(found.told.answer).validate_python(answer.json(), strict=True)
+    assert told == answer.json(), "an answer has what its description lacks"
+
+
+def test_every_endpoint_of_one_model_is_there(router):
+    known = {(method, each.path) for each in single.paths().endpoints for method in each.methods}
+    paths = router.app.state.paths
+    here = [(method, each.path) for each in paths.endpoints for method in each.methods]
+    assert known < set(here)
+    assert len(here) == len(set(here))
+    for each in single.paths().endpoints:
+        assert paths.rule(each.path) == each.rule
+        assert paths.shape_of(each.path) is each.shape
 
 
 def test_anthropics_clients_see_their_own_list(http):
