@@ -10,12 +10,12 @@ from starlette.responses import Response
 
 from slotmux.server.http.app import all_endpoints, app_of
 from slotmux.server.http.endpoints import Endpoint, Endpoints
-from slotmux.server.router import models_routes, ollama_routes, operator_routes
-from slotmux.server.router.forward import forwarded_by_owner, forwarding
-from slotmux.server.router.metrics import RouterMetrics
+from slotmux.server.router.relay.forward import forwarded_by_owner, forwarding
+from slotmux.server.router.routes import models, ollama, operators
+from slotmux.server.router.routes.metrics import RouterMetrics
 from slotmux.server.router.state import RouterState
 
-OWN = (models_routes, operator_routes, ollama_routes)
+OWN = (models, operators, ollama)
 # Nothing in these answers depends on a model.
 _ANY = frozenset(["/version", "/api/version", "/openapi.json", "/docs"])
 _MADE_BY_ONE = "/v1/responses/{"

@@ -23,14 +23,14 @@ from slotmux.server.process.serve import (
     uvicorn_config,
 )
 from slotmux.server.router.app import create_router_app
-from slotmux.server.router.catalog import ModelSpec, read_catalog
-from slotmux.server.router.child_settings import child_settings
-from slotmux.server.router.fleet import Fleet
-from slotmux.server.router.orders import Orders
-from slotmux.server.router.process import COMMAND, ChildPort, ChildProcess
-from slotmux.server.router.refusals import mib
-from slotmux.server.router.room import ROUTER_BYTES, Room
-from slotmux.server.router.sockets import SocketFolder
+from slotmux.server.router.fleet.fleet import Fleet
+from slotmux.server.router.fleet.refusals import mib
+from slotmux.server.router.fleet.room import ROUTER_BYTES, Room
+from slotmux.server.router.known.catalog import ModelSpec, read_catalog
+from slotmux.server.router.processes.child_settings import child_settings
+from slotmux.server.router.processes.orders import Orders
+from slotmux.server.router.processes.process import COMMAND, ChildPort, ChildProcess
+from slotmux.server.router.processes.sockets import SocketFolder
 from slotmux.server.router.state import RouterState
 from slotmux.server.settings import Settings, unknown_variables
 

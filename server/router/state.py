@@ -10,12 +10,12 @@ from starlette.requests import Request
 
 from slotmux.server.http.errors import shutting_down
 from slotmux.server.process.state import ServerState
-from slotmux.server.router.catalog import Catalog
-from slotmux.server.router.facts import Facts
-from slotmux.server.router.fleet import Fleet
-from slotmux.server.router.member import Member, Status
-from slotmux.server.router.process import ChildPort
-from slotmux.server.router.upstream import Pool
+from slotmux.server.router.fleet.fleet import Fleet
+from slotmux.server.router.fleet.member import Member, Status
+from slotmux.server.router.known.catalog import Catalog
+from slotmux.server.router.known.facts import Facts
+from slotmux.server.router.processes.process import ChildPort
+from slotmux.server.router.relay.upstream import Pool
 
 
 @dataclass(slots=True, kw_only=True)

@@ -17,13 +17,13 @@ import uvicorn
 from slotmux.server.http.connection import bounded_by
 from slotmux.server.process.state import ModelInfo
 from slotmux.server.router.app import create_router_app
-from slotmux.server.router.catalog import Catalog, ModelSpec, read_catalog
-from slotmux.server.router.child_settings import child_settings
-from slotmux.server.router.fleet import Fleet
-from slotmux.server.router.orders import Orders
-from slotmux.server.router.process import ChildFailedError, ChildProcess, Planned
-from slotmux.server.router.room import Room
-from slotmux.server.router.sockets import SocketFolder
+from slotmux.server.router.fleet.fleet import Fleet
+from slotmux.server.router.fleet.room import Room
+from slotmux.server.router.known.catalog import Catalog, ModelSpec, read_catalog
+from slotmux.server.router.processes.child_settings import child_settings
+from slotmux.server.router.processes.orders import Orders
+from slotmux.server.router.processes.process import ChildFailedError, ChildProcess, Planned
+from slotmux.server.router.processes.sockets import SocketFolder
 from slotmux.server.router.state import RouterState
 from slotmux.server.settings import Settings
 from tests.server.router.fake_child import COMMAND

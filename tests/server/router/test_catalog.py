@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from slotmux.server.http.errors import ApiError
-from slotmux.server.router.catalog import Catalog, read_catalog
-from slotmux.server.router.child_settings import child_settings
-from slotmux.server.router.folder import models_in
+from slotmux.server.router.known.catalog import Catalog, read_catalog
+from slotmux.server.router.known.folder import models_in
+from slotmux.server.router.processes.child_settings import child_settings
 from slotmux.server.settings import Settings, SettingsError, load_settings
 
 INI = """

@@ -322,6 +322,22 @@ async def test_without_autoload_only_orders_load():
     (await yard.fleet.acquire(yard.member("a"), may_load=False)).release()
 
 
+async def test_no_more_wait_than_may_wait_for_a_slot():
+    yard = Yard({"a": 1}, room=10, parallel=2, max_queue=3)
+    yard.is_ready_at_once = False
+    tasks = [asyncio.create_task(yard.fleet.acquire(yard.member("a"))) for _ in range(5)]
+    await settle()
+    error = await refused(yard.fleet.acquire(yard.member("a")))
+    assert (error.status, error.code) == (429, "queue_full")
+    assert error.headers["Retry-After"]
+    tasks[0].cancel()
+    await settle()
+    again = asyncio.create_task(yard.fleet.acquire(yard.member("a")))
+    yard.children["a"][0].become_ready()
+    await asyncio.gather(again, *tasks[1:])
+    assert yard.member("a").n_queued == 0
+
+
 async def test_the_end_ends_all():
     yard = Yard({"a": 1, "b": 1, "c": 1}, room=10, pinned=("c",))
     yard.fleet.keep_pinned()

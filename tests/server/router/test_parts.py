@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from slotmux.server.router.merged import merged
-from slotmux.server.router.upstream import (
+from slotmux.server.router.relay.upstream import (
     MAX_BUFFERED,
     Pool,
     UpstreamLostError,
     request_bytes,
     whole,
 )
+from slotmux.server.router.routes.merged import merged
 from slotmux.server.schemas.durations import seconds_of
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from slotmux.server.router.sockets import SocketFolder
+from slotmux.server.router.processes.sockets import SocketFolder
 from tests.server.http.sockets import eventually
 from tests.server.process.test_lifecycle import ROOT, free_port
 

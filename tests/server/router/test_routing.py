@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from pydantic import TypeAdapter
 
 from tests.server.http import endpoints as single
-from tests.server.http.sockets import eventually
+from tests.server.http.sockets import eventually, request_bytes
 from tests.server.router.fakes import RunningRouter, routing
 
 SLOW = {"engine": {"step_s": 0.02}, "script": "slow " * 40}
@@ -29,6 +30,7 @@ MODELS = {
     "broken": {"load_error": "it is no GGUF file"},
     "huge": {"bytes": 10**12},
     "late": {"load_s": 0.7, "script": "better late"},
+    "flood": {"engine": {"n_ctx": 200_000, "step_s": 0.0}, "script": "x" * 100_000},
 }
 MESSAGES = [{"role": "user", "content": "hi"}]
 
@@ -38,7 +40,9 @@ def router(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningRouter]:
     folder = tmp_path_factory.mktemp("models")
     config = folder / "models.ini"
     config.write_text("[ada]\nalias = first, gpt-4o\n[slow]\nparallel = 2\n")
-    with routing(folder, MODELS, models_config=config, sse_ping_interval=0.2) as running:
+    with routing(
+        folder, MODELS, models_config=config, sse_ping_interval=0.2, write_timeout=2
+    ) as running:
         yield running
 
 
@@ -280,6 +284,19 @@ def test_clients_that_go_free_their_slot(http, router):
         lambda: not any(slot["is_processing"] for slot in http.get("/slots?model=slow").json())
     )
     eventually(lambda: router.state.fleet.members["slow"].n_running == 0)
+
+
+def test_clients_that_do_not_read_are_dropped(http, router):
+    chat(http, "flood", max_tokens=1)
+    port = int(router.url.rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as sock:
+        sock.sendall(request_bytes(model="flood", stream=True))
+        eventually(lambda: router.state.fleet.members["flood"].n_running == 1)
+        eventually(lambda: router.state.fleet.members["flood"].n_running == 0, within_s=20)
+    eventually(
+        lambda: not any(slot["is_processing"] for slot in http.get("/slots?model=flood").json()),
+        within_s=10,
+    )
 
 
 def test_clients_that_go_while_a_model_loads_wait_no_more(http, router):

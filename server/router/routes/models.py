@@ -16,11 +16,11 @@ from slotmux.server.http.errors import ApiError, invalid, json_response
 from slotmux.server.http.json_body import read_json
 from slotmux.server.openapi.operation import REFUSED, Operation
 from slotmux.server.process.state import ModelInfo
-from slotmux.server.router import refusals
-from slotmux.server.router.forward import find_member
-from slotmux.server.router.member import Member, Status
+from slotmux.server.router.fleet import refusals
+from slotmux.server.router.fleet.member import Member, Status
+from slotmux.server.router.relay.forward import find_member
+from slotmux.server.router.routes.told import ModelRequest, RoutedModel, RoutedModels, Success
 from slotmux.server.router.state import RouterState, router_of
-from slotmux.server.router.told import ModelRequest, RoutedModel, RoutedModels, Success
 from slotmux.server.routes.models import model_told
 from slotmux.server.schemas.base import validate
 from slotmux.server.settings import SettingsError
@@ -129,7 +129,7 @@ def entry(state: RouterState, member: Member, info: ModelInfo) -> dict[str, Any]
         "architecture": {"input_modalities": ["text"], "output_modalities": ["text"]},
         "pinned": spec.is_pinned,
         "n_running": member.n_running,
-        "n_waiting": member.n_waiting,
+        "n_waiting": member.n_queued,
         "memory": member.n_bytes,
     }
 

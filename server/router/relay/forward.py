@@ -15,8 +15,8 @@ from slotmux.server.http.errors import ApiError, invalid
 from slotmux.server.http.json_body import parse_object, read_body_bytes
 from slotmux.server.http.shapes import ollama_body
 from slotmux.server.openapi.operation import EVENTS
-from slotmux.server.router.member import Member, Status
-from slotmux.server.router.relay import Errand, Relay
+from slotmux.server.router.fleet.member import Member, Status
+from slotmux.server.router.relay.relay import Errand, Relay
 from slotmux.server.router.state import RouterState, router_of
 from slotmux.server.schemas.durations import seconds_of
 

@@ -17,20 +17,20 @@ from slotmux.server.http.disconnect import client_gone
 from slotmux.server.http.endpoints import Endpoint
 from slotmux.server.http.errors import ApiError
 from slotmux.server.http.trace import trace_of
-from slotmux.server.router.client import Client
-from slotmux.server.router.endings import StreamEnd
-from slotmux.server.router.fleet import Lease
-from slotmux.server.router.member import Member
-from slotmux.server.router.orders import KEY_HEADER, OUR_HEADERS
-from slotmux.server.router.refusals import crashed
-from slotmux.server.router.state import RouterState
-from slotmux.server.router.upstream import (
+from slotmux.server.router.fleet.fleet import Lease
+from slotmux.server.router.fleet.member import Member
+from slotmux.server.router.fleet.refusals import crashed
+from slotmux.server.router.processes.orders import KEY_HEADER, OUR_HEADERS
+from slotmux.server.router.relay.client import Client
+from slotmux.server.router.relay.endings import StreamEnd
+from slotmux.server.router.relay.upstream import (
     Connection,
     Header,
     UpstreamLostError,
     request_bytes,
     whole,
 )
+from slotmux.server.router.state import RouterState
 
 # About one hop, or the router's own business.
 _OF_HOP = (b"connection", b"keep-alive", b"transfer-encoding", b"upgrade", b"te", b"trailer")

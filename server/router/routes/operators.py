@@ -14,13 +14,13 @@ from slotmux.server.http.auth import BySetting
 from slotmux.server.http.endpoints import Endpoint, Endpoints
 from slotmux.server.http.errors import invalid, json_response, unavailable
 from slotmux.server.openapi.operation import Operation
-from slotmux.server.router.forward import find_member, read_asked
-from slotmux.server.router.member import Member, Status
-from slotmux.server.router.merged import merged
-from slotmux.server.router.relay import Errand, Relay
+from slotmux.server.router.fleet.member import Member, Status
+from slotmux.server.router.relay.forward import find_member, read_asked
+from slotmux.server.router.relay.relay import Errand, Relay
+from slotmux.server.router.relay.upstream import UpstreamLostError, request_bytes, whole
+from slotmux.server.router.routes.merged import merged
+from slotmux.server.router.routes.told import RoutedSlot, RouterProps
 from slotmux.server.router.state import RouterState, router_of
-from slotmux.server.router.told import RoutedSlot, RouterProps
-from slotmux.server.router.upstream import UpstreamLostError, request_bytes, whole
 from slotmux.server.routes.health import PROBED, STATUS
 from slotmux.server.version import slotmux_version
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from slotmux.server.http.errors import ApiError, unavailable
-from slotmux.server.router.member import Failure, Member
+from slotmux.server.router.fleet.member import Failure, Member
 
 _PARAM = "model"
 

@@ -10,9 +10,9 @@ from typing import Any, Literal
 from slotmux.server.answers.prepare import MAX_NAMES_TOLD
 from slotmux.server.http.errors import ApiError, invalid
 from slotmux.server.process.state import DEFAULT_NAME
-from slotmux.server.router.config_file import EVERYWHERE, config_error, read_sections
-from slotmux.server.router.folder import file_names, models_in
-from slotmux.server.router.options import ModelOptions, options_of, settings_of
+from slotmux.server.router.known.config_file import EVERYWHERE, config_error, read_sections
+from slotmux.server.router.known.folder import file_names, models_in
+from slotmux.server.router.known.options import ModelOptions, options_of, settings_of
 from slotmux.server.settings import Settings, SettingsError, told_as
 
 Source = Literal["models_dir", "preset"]

@@ -15,8 +15,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from slotmux.server.router.fleet import Fleet
-from slotmux.server.router.member import Status
+from slotmux.server.router.fleet.fleet import Fleet
+from slotmux.server.router.fleet.member import Status
 from slotmux.server.router.state import RouterState
 
 _REASONS = ("idle", "room", "request", "reload", "shutdown")
@@ -88,7 +88,7 @@ def _gauges(fleet: Fleet) -> Iterator[Metric]:
             state.add_metric([name, each.value], float(member.status is each))
         memory.add_metric([name], float(member.n_bytes))
         running.add_metric([name], float(member.n_running))
-        waiting.add_metric([name], float(member.n_waiting))
+        waiting.add_metric([name], float(member.n_queued))
     yield from (state, memory, running, waiting)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from slotmux.runtime.errors import SlotmuxError
 from slotmux.runtime.gguf import open_gguf
 from slotmux.server.process.state import ModelInfo
-from slotmux.server.router.member import Member
+from slotmux.server.router.fleet.member import Member
 from slotmux.server.templates.stored import stored_template
 
 _MAX_AUTO_CTX = 32_768  # as server/loading/plan.py chooses

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from slotmux.server.process.logs import is_text
-from slotmux.server.router.catalog import ModelSpec
+from slotmux.server.router.known.catalog import ModelSpec
 from slotmux.server.settings import Settings
 
 _MORE_CONNECTIONS = 64  # beside those of clients: the router's own questions

@@ -8,7 +8,7 @@ from typing import Any
 
 from slotmux.server.commands.flags import PANELS, POSITIONAL
 from slotmux.server.commands.llama_options import OPTIONS, VARIABLES, translate
-from slotmux.server.router.config_file import Section, config_error
+from slotmux.server.router.known.config_file import Section, config_error
 from slotmux.server.settings import (
     Settings,
     SettingsError,

@@ -21,10 +21,10 @@ from slotmux.server.http.json_body import read_json
 from slotmux.server.http.shapes import ollama_body
 from slotmux.server.openapi.ollama import OllamaModels, OllamaShow
 from slotmux.server.openapi.operation import Operation
-from slotmux.server.router import refusals
-from slotmux.server.router.forward import Asked, find_member, forwarded, read_asked
-from slotmux.server.router.member import Member, Status
-from slotmux.server.router.models_routes import expires_in
+from slotmux.server.router.fleet import refusals
+from slotmux.server.router.fleet.member import Member, Status
+from slotmux.server.router.relay.forward import Asked, find_member, forwarded, read_asked
+from slotmux.server.router.routes.models import expires_in
 from slotmux.server.router.state import RouterState, router_of
 
 endpoints = Endpoints(ollama_body)

@@ -21,6 +21,6 @@ def die_with(parent: int) -> None:
 
 if __name__ == "__main__":
     die_with(int(sys.argv[1]))
-    from slotmux.server.router.child import main
+    from slotmux.server.router.processes.child import main
 
     sys.exit(main())

@@ -13,10 +13,10 @@ from typing import Any, Protocol
 
 import orjson
 
-from slotmux.server.router.orders import Orders
+from slotmux.server.router.processes.orders import Orders
 from slotmux.server.settings import ENV_PREFIX
 
-COMMAND = (sys.executable, "-m", "slotmux.server.router.start_child")
+COMMAND = (sys.executable, "-m", "slotmux.server.router.processes.start_child")
 _MAX_LINE = 8 << 20  # a template is in one
 
 

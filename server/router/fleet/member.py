@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from slotmux.server.router.catalog import ModelSpec
-from slotmux.server.router.process import ChildPort
+from slotmux.server.router.known.catalog import ModelSpec
+from slotmux.server.router.processes.process import ChildPort
 
 MAX_PAUSE_S = 60.0  # before a model that keeps failing is started again
 STEADY_S = 60.0  # one that served for so long has not kept failing
@@ -49,6 +49,7 @@ class Member:
     info: dict[str, Any] = field(default_factory=dict)  # of its ModelInfo, while it is loaded
     n_running: int = 0  # requests
     n_waiting: int = 0  # requests for it to be loaded
+    n_queued: int = 0  # those, and the ones that wait until it has been unloaded
     last_used: float = 0.0
     loaded_at: float = 0.0
     is_leaving: bool = False  # takes no more requests: its memory is needed

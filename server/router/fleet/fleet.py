@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
-from slotmux.server.http.errors import ApiError, shutting_down
+from slotmux.server.http.errors import ApiError, queue_full, shutting_down
 from slotmux.server.process.logs import LOGGER
-from slotmux.server.router import refusals
-from slotmux.server.router.catalog import Catalog, ModelSpec
-from slotmux.server.router.changes import Changes
-from slotmux.server.router.member import Member, Status
-from slotmux.server.router.process import ChildFailedError, ChildPort, status_words
-from slotmux.server.router.room import Room, to_unload
+from slotmux.server.router.fleet import refusals
+from slotmux.server.router.fleet.changes import Changes
+from slotmux.server.router.fleet.member import Member, Status
+from slotmux.server.router.fleet.room import Room, RoomMaker
+from slotmux.server.router.known.catalog import Catalog, ModelSpec
+from slotmux.server.router.processes.process import ChildFailedError, ChildPort, status_words
 from slotmux.server.settings import Settings
 
 Start = Callable[[ModelSpec], Awaitable[ChildPort]]
 Listener = Callable[[Member], None]
+_RETRY_S = 5
 KILL_AFTER_S = 10.0  # beyond --drain-timeout
 _log = logging.getLogger(LOGGER)
 
@@ -59,9 +59,9 @@ class Fleet:
         self.clock = clock
         self._settings = settings
         self._start = start
-        self._line = asyncio.Lock()  # of those that need room: first come, first served
         self._tasks: set[asyncio.Task[None]] = set()
         self.members = {name: self._member(spec) for name, spec in catalog.specs.items()}
+        self._rooms = RoomMaker(room, self.members, self.changes, self.unload)
 
     def find(self, asked: str | None) -> Member:
         """The model that a request names. Raises ApiError 400 or 404."""
@@ -69,20 +69,21 @@ class Fleet:
 
     async def acquire(self, member: Member, *, may_load: bool = True) -> Lease:
         """The model, loaded first if need be, held until the lease is released. Raises ApiError."""
-        while True:
-            if self.is_draining:
-                raise shutting_down()
-            if member.is_serving:
-                assert member.child is not None
-                member.n_running += 1
-                member.last_used = self.clock()
-                return Lease(self, member, member.child)
-            if not may_load and member.loading is None:
-                raise refusals.not_loaded(member)
-            if member.is_leaving or member.status is Status.UNLOADING:
-                await self.changes.wait()
-            else:
-                await self._wait_for(member)
+        if self.is_draining:
+            raise shutting_down()
+        if not member.is_serving:
+            settings = member.spec.settings
+            if member.n_queued >= settings.max_queue + settings.parallel:
+                raise queue_full(_RETRY_S)
+            member.n_queued += 1
+            try:
+                await self._until_serving(member, may_load)
+            finally:
+                member.n_queued -= 1
+        assert member.child is not None
+        member.n_running += 1
+        member.last_used = self.clock()
+        return Lease(self, member, member.child)
 
     def release(self, member: Member, child: ChildPort, keep_alive_s: float | None) -> None:
         """The end of a lease."""
@@ -167,6 +168,17 @@ class Fleet:
     def _member(self, spec: ModelSpec) -> Member:
         return Member(spec, spec.settings.keep_alive_s)
 
+    async def _until_serving(self, member: Member, may_load: bool) -> None:
+        while not member.is_serving:
+            if self.is_draining:
+                raise shutting_down()
+            if not may_load and member.loading is None:
+                raise refusals.not_loaded(member)
+            if member.is_leaving or member.status is Status.UNLOADING:
+                await self.changes.wait()
+            else:
+                await self._wait_for(member)
+
     async def _wait_for(self, member: Member) -> None:
         task = self._begin(member)
         member.n_waiting += 1
@@ -221,7 +233,8 @@ class Fleet:
             raise ChildFailedError(f"no process for it ({error.strerror})", 0) from None
         planned = await child.planned()
         member.n_planned = planned.n_bytes
-        await self._make_room(member, planned.parts, is_ordered)
+        timeout_s = self._settings.queue_timeout
+        await self._rooms.reserve(member, planned.parts, timeout_s, is_ordered=is_ordered)
         child.permit()
         begun, limit = self.clock(), self._settings.load_timeout
         try:
@@ -235,40 +248,6 @@ class Fleet:
         self._spawn(self._follow(member, child))
         fields = {"model": member.name, "seconds": round(member.loaded_at - begun, 3)}
         _log.info("loaded", extra={"fields": fields | {"bytes": member.n_bytes}})
-
-    async def _make_room(self, member: Member, parts: str, is_ordered: bool) -> None:
-        """Reserves what ``member`` plans. Raises ApiError."""
-        deadline = self.clock() + self._settings.queue_timeout
-        leaving: list[Member] = []
-        async with self._line:
-            try:
-                while not self.room.fits(member, self.members.values()):
-                    self.room.check(member, parts, self.members.values())
-                    self._give_way(member, leaving)
-                    is_wanted = is_ordered or member.n_waiting
-                    if not (is_wanted and await self.changes.wait(deadline - self.clock())):
-                        raise refusals.no_room(member, self._settings.queue_timeout)
-                member.n_bytes = member.n_planned
-            finally:
-                for other in leaving:
-                    other.is_leaving = False
-                self.changes.notify()
-
-    def _give_way(self, member: Member, leaving: list[Member]) -> None:
-        """Has as many others go as needed: idle ones now, busy ones once they are idle."""
-        while True:
-            going = (Status.UNLOADING, Status.UNLOADED)
-            staying = [
-                m for m in self.members.values() if m.status not in going and not m.is_leaving
-            ]
-            victim = to_unload(staying)
-            if self.room.fits(member, staying) or victim is None:
-                return
-            if victim.is_idle:
-                self.unload(victim, "room")
-            else:
-                victim.is_leaving = True
-                leaving.append(victim)
 
     async def _give_up(self, member: Member) -> None:
         """Ends the process of a model that is not to be loaded after all."""
@@ -332,8 +311,3 @@ class Fleet:
         self._tasks.discard(task)
         if not task.cancelled() and not isinstance(error := task.exception(), ApiError | None):
             _log.error("unexpected exception", exc_info=error)
-
-
-def until(member: Member, now: float) -> float:
-    """Seconds until an idle model is unloaded; math.inf: never, or it is in use."""
-    return max(0.0, member.expires_at - now) if member.expires_at < math.inf else math.inf

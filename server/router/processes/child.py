@@ -26,7 +26,7 @@ from slotmux.server.process.lifecycle import Lifecycle
 from slotmux.server.process.logs import set_up_logging
 from slotmux.server.process.serve import serve_until_end, uvicorn_config
 from slotmux.server.process.state import Loaded, ServerState
-from slotmux.server.router.orders import KEY_HEADER, Orders
+from slotmux.server.router.processes.orders import KEY_HEADER, Orders
 from slotmux.server.settings import Settings
 
 if TYPE_CHECKING:
