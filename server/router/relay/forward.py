@@ -13,7 +13,6 @@ from starlette.responses import Response
 from slotmux.server.http.endpoints import Endpoint
 from slotmux.server.http.errors import ApiError, invalid
 from slotmux.server.http.json_body import parse_object, read_body_bytes
-from slotmux.server.http.shapes import ollama_body
 from slotmux.server.openapi.operation import EVENTS
 from slotmux.server.router.fleet.member import Member, Status
 from slotmux.server.router.relay.relay import Errand, Relay
@@ -59,14 +58,13 @@ def forwarding(endpoint: Endpoint) -> Handler:
 async def forwarded(request: Request, endpoint: Endpoint, asked: Asked) -> Response:
     """The answer of the model that is asked for. Raises ApiError."""
     state = router_of(request)
-    is_ollama = endpoint.shape is ollama_body
     member = await find_member(state, asked.model)
     errand = Errand(
         endpoint,
         asked.body,
         may_load=_may_load(request, state),
         is_streamed=_is_streamed(endpoint, asked),
-        keep_alive_s=asked.keep_alive_s if is_ollama else None,
+        keep_alive_s=asked.keep_alive_s,
     )
     return await Relay(request, member, errand, state).begin()
 
