@@ -21,6 +21,7 @@ from slotmux.server.settings import Settings
 Start = Callable[[ModelSpec], Awaitable[ChildPort]]
 Listener = Callable[[Member], None]
 _RETRY_S = 5
+_RESTART_PAUSE_S = 1.0
 KILL_AFTER_S = 10.0  # beyond --drain-timeout
 _log = logging.getLogger(LOGGER)
 
@@ -130,12 +131,11 @@ class Fleet:
         self.catalog = catalog
         for name, member in [*self.members.items()]:
             spec = catalog.specs.get(name)
-            if spec is not None and spec == member.spec:
+            if spec == member.spec:
                 continue
             self.unload(member, "reload")
-            if spec is None and not member.is_active:
-                del self.members[name]
-            elif spec is not None:
+            self._forget(member)
+            if spec is not None:
                 member.spec = spec
                 member.failure = None
         for name, spec in catalog.specs.items():
@@ -225,6 +225,7 @@ class Fleet:
         finally:
             member.loading = None
             self._set(member, Status.LOADED if member.child else Status.UNLOADED)
+            self._forget(member)
 
     async def _bring_up(self, member: Member, is_ordered: bool) -> None:
         try:
@@ -270,21 +271,27 @@ class Fleet:
         member.child, member.n_bytes, member.info = None, 0, {}
         member.n_running, member.is_leaving = 0, False
         self._set(member, Status.UNLOADED)
-        if self.members.get(member.name) is member and member.name not in self.catalog.specs:
-            del self.members[member.name]
-        elif member.spec.is_pinned and not self.is_draining:
+        self._forget(member)
+        if member.spec.is_pinned and not self.is_draining:
             await self._restart(member)
+
+    def _forget(self, member: Member) -> None:
+        """A model that is not served any more, once it has no process."""
+        if member.name not in self.catalog.specs and not member.is_active:
+            self.members.pop(member.name, None)
 
     async def _restart(self, member: Member) -> None:
         """Pinned models come back, later and later if they do not stay."""
         while not (self.is_draining or member.is_active or member.loading):
+            if member.name not in self.members:
+                return
             failure = member.failure
             if failure is not None:
                 await asyncio.sleep(max(0.0, failure.until - self.clock()))
             try:
                 await asyncio.shield(self._begin(member, is_ordered=True))
             except ApiError:
-                continue
+                await asyncio.sleep(_RESTART_PAUSE_S)
 
     async def _kill_late(self, child: ChildPort) -> None:
         try:

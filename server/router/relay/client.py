@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import TypeVar
 
 from starlette.types import Receive
 
@@ -18,7 +18,7 @@ class Client:
 
     def __init__(self, receive: Receive) -> None:
         self.is_gone = False
-        self.on_gone: Callable[[], object] | None = None
+        self._on_gone: Callable[[], object] | None = None
         self._receive = receive
         self._task = asyncio.create_task(self._watch())
 
@@ -26,28 +26,25 @@ class Client:
         """The answer is out."""
         self._task.cancel()
 
-    async def during(self, work: Coroutine[Any, Any, T]) -> T:
-        """Does ``work``, which is cancelled when the client goes: ApiError 499."""
-        task = asyncio.create_task(work)
-        return await self.joined(task)
+    def when_gone(self, call: Callable[[], object]) -> None:
+        """From now on ``call`` is what to do when the client goes, or has gone."""
+        self._on_gone = call
+        if self.is_gone:
+            call()
 
     async def joined(self, task: asyncio.Task[T]) -> T:
-        """The same for work that has begun."""
-        if self.is_gone:
-            task.cancel()
-        self.on_gone = task.cancel
+        """What a task comes to, which is cancelled when the client goes: ApiError 499."""
+        self.when_gone(task.cancel)
         try:
             return await task
         except asyncio.CancelledError:
             if self.is_gone:
                 raise client_gone() from None
             raise
-        finally:
-            self.on_gone = None
 
     async def _watch(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             continue
         self.is_gone = True
-        if self.on_gone is not None:
-            self.on_gone()
+        if self._on_gone is not None:
+            self._on_gone()

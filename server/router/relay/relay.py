@@ -26,6 +26,7 @@ from slotmux.server.router.relay.endings import StreamEnd
 from slotmux.server.router.relay.upstream import (
     Connection,
     Header,
+    Pool,
     UpstreamLostError,
     request_bytes,
     whole,
@@ -69,11 +70,13 @@ class Relay(Response):
         self._request = request
         self._member = member
         self._errand = errand
+        self._body = errand.body
         self._state = state
         self._client = Client(request.receive)
         self._end = StreamEnd(errand.endpoint)
         self._lease: Lease | None = None
         self._connection: Connection | None = None
+        self._pool: Pool | None = None
         self._late: asyncio.Task[None] | None = None
         self._sending_since = 0.0
 
@@ -83,7 +86,7 @@ class Relay(Response):
         work = asyncio.create_task(self._ask())
         try:
             if self._errand.is_streamed:
-                self._client.on_gone = work.cancel
+                self._client.when_gone(work.cancel)
                 await asyncio.wait({work}, timeout=self._state.settings.sse_ping_interval)
                 if not work.done() and self._lease is None:
                     self._late = work
@@ -113,7 +116,7 @@ class Relay(Response):
                 await self._keep_alive(self._late, send)
             if self._connection is not None:
                 extensions[PROBE_READER] = self._connection.nudge
-                self._client.on_gone = self._connection.abort
+                self._client.when_gone(self._connection.abort)
                 await self._relay(self._connection, send)
         finally:
             timer.stop()
@@ -130,10 +133,12 @@ class Relay(Response):
             request.method,
             f"{target}?{query}" if query else target,
             _headers_on(request),
-            errand.body,
+            self._body,
         )
+        self._body = b""  # an answer may take long, and bodies are large
+        self._pool = self._state.pool_of(self._lease.child)
         try:
-            self._connection = await self._state.pool_of(self._lease.child).ask(raw)
+            self._connection = await self._pool.ask(raw)
         except UpstreamLostError:
             raise self._lost() from None
 
@@ -142,7 +147,7 @@ class Relay(Response):
         await self._start(send, 200, list(_EVENTS_HEADERS))
         while not work.done():
             await self._send(send, self._end.ping)
-            self._client.on_gone = work.cancel
+            self._client.when_gone(work.cancel)
             await asyncio.wait({work}, timeout=self._state.settings.sse_ping_interval)
         try:
             await self._client.joined(work)
@@ -221,8 +226,8 @@ class Relay(Response):
         if self._late is not None:
             self._late.cancel()
         connection, self._connection = self._connection, None
-        if connection is not None and self._lease is not None:
-            self._state.pool_of(self._lease.child).keep(connection)
+        if connection is not None and self._pool is not None:
+            self._pool.keep(connection)
         if self._lease is not None:
             self._lease.release(self._errand.keep_alive_s)
             self._lease = None
