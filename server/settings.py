@@ -20,6 +20,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from slotmux.server.process.kv_events_config import parse_kv_events_config
+from slotmux.server.settings_models import ModelsSettings
 from slotmux.server.settings_sampling import SamplingSettings
 
 Access = Literal["key", "public", "off"]
@@ -50,7 +51,7 @@ class SettingsError(ValueError):
     """A flag or variable that cannot be used; the message names it. The process exits with 2."""
 
 
-class Settings(SamplingSettings, BaseSettings):
+class Settings(SamplingSettings, ModelsSettings, BaseSettings):
     """One frozen set of choices. Flags win over SLOTMUX_* variables, those over the defaults."""
 
     model_config = SettingsConfigDict(

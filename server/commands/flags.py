@@ -78,6 +78,24 @@ PANELS: dict[str, dict[str, Flag]] = {
         "hf_token": Flag("Token for the Hugging Face hub (also HF_TOKEN)."),
         "hf_endpoint": Flag("Address of the hub (also HF_ENDPOINT)."),
     },
+    "Several models": {
+        "models_dir": Flag(
+            "Serve the GGUF files of this folder, each in a process of its own, loaded when a"
+            " request names it."
+        ),
+        "models_config": Flag(
+            "Models and their options: .ini as llama-server's --models-preset, .toml or .json.",
+            ("--models-preset",),
+        ),
+        "models_max": Flag("Models loaded at the same time; 0: as many as memory allows."),
+        "models_autoload": Flag("Load a model when a request names it; else POST /models/load."),
+        "keep_alive": Flag(
+            "How long an idle model stays loaded: 5m, 90 (seconds), 0; -1: until its memory is"
+            " needed.",
+            metavar="TIME",
+        ),
+        "load_timeout": Flag("Seconds that a model may take to load, downloads not counted."),
+    },
     "Listening and access": {
         "host": Flag("Address to listen on; others than loopback need an API key."),
         "port": Flag("Port to listen on; 0: any free one."),

@@ -149,8 +149,6 @@ _REFUSED = (
     *_refused("choose --ctx-size large enough", "--context-shift", "--keep"),
     *_refused("fetch the file and name it, or name hf:USER/REPO:QUANT", "-mu --model-url",
               "-dr --docker-repo", "-hff --hf-file", "--offline"),
-    *_refused("one model is served: start a server for each", "--models-dir", "--models-preset",
-              "--models-max", "--models-autoload", "--no-models-autoload"),
     *_refused("--spec-type says where drafts come from: the model's own block, or the text",
               "-md --model-draft --spec-draft-model", "-lcs --lookup-cache-static",
               "-lcd --lookup-cache-dynamic"),
@@ -203,6 +201,8 @@ VARIABLES: Mapping[str, str] = {
     "LLAMA_ARG_SSE_PING_INTERVAL": "sse_ping_interval",
     "LLAMA_ARG_SLOT_SAVE_PATH": "slot_save_path", "LLAMA_ARG_UI": "webui",
     "LLAMA_ARG_WEBUI": "webui",
+    "LLAMA_ARG_MODELS_DIR": "models_dir", "LLAMA_ARG_MODELS_PRESET": "models_config",
+    "LLAMA_ARG_MODELS_MAX": "models_max", "LLAMA_ARG_MODELS_AUTOLOAD": "models_autoload",
 }  # fmt: skip
 CTX_SIZE_NOTE = (
     "--ctx-size is the longest sequence of any slot here; llama-server divides it among the slots."

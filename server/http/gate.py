@@ -108,7 +108,8 @@ class Gate:
         if telemetry is not None and not is_probe:
             model = "" if service is None else service.loaded.info.name
             telemetry.record(trace, scope["method"], fields["route"], model)
-        level = logging.DEBUG if is_probe else logging.INFO
+        is_quiet = is_probe or trace.is_told_elsewhere
+        level = logging.DEBUG if is_quiet else logging.INFO
         if _log.isEnabledFor(level):
             _log.log(level, "request", extra={"fields": fields})
 

@@ -41,6 +41,7 @@ class Trace:
     tracestate: str = ""
     unenforced: tuple[str, ...] = ()  # keywords of schemas that the answer need not keep to
     error: str | None = None
+    is_told_elsewhere: bool = False  # another process logs it, with more
 
     def record(self, scope: Scope) -> dict[str, Any]:
         """The fields of the log line."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,15 +48,18 @@ def check_file(settings: Settings) -> None:
     family(open_gguf(locate(spec, settings)))
 
 
-def assemble(settings: Settings) -> Loaded:
+def assemble(settings: Settings, permit: Callable[[Plan], None] | None = None) -> Loaded:
     """Fetch, check and load the model of ``settings``; the engine is made but not started.
 
-    Memory is decided before anything is loaded: CommandError when it would not fit.
+    Memory is decided before anything is loaded: CommandError when it would not fit. ``permit``
+    returns when there is room for what is planned.
     """
     events = _events(settings)
     file = open_gguf(locate(settings.model, settings))
     plan = make_plan(settings, file)
     _print_budget(plan)
+    if permit is not None:
+        permit(plan)
     tokenizer = Tokenizer.from_metadata(file.metadata)
     template = _template(settings, file, tokenizer)
     sampling = sampling_defaults(settings, file.metadata)

@@ -7,6 +7,7 @@ import logging
 import sys
 import time
 import traceback
+from functools import partial
 from types import TracebackType
 from typing import Any, TextIO
 
@@ -76,16 +77,24 @@ def is_text(log_format: str) -> bool:
     return log_format == "text" or (log_format == "auto" and sys.stderr.isatty())
 
 
-def set_up_logging(level: str, log_format: str = "json") -> logging.Logger:
-    """Sends every log to standard error; of other packages only warnings."""
+def set_up_logging(level: str, log_format: str = "json", model: str = "") -> logging.Logger:
+    """Sends every log to standard error; of other packages only warnings. ``model``: a field that
+    every line gets, where several processes write to one place."""
     handler = _StderrHandler()
     handler.setFormatter(TextFormatter() if is_text(log_format) else JsonFormatter())
+    if model:
+        handler.addFilter(partial(_add_model, model))
     for name, its_level in ((LOGGER, level.upper()), ("uvicorn.error", "WARNING"), ("", "WARNING")):
         logger = logging.getLogger(name)
         logger.handlers = [handler]
         logger.setLevel(its_level)
         logger.propagate = False
     return logging.getLogger(LOGGER)
+
+
+def _add_model(model: str, record: logging.LogRecord) -> bool:
+    record.fields = {"model": model} | getattr(record, "fields", {})
+    return True
 
 
 def _places(tb: TracebackType | None) -> list[str]:

@@ -88,12 +88,12 @@ class ModelInfo:
     def served_as(self, asked: str | None) -> str | None:
         """The told name of the model that a request asks for; None if it is another's.
 
-        It answers to its names and to that of its file, with and without .gguf, in any case, and
-        to "default".
+        It answers to its names and to that of its file, with and without .gguf, in any case, to
+        "default", and to each with Ollama's ":latest".
         """
         if asked is None or asked in self.names:
             return asked or self.name
-        folded = asked.casefold()
+        folded = asked.casefold().removesuffix(":latest")
         for name in self.names:
             if folded == name.casefold():
                 return name

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 
 from slotmux.server.schemas.base import StrictModel, fault, whole_in_lists
+from slotmux.server.schemas.generation import Label
 
 MAX_IDS = 1 << 20
 
@@ -27,6 +28,7 @@ class TokenizeRequest(StrictModel):
     """Body of POST /tokenize."""
 
     content: str
+    model: Label | None = None
     add_special: bool = False
     parse_special: bool = True
     with_pieces: bool = False
@@ -35,4 +37,5 @@ class TokenizeRequest(StrictModel):
 class DetokenizeRequest(StrictModel):
     """Body of POST /detokenize."""
 
+    model: Label | None = None
     tokens: Annotated[Any, BeforeValidator(_ids, json_schema_input_type=list[TokenId])]
