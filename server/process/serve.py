@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterable
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from slotmux.runtime.errors import SlotmuxError
 from slotmux.server.config_error import in_words
@@ -49,7 +50,7 @@ def run(settings: Settings, load: Callable[[], Loaded], known_variables: Iterabl
         )
         return EXIT_UNUSABLE
     state = ServerState(settings, telemetry=telemetry)
-    config = _uvicorn_config(state)
+    config = uvicorn_config(create_app(state), settings)
     lifecycle = Lifecycle(config, state, _url(settings, listener))
     loader = threading.Thread(
         target=_load, args=(load, lifecycle), name="slotmux-load", daemon=True
@@ -77,11 +78,12 @@ def _telemetry(settings: Settings) -> TelemetryPort | None:
         raise SettingsError(f"{name}: needs OpenTelemetry: pip install 'slotmux[otel]'") from None
 
 
-def _uvicorn_config(state: ServerState) -> uvicorn.Config:
+def uvicorn_config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
+    """How HTTP is spoken, whatever serves ``app``."""
     return uvicorn.Config(
-        create_app(state),
+        app,
         loop="uvloop",
-        http=bounded_by(state.settings),
+        http=bounded_by(settings),
         ws="none",
         lifespan="off",
         log_config=None,
