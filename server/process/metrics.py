@@ -136,10 +136,11 @@ def _llama_server(stats: EngineStats) -> Iterator[Metric]:
 def _vllm(stats: EngineStats) -> Iterator[Metric]:
     """What routers and autoscalers read without being told our names."""
     c = stats.counters
-    usage = _ratio(stats.n_blocks - stats.n_blocks_free - stats.n_blocks_cached, stats.n_blocks)
     yield _gauge("vllm:num_requests_running", "Choices in slots.", stats.n_slots_busy)
     yield _gauge("vllm:num_requests_waiting", "Choices without a slot.", stats.n_queued)
-    yield _gauge("vllm:kv_cache_usage_perc", "KV blocks in use, 0 to 1.", usage)
+    yield _gauge(
+        "vllm:kv_cache_usage_perc", "Memory held by sequences, 0 to 1.", memory_usage(stats)
+    )
     yield _counter("vllm:prefix_cache_queries", "Tokens looked up.", c.n_prompt_tokens_queried)
     yield _counter("vllm:prefix_cache_hits", "Tokens found.", c.n_prompt_tokens_cached)
     yield _counter("vllm:prompt_tokens", "Prompt tokens computed.", c.n_prompt_tokens)
@@ -148,6 +149,13 @@ def _vllm(stats: EngineStats) -> Iterator[Metric]:
     yield from _drafts(c)
     for name, text, histogram in _LATENCIES:
         yield _histogram(f"vllm:{name}", text, getattr(stats, histogram))
+
+
+def memory_usage(stats: EngineStats) -> float:
+    """Of blocks or of rows of states, whichever is scarcer; what is only kept for reuse is free."""
+    n_blocks = stats.n_blocks - stats.n_blocks_free - stats.n_blocks_cached
+    n_rows = stats.n_rows - stats.n_rows_free - stats.n_checkpoints
+    return max(_ratio(n_blocks, stats.n_blocks), _ratio(n_rows, stats.n_rows))
 
 
 def _drafts(c: Counters) -> Iterator[Metric]:
