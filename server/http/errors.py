@@ -70,8 +70,8 @@ def not_supported(message: str, param: str | None = None) -> ApiError:
     return ApiError(501, message, code="not_supported", param=param, type="not_supported_error")
 
 
-# Why a request was dropped, in the words that gateways know (llm-d, Gateway API inference extension):
-# "rejected-*" cost nothing and may be tried elsewhere at once, "evicted" was being computed.
+# Why a request was dropped, in words that gateways know (llm-d's): "rejected-*" cost nothing and
+# may be tried elsewhere at once, "evicted" was being computed.
 DROPPED_REASON = "x-llm-d-request-dropped-reason"
 
 
