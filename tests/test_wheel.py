@@ -13,7 +13,7 @@ import pytest
 from tests.conftest import ROOT
 
 # Hugging Face's package `kernels` and many a `server` stand at the top level of installations.
-NEIGHBOURS = ("kernels", "server", "runtime")
+NEIGHBOURS = ("kernels", "server", "runtime", "deploy")
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +28,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "server",
             "runtime",
             "kernels",
+            "deploy",
             "pyproject.toml",
             "*.md",
             "LICENSE",

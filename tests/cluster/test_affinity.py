@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
+
+import httpx
 
 from tests.cluster.deployed import Deployed
 
@@ -69,3 +72,25 @@ def test_both_replicas_are_used(deployed: Deployed) -> None:
         for n in range(24)
     }
     assert len(found) == 2
+
+
+def test_replicas_are_asked_for_what_they_have(deployed: Deployed) -> None:
+    """However a request is written: spaces before it change all that could be hashed of it."""
+    deployed.run(replicas=2)
+    for n in range(6):
+        text = f"Prompt {n}. " + "Something to say, and then some more of it. " * 20
+        body = json.dumps({"messages": [{"role": "user", "content": text}], "max_tokens": 1})
+        first = _post(deployed, body)
+        for spaces in (1, 200, 1100, 3000):
+            again = _post(deployed, " " * spaces + body)
+            assert again.headers["x-slotmux-replica"] == first.headers["x-slotmux-replica"]
+            usage = again.json()["usage"]
+            assert usage["prompt_tokens_details"]["cached_tokens"] > 0.8 * usage["prompt_tokens"]
+
+
+def _post(deployed: Deployed, body: str) -> httpx.Response:
+    answer = deployed.client.post(
+        "/v1/chat/completions", content=body, headers={"Content-Type": "application/json"}
+    )
+    assert answer.status_code == 200
+    return answer
