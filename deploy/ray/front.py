@@ -78,6 +78,9 @@ class FrontApp:
             body = await _body_of(receive)
             if body is None:  # the client has gone
                 return
+            if scope["path"] == "/livez":
+                await json_response({"status": "ok"})(scope, receive, send)
+                return
             if scope["path"] == "/metrics":
                 await self._tell_metrics(scope, receive, send)
                 return

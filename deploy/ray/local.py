@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 
+from slotmux.server.process.serve import EXIT_FAILED, EXIT_UNUSABLE
 from slotmux.server.settings import SettingsError
 
 LOOPBACK, PORT = "127.0.0.1", 8000
@@ -26,6 +27,11 @@ def main(words: list[str]) -> int:
 
     from slotmux.deploy.ray import app
 
+    try:
+        application = app(args)  # told before a cluster is started for it
+    except SettingsError as error:
+        print(f"slotmux: {error}", file=sys.stderr)
+        return EXIT_UNUSABLE
     over = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: over.set())
@@ -36,12 +42,12 @@ def main(words: list[str]) -> int:
     )
     try:
         serve.start(http_options={"host": LOOPBACK, "port": port})
-        serve.run(app(args), name="slotmux")
+        serve.run(application, name="slotmux")
         print(f"slotmux: ready on http://{LOOPBACK}:{port}/v1", flush=True)
         over.wait()
-    except (SettingsError, RuntimeError) as error:
+    except RuntimeError as error:  # a replica that cannot start: its log is above
         print(f"slotmux: {error}", file=sys.stderr)
-        return 2
+        return EXIT_FAILED
     finally:
         serve.shutdown()
         ray.shutdown()

@@ -23,7 +23,8 @@ from slotmux.server.http.shapes import Shape, error_response
 from slotmux.server.process.logs import LOGGER
 
 _N_TRIES = 3
-_LEASE_WITHIN_S = 60.0
+_LEASE_WITHIN_S = 60.0  # a replica may be on its way
+_LOOK_WITHIN_S = 5.0  # for who only looks, as probes do
 _RETRY_AFTER_S = 2
 _BUSY = (429, 503)
 # Of one connection, not of the request (RFC 9110, 7.6.1); and what the front says itself.
@@ -89,8 +90,9 @@ class Relay:
         """A place at a replica that Ray chose. Raises ApiError, ReplicaLost."""
         handle = self._handle.options(stream=True, method_name="lease", session_id=asked.session)
         leases = handle.remote(asked)
+        within = _LEASE_WITHIN_S if self._scope["method"] == "POST" else _LOOK_WITHIN_S
         try:
-            lease = await asyncio.wait_for(anext(leases), _LEASE_WITHIN_S)
+            lease = await asyncio.wait_for(anext(leases), within)
         except BackPressureError:
             raise queue_full(_RETRY_AFTER_S) from None
         except (DeploymentUnavailableError, TimeoutError):
