@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Coroutine
 from typing import Any
 
 import aiohttp
@@ -15,7 +16,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from slotmux.deploy.ray.asked import Asked, Probe
-from slotmux.deploy.ray.relay import Relay
+from slotmux.deploy.ray.relay import Afterwards, Relay
 from slotmux.deploy.ray.scrape import Scraped, merged
 from slotmux.server.dialects import DIALECTS
 from slotmux.server.http.errors import ApiError, json_response
@@ -46,6 +47,7 @@ class FrontApp:
         self._models = models
         self._paths = Paths([module.endpoints for module in (*ROUTES, *DIALECTS)])
         self._session: aiohttp.ClientSession | None = None
+        self._afterwards = Afterwards()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -92,7 +94,7 @@ class FrontApp:
             await error_response(error, shape)(scope, receive, send)
             return
         assert self._session is not None
-        relay = Relay(self._session, handle, scope, send, shape)
+        relay = Relay(self._session, handle, scope, send, shape, self._afterwards)
         asked = Asked(
             Probe(scope["path"], tuple(scope["headers"]), body),
             session_header(Headers(scope=scope)) or _session_in(body),
@@ -174,7 +176,7 @@ def _object_in(body: bytes) -> dict[str, Any]:
     return {}
 
 
-async def _unless_gone(work: Any, receive: Receive) -> None:
+async def _unless_gone(work: Coroutine[Any, Any, None], receive: Receive) -> None:
     """Does ``work`` until the client goes."""
     working = asyncio.ensure_future(work)
     watching = asyncio.ensure_future(_until_gone(receive))

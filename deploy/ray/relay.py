@@ -6,13 +6,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
 import aiohttp
 from ray.exceptions import RayError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
-from ray.serve.handle import DeploymentHandle
+from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
 from starlette.types import Message, Scope, Send
 from yarl import URL
 
@@ -39,6 +39,19 @@ class ReplicaLost(Exception):
     """A replica went away before it said anything."""
 
 
+class Afterwards:
+    """What is left to do when a request has been answered; one for a front."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()  # asyncio itself holds none of them
+
+    def do(self, work: Coroutine[Any, Any, None]) -> None:
+        """Has it done; nobody waits for it."""
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
 class Relay:
     """Of one request."""
 
@@ -49,12 +62,14 @@ class Relay:
         scope: Scope,
         send: Send,
         shape: Shape,
+        afterwards: Afterwards,
     ) -> None:
         self._session = session
         self._handle = handle
         self._scope = scope
         self._send = send
         self._shape = shape
+        self._afterwards = afterwards
 
     async def run(self, asked: Asked) -> None:
         """Answers the request, whatever happens to replicas."""
@@ -107,7 +122,7 @@ class Relay:
             yield lease
         finally:
             # The replica ends it with the response; Ray hears of it when that is read.
-            _in_background(_exhaust(leases))
+            self._afterwards.do(_exhaust(leases))
 
     @contextlib.asynccontextmanager
     async def _ask(self, lease: Lease, asked: Asked) -> AsyncIterator[aiohttp.ClientResponse]:
@@ -168,7 +183,9 @@ def _forwarded(headers: Headers) -> Headers:
     return tuple((key, value) for key, value in headers if key.lower() not in _HOP)
 
 
-def _start(response: aiohttp.ClientResponse, lease: Lease, extra: list[Any]) -> Message:
+def _start(
+    response: aiohttp.ClientResponse, lease: Lease, extra: list[tuple[bytes, bytes]]
+) -> Message:
     headers = [(k.lower(), v) for k, v in _forwarded(response.raw_headers)]
     # Whoever speaks to the client says these.
     headers = [pair for pair in headers if pair[0] not in (b"date", b"x-request-id")]
@@ -184,16 +201,7 @@ def _is_stream(response: aiohttp.ClientResponse) -> bool:
     return response.content_type in ("text/event-stream", "application/x-ndjson")
 
 
-async def _exhaust(leases: Any) -> None:
+async def _exhaust(leases: DeploymentResponseGenerator) -> None:
     with contextlib.suppress(RayError, asyncio.CancelledError):
         async for _ in leases:
             pass
-
-
-_background: set[asyncio.Task[None]] = set()
-
-
-def _in_background(work: Any) -> None:
-    task = asyncio.ensure_future(work)
-    _background.add(task)
-    task.add_done_callback(_background.discard)
