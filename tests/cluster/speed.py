@@ -10,6 +10,7 @@ import contextlib
 import os
 import statistics
 import time
+from collections import Counter
 from pathlib import Path
 
 import httpx
@@ -42,20 +43,46 @@ async def tokens_per_second(urls: list[str], n_clients: int, n_tokens: int, firs
         return n / (time.perf_counter() - began)
 
 
-def cpu_seconds(*names: str) -> float:
-    """What processes of this user with these beginnings of a name have used."""
-    ticks = 0
+PARTS = {
+    "replicas": ("ray::ServeReplica:slotmux:slotmux",),
+    "front": ("ray::ServeReplica:slotmux:Front",),
+    "proxy": ("haproxy", "ray::ProxyActor"),
+    "Ray": ("ray::HAProxyManager", "ray::ServeController", "raylet", "gcs_server"),
+}
+
+
+def cpu_seconds() -> dict[str, float]:
+    """What the processes of each part have used; processes of other clusters are not told apart."""
+    used = dict.fromkeys(PARTS, 0.0)
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             name = (folder / "cmdline").read_text().split("\0")[0].rpartition("/")[2]
-            if name.startswith(names):
-                fields = (folder / "stat").read_text().rpartition(")")[2].split()
-                ticks += int(fields[11]) + int(fields[12])  # user and system
-    return ticks / os.sysconf("SC_CLK_TCK")
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            for part, names in PARTS.items():
+                if name.startswith(names):  # user and system time
+                    ticks = int(fields[11]) + int(fields[12])
+                    used[part] += ticks / os.sysconf("SC_CLK_TCK")
+    return used
 
 
-BETWEEN = ("ray::ServeReplica:slotmux:Front", "haproxy", "ray::ProxyActor", "ray::HAProxyManager")
-REPLICAS = ("ray::ServeReplica:slotmux:slotmux",)
+def measure(relayed: str, direct: list[str], chosen: argparse.Namespace) -> None:
+    """Prints each pair, then what the rounds together say."""
+    ratios, used = [], Counter[str]()
+    for n in range(-1, chosen.rounds):  # the first is for warmth alone
+        pair = []
+        for k, urls in enumerate(([relayed], direct)):
+            before = cpu_seconds()
+            work = tokens_per_second(urls, chosen.clients, chosen.tokens, 1000 * n + 100 * k)
+            pair.append(asyncio.run(work))
+            if n >= 0 and k == 0:
+                used.update({part: s - before[part] for part, s in cpu_seconds().items()})
+        if n >= 0:
+            ratios.append(pair[0] / pair[1])
+            print(f"relayed {pair[0]:.0f}, direct {pair[1]:.0f} tokens/s: {ratios[-1]:.3f}")
+    print(f"median of ratios: {statistics.median(ratios):.3f}")
+    n_tokens = chosen.rounds * chosen.clients * chosen.tokens
+    for part, seconds in used.items():
+        print(f"{part}: {seconds / n_tokens * 1e6:.0f} us of CPU time a token")
 
 
 def main() -> None:
@@ -79,26 +106,7 @@ def main() -> None:
         deployed = Deployed("http://127.0.0.1:8765")
         deployed.run(replicas=2, model=chosen.model, parallel=chosen.clients, routing="load")
         direct = [each.url for each in deployed.replicas()]
-        ratios, n_relayed, between, within = [], 0, 0.0, 0.0
-        for n in range(-1, chosen.rounds):  # the first is for warmth alone
-            before = cpu_seconds(*BETWEEN), cpu_seconds(*REPLICAS)
-            pair = []
-            for k, urls in enumerate(([deployed.url], direct)):
-                work = tokens_per_second(urls, chosen.clients, chosen.tokens, 1000 * n + 100 * k)
-                pair.append(asyncio.run(work))
-                if n >= 0 and k == 0:
-                    between += cpu_seconds(*BETWEEN) - before[0]
-                    within += cpu_seconds(*REPLICAS) - before[1]
-                    n_relayed += chosen.clients * chosen.tokens
-            if n >= 0:
-                ratios.append(pair[0] / pair[1])
-                print(f"front {pair[0]:.0f}, direct {pair[1]:.0f} tokens/s: {ratios[-1]:.3f}")
-        print(f"median of ratios: {statistics.median(ratios):.3f}")
-        told = between / n_relayed * 1e6, within / n_relayed * 1e6
-        share = within / (within + between)
-        print(
-            f"CPU time a token: {told[0]:.0f} us between, {told[1]:.0f} us in replicas: {share:.3f}"
-        )
+        measure(deployed.url, direct, chosen)
     finally:
         serve.shutdown()
         ray.shutdown()
