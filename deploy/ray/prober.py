@@ -4,6 +4,7 @@ the request speaks, and stopped where they would submit it."""
 from __future__ import annotations
 
 import asyncio
+import logging
 import uuid
 from dataclasses import replace
 
@@ -19,6 +20,8 @@ from slotmux.server.http.app import create_app
 from slotmux.server.http.errors import ApiError
 from slotmux.server.process.state import Loaded, ServerState
 
+_PROBED = "probed"
+
 
 class Prober:
     """A second app over the same model that runs nothing. Event loop of the replica only."""
@@ -27,7 +30,7 @@ class Prober:
         service = state.ready()
         self._loaded = service.loaded
         self._intake = _Catch(service.loaded)
-        own = ServerState(state.settings)
+        own = ServerState(state.settings, grammars=state.grammars)  # compiled once for both
         self._app = create_app(own)
         own.service = replace(service, intake=self._intake)
         self._own = own
@@ -44,7 +47,7 @@ class Prober:
         return Found(sum(len(r.prompt) for r in requests), n_cached, n_busy, n_slots)
 
     def close(self) -> None:
-        """Lets its threads go."""
+        """Lets its threads go, and the grammars that it shares: nothing is served any more."""
         self._own.close()
 
     async def _requests_of(self, probe: Probe) -> list[Request]:
@@ -53,6 +56,15 @@ class Prober:
         headers.append((b"x-request-id", label.encode()))
         await call(self._app, "POST", probe.path, tuple(headers), probe.body)
         return self._intake.caught.pop(label, [])
+
+
+class WithoutProbes(logging.Filter):
+    """Keeps them out of the log: a line is a request of a client."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether it is told."""
+        fields: dict[str, object] = getattr(record, "fields", {})
+        return fields.get("error") != _PROBED
 
 
 class _Catch(Intake):
@@ -65,7 +77,7 @@ class _Catch(Intake):
     def start(self, requests: list[Request], n_at_once: int = MAX_AT_ONCE) -> Generation:
         """Raises ApiError, always."""
         self.caught[requests[0].label] = requests
-        raise ApiError(409, "Only the prompt was asked for.", code="probed")
+        raise ApiError(409, "Only the prompt was asked for.", code=_PROBED)
 
 
 def _n_cached(core: Core, requests: list[Request]) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import socket
 from collections.abc import AsyncIterator
@@ -19,12 +20,12 @@ from slotmux.deploy.ray.cores import OwnCores
 from slotmux.deploy.ray.inside import call
 from slotmux.deploy.ray.leases import Leases
 from slotmux.deploy.ray.options import ModelOptions
-from slotmux.deploy.ray.prober import Prober
+from slotmux.deploy.ray.prober import Prober, WithoutProbes
 from slotmux.deploy.ray.scrape import Scraped
 from slotmux.server.http.app import create_app
 from slotmux.server.http.errors import engine_dead
 from slotmux.server.loading.assemble import assemble
-from slotmux.server.process.logs import set_up_logging
+from slotmux.server.process.logs import LOGGER, set_up_logging
 from slotmux.server.process.serve import uvicorn_config
 from slotmux.server.process.state import ServerState, Service
 
@@ -42,6 +43,7 @@ class Replica:
         host = chosen.host or ray.util.get_node_ip_address()
         self._settings = settings = chosen.settings_at(host, name)
         set_up_logging(settings.log_level, settings.log_format)
+        logging.getLogger(LOGGER).addFilter(WithoutProbes())
         self.id = serve.get_replica_context().replica_id.unique_id
         self._cores = await asyncio.to_thread(OwnCores, settings.caches / "ray", chosen.cores)
         loaded = await asyncio.to_thread(assemble, settings)
