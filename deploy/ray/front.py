@@ -27,7 +27,8 @@ from slotmux.server.routes import ROUTES
 from slotmux.server.settings import MAX_BODY_BYTES
 
 _SCRAPE_S = 5.0
-_MODEL_HEADER = "serve-multiplexed-model-id"  # Ray's own word for it
+# Ray's own word for it, and what proxies make of that.
+_MODEL_HEADERS = ("serve_multiplexed_model_id", "serve-multiplexed-model-id")
 
 
 class Front:
@@ -105,7 +106,9 @@ class FrontApp:
         """The replicas of the model that is asked for. Raises ApiError 404."""
         if len(self._models) == 1:
             return next(iter(self._models.values()))  # which judges names itself
-        name = _model_in(body) or Headers(scope=scope).get(_MODEL_HEADER) or ""
+        headers = Headers(scope=scope)
+        told = (_model_in(body), *(headers.get(header) for header in _MODEL_HEADERS))
+        name = next((each for each in told if each), "")
         if not name or name == "default":
             return next(iter(self._models.values()))
         for known, handle in self._models.items():

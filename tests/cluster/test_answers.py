@@ -81,6 +81,8 @@ def test_several_models_are_told_apart_by_name(deployed: Deployed) -> None:
         assert answer.json()["model"] == name
         (replica,) = deployed.replicas(name)
         assert answer.headers["x-slotmux-replica"] == replica.replica
+        header = {"Serve-Multiplexed-Model-Id": name}
+        assert deployed.chat("hi", max_tokens=2, headers=header).json()["model"] == name
     answer = deployed.chat("hi", model="third")
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "model_not_found")
 
