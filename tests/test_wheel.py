@@ -13,7 +13,7 @@ import pytest
 from tests.conftest import ROOT
 
 # Hugging Face's package `kernels` and many a `server` stand at the top level of installations.
-NEIGHBOURS = ("kernels", "server", "runtime")
+NEIGHBOURS = ("kernels", "server", "runtime", "deploy")
 PAGE = tuple(
     f"server/assets/page/{name}"
     for name in ("index.html", "app.js", "style.css", "icon.svg", "LICENSES.txt")
@@ -32,6 +32,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "server",
             "runtime",
             "kernels",
+            "deploy",
             "pyproject.toml",
             "*.md",
             "LICENSE",

@@ -64,10 +64,17 @@ class Memory:
         seq.open(salt, n_known, match)
         return seq.n_computed
 
+    def n_reusable(self, tokens: I32, salt: str) -> int:
+        """Tokens of a prompt that ``open`` would reuse now. Changes nothing."""
+        return self._match(tokens, len(tokens) - 1, salt).n_tokens
+
     def _find(self, seq: Sequence, limit: int, salt: str) -> Match:
+        return self._match(seq.history, limit, salt)
+
+    def _match(self, tokens: I32, limit: int, salt: str) -> Match:
         pools = self.pools
         live = () if pools.has_rows else [s for s in self.sequences if s.is_open]
-        return find(pools.tree, salt, seq.history, limit, live=live, needs_row=pools.has_rows)
+        return find(pools.tree, salt, tokens, limit, live=live, needs_row=pools.has_rows)
 
     def adopt(self, seq: Sequence, n_known: int) -> int:
         """Let an open sequence go on from the longest prefix of its ``n_known`` tokens that is in

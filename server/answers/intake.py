@@ -94,7 +94,7 @@ class Intake:
         """Takes nothing new; waits for what runs, then ends it. Returns when all clients know."""
         self.is_draining = True
         await self._until_idle(timeout_s)
-        self.fail_all(shutting_down())
+        self.fail_all(shutting_down(is_running=True))
         await self._until_idle(1.0)
 
     async def _until_idle(self, timeout_s: float) -> None:

@@ -20,8 +20,9 @@ from slotmux.server.process.logs import LOGGER, describe
 from slotmux.server.process.state import ServerState
 
 _log = logging.getLogger(LOGGER)
-# What a gateway says of whom a request is for (Gateway API inference extension, llm-d).
+# What a gateway says of whom a request is for: llm-d's word for it, and the one it had before.
 FAIRNESS_HEADER, MAX_FAIRNESS_CHARS = "x-llm-d-inference-fairness-id", 128
+_OLD_FAIRNESS_HEADER = "x-gateway-inference-fairness-id"
 
 # What is asked again and again, by programs: not worth a line of the log.
 _PROBES = frozenset({"/health", "/livez", "/readyz", "/metrics", "/board"})
@@ -47,7 +48,8 @@ class Gate:
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
         trace = Trace(request_id_of(headers.get("x-request-id")))
-        trace.fairness = headers.get(FAIRNESS_HEADER, "")[:MAX_FAIRNESS_CHARS]
+        fairness = headers.get(FAIRNESS_HEADER) or headers.get(_OLD_FAIRNESS_HEADER, "")
+        trace.fairness = fairness[:MAX_FAIRNESS_CHARS]
         trace.session = session_header(headers)
         trace.traceparent = headers.get("traceparent", "")
         trace.tracestate = headers.get("tracestate", "")

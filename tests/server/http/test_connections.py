@@ -182,6 +182,7 @@ def test_the_wait_for_a_slot_has_a_limit_of_its_own(stream):
         assert answer.status_code == 503
         error = answer.json()["error"]
         assert error["code"] == "queue_timeout"
+        assert answer.headers["x-llm-d-request-dropped-reason"] == "rejected-ttl-expired"
         assert "--queue-timeout" in error["message"]
         assert int(answer.headers["retry-after"]) >= 1
         hang_up(first, reset=True)
@@ -204,6 +205,7 @@ def test_a_full_queue_is_told_with_a_time_to_wait():
         judge(time.monotonic() - began < 0.5)
         assert answer.status_code == 429
         assert answer.headers["retry-after"] == "7"
+        assert answer.headers["x-llm-d-request-dropped-reason"] == "rejected-saturated"
         assert answer.json()["error"]["type"] == "rate_limit_error"
         # a batch is taken whole or not at all
         answer = httpx.post(f"{server.url}/v1/completions", json={"prompt": ["x", "y"]})
