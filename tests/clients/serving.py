@@ -10,7 +10,6 @@ import socket
 import subprocess
 import threading
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -80,7 +79,7 @@ def _wait_until_ready(process: subprocess.Popen[str], url: str, log: _Log) -> No
     while time.monotonic() < deadline:
         assert process.poll() is None, f"the server ended:\n{log.text()}"
         with (
-            contextlib.suppress(urllib.error.URLError),
+            contextlib.suppress(OSError),
             urllib.request.urlopen(f"{url}/readyz", timeout=5),
         ):
             return

@@ -12,9 +12,9 @@ from tests.clients.serving import Server, running
 
 
 @pytest.fixture(scope="session")
-def busy(small_path: Path) -> Iterator[Server]:
+def busy(coder_path: Path) -> Iterator[Server]:
     """Greedy where an agent does not say, so that a session is much the same each time."""
-    with running(str(small_path), "--alias", "coder", "--temp", "0") as server:
+    with running(str(coder_path), "--alias", "coder", "--temp", "0") as server:
         yield server
 
 

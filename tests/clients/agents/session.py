@@ -17,7 +17,7 @@ APART = ROOT / ".cache" / "clients" / "agents"
 PROGRAMS = APART / "node_modules" / ".bin"
 WORD = "heliotrope"
 FILE = "word.txt"
-SYSTEM = "You are a coding agent. Call a tool when you need one, then answer in one sentence."
+SYSTEM = "When a tool has answered, tell the user what it said. Never call it twice."
 WITHIN_S = 1200
 # Whatever else an agent asks the network for.
 QUIET = {

@@ -39,7 +39,7 @@ base_url = "{session.server.url}/v1"
 wire_api = "responses"
 """
     )
-    off = "multi_agent goals plugins apps image_generation skill_search".split()
+    off = ["multi_agent", "goals", "plugins", "apps", "image_generation", "skill_search"]
     events = session.run(
         "codex", "exec", "--json", "--skip-git-repo-check",
         "--dangerously-bypass-approvals-and-sandbox",
