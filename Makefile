@@ -65,16 +65,26 @@ test-timing: $(VENV)/.installed-dev ## the tests that judge time, for a quiet ma
 	@JUDGE_TIME=1 $(BIN)/python -m pytest -m 'timing or timed' $(ARGS)
 
 CLIENTS := .cache/clients
+AGENTS := $(CLIENTS)/agents
+CLIENT_LISTS := $(wildcard tests/clients/*/package.json tests/clients/requirements.txt \
+	tests/clients/*/requirements.txt)
+PIP_INTO = bin/python -m pip --disable-pip-version-check install -r
+NPM_INTO := npm install --no-audit --no-fund --prefix
 
 test-clients: $(VENV)/.installed $(CLIENTS)/.installed ## real clients from PyPI and npm against a real server (models as test-real)
 	@$(CLIENTS)/bin/python -m pytest -rs tests/clients $(ARGS)
 
-$(CLIENTS)/.installed: tests/clients/requirements.txt tests/clients/package.json $(VENV)/.identity
+# Two environments: not all of PyPI's clients agree about versions. Programs of agents lie in packages
+# for this platform, which their install scripts put in place.
+$(CLIENTS)/.installed: $(CLIENT_LISTS) $(VENV)/.identity
 	"$(PYTHON)" -m venv $(CLIENTS)
-	$(CLIENTS)/bin/python -m pip --disable-pip-version-check install -r tests/clients/requirements.txt
+	$(CLIENTS)/$(PIP_INTO) tests/clients/requirements.txt
+	"$(PYTHON)" -m venv $(AGENTS)
+	$(AGENTS)/$(PIP_INTO) tests/clients/agents/requirements.txt
 	@if command -v npm >/dev/null; then \
-		cp tests/clients/package.json $(CLIENTS)/ && \
-		npm install --prefix $(CLIENTS) --no-audit --no-fund --ignore-scripts; \
+		cp tests/clients/node/package.json $(CLIENTS)/ && \
+		cp tests/clients/agents/package.json $(AGENTS)/ && \
+		$(NPM_INTO) $(CLIENTS) --ignore-scripts && $(NPM_INTO) $(AGENTS); \
 	else echo "npm is not there: clients from npm are skipped"; fi
 	@touch $@
 

@@ -32,10 +32,15 @@ def small(small_path: Path) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def coder() -> Iterator[str]:
+def coder_path() -> Path:
+    """The file of Qwen2.5-Coder 1.5B Instruct."""
+    return _model("qwen2.5-coder-1.5b-instruct-q4_k_m.gguf")
+
+
+@pytest.fixture(scope="session")
+def coder(coder_path: Path) -> Iterator[str]:
     """Qwen2.5-Coder 1.5B Instruct: the smallest that calls tools of its own accord."""
-    path = _model("qwen2.5-coder-1.5b-instruct-q4_k_m.gguf")
-    with serving(str(path), "--alias", "coder") as url:
+    with serving(str(coder_path), "--alias", "coder,coder-too") as url:
         yield url
 
 

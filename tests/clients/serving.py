@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
 import subprocess
 import threading
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +22,13 @@ READY_WITHIN_S = 600  # a first start compiles kernels
 @contextlib.contextmanager
 def serving(model: str, *flags: str) -> Iterator[str]:
     """The URL of a server that is ready. It is told to stop at the end, and has to stop well."""
+    with running(model, *flags) as server:
+        yield server.url
+
+
+@contextlib.contextmanager
+def running(model: str, *flags: str) -> Iterator[Server]:
+    """The same, with what it says of its requests."""
     port = _free_port()
     command = [str(SLOTMUX), "serve", model, "--port", str(port), *flags]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, errors="replace")
@@ -29,7 +36,7 @@ def serving(model: str, *flags: str) -> Iterator[str]:
     url = f"http://127.0.0.1:{port}"
     try:
         _wait_until_ready(process, url, log)
-        yield url
+        yield Server(url, log)
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0, log.text()
         assert '"level":"error"' not in log.text(), log.text()
@@ -37,6 +44,19 @@ def serving(model: str, *flags: str) -> Iterator[str]:
         if process.poll() is None:
             process.kill()
             process.wait()
+
+
+class Server:
+    """A server that runs."""
+
+    def __init__(self, url: str, log: _Log) -> None:
+        self.url = url
+        self._log = log
+
+    def requests(self) -> list[dict]:
+        """What was logged of each request to a model, in the order they ended."""
+        lines = [line for line in self._log.text().splitlines() if '"event":"request"' in line]
+        return [told for line in lines if (told := json.loads(line))["method"] == "POST"]
 
 
 class _Log:
@@ -59,7 +79,7 @@ def _wait_until_ready(process: subprocess.Popen[str], url: str, log: _Log) -> No
     while time.monotonic() < deadline:
         assert process.poll() is None, f"the server ended:\n{log.text()}"
         with (
-            contextlib.suppress(urllib.error.URLError),
+            contextlib.suppress(OSError),
             urllib.request.urlopen(f"{url}/readyz", timeout=5),
         ):
             return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
@@ -54,7 +54,7 @@ class MessagesRequest(CountRequest):
     service_tier: Label | None = None  # advice: there is one tier
     inference_geo: Label | None = None
     diagnostics: dict[str, Any] | None = None
-    speed: Literal["standard"] | None = None
+    speed: Label | None = None  # advice: there is one speed
 
     @property
     def hides_thoughts(self) -> bool:
@@ -94,8 +94,8 @@ def _thinking(value: Any) -> dict[str, Any]:
         return {}
     only(object_at(value, "thinking"), ("type", "budget_tokens", "display"), "thinking")
     kind = value.get("type")
-    if value.get("display") not in (None, "summarized", "omitted"):
-        raise wrong_type("thinking.display", "'summarized' or 'omitted'")
+    if value.get("display") not in (None, "summarized", "updates", "omitted"):
+        raise wrong_type("thinking.display", "'summarized', 'updates' or 'omitted'")
     if kind not in ("enabled", "adaptive", "disabled"):
         raise wrong_type("thinking.type", "'enabled', 'adaptive' or 'disabled'")
     budget = value.get("budget_tokens")

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 
-import gguf
 import pytest
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 
 N_ITEMS = 20
 WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
@@ -36,12 +34,6 @@ metric_list: [{{metric: exact_match, ignore_case: true, ignore_punctuation: true
 )
 
 
-QWEN2 = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
-    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-
-
 @pytest.fixture(scope="module")
 def tasks(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tasks")
@@ -59,26 +51,6 @@ def tasks(tmp_path_factory):
     ):
         told = text.format(name=name, data=folder / "items.jsonl", kind=kind)
         (folder / f"{name}.yaml").write_text(told)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def tokenizer(small_path, tmp_path_factory):
-    """The file's own tokenizer, as lm-eval wants it."""
-    transformers = pytest.importorskip("transformers")
-    fields = gguf.GGUFReader(small_path).fields
-    tokens = fields["tokenizer.ggml.tokens"].contents()
-    merges = fields["tokenizer.ggml.merges"].contents()
-    pairs = [tuple(merge.split(" ", 1)) for merge in merges]
-    made = Tokenizer(models.BPE({token: index for index, token in enumerate(tokens)}, pairs))
-    cut = pre_tokenizers.Split(Regex(QWEN2), "isolated")
-    as_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    made.pre_tokenizer = pre_tokenizers.Sequence([cut, as_bytes])
-    made.decoder = decoders.ByteLevel()
-    folder = tmp_path_factory.mktemp("tokenizer")
-    transformers.PreTrainedTokenizerFast(
-        tokenizer_object=made, eos_token="<|im_end|>", pad_token="<|endoftext|>"
-    ).save_pretrained(folder)
     return folder
 
 

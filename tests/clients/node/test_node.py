@@ -17,7 +17,7 @@ PROGRAM = Path(__file__).parent / "node_clients.mjs"
 def test_the_program_ends_well(request):
     if shutil.which("node") is None:
         pytest.skip("node is not there")
-    if not (MODULES / "node_modules").is_dir():
+    if not (MODULES / "node_modules" / "ai").is_dir():
         pytest.skip("npm was not there when `make test-clients` installed the clients")
     command = ["node", str(PROGRAM), request.getfixturevalue("small"), str(MODULES)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)

@@ -1,0 +1,1 @@
+"""Programs that measure or test a server from outside."""
