@@ -24,6 +24,7 @@ class BlockPool:
         "_poison",
         "_storage",
         "_worths",
+        "block_bytes",
         "is_needed",
         "n_blocks",
         "n_held",
@@ -39,6 +40,7 @@ class BlockPool:
         self._worths = worths
         self._poison = poison
         self.n_blocks = storage.n_blocks
+        self.block_bytes = storage.block_bytes if self.n_blocks else 0
         self.refs = [0] * self.n_blocks
         self.owner: list[str | None] = [None] * self.n_blocks  # the salt, where cached
         self.is_needed = [False] * self.n_blocks  # by a kept state, where cached
@@ -155,10 +157,6 @@ class BlockPool:
         may_go = not (self.is_needed[block] and self._worths.states_lead)
         if owner is not None and self.refs[block] == 0 and may_go:
             self._worths.touch_block(block, owner, self._n_hits[block])
-
-    @property
-    def block_bytes(self) -> int:
-        return self._storage.block_bytes if self.n_blocks else 0
 
     def read(self, blocks: Sequence[int]) -> Bytes:
         """A copy [n, block_bytes]. Any thread."""

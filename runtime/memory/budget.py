@@ -18,7 +18,7 @@ class Budget:
     for each slot is set aside always, so that a slot never waits for one.
     """
 
-    __slots__ = ("_blocks", "_n_slots", "_row_bytes", "_rows", "_tree", "limit")
+    __slots__ = ("_block_bytes", "_blocks", "_n_slots", "_row_bytes", "_rows", "_tree", "limit")
 
     def __init__(
         self,
@@ -31,7 +31,7 @@ class Budget:
     ) -> None:
         self._blocks, self._rows, self._tree = blocks, rows, tree
         self._n_slots = n_slots if rows.n_rows else 0
-        self._row_bytes = rows.row_bytes + STATE_BYTES
+        self._block_bytes, self._row_bytes = blocks.block_bytes, rows.row_bytes + STATE_BYTES
         self.limit: int | None = None
         if cache_bytes is not None:
             n_ready = -(-n_ready // blocks.n_segment) * blocks.n_segment
@@ -41,7 +41,7 @@ class Budget:
     def _bytes(self, n_blocks: int, n_rows: int) -> int:
         """What so many blocks and rows with memory take, whatever is in them, and the index. Each
         block is in the index, or could be; many salts may take more, or paths without blocks."""
-        n = n_blocks * self._blocks.block_bytes + max(self._n_slots, n_rows) * self._row_bytes
+        n = n_blocks * self._block_bytes + max(self._n_slots, n_rows) * self._row_bytes
         return n + max(self._tree.n_bytes, n_blocks * NODE_BYTES)
 
     def _fits(self, n_blocks: int, n_rows: int) -> bool:
@@ -64,8 +64,8 @@ class Budget:
         if self.limit is None or not blocks.n_blocks:
             return blocks.n_blocks
         left, size = self.limit - self._n_slots * self._row_bytes, blocks.n_segment
-        n = left // ((blocks.block_bytes + NODE_BYTES) * size)
-        n = min(n, (left - self._tree.n_bytes) // (blocks.block_bytes * size))
+        n = left // ((self._block_bytes + NODE_BYTES) * size)
+        n = min(n, (left - self._tree.n_bytes) // (self._block_bytes * size))
         return max(0, min(n * size, blocks.n_blocks))
 
     def bring_blocks(self) -> bool:

@@ -17,7 +17,7 @@ TOKEN_BYTES = 4
 BLOCK_BYTES = BLOCK_CELLS * TOKEN_BYTES
 # What CPython takes for them, with their places in pools and orders, in the worst case
 # (tests/runtime/memory/test_index_bytes.py).
-NODE_BYTES, ROOT_BYTES, STATE_BYTES = 1024, 1792, 1024
+NODE_BYTES, ROOT_BYTES, STATE_BYTES = 1152, 1792, 1024
 
 
 def tenant_of(salt: str) -> str:
