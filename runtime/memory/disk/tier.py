@@ -19,12 +19,13 @@ from slotmux.runtime.memory.disk.store import Store
 from slotmux.runtime.memory.disk.writer import Writer
 from slotmux.runtime.memory.match import known_path, match_of
 from slotmux.runtime.memory.memory import Memory
-from slotmux.runtime.memory.prefix_tree import BLOCK_BYTES, Node
+from slotmux.runtime.memory.prefix_tree import BLOCK_BYTES, TOKEN_BYTES, Node
 from slotmux.runtime.ubatch import BLOCK_CELLS, I32
 
 # Memory of what is read ahead: of all that wait, of one that is waited for, and of a file.
 STAGED_BYTES = 3 * READ_BYTES
 MIN_TOKENS = 2 * BLOCK_CELLS  # fewer are not worth a look at the disk
+MAX_LOOKS = 3  # for one choice: memory may evict what a fetch goes on from
 _TOKEN_S = 0.005  # what computing a token takes, until it has been measured
 
 
@@ -33,7 +34,8 @@ class Waiting(Protocol):
 
     tokens: I32
     fetch: Fetch | None
-    was_looked_up: bool
+    n_looks: int
+    t_looked: float
 
     @property
     def salt(self) -> str | None: ...
@@ -84,25 +86,53 @@ class Tier:
     def look_ahead(self, choices: Sequence[Waiting], now: float) -> None:
         """Begin to read what the next in line lack."""
         for choice in choices:
-            if not choice.was_looked_up:
-                choice.was_looked_up = True
-                choice.fetch = self._ask(choice, now)
+            if not choice.n_looks:
+                self._look_up(choice, now)
+
+    def _look_up(self, choice: Waiting, now: float) -> Fetch | None:
+        choice.n_looks += 1
+        choice.t_looked = now
+        choice.fetch = self._ask(choice, now)
+        return choice.fetch
 
     def _ask(self, choice: Waiting, now: float) -> Fetch | None:
-        salt, tokens = choice.salt, choice.tokens
-        limit = min(len(tokens) - 1, choice.most_reused)
+        salt, limit = choice.salt, self._limit(choice)
         if salt is None or limit < MIN_TOKENS:
             return None
-        pools, raw = self._memory.pools, tokens[:limit].tobytes()
-        path = known_path(pools.tree, salt, raw)
-        match = match_of(pools.tree, salt, path, raw, needs_row=pools.has_rows)
-        sought = Sought(raw, limit, match.n_tokens, match.n_path, pools.has_blocks, pools.has_rows)
-        if limit - match.n_tokens < MIN_TOKENS or not self._may_help(salt, path, sought):
+        sought, path = self._sought(salt, choice.tokens[:limit].tobytes())
+        if limit - sought.n_have < MIN_TOKENS or not self._may_help(salt, path, sought):
             return None
         fetch = Fetch(salt, sought, self.token_s, now)
         self._live.append(fetch)
         self._reader.ask(fetch)
         return fetch
+
+    def _limit(self, choice: Waiting) -> int:
+        """The last known token is always computed."""
+        return min(len(choice.tokens) - 1, choice.most_reused)
+
+    def _sought(self, salt: str, raw: bytes) -> tuple[Sought, list[Node]]:
+        pools = self._memory.pools
+        path = known_path(pools.tree, salt, raw)
+        match = match_of(pools.tree, salt, path, raw, needs_row=pools.has_rows)
+        n_limit, n_path = len(raw) // TOKEN_BYTES, len(path) * BLOCK_CELLS
+        counts = (n_limit, match.n_tokens, n_path)
+        return Sought(raw, *counts, pools.has_blocks, pools.has_rows), path
+
+    def _is_out_of_date(self, choice: Waiting, now: float) -> bool:
+        """Whether it is to be looked up again: memory may have forgotten what a fetch goes on from,
+        while it waited for its turn or was put in place."""
+        fetch = choice.fetch
+        has_waited = choice.n_looks == 1 and now > choice.t_looked
+        if fetch is None:
+            return has_waited
+        if has_waited and not fetch.is_urgent:
+            known, _ = self._sought(fetch.salt, fetch.sought.raw)
+            asked = fetch.sought
+            if known.n_have < asked.n_have or known.n_path < asked.n_path:
+                self._drop(fetch)
+                fetch.is_broken = True
+        return fetch.is_broken
 
     def _may_help(self, salt: str, path: list[Node], sought: Sought) -> bool:
         """Whether the disk may have more than memory: False is certain, and quickly told."""
@@ -129,6 +159,8 @@ class Tier:
         """Whether a choice that could have a slot had better wait for what is being read: only as
         long as computing it would have taken."""
         fetch = choice.fetch
+        if self._is_out_of_date(choice, now) and choice.n_looks < MAX_LOOKS:
+            fetch = self._look_up(choice, now)
         if fetch is None or fetch.is_over:
             return False
         if not fetch.is_urgent:
@@ -182,6 +214,7 @@ class Tier:
                 fetch.n_installed = max(fetch.n_installed, n)
             if n < end * BLOCK_CELLS:
                 self._drop(fetch)
+                fetch.is_broken = True
         elif install_state(memory, fetch.salt, raw, piece):
             self._n_states += 1
             fetch.n_installed = piece.position
