@@ -109,7 +109,7 @@ class Memory:
         for their known tokens and one block to grow into."""
         running = [s for s in self.sequences if s.is_open]
         n_promised = sum(max(0, n_blocks_for(s.n_goal + 1) - len(s.table)) + 1 for s in running)
-        return self.pools.blocks.n_available - n_promised
+        return self.pools.n_available - n_promised
 
     @property
     def n_blocks(self) -> int:
@@ -155,6 +155,8 @@ class Memory:
                 refs[block] += 1
             if seq.node is not None:
                 n_live[seq.salt] = n_live.get(seq.salt, 0) + 1
+        for block, n in pools.pins.items():
+            refs[block] += n
         pools.blocks.check_integrity(refs, set(pools.tree.by_block))
         pools.rows.check_integrity([s.row for s in self.sequences if s.row >= 0])
         pools.tree.check_integrity()

@@ -30,6 +30,9 @@ class SpillHooks(Protocol):
     def before_drop_state(self, state: Checkpoint) -> None:
         """A state is about to be evicted."""
 
+    def unpin(self) -> None:
+        """Nothing else can be evicted any more."""
+
 
 class Pools:
     """What all sequences share. Engine thread only."""
@@ -39,6 +42,7 @@ class Pools:
         "blocks",
         "has_blocks",
         "has_rows",
+        "pins",
         "row_turns",
         "rows",
         "spill",
@@ -52,17 +56,33 @@ class Pools:
         self.has_blocks = kv.n_blocks > 0
         self.has_rows = rows.n_rows > 0
         self.spill: SpillHooks | None = None  # of the tier below, if there is one
+        # Cached blocks that it holds while it puts a prefix in place, and how often each; they are
+        # to be had last.
+        self.pins: dict[int, int] = {}
         # How often the tree has let go of each block and row. While a count stands still, what is
         # cached there is not written to; other threads read it so.
         self.block_turns = [0] * kv.n_blocks
         self.row_turns = [0] * rows.n_rows
 
+    @property
+    def n_available(self) -> int:
+        """Blocks that can be had, everything that is only cached being evicted."""
+        refs, pins = self.blocks.refs, self.pins
+        return self.blocks.n_available + sum(refs[block] == n for block, n in pins.items())
+
+    def unpin(self) -> None:
+        """Have the tier below let go of the blocks that it holds."""
+        if self.spill is not None:
+            self.spill.unpin()
+
     def take_blocks(self, n: int) -> list[int] | None:
         """``n`` private blocks, evicting cached ones as needed; None (and no change) if too few."""
         blocks = self.blocks
-        if n > blocks.n_available:
+        if n > self.n_available:
             return None
         while blocks.n_free < n:
+            if not blocks.n_idle:
+                self.unpin()
             victim = self.tree.by_block[blocks.oldest_idle()]
             if self.spill is not None:
                 self.spill.before_drop(victim)

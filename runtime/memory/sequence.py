@@ -124,7 +124,7 @@ class Sequence:
         self.rollback()
         pools = self.pools
         n = match.n_tokens
-        if n % BLOCK_CELLS and pools.has_blocks and pools.blocks.n_available <= len(match.nodes):
+        if n % BLOCK_CELLS and pools.has_blocks and pools.n_available <= len(match.nodes):
             return  # perhaps no block for a copy of the last one
         if pools.has_blocks:
             self._exchange(match.nodes)
@@ -276,6 +276,7 @@ class Sequence:
         """Have the cache forget blocks that only this sequence holds: what a fork of it left behind
         when it was parked, while this one still fills the block. False if there are none."""
         pools = self.pools
+        pools.unpin()
         own = [self.table[i] for i in places if pools.blocks.refs[self.table[i]] == 1]
         for block in own:
             pools.drop_node(pools.tree.by_block[block])

@@ -49,6 +49,7 @@ class Fetch:
         "n_installed",
         "n_staged",
         "pieces",
+        "pins",
         "salt",
         "sought",
         "todo",
@@ -69,6 +70,7 @@ class Fetch:
         self.is_urgent = False  # a slot waits for it
         self.is_cancelled = False
         self.is_broken = False  # it could not be put in place
+        self.pins: list[int] = []  # blocks of its path, held until it is over
         self.n_installed = 0  # tokens that are in memory thanks to it, from the beginning on
         # Bytes of the pieces that wait; the reader's lock guards it.
         self.n_staged = 0

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from slotmux.runtime.memory.disk.chain import next_digest, node_digest, root_digest
 from slotmux.runtime.memory.disk.fetch import BlocksPiece, Fetch
-from slotmux.runtime.memory.disk.install import install_blocks, install_state
+from slotmux.runtime.memory.disk.install import install_blocks, install_state, unpin
 from slotmux.runtime.memory.disk.lookup import Sought
 from slotmux.runtime.memory.disk.reader import STAGED_BYTES as READ_BYTES
 from slotmux.runtime.memory.disk.reader import Reader
@@ -75,7 +75,7 @@ class Tier:
         self._memory = memory
         self._writer = Writer(store, pools)
         self._reader = Reader(store, shape, notify)
-        self._spill = Spill(pools, store, self._writer, self.times)
+        self._spill = Spill(pools, store, self._writer, self.times, self._unpin)
         self._live: list[Fetch] = []
         self._n_blocks = self._n_states = 0  # put in place
         self.token_s = _TOKEN_S
@@ -174,7 +174,7 @@ class Tier:
 
     def give_up(self, choice: Waiting) -> None:
         """A choice is admitted, or gone."""
-        if choice.fetch is not None and not choice.fetch.is_over:
+        if choice.fetch is not None:
             self._drop(choice.fetch)
 
     def from_disk(self, choice: Waiting, n_reused: int) -> int:
@@ -193,6 +193,9 @@ class Tier:
 
     def tend(self, now: float, *, is_idle: bool) -> None:
         """Put in place what was read, have written what is due: a bounded time."""
+        for fetch in self._live:
+            if fetch.is_over:
+                self._drop(fetch)
         self._live = [fetch for fetch in self._live if not fetch.is_over]
         times = self.times
         end = time.monotonic() + (times.idle_copy_s if is_idle else times.copy_s)
@@ -207,7 +210,7 @@ class Tier:
             return
         raw, memory = fetch.sought.raw, self._memory
         if isinstance(piece, BlocksPiece):
-            n = install_blocks(memory, fetch.salt, raw, piece)
+            n = install_blocks(memory, fetch.salt, raw, piece, fetch.pins)
             end = piece.first + len(piece.data)
             self._n_blocks += max(0, n // BLOCK_CELLS - piece.first)
             if not memory.pools.has_rows:
@@ -220,7 +223,13 @@ class Tier:
             fetch.n_installed = piece.position
 
     def _drop(self, fetch: Fetch) -> None:
-        self._reader.cancel(fetch)
+        if not fetch.is_over:
+            self._reader.cancel(fetch)
+        unpin(self._memory, fetch.pins)
+
+    def _unpin(self) -> None:
+        for fetch in self._live:
+            unpin(self._memory, fetch.pins)
 
     def forget(self, salt: str, tokens: I32) -> None:
         """Remove from the disk, too, what memory has been made to forget."""
@@ -232,6 +241,7 @@ class Tier:
         """End the threads; what is not written yet gets ``times.flush_s``. Not ``is_sound``: memory
         is not to be trusted, and nothing more is written."""
         self._reader.close()
+        self._unpin()
         if is_sound:
             self._spill.flush()
         self._writer.close(self.times.flush_s if is_sound else 0.0)
