@@ -76,6 +76,7 @@ class Choice:
         "n_draft_accepted",
         "n_generated",
         "n_limit",
+        "n_looks",
         "n_prompt",
         "n_scored",
         "sampler_state",
@@ -85,10 +86,10 @@ class Choice:
         "t_admitted",
         "t_first",
         "t_last",
+        "t_looked",
         "tokens",
         "unsent",
         "was_admitted",
-        "was_looked_up",
     )
 
     def __init__(
@@ -113,8 +114,9 @@ class Choice:
         self.n_cached = 0
         self.missed = Missed()
         self.n_disk = 0  # of n_cached, those that the disk tier brought
-        self.was_looked_up = False  # on disk, since it has been in the line
-        self.fetch: Fetch | None = None  # what is read from there
+        # How often it was looked up on disk since it is in the line, when last, and what is read.
+        self.n_looks, self.t_looked = 0, 0.0
+        self.fetch: Fetch | None = None
         # Of the first choice, if they are wanted: log-probabilities of the prompt's tokens but the
         # first, and of how many they are known.
         self.scores: PromptLogprobs | None = None

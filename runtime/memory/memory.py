@@ -166,6 +166,8 @@ class Memory:
                 refs[block] += 1
             if seq.node is not None:
                 n_live[seq.salt] = n_live.get(seq.salt, 0) + 1
+        for block, n in pools.pins.items():
+            refs[block] += n
         pools.blocks.check_integrity(refs, set(pools.tree.by_block))
         pools.rows.check_integrity([s.row for s in self.sequences if s.row >= 0])
         pools.tree.check_integrity()

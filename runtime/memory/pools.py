@@ -36,6 +36,9 @@ class SpillHooks(Protocol):
     def before_drop_state(self, state: Checkpoint) -> None:
         """A state is about to be evicted."""
 
+    def unpin(self) -> None:
+        """Nothing else can be evicted any more."""
+
 
 class Pools:
     """What all sequences share. Engine thread only.
@@ -52,6 +55,7 @@ class Pools:
         "ghosts",
         "has_blocks",
         "has_rows",
+        "pins",
         "row_turns",
         "rows",
         "spill",
@@ -83,6 +87,9 @@ class Pools:
         self.ghosts = Ghosts()
         self._listener: TreeListener | None = None  # of nodes that a state needs
         self.spill: SpillHooks | None = None  # of the tier below, if there is one
+        # Cached blocks that it holds while it puts a prefix in place, and how often each; they are
+        # to be had last.
+        self.pins: dict[int, int] = {}
         # How often the tree has let go of each block and row. While a count stands still, what is
         # cached there is not written to; other threads read it so.
         self.block_turns = [0] * kv.n_blocks
@@ -98,7 +105,18 @@ class Pools:
     @property
     def n_available(self) -> int:
         """Blocks that can be had, everything that is only cached being given up."""
+        refs, pins = self.blocks.refs, self.pins
+        return self.n_unpinned + sum(refs[block] == n for block, n in pins.items())
+
+    @property
+    def n_unpinned(self) -> int:
+        """The same while the tier below keeps hold of what it does."""
         return self.budget.n_most_blocks - self.blocks.n_held
+
+    def unpin(self) -> None:
+        """Have the tier below let go of the blocks that it holds."""
+        if self.spill is not None:
+            self.spill.unpin()
 
     def take_blocks(self, n: int) -> list[int] | None:
         """``n`` private blocks, giving up what is cached as needed; None (and no change) if too
@@ -107,8 +125,11 @@ class Pools:
         if n > blocks.n_free and n > self.n_available:
             return None
         while blocks.n_free < n:
-            if not self.budget.bring_blocks():
-                self._drop(self.worths.pop_for_block(is_shared=blocks.can_bring))
+            if self.budget.bring_blocks():
+                continue
+            if not blocks.n_idle:
+                self.unpin()
+            self._drop(self.worths.pop_for_block(is_shared=blocks.can_bring))
         return [blocks.take() for _ in range(n)]
 
     def take_row(self, besides: Checkpoint | None = None) -> int:

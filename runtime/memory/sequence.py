@@ -281,6 +281,7 @@ class Sequence:
         """Have the cache forget blocks that only this sequence holds: what a fork of it left behind
         when it was parked, while this one still fills the block. False if there are none."""
         pools = self.pools
+        pools.unpin()
         own = [self.table[i] for i in places if pools.blocks.refs[self.table[i]] == 1]
         for block in own:
             pools.drop_node(pools.tree.by_block[block])

@@ -119,7 +119,7 @@ class Admission:
 
     def add(self, choice: Choice) -> None:
         """Put a choice into the line at its place."""
-        choice.was_looked_up = False
+        choice.n_looks = 0
         self._line.add(choice)
         self._is_blocked = False
 

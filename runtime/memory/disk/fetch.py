@@ -41,6 +41,7 @@ class Fetch:
 
     __slots__ = (
         "began",
+        "is_broken",
         "is_cancelled",
         "is_done",
         "is_urgent",
@@ -48,6 +49,7 @@ class Fetch:
         "n_installed",
         "n_staged",
         "pieces",
+        "pins",
         "salt",
         "sought",
         "todo",
@@ -67,6 +69,8 @@ class Fetch:
         # Of the engine:
         self.is_urgent = False  # a slot waits for it
         self.is_cancelled = False
+        self.is_broken = False  # it could not be put in place
+        self.pins: list[int] = []  # blocks of its path, held until it is over
         self.n_installed = 0  # tokens that are in memory thanks to it, from the beginning on
         # Bytes of the pieces that wait; the reader's lock guards it.
         self.n_staged = 0

@@ -6,64 +6,89 @@ from __future__ import annotations
 import numpy as np
 
 from slotmux.runtime.memory.disk.fetch import BlocksPiece, StatePiece
+from slotmux.runtime.memory.match import known_path
 from slotmux.runtime.memory.memory import Memory
 from slotmux.runtime.memory.prefix_tree import BLOCK_BYTES, TOKEN_BYTES, Kind, Node
 from slotmux.runtime.ubatch import BLOCK_CELLS
 
 
-def install_blocks(memory: Memory, salt: str, raw: bytes, piece: BlocksPiece) -> int:
+def install_blocks(
+    memory: Memory, salt: str, raw: bytes, piece: BlocksPiece, pins: list[int]
+) -> int:
     """Cache blocks of the path of int32 tokens ``raw``; returns how many tokens of it are in memory
-    then. Fewer than asked where memory is short, or what leads there has been evicted."""
+    then. Fewer than asked where memory is short, or what leads there has been evicted.
+
+    ``pins``: the path's blocks that are held so far, which grow by those of this piece: nothing
+    that is put in place for the same prefix may evict them.
+    """
     tree = memory.pools.tree
     root = tree.enter(salt)
     try:
-        path = _known_path(root, raw, piece.first)
-        if len(path) == piece.first:
-            _extend(memory, root, path, raw, piece)
-        return len(path) * BLOCK_CELLS
+        path = known_path(tree, salt, raw[: piece.first * BLOCK_BYTES])
+        if len(path) < piece.first:
+            return len(path) * BLOCK_CELLS
+        _pin(memory, path, pins)
+        return _extend(memory, path[-1] if path else root, raw, piece, pins)
     finally:
         tree.leave(salt)
 
 
-def _known_path(root: Node, raw: bytes, n_most: int) -> list[Node]:
-    path: list[Node] = []
-    node: Node | None = root
-    while node is not None and len(path) < n_most:
-        begin = node.end * TOKEN_BYTES
-        node = node.children.get(raw[begin : begin + BLOCK_BYTES])
-        if node is not None:
-            path.append(node)
-    return path
+def _pin(memory: Memory, path: list[Node], pins: list[int]) -> None:
+    for node in path[len(pins) :]:
+        memory.pools.blocks.retain(node.block)
+        _note(memory, node.block, pins)
 
 
-def _extend(memory: Memory, root: Node, path: list[Node], raw: bytes, piece: BlocksPiece) -> None:
-    """Add the piece's blocks to the path; those that are known by now stay."""
+def _note(memory: Memory, block: int, pins: list[int]) -> None:
+    held = memory.pools.pins
+    held[block] = held.get(block, 0) + 1
+    pins.append(block)
+
+
+def unpin(memory: Memory, pins: list[int]) -> None:
+    """Let go of a path's blocks, deepest first, so that LRU order evicts leaves before their
+    parents."""
+    held = memory.pools.pins
+    while pins:
+        block = pins.pop()
+        held[block] -= 1
+        if not held[block]:
+            del held[block]
+        memory.pools.blocks.release(block)
+
+
+def _extend(memory: Memory, node: Node, raw: bytes, piece: BlocksPiece, pins: list[int]) -> int:
+    """Add the piece's blocks below a node; those that are known by now stay."""
     pools, blocks = memory.pools, memory.pools.blocks
-    for node in path:
-        blocks.retain(node.block)  # what is put in place must not evict what leads to it
     places: list[int] = []
     taken: list[int] = []
     for i in range(len(piece.data)):
-        node = path[-1] if path else root
         key = raw[node.end * TOKEN_BYTES : node.end * TOKEN_BYTES + BLOCK_BYTES]
         child = node.children.get(key)
-        if child is None:
-            block = pools.take_blocks(1) if memory.n_spare_blocks > 0 else None
+        if child is not None:
+            blocks.retain(child.block)
+        else:
+            block = _spare_block(memory)
             if block is None:
                 break
-            child = pools.tree.add(node, key, block[0])
-            blocks.cache(block[0], root.salt)
+            child = pools.tree.add(node, key, block)
+            blocks.cache(block, node.salt)
             pools.absorb(child)
             places.append(i)
-            taken += block
-        else:
-            blocks.retain(child.block)
-        path.append(child)
+            taken.append(block)
+        _note(memory, child.block, pins)
+        node = child
     if taken:
         blocks.write(taken, piece.data[places])
-    # Deepest first, so that LRU order evicts leaves before their parents.
-    for node in reversed(path):
-        blocks.release(node.block)
+    return node.end
+
+
+def _spare_block(memory: Memory) -> int | None:
+    """A block that nobody was promised, and for which no pin has to go."""
+    if memory.n_spare_blocks <= 0 or memory.pools.n_unpinned <= 0:
+        return None
+    taken = memory.pools.take_blocks(1)
+    return taken[0] if taken is not None else None
 
 
 def install_state(memory: Memory, salt: str, raw: bytes, piece: StatePiece) -> bool:
@@ -100,7 +125,7 @@ def _node_for(memory: Memory, salt: str, raw: bytes, piece: StatePiece) -> Node 
     if not pools.has_blocks:
         return pools.path_for(root, np.frombuffer(raw, np.int32))
     n_whole = len(raw) // BLOCK_BYTES
-    path = _known_path(root, raw, n_whole)
+    path = known_path(pools.tree, salt, raw)
     if len(path) < n_whole:
         return None
     node, rest = (path[-1] if path else root), raw[n_whole * BLOCK_BYTES :]
@@ -118,16 +143,15 @@ def _add_tail(
     pools, blocks = memory.pools, memory.pools.blocks
     if piece.tail is None:
         return None
-    for each in path:
-        blocks.retain(each.block)
-    taken = pools.take_blocks(1) if memory.n_spare_blocks > 0 else None
+    pins: list[int] = []
+    _pin(memory, path, pins)
+    block = _spare_block(memory)
     found = None
-    if taken is not None:
-        blocks.write(taken, piece.tail)
-        found = pools.tree.add(node, rest, taken[0])
-        blocks.cache(taken[0], node.salt)
+    if block is not None:
+        blocks.write([block], piece.tail)
+        found = pools.tree.add(node, rest, block)
+        blocks.cache(block, node.salt)
         pools.absorb(found)
-        blocks.release(taken[0])
-    for each in reversed(path):
-        blocks.release(each.block)
+        blocks.release(block)
+    unpin(memory, pins)
     return found

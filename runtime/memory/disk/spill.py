@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from slotmux.runtime.memory.disk.chain import digests_of, node_digest, owner_of, state_key
@@ -44,9 +45,17 @@ class Times:
 
 
 class Spill:
-    """Of one memory, whose hooks (memory/pools.py) come first."""
+    """Of one memory, whose hooks (memory/pools.py) are the first methods and ``unpin``."""
 
-    def __init__(self, pools: Pools, store: Store, writer: Writer, times: Times) -> None:
+    def __init__(
+        self,
+        pools: Pools,
+        store: Store,
+        writer: Writer,
+        times: Times,
+        unpin: Callable[[], None],
+    ) -> None:
+        self.unpin = unpin
         self._times = times
         self._pools = pools
         self._store = store

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from slotmux.runtime.memory.disk.chain import next_digest, node_digest, root_digest
 from slotmux.runtime.memory.disk.fetch import BlocksPiece, Fetch
-from slotmux.runtime.memory.disk.install import install_blocks, install_state
+from slotmux.runtime.memory.disk.install import install_blocks, install_state, unpin
 from slotmux.runtime.memory.disk.lookup import Sought
 from slotmux.runtime.memory.disk.reader import STAGED_BYTES as READ_BYTES
 from slotmux.runtime.memory.disk.reader import Reader
@@ -19,12 +19,13 @@ from slotmux.runtime.memory.disk.store import Store
 from slotmux.runtime.memory.disk.writer import Writer
 from slotmux.runtime.memory.match import known_path, match_of
 from slotmux.runtime.memory.memory import Memory
-from slotmux.runtime.memory.prefix_tree import BLOCK_BYTES, Node
+from slotmux.runtime.memory.prefix_tree import BLOCK_BYTES, TOKEN_BYTES, Node
 from slotmux.runtime.ubatch import BLOCK_CELLS, I32
 
 # Memory of what is read ahead: of all that wait, of one that is waited for, and of a file.
 STAGED_BYTES = 3 * READ_BYTES
 MIN_TOKENS = 2 * BLOCK_CELLS  # fewer are not worth a look at the disk
+MAX_LOOKS = 3  # for one choice: memory may evict what a fetch goes on from
 _TOKEN_S = 0.005  # what computing a token takes, until it has been measured
 
 
@@ -33,7 +34,8 @@ class Waiting(Protocol):
 
     tokens: I32
     fetch: Fetch | None
-    was_looked_up: bool
+    n_looks: int
+    t_looked: float
 
     @property
     def salt(self) -> str | None: ...
@@ -73,7 +75,7 @@ class Tier:
         self._memory = memory
         self._writer = Writer(store, pools)
         self._reader = Reader(store, shape, notify)
-        self._spill = Spill(pools, store, self._writer, self.times)
+        self._spill = Spill(pools, store, self._writer, self.times, self._unpin)
         self._live: list[Fetch] = []
         self._n_blocks = self._n_states = 0  # put in place
         self.token_s = _TOKEN_S
@@ -84,25 +86,53 @@ class Tier:
     def look_ahead(self, choices: Sequence[Waiting], now: float) -> None:
         """Begin to read what the next in line lack."""
         for choice in choices:
-            if not choice.was_looked_up:
-                choice.was_looked_up = True
-                choice.fetch = self._ask(choice, now)
+            if not choice.n_looks:
+                self._look_up(choice, now)
+
+    def _look_up(self, choice: Waiting, now: float) -> Fetch | None:
+        choice.n_looks += 1
+        choice.t_looked = now
+        choice.fetch = self._ask(choice, now)
+        return choice.fetch
 
     def _ask(self, choice: Waiting, now: float) -> Fetch | None:
-        salt, tokens = choice.salt, choice.tokens
-        limit = min(len(tokens) - 1, choice.most_reused)
+        salt, limit = choice.salt, self._limit(choice)
         if salt is None or limit < MIN_TOKENS:
             return None
-        pools, raw = self._memory.pools, tokens[:limit].tobytes()
-        path = known_path(pools.tree, salt, raw)
-        match = match_of(pools.tree, salt, path, raw, needs_row=pools.has_rows)
-        sought = Sought(raw, limit, match.n_tokens, match.n_path, pools.has_blocks, pools.has_rows)
-        if limit - match.n_tokens < MIN_TOKENS or not self._may_help(salt, path, sought):
+        sought, path = self._sought(salt, choice.tokens[:limit].tobytes())
+        if limit - sought.n_have < MIN_TOKENS or not self._may_help(salt, path, sought):
             return None
         fetch = Fetch(salt, sought, self.token_s, now)
         self._live.append(fetch)
         self._reader.ask(fetch)
         return fetch
+
+    def _limit(self, choice: Waiting) -> int:
+        """The last known token is always computed."""
+        return min(len(choice.tokens) - 1, choice.most_reused)
+
+    def _sought(self, salt: str, raw: bytes) -> tuple[Sought, list[Node]]:
+        pools = self._memory.pools
+        path = known_path(pools.tree, salt, raw)
+        match = match_of(pools.tree, salt, path, raw, needs_row=pools.has_rows)
+        n_limit, n_path = len(raw) // TOKEN_BYTES, len(path) * BLOCK_CELLS
+        counts = (n_limit, match.n_tokens, n_path)
+        return Sought(raw, *counts, pools.has_blocks, pools.has_rows), path
+
+    def _is_out_of_date(self, choice: Waiting, now: float) -> bool:
+        """Whether it is to be looked up again: memory may have forgotten what a fetch goes on from,
+        while it waited for its turn or was put in place."""
+        fetch = choice.fetch
+        has_waited = choice.n_looks == 1 and now > choice.t_looked
+        if fetch is None:
+            return has_waited
+        if has_waited and not fetch.is_urgent:
+            known, _ = self._sought(fetch.salt, fetch.sought.raw)
+            asked = fetch.sought
+            if known.n_have < asked.n_have or known.n_path < asked.n_path:
+                self._drop(fetch)
+                fetch.is_broken = True
+        return fetch.is_broken
 
     def _may_help(self, salt: str, path: list[Node], sought: Sought) -> bool:
         """Whether the disk may have more than memory: False is certain, and quickly told."""
@@ -129,6 +159,8 @@ class Tier:
         """Whether a choice that could have a slot had better wait for what is being read: only as
         long as computing it would have taken."""
         fetch = choice.fetch
+        if self._is_out_of_date(choice, now) and choice.n_looks < MAX_LOOKS:
+            fetch = self._look_up(choice, now)
         if fetch is None or fetch.is_over:
             return False
         if not fetch.is_urgent:
@@ -142,7 +174,7 @@ class Tier:
 
     def give_up(self, choice: Waiting) -> None:
         """A choice is admitted, or gone."""
-        if choice.fetch is not None and not choice.fetch.is_over:
+        if choice.fetch is not None:
             self._drop(choice.fetch)
 
     def from_disk(self, choice: Waiting, n_reused: int) -> int:
@@ -161,6 +193,9 @@ class Tier:
 
     def tend(self, now: float, *, is_idle: bool) -> None:
         """Put in place what was read, have written what is due: a bounded time."""
+        for fetch in self._live:
+            if fetch.is_over:
+                self._drop(fetch)
         self._live = [fetch for fetch in self._live if not fetch.is_over]
         times = self.times
         end = time.monotonic() + (times.idle_copy_s if is_idle else times.copy_s)
@@ -175,19 +210,26 @@ class Tier:
             return
         raw, memory = fetch.sought.raw, self._memory
         if isinstance(piece, BlocksPiece):
-            n = install_blocks(memory, fetch.salt, raw, piece)
+            n = install_blocks(memory, fetch.salt, raw, piece, fetch.pins)
             end = piece.first + len(piece.data)
             self._n_blocks += max(0, n // BLOCK_CELLS - piece.first)
             if not memory.pools.has_rows:
                 fetch.n_installed = max(fetch.n_installed, n)
             if n < end * BLOCK_CELLS:
                 self._drop(fetch)
+                fetch.is_broken = True
         elif install_state(memory, fetch.salt, raw, piece):
             self._n_states += 1
             fetch.n_installed = piece.position
 
     def _drop(self, fetch: Fetch) -> None:
-        self._reader.cancel(fetch)
+        if not fetch.is_over:
+            self._reader.cancel(fetch)
+        unpin(self._memory, fetch.pins)
+
+    def _unpin(self) -> None:
+        for fetch in self._live:
+            unpin(self._memory, fetch.pins)
 
     def forget(self, salt: str, tokens: I32) -> None:
         """Remove from the disk, too, what memory has been made to forget."""
@@ -199,6 +241,7 @@ class Tier:
         """End the threads; what is not written yet gets ``times.flush_s``. Not ``is_sound``: memory
         is not to be trusted, and nothing more is written."""
         self._reader.close()
+        self._unpin()
         if is_sound:
             self._spill.flush()
         self._writer.close(self.times.flush_s if is_sound else 0.0)

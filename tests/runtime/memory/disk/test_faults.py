@@ -266,3 +266,24 @@ def test_parts_of_a_writer_that_was_killed_are_removed(tmp_path, serve):
     Store(tmp_path / "tier", 1 << 20, IDENTITY).open()
     assert left.exists(), "another server may be writing it"
     one.close()
+
+
+@pytest.mark.parametrize("kind", ["attention", "hybrid"])
+def test_memory_that_forgets_while_a_prompt_waits_is_looked_up_again(serve, kind):
+    """What it has of the prompt when it is looked up is gone when its turn comes."""
+    bench = serve(kind, n_slots=1)
+    _, receiver = bench.computed(prompt_of(90), max_tokens=5, ignore_eos=True)
+    bench.spill()
+    bench.core.memory.drop_cache()
+    bench.computed(prompt_of(90)[:40], max_tokens=1)
+    running = bench.add(prompt_of(70, 5), max_tokens=20, ignore_eos=True)
+    bench.step()
+    waiting = bench.add(prompt_of(90).tolist() + receiver.tokens[0][:2], max_tokens=3)
+    bench.step()
+    (fetch,) = bench.tier._live
+    assert fetch.sought.n_path >= 32
+    bench.core.memory.drop_cache()
+    bench.run()
+    bench.check(*running)
+    bench.check(*waiting)
+    assert waiting[1].last[0].usage.n_disk >= 80

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
@@ -15,6 +16,7 @@ import pytest
 
 from tests.runtime.memory.disk.kill_me import digest_of, made, play
 
+Told = tuple[int, int, int, str]  # conversation, turn, tokens from disk, digest
 WORDS = re.compile(r"(\d+) (\d+) (\d+) ([0-9a-f]{16})")
 
 
@@ -26,46 +28,61 @@ class Victim:
         command += [str(path), str(kernels), str(folder), str(seed)]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         self.lines: list[str] = []
-        self.is_ready = threading.Event()
+        self._said = threading.Condition()
         self._thread = threading.Thread(target=self._listen)
         self._thread.start()
 
     def _listen(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            self.lines.append(line.strip())
-            self.is_ready.set()
+            with self._said:
+                self.lines.append(line.strip())
+                self._said.notify()
 
-    def kill(self) -> list[tuple[int, int, int, str]]:
-        """Its answers: conversation, turn, tokens from disk, digest."""
+    @property
+    def answers(self) -> list[Told]:
+        """So far."""
+        found = (WORDS.fullmatch(line) for line in self.lines)
+        return [(int(m[1]), int(m[2]), int(m[3]), m[4]) for m in found if m is not None]
+
+    def wait(self, until: Callable[[list[Told]], bool]) -> None:
+        """Until its answers are such."""
+        with self._said:
+            assert self._said.wait_for(lambda: until(self.answers), 60), "it said nothing"
+
+    def kill(self) -> list[Told]:
+        """Its answers."""
         self._process.kill()
         self._process.wait()
         self._thread.join()
-        found = (WORDS.fullmatch(line) for line in self.lines)
-        return [(int(m[1]), int(m[2]), int(m[3]), m[4]) for m in found if m is not None]
+        return self.answers
 
 
 def survive(path: Path, kernels: Path, folder: Path, n_kills: int) -> tuple[int, int]:
     """Kill so many, comparing every answer with one that was computed without a cache on disk;
     returns how many tokens came from disk, and how many kills cut a write off."""
-    rng, n_disk, n_cut = Random(n_kills), 0, 0
+    rng, n_cut = Random(n_kills), 0
+    told: list[Told] = []
     engine = made(path, kernels, None)
     want: dict[int, list[str]] = {}
     try:
         for seed in range(n_kills):
             victim = Victim(path, kernels, folder, seed)
-            assert victim.is_ready.wait(60), "it did not begin"
-            time.sleep(0.1 + rng.random())
-            answers = victim.kill()
+            n = rng.randint(1, 20)
+            if seed == n_kills - 1:  # the last comes so far that something has been read
+                victim.wait(lambda answers: any(n_disk for _, _, n_disk, _ in answers))
+            else:
+                victim.wait(lambda answers, n=n: len(answers) >= n)
+            time.sleep(rng.random() / 20)
+            told += victim.kill()
             n_cut += bool(list(folder.rglob("*.part")))
-            for conversation, turn, n, digest in answers:
-                n_disk += n
-                if conversation not in want:
-                    want[conversation] = [digest_of(a) for _, a in play(engine, conversation)]
-                assert digest == want[conversation][turn], (seed, conversation, turn)
+        for conversation, turn, _, digest in told:
+            if conversation not in want:
+                want[conversation] = [digest_of(a) for _, a in play(engine, conversation)]
+            assert digest == want[conversation][turn], (conversation, turn)
     finally:
         engine.stop()
-    return n_disk, n_cut
+    return sum(n_disk for _, _, n_disk, _ in told), n_cut
 
 
 @pytest.mark.parametrize(("name", "n"), [("llama", 2), ("qwen35", 3)])
