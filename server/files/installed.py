@@ -56,9 +56,10 @@ def remove(model: Installed) -> None:
             path.unlink()
         return
     snapshot = _snapshot_of(model.paths[0], model.repo_dir)
-    for path in model.paths:
-        for link in model.repo_dir.glob(f"snapshots/*/{path.relative_to(snapshot)}"):
-            link.unlink()
+    names = [path.relative_to(snapshot) for path in model.paths]
+    for revision in (model.repo_dir / "snapshots").iterdir():
+        for name in names:
+            (revision / name).unlink(missing_ok=True)
     _drop_unused(model.repo_dir)
 
 

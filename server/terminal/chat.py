@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from slotmux.server.terminal.shown import MarkdownView, PlainView, Thoughts, Vie
 from slotmux.server.terminal.typed import Lines, read_message
 
 CHAT_PATH = "v1/chat/completions"
+_COMMAND = re.compile(r"/\w+( .*)?")  # one line; a path is no command
 
 
 @dataclass(slots=True)
@@ -49,7 +51,7 @@ class Chat:
         self._errors = Console(stderr=True)
 
     def run(self, lines: Lines, command: Callable[[Chat, str], bool]) -> None:
-        """Until the lines end or ``command``, which takes what begins with a slash, is False."""
+        """Until the lines end or ``command``, which takes lines such as /help, is False."""
         while True:
             try:
                 text = read_message(lines)
@@ -59,7 +61,7 @@ class Chat:
             except EOFError:
                 return
             try:
-                if text.startswith("/"):
+                if _COMMAND.fullmatch(text):
                     if not command(self, text):
                         return
                 elif text:

@@ -80,9 +80,9 @@ def test_the_youngest_stands_first_and_a_name_is_told_once(cache: Cache, tmp_pat
 
 
 def test_the_newest_revision_counts_and_all_are_deleted(cache: Cache) -> None:
-    old = cache.add("u/r", "c1", "r-Q4_0.gguf", "b1", size=1)
+    old = cache.add("u/r", "c1", "r[1]-Q4_0.gguf", "b1", size=1)
     os.utime(old.parent, (1000, 1000))
-    cache.add("u/r", "c2", "r-Q4_0.gguf", "b2", size=2)
+    cache.add("u/r", "c2", "r[1]-Q4_0.gguf", "b2", size=2)
     cache.add("u/r", "c2", "r-Q8_0.gguf", "b3")
     cache.add("u/r", "c2", "README.md", "b4")
     model = next(m for m in installed([], cache.folder) if m.name == "hf:u/r:Q4_0")

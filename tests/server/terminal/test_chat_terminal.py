@@ -61,6 +61,8 @@ def test_messages_of_several_lines(chat: Terminal, server: RunningServer) -> Non
     chat.wait_for("...")
     say(chat, "d")
     assert messages_of(server).endswith("<user>c \nd")
+    say(chat, "/etc/hosts holds names")
+    assert messages_of(server).endswith("<user>/etc/hosts holds names")
 
 
 def test_what_is_pasted_is_one_message(chat: Terminal, server: RunningServer) -> None:
