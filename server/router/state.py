@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from starlette.requests import Request
 
 from slotmux.server.http.errors import shutting_down
+from slotmux.server.process.logs import LOGGER
 from slotmux.server.process.state import ServerState
 from slotmux.server.router.fleet.fleet import Fleet
 from slotmux.server.router.fleet.member import Member, Status
@@ -16,6 +18,9 @@ from slotmux.server.router.known.catalog import Catalog
 from slotmux.server.router.known.facts import Facts
 from slotmux.server.router.processes.process import ChildPort
 from slotmux.server.router.relay.upstream import Pool
+from slotmux.server.settings import SettingsError
+
+_log = logging.getLogger(LOGGER)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -56,10 +61,15 @@ class RouterState(ServerState):
         return self._pools.setdefault(child.socket, Pool(child.socket))
 
     async def reread_if_changed(self) -> bool:
-        """Whether the folder has changed; its models are known then."""
+        """Whether the folder has changed; its models are known then. Where something is wrong with
+        it, that is logged once, and the models that there were stay."""
         if self._folder_stamp() == self._stamp:
             return False
-        await self.reread_now()
+        try:
+            await self.reread_now()
+        except SettingsError as error:
+            _log.warning(f"{error}")
+            return False
         return True
 
     async def reread_now(self) -> None:

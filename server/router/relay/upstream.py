@@ -31,6 +31,7 @@ class Connection(asyncio.Protocol):
         self._chunks: list[bytes] = []
         self._n_buffered = 0
         self._has_head = self._is_complete = self._is_lost = self._is_paused = False
+        self._is_read = False
         self._is_nudged = self._keeps_alive = False
         self._waiter: asyncio.Future[None] | None = None
         self._drained: asyncio.Future[None] | None = None
@@ -38,9 +39,9 @@ class Connection(asyncio.Protocol):
 
     @property
     def is_reusable(self) -> bool:
-        """Whether another request can be sent."""
+        """Whether another request can be sent: the last answer has been read to its very end."""
         return (
-            self._is_complete
+            self._is_read
             and not self._is_lost
             and self._keeps_alive
             and self._loop.time() - self.idle_since < KEEP_S
@@ -49,7 +50,8 @@ class Connection(asyncio.Protocol):
     async def send(self, request: bytes) -> None:
         """A whole request. Raises UpstreamLostError when it cannot be taken."""
         self.status, self.headers = 0, []
-        self._has_head = self._is_complete = self._is_nudged = False
+        self._has_head = self._is_complete = self._is_read = self._is_nudged = False
+        assert not self._chunks, "the last answer was not read"
         self._parser = httptools.HttpResponseParser(self)
         if self._is_lost or self._transport is None:
             raise UpstreamLostError
@@ -76,6 +78,7 @@ class Connection(asyncio.Protocol):
                 self._resume()
                 return chunks[0] if len(chunks) == 1 else b"".join(chunks)
             if self._is_complete:
+                self._is_read = True
                 self.idle_since = self._loop.time()
                 return None
             if self._is_lost:

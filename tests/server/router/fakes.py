@@ -7,7 +7,7 @@ import contextlib
 import json
 import socket
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -140,7 +140,14 @@ class RunningRouter:
     """A real uvicorn on a free loopback port, in a thread of this process; models' processes are
     those of fake_child."""
 
-    def __init__(self, settings: Settings, flags: dict[str, Any], room: Room) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        flags: dict[str, Any],
+        room: Room,
+        command: Sequence[str] = COMMAND,
+    ) -> None:
+        self._command = command
         self._sockets = SocketFolder()
         self._settings, self._room = settings, room
         self.state = RouterState(settings, reread=lambda: read_catalog(settings, flags))
@@ -188,7 +195,7 @@ class RunningRouter:
     async def _start(self, spec: ModelSpec) -> ChildProcess:
         settings = child_settings(spec, self._settings, self._room.n_bytes)
         orders = Orders(spec.name, settings, self._sockets.new(), self.state.keys.n_keys)
-        return await ChildProcess.start(orders, COMMAND)
+        return await ChildProcess.start(orders, self._command)
 
 
 @contextlib.contextmanager
@@ -199,7 +206,12 @@ def routing(
     for name, options in models.items():
         (folder / f"{name}.gguf").write_text(json.dumps(options))
     flags = {"models_dir": folder} | flags
-    router = RunningRouter(Settings(**flags), flags, Room(room, flags.get("models_max", 0)))
+    with started(RunningRouter(Settings(**flags), flags, Room(room))) as router:
+        yield router
+
+
+@contextlib.contextmanager
+def started(router: RunningRouter) -> Iterator[RunningRouter]:
     router.start()
     try:
         yield router

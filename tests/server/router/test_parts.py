@@ -96,6 +96,16 @@ async def test_a_connection_whose_answer_was_not_read_is_not_used_again(tmp_path
         assert await pool.ask(request_bytes("GET", "/", (), b"")) is not first
 
 
+async def test_an_answer_that_came_but_was_not_read_is_nobody_elses(tmp_path):
+    async with listening(tmp_path / "s", answer_plainly) as pool:
+        first = await pool.ask(request_bytes("GET", "/", (), b""))
+        await asyncio.sleep(0.05)  # all of it is there
+        pool.keep(first)
+        second = await pool.ask(request_bytes("GET", "/", (), b""))
+        assert second is not first
+        assert await whole(second) == b"ok"
+
+
 async def test_nobody_there(tmp_path):
     with pytest.raises(UpstreamLostError):
         await Pool(str(tmp_path / "none")).ask(b"x")

@@ -508,3 +508,17 @@ def test_anthropics_clients_see_their_own_list(http):
     told = http.get("/v1/models", headers={"anthropic-version": "2023-06-01"}).json()
     assert {entry["id"] for entry in told["data"]} == set(MODELS)
     assert told["has_more"] is False
+
+
+def test_a_folder_that_cannot_be_used_any_more_changes_nothing(http, router):
+    folder: Path = router.state.settings.models_dir
+    (folder / "gpt-4o.gguf").write_text("{}")  # the alias of another
+    try:
+        assert chat(http, "nobody").status_code == 404
+        assert chat(http, "ada").status_code == 200
+        answer = http.get("/v1/models?reload=1")
+        assert answer.status_code == 500
+        assert "gpt-4o names two models" in answer.json()["error"]["message"]
+    finally:
+        (folder / "gpt-4o.gguf").unlink()
+    assert http.get("/v1/models?reload=1").status_code == 200
