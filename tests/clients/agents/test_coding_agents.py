@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from tests.clients.agents.session import FILE, SYSTEM, WORD
+from tests.clients.page import snippet, variables
 
 CAT = f"Run the shell command: cat {FILE}"
 READ = f"Read the file {FILE} with the {{}} tool, then tell me the word in it."
@@ -15,7 +16,7 @@ def test_claude_code(session):
         "claude", "-p", READ.format("Read"), "--bare", "--tools", "Read", "--allowedTools", "Read",
         "--system-prompt", SYSTEM, "--output-format", "stream-json", "--verbose",
         "--no-session-persistence",
-        ANTHROPIC_BASE_URL=session.server.url, ANTHROPIC_API_KEY="none", ANTHROPIC_MODEL="coder",
+        **variables("Claude Code", session.server.url),
     )  # fmt: skip
     told = [event for event in events if event["type"] == "user"]
     assert any(WORD in json.dumps(event) for event in told)
@@ -28,16 +29,8 @@ def test_codex(session):
     instructions.write_text(SYSTEM)
     (session.home / ".codex").mkdir()
     (session.home / ".codex" / "config.toml").write_text(
-        f"""
-model = "coder"
-model_provider = "slotmux"
-model_instructions_file = "{instructions}"
-web_search = "disabled"
-[model_providers.slotmux]
-name = "slotmux"
-base_url = "{session.server.url}/v1"
-wire_api = "responses"
-"""
+        f'model_instructions_file = "{instructions}"\nweb_search = "disabled"\n'
+        + snippet("Codex", session.server.url)
     )
     off = ["multi_agent", "goals", "plugins", "apps", "image_generation", "skill_search"]
     events = session.run(
@@ -55,7 +48,7 @@ def test_qwen_code(session):
         "qwen", READ.format("read_file"), "--bare", "--core-tools", "read_file", "--exclude-tools",
         "edit", "notebook_edit", "run_shell_command", "--system-prompt", SYSTEM, "--auth-type",
         "openai", "--yolo", "--output-format", "stream-json",
-        OPENAI_BASE_URL=f"{session.server.url}/v1", OPENAI_API_KEY="none", OPENAI_MODEL="coder",
+        **variables("Qwen Code", session.server.url),
     )  # fmt: skip
     told = [event for event in events if event["type"] == "user"]
     assert any(WORD in json.dumps(event) for event in told)
@@ -64,18 +57,9 @@ def test_qwen_code(session):
 
 
 def test_opencode(session):
-    settings = {
-        "model": "slotmux/coder",
-        "small_model": "slotmux/coder",
-        "provider": {
-            "slotmux": {
-                "npm": "@ai-sdk/openai-compatible",
-                "options": {"baseURL": f"{session.server.url}/v1"},
-                "models": {"coder": {}},
-            }
-        },
-        "agent": {"build": {"prompt": SYSTEM, "permission": {"*": "deny", "read": "allow"}}},
-    }
+    settings = json.loads(snippet("opencode", session.server.url))
+    only = {"prompt": SYSTEM, "permission": {"*": "deny", "read": "allow"}}
+    settings["agent"] = {"build": only}
     (session.folder / "opencode.json").write_text(json.dumps(settings))
     events = session.run("opencode", "run", "--format", "json", READ.format("read"))
     assert any(event["type"] == "tool_use" and WORD in json.dumps(event) for event in events)

@@ -9,6 +9,7 @@ import subprocess
 import pytest
 
 from tests.clients.agents.session import APART
+from tests.clients.page import snippet
 
 GUIDELLM = APART / "bin" / "guidellm"
 N_REQUESTS = 6
@@ -18,13 +19,10 @@ WITHIN_S = 900
 @pytest.mark.parametrize("route", ["/v1/chat/completions", "/v1/completions"])
 def test_a_benchmark_without_errors(small, tokenizer, tmp_path, route):
     report = tmp_path / "report.json"
+    words = snippet("guidellm", small).replace("FOLDER", str(tokenizer)).split()
+    words[3] += f",request_format={route}"
     command = [
-        str(GUIDELLM), "run", "--disable-console", "--output", f"kind=json,path={report}",
-        "--backend", f"kind=openai_http,target={small},model=coder,request_format={route}",
-        "--profile", "kind=concurrent,streams=2",
-        "--constraint", f"kind=max_requests,count={N_REQUESTS}",
-        "--tokenizer", f"kind=huggingface_auto,model={tokenizer}",
-        "--data", "kind=synthetic_text,prompt_tokens=32,output_tokens=8",
+        str(GUIDELLM), *words[1:], "--disable-console", "--output", f"kind=json,path={report}"
     ]  # fmt: skip
     offline = os.environ | {"HF_HUB_OFFLINE": "1"}
     done = subprocess.run(command, capture_output=True, text=True, timeout=WITHIN_S, env=offline)

@@ -6,6 +6,8 @@ import json
 
 import pytest
 
+from tests.clients.page import snippet
+
 N_ITEMS = 20
 WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 CHOICE = """
@@ -61,14 +63,9 @@ def test_both_kinds(small, tasks, tokenizer, monkeypatch, tmp_path):
     lm_eval = pytest.importorskip("lm_eval")
     from lm_eval.tasks import TaskManager
 
-    arguments = {
-        "model": "coder",
-        "base_url": f"{small}/v1/completions",
-        "tokenizer": str(tokenizer),
-        "tokenizer_backend": "huggingface",
-        "num_concurrent": 4,
-        "max_retries": 1,
-    }
+    told = snippet("lm-eval", small).replace("FOLDER", str(tokenizer)).split("--model_args ")[1]
+    arguments = dict(word.split("=", 1) for word in told.strip().split(","))
+    arguments |= {"tokenizer_backend": "huggingface", "num_concurrent": 4, "max_retries": 1}
     results = lm_eval.simple_evaluate(
         model="local-completions",
         model_args=arguments,
