@@ -15,7 +15,7 @@ from slotmux.server.answers.generation import ChoiceOutput, Generation
 from slotmux.server.answers.watch import Watch
 from slotmux.server.http.disconnect import DisconnectWatcher
 from slotmux.server.http.errors import ApiError, json_response
-from slotmux.server.http.trace import Trace, trace_of
+from slotmux.server.http.trace import Trace, send_of_bodies, trace_of
 from slotmux.server.settings import Settings
 
 # Where the server's protocol class offers a way to drop a connection whose reader stalls.
@@ -137,7 +137,7 @@ class EventStream(Response):
         extensions[PROBE_READER] = self._delivery.generation.nudge
         try:
             await send(start)
-            await self._send_events(send)
+            await self._send_events(send_of_bodies(scope, send))
         finally:
             self._delivery.close()
 
@@ -162,7 +162,7 @@ class EventStream(Response):
             except ApiError as error:
                 body, n_left = writer.error(error), 0
                 continue
-            if any(output.prompt_logprobs is not None for _, output in choices):
+            if generation.is_scored and any(out.prompt_logprobs is not None for _, out in choices):
                 body = await asyncio.to_thread(writer.events, choices, generation)
             else:
                 body = writer.events(choices, generation) if choices else self._ping

@@ -53,7 +53,7 @@ class Gate:
         trace.session = session_header(headers)
         trace.traceparent = headers.get("traceparent", "")
         trace.tracestate = headers.get("tracestate", "")
-        attach(scope, trace)
+        attach(scope, trace, send)
         sender = _Sender(send, trace, self._origins.cors_headers(headers))
         try:
             early = self._admit(scope, headers, trace)

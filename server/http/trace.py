@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from starlette.requests import Request
-from starlette.types import Scope
+from starlette.types import Scope, Send
 
 from slotmux.runtime.engine.request import Progress, Usage
 
-_SCOPE_KEY = "slotmux.trace"
+_SCOPE_KEY, _SEND_KEY = "slotmux.trace", "slotmux.send"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 _counter = itertools.count(1)
 
@@ -91,9 +91,16 @@ def request_id_of(sent: str | None) -> str:
     return f"req_{uuid.uuid4().hex}"
 
 
-def attach(scope: Scope, trace: Trace) -> None:
-    """Makes ``trace`` reachable from the routes."""
-    scope[_SCOPE_KEY] = trace
+def attach(scope: Scope, trace: Trace, send: Send) -> None:
+    """Makes ``trace`` reachable from the routes, and the server's own ``send``."""
+    scope[_SCOPE_KEY], scope[_SEND_KEY] = trace, send
+
+
+def send_of_bodies(scope: Scope, send: Send) -> Send:
+    """The server's own, past what adds to the start of a response and passes on the rest: for
+    streams, once they have begun. ``send``: what there is without a gate."""
+    own: Send = scope.get(_SEND_KEY, send)
+    return own
 
 
 def trace_of(request: Request) -> Trace:
