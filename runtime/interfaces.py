@@ -68,6 +68,10 @@ class RowStorage(Protocol):
     def row_bytes(self) -> int:
         """Memory of one row."""
 
+    @property
+    def n_ready(self) -> int:
+        """Rows whose memory is there from the start; others take it when they are first written."""
+
     def give_back_row(self, row: int) -> None:
         """A row loses its memory and its content until it is written again."""
 

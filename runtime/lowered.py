@@ -52,6 +52,7 @@ class ModelConfig:
     cache_type_v: str = "f16"
     isa: str = "auto"
     n_checkpoints: int = 0  # kept copies of recurrent state
+    n_ready_checkpoints: int = 0  # of them those whose pages are taken at once, where it is elastic
     n_cache_blocks: int = 0  # blocks of cells beside those of n_ctx, for the prefix cache
     # Pages of cells and rows are taken and given back with use: their number is bounded elsewhere.
     is_elastic: bool = False
@@ -130,9 +131,9 @@ class Lowered:
             is_elastic=config.is_elastic,
         )
         self.rows = StateRows(
-            config.n_slots,
+            config.n_slots + config.n_ready_checkpoints,
             config.max_drafts,
-            config.n_checkpoints,
+            config.n_checkpoints - config.n_ready_checkpoints,
             is_elastic=config.is_elastic,
         )
         self.builder = Builder(

@@ -72,6 +72,11 @@ class StateRows:
         return self._n_rows if self._n_columns else 0
 
     @property
+    def n_ready(self) -> int:
+        """Rows whose pages are there from the start."""
+        return self._n_ready if self._n_columns else 0
+
+    @property
     def row_bytes(self) -> int:
         """Memory of one row."""
         return 4 * round_up(self._n_columns, self._alignment)

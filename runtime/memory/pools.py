@@ -78,7 +78,9 @@ class Pools:
             kv.block_bytes if self.has_blocks else 0, rows.row_bytes if self.has_rows else 0
         )
         # Within a budget, further ones get memory as they are used.
-        n_blocks, n_rows = (None, None) if cache_bytes is None else (kv.n_ready, n_slots)
+        n_blocks, n_rows = (
+            (None, None) if cache_bytes is None else (kv.n_ready, max(rows.n_ready, n_slots))
+        )
         self.blocks = BlockPool(kv, self.worths, n_blocks, poison=poison)
         self.rows = RowPool(rows, self.worths, n_rows, poison=poison)
         self.tree = PrefixTree()

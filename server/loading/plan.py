@@ -126,6 +126,7 @@ def _plan(settings: Settings, file: GGUFFile, room: _Room, spec: SpecConfig) -> 
         model=replace(
             config,
             n_checkpoints=cache.n_states,
+            n_ready_checkpoints=cache.n_ready_states,
             n_cache_blocks=cache.n_blocks,
             is_elastic=cache.is_elastic,
         ),

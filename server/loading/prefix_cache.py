@@ -12,8 +12,8 @@ from slotmux.server.settings import Settings, told_as
 
 AUTO_BYTES = 2**30
 # Of a very small model no more than this is taken unless it is asked for.
-AUTO_CELLS = 2**19
-AUTO_STATES = 4096
+AUTO_CELLS = 2**16
+AUTO_STATES = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,7 @@ class CacheRoom:
     n_bytes: int = 0
     n_blocks: int = 0  # blocks of cells beside the slots' own, at most
     n_states: int = 0  # kept states, at most
+    n_ready_states: int = 0  # whose memory is taken at the start: the first to be kept cost a copy
     is_elastic: bool = False  # cells and states share the bytes
 
 
@@ -48,7 +49,8 @@ def cache_room(settings: Settings, sizes: ModelSizes, n_cells: int, n_free: int)
     if is_auto:
         n_blocks = min(n_blocks, AUTO_CELLS // BLOCK_CELLS)
         n_states = min(n_states, AUTO_STATES)
-    return CacheRoom(n_bytes, n_blocks, n_states, is_elastic=bool(state))
+    n_ready = min(n_states, n_bytes // 2 // state) if state else 0
+    return CacheRoom(n_bytes, n_blocks, n_states, n_ready, is_elastic=bool(state))
 
 
 def _check(settings: Settings, block: int, state: int, n_all: int) -> None:

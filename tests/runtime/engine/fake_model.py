@@ -62,7 +62,7 @@ class FakeKV:
 
 class FakeRows:
     def __init__(self, n_rows, row_bytes=8192):
-        self.n_rows, self.row_bytes = n_rows, row_bytes
+        self.n_rows, self.row_bytes, self.n_ready = n_rows, row_bytes, 0
         self.state = [POISON] * n_rows
         self.pending = [[POISON]] * n_rows  # drafts that the state has not seen
         self.n_copies = 0

@@ -12,7 +12,7 @@ import numpy as np
 from slotmux.runtime.lowering.cells import KVCells
 from slotmux.runtime.lowering.rows import StateRows
 from slotmux.runtime.memory import Memory
-from slotmux.runtime.memory.prefix_tree import NODE_BYTES
+from slotmux.runtime.memory.prefix_tree import NODE_BYTES, STATE_BYTES
 from slotmux.runtime.ubatch import Ubatch
 
 N_SLOTS, N_CTX = 3, 4096
@@ -33,7 +33,8 @@ def pools(kind: str, cache_bytes: int) -> tuple[KVCells, StateRows]:
     cells = KVCells(N_READY, "f16", "f16", cache_bytes // block, is_elastic=is_elastic)
     for layer in range(n_layers):
         cells.layer(layer, 2, 32, 32)
-    rows = StateRows(N_SLOTS, 0, 400 if is_elastic else 0, is_elastic=is_elastic)
+    n_ready = cache_bytes // 2 // (4 * n_state + STATE_BYTES + 4096) if n_state else 0
+    rows = StateRows(N_SLOTS + n_ready, 0, 400 if is_elastic else 0, is_elastic=is_elastic)
     if n_state:
         rows.reserve(n_state, 0)
         rows.memory  # noqa: B018  made when it is first asked for
