@@ -67,8 +67,13 @@ class Pools:
     @property
     def n_available(self) -> int:
         """Blocks that can be had, everything that is only cached being evicted."""
-        refs, pins = self.blocks.refs, self.pins
-        return self.blocks.n_available + sum(refs[block] == n for block, n in pins.items())
+        return self.blocks.n_available + self.n_pinned
+
+    @property
+    def n_pinned(self) -> int:
+        """Blocks that nobody but the tier below holds."""
+        refs = self.blocks.refs
+        return sum(refs[block] == n for block, n in self.pins.items())
 
     def unpin(self) -> None:
         """Have the tier below let go of the blocks that it holds."""
