@@ -107,13 +107,13 @@ class Pools:
     @property
     def n_available(self) -> int:
         """Blocks that can be had, everything that is only cached being given up."""
-        refs, pins = self.blocks.refs, self.pins
-        return self.n_unpinned + sum(refs[block] == n for block, n in pins.items())
+        return self.budget.n_most_blocks - self.blocks.n_held + self.n_pinned
 
     @property
-    def n_unpinned(self) -> int:
-        """The same while the tier below keeps hold of what it does."""
-        return self.budget.n_most_blocks - self.blocks.n_held
+    def n_pinned(self) -> int:
+        """Blocks that nobody but the tier below holds."""
+        refs = self.blocks.refs
+        return sum(refs[block] == n for block, n in self.pins.items())
 
     def unpin(self) -> None:
         """Have the tier below let go of the blocks that it holds."""

@@ -14,7 +14,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from hashlib import blake2b
 from pathlib import Path
 
 from slotmux.kernels.own_directory import ensure_own
@@ -22,20 +21,19 @@ from slotmux.runtime.interfaces import Bytes
 from slotmux.runtime.memory.disk.file_format import (
     HEAD_BYTES,
     DamagedFileError,
-    Header,
     Layout,
     decode,
     encode,
     header_bytes,
 )
 from slotmux.runtime.memory.disk.files import Files, Listed
-from slotmux.runtime.memory.disk.index import Index, Stored, StoredBlocks, StoredState
+from slotmux.runtime.memory.disk.index import Index, Stored
 from slotmux.runtime.memory.disk.neighbours import NAME_BYTES, Neighbours, locked, taken
 from slotmux.runtime.memory.disk.order import Order
+from slotmux.runtime.memory.disk.records import SUFFIX, described, header_of, name_of
 
 log = logging.getLogger(__name__)
 FAULTS = ("open", "read", "write", "remove", "damaged", "internal")  # kinds that are counted
-_SUFFIX = ".kv"
 _PEEK_BYTES = 16 * 1024  # a header fits, as a rule
 _PAUSE_S = 10.0  # without writes, after one has failed
 _TOUCH_NS = 60 * 10**9  # how exactly the file system knows when a file was used
@@ -120,7 +118,7 @@ class Store:
                 if stored.name not in names:
                     self._forget(stored)
         for each in listed:
-            if each.name.endswith(_SUFFIX) and self._order.get(each.name) is None:
+            if each.name.endswith(SUFFIX) and self._order.get(each.name) is None:
                 self._take_in(each)
 
     def _listed(self) -> list[Listed]:
@@ -135,7 +133,7 @@ class Store:
     def _take_in(self, listed: Listed) -> None:
         path = self._folder / listed.name
         try:
-            stored = self._described(listed, self._layout(path))
+            stored = described(listed, self._layout(path), self.identity)
         except DamagedFileError as error:
             self._remove_damaged(path, error)
             return
@@ -153,20 +151,6 @@ class Store:
             data = self._files.read(path, header_bytes(data[:HEAD_BYTES]))
         return decode(data)
 
-    def _described(self, listed: Listed, layout: Layout) -> Stored:
-        header = layout.header
-        if layout.n_bytes != listed.n_bytes:
-            raise DamagedFileError("is cut off")
-        if header.get("identity") != self.identity:
-            raise DamagedFileError("belongs to another model")
-        name, n_bytes, owner = listed.name, taken(listed.n_bytes), header["owner"]
-        if header["kind"] == "blocks":
-            digests = tuple(bytes.fromhex(digest) for digest in header["digests"])
-            return StoredBlocks(name, n_bytes, owner, digests, listed.used_ns)
-        floor, rest, first = (bytes.fromhex(header[key]) for key in ("floor", "rest", "first"))
-        numbers = header["position"], header["n_pending"], header["state_kind"]
-        return StoredState(name, n_bytes, owner, floor, rest, first, *numbers, listed.used_ns)
-
     # -- writing
 
     @property
@@ -176,8 +160,8 @@ class Store:
 
     def put(self, stored: Stored, sections: Sequence[tuple[str, Bytes]]) -> bool:
         """Write a file, named and sized here, and have it found; False if it could not be."""
-        parts = encode(_header(stored, self.identity), sections)
-        stored.name, stored.n_bytes = _name(stored), taken(sum(part.nbytes for part in parts))
+        parts = encode(header_of(stored, self.identity), sections)
+        stored.name, stored.n_bytes = name_of(stored), taken(sum(part.nbytes for part in parts))
         if not self.may_write or not self._make_room(stored.n_bytes):
             return False
         try:
@@ -305,26 +289,3 @@ class Store:
                 "prefix cache on disk: %s fails in %s: %s; serving goes on without", kind,
                 self._folder.parent, error.strerror or error,
             )  # fmt: skip
-
-
-def _name(stored: Stored) -> str:
-    """Of what it holds, whoever writes it."""
-    if isinstance(stored, StoredBlocks):
-        return blake2b(b"".join(stored.digests), digest_size=20).hexdigest() + "-b" + _SUFFIX
-    named = stored.floor + stored.rest
-    return blake2b(named, digest_size=20).hexdigest() + "-s" + _SUFFIX
-
-
-def _header(stored: Stored, identity: str) -> Header:
-    header: Header = {"identity": identity, "owner": stored.owner}
-    if isinstance(stored, StoredBlocks):
-        return header | {"kind": "blocks", "digests": [d.hex() for d in stored.digests]}
-    return header | {
-        "kind": "state",
-        "floor": stored.floor.hex(),
-        "rest": stored.rest.hex(),
-        "first": stored.first.hex(),
-        "position": stored.position,
-        "n_pending": stored.n_pending,
-        "state_kind": stored.state_kind,
-    }
