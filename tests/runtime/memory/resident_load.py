@@ -44,10 +44,9 @@ def pools(kind: str, cache_bytes: int) -> tuple[KVCells, StateRows]:
 
 def write(cells: KVCells, rows: StateRows, table: list[int], row: int) -> None:
     """Every page, as a forward would."""
-    for block in table:
-        cells.write_block(block, bytes([7]) * cells.block_bytes)
+    cells.write_blocks(table, np.full((len(table), cells.block_bytes), 7, np.uint8))
     if row >= 0:
-        rows.write_row(row, bytes([7]) * rows.row_bytes)
+        rows.write_row(row, np.full(rows.row_bytes, 7, np.uint8))
 
 
 def main() -> None:
