@@ -10,6 +10,7 @@ import threading
 
 from slotmux.server.process.serve import EXIT_FAILED, EXIT_UNUSABLE
 from slotmux.server.settings import SettingsError
+from slotmux.server.start import EXIT_INTERRUPTED
 
 LOOPBACK, PORT = "127.0.0.1", 8000
 
@@ -33,8 +34,6 @@ def main(words: list[str]) -> int:
         print(f"slotmux: {error}", file=sys.stderr)
         return EXIT_UNUSABLE
     over = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: over.set())
     ray.init(
         num_cpus=n_cpus or None,
         include_dashboard=False,
@@ -43,11 +42,15 @@ def main(words: list[str]) -> int:
     try:
         serve.start(http_options={"host": LOOPBACK, "port": port})
         serve.run(application, name="slotmux")
+        for number in (signal.SIGINT, signal.SIGTERM):  # Ray has set handlers of its own
+            signal.signal(number, lambda *_: over.set())
         print(f"slotmux: ready on http://{LOOPBACK}:{port}/v1", flush=True)
         over.wait()
     except RuntimeError as error:  # a replica that cannot start: its log is above
         print(f"slotmux: {error}", file=sys.stderr)
         return EXIT_FAILED
+    except KeyboardInterrupt:  # before it was ready
+        return EXIT_INTERRUPTED
     finally:
         serve.shutdown()
         ray.shutdown()

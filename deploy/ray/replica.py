@@ -49,10 +49,10 @@ class Replica:
         loaded = await asyncio.to_thread(assemble, settings)
         await asyncio.to_thread(loaded.engine.start)
         self._state = ServerState(settings)
-        self.app: FastAPI = create_app(self._state)
+        self._http: FastAPI = create_app(self._state)
         self._state.become_ready(loaded)
         self._prober = Prober(self._state)
-        self._leases = Leases(self.app)
+        self._leases = Leases(self._http)
         self._listen(host)
         self._watcher = asyncio.create_task(self._watch())
 
@@ -87,7 +87,7 @@ class Replica:
 
     async def scraped(self, headers: Headers) -> Scraped:
         """Its /metrics, as whoever sends ``headers`` may see them."""
-        status, body = await call(self.app, "GET", "/metrics", headers)
+        status, body = await call(self._http, "GET", "/metrics", headers)
         return Scraped(self.id, status, body.decode())
 
     def check_health(self) -> None:
@@ -123,4 +123,4 @@ class IngressReplica(Replica):
     """A replica whose app Ray's own proxies speak to."""
 
     async def __serve_build_asgi_app__(self) -> FastAPI:
-        return self.app
+        return self._http
