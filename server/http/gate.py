@@ -25,7 +25,7 @@ FAIRNESS_HEADER, MAX_FAIRNESS_CHARS = "x-llm-d-inference-fairness-id", 128
 _OLD_FAIRNESS_HEADER = "x-gateway-inference-fairness-id"
 
 # What is asked again and again, by programs: not worth a line of the log.
-_PROBES = frozenset({"/health", "/livez", "/readyz", "/metrics", "/board"})
+_PROBES = frozenset({"/health", "/livez", "/readyz", "/metrics", "/slots", "/board"})
 
 
 class Gate:

@@ -71,6 +71,8 @@ class SlotEntry(TypedDict):
     n_computed: int
     n_decoded: int
     n_kv_blocks: int
+    n_states: int
+    client: str
     n_draft_total: int
     n_draft_accepted_total: int
 

@@ -14,7 +14,8 @@ def welcome(url: str, settings: Settings) -> str:
         url = url.replace(everywhere, "//127.0.0.1:")
     key = " -H 'Authorization: Bearer KEY'" if settings.api_keys else ""
     key_flag = " --api-key KEY" if settings.api_keys else ""
-    return f"""
+    page = f"\n  {url}/ is a page: a chat, and what the server does.\n" if settings.webui else ""
+    return f"""{page}
   {url}/v1 is an OpenAI-compatible API, {url}/docs tells all of it.
 
   curl {url}/v1/chat/completions{key} \\

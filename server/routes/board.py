@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
 import time
 from pathlib import Path
@@ -21,6 +20,7 @@ from slotmux.server.openapi import board as told
 from slotmux.server.openapi.operation import Operation
 from slotmux.server.process.history import WINDOW_S, History, Sample
 from slotmux.server.process.state import ModelInfo, ServerState, state_of
+from slotmux.server.routes.whose import digest
 from slotmux.server.version import slotmux_version
 
 endpoints = Endpoints()
@@ -98,8 +98,8 @@ def _slot(slot: SlotStats) -> told.BoardSlot:
         "state": slot.state,
         "request": slot.request_id,
         "choice": slot.index,
-        "client": _digest(slot.client),
-        "session": _digest(slot.session),
+        "client": digest(slot.client),
+        "session": digest(slot.session),
         "priority": slot.priority,
         "n_prompt": slot.n_prompt,
         "n_cached": slot.n_cached,
@@ -115,11 +115,6 @@ def _slot(slot: SlotStats) -> told.BoardSlot:
         "n_drafted_total": slot.n_draft,
         "n_accepted_total": slot.n_draft_accepted,
     }
-
-
-def _digest(name: str) -> str:
-    """Enough to tell one from another, too little to tell whose it is; '' of nobody."""
-    return hashlib.sha256(name.encode()).hexdigest()[:6] if name else ""
 
 
 def _cells(stats: EngineStats) -> told.Cells:

@@ -22,6 +22,7 @@ from slotmux.server.http.errors import invalid, json_response, shutting_down, un
 from slotmux.server.openapi.operation import Operation
 from slotmux.server.openapi.operators import PrefixCache, Props, SlotEntry
 from slotmux.server.process.state import ServerState, state_of
+from slotmux.server.routes.whose import digest
 
 endpoints = Endpoints()
 MAX_STRETCHES = 10_000  # of /debug/prefix
@@ -106,6 +107,8 @@ def _slot(slot: SlotStats, n_ctx: int) -> dict[str, Any]:
         "n_computed": slot.n_computed,
         "n_decoded": slot.n_generated,
         "n_kv_blocks": slot.n_blocks,
+        "n_states": int(slot.has_row),
+        "client": digest(slot.client),
         "n_draft_total": slot.n_draft,
         "n_draft_accepted_total": slot.n_draft_accepted,
     }

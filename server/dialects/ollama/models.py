@@ -59,8 +59,11 @@ async def tags(request: Request) -> Response:
 @endpoints.get("/api/ps", told=Operation(OllamaModels))
 async def running(request: Request) -> Response:
     """What is loaded: it stays so."""
-    info = state_of(request).ready().loaded.info
+    loaded = state_of(request).ready().loaded
+    info, budget = loaded.info, loaded.budget
     told = {"expires_at": FOREVER, "size_vram": 0, "context_length": info.n_ctx}
+    if budget is not None:
+        told["size"] = budget.total_bytes  # in memory, not the file's
     return json_response({"models": [model_told(info, info.name) | told]})
 
 
