@@ -130,6 +130,8 @@ class RouterLifecycle(EndedBySignals):
 def _tell_models(settings: Settings, names: list[str], url: str) -> None:
     shown = names[:_N_NAMES]
     _log.info("models", extra={"fields": {"n": len(names), "names": shown}})
+    if not names:
+        _log.warning("there is no model yet: put GGUF files into --models-dir")
     if is_text(settings.log_format):
         print(_example(url, names, needs_key=bool(settings.api_keys)), file=sys.stderr)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from slotmux.server.commands.serve import serve
 from slotmux.server.http.errors import ApiError
 from slotmux.server.router.known.catalog import Catalog, read_catalog
 from slotmux.server.router.known.folder import models_in
@@ -175,3 +176,10 @@ def test_a_models_process_gets_all_settings_but_the_routers(folder, tmp_path):
     assert (settings.host, settings.api_keys, settings.mem_limit) == ("127.0.0.1", (), 12345)
     assert (settings.temp, settings.samplers) == (0.5, spec.settings.samplers)
     assert not settings.serves_several
+
+
+def test_the_command_line_names_one_model_or_several(folder):
+    with pytest.raises(SettingsError, match="leave out demo"):
+        serve(model="demo", models_dir=folder)
+    with pytest.raises(SettingsError, match="no such folder"):
+        serve(models_dir=folder / "none")
