@@ -28,8 +28,13 @@ def app(args: dict[str, Any]) -> Application:
     ``args``: the fields of Options, or of one ModelOptions. Settings of `slotmux serve` may stand
     among them by their names. Raises SettingsError.
     """
+    return build(options_of(args))
+
+
+def options_of(args: dict[str, Any]) -> Options:
+    """What ``args`` of `app` say. Raises SettingsError."""
     try:
-        return build(_options(args))
+        return _options(args)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])

@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 
+from slotmux.deploy.ray.options import Options
 from slotmux.server.process.serve import EXIT_FAILED, EXIT_UNUSABLE
 from slotmux.server.settings import SettingsError
 from slotmux.server.start import EXIT_INTERRUPTED
@@ -26,16 +27,18 @@ def main(words: list[str]) -> int:
     import ray
     from ray import serve
 
-    from slotmux.deploy.ray import app
+    from slotmux.deploy.ray.application import build, options_of
 
     try:
-        application = app(args)  # told before a cluster is started for it
+        options = options_of(args)
+        n_cpus = n_cpus or _enough_for(options)
+        application = build(options)  # what is wrong is told before a cluster is started for it
     except SettingsError as error:
         print(f"slotmux: {error}", file=sys.stderr)
         return EXIT_UNUSABLE
     over = threading.Event()
     ray.init(
-        num_cpus=n_cpus or None,
+        num_cpus=n_cpus,
         include_dashboard=False,
         log_to_driver=True,
     )
@@ -55,6 +58,17 @@ def main(words: list[str]) -> int:
         serve.shutdown()
         ray.shutdown()
     return 0
+
+
+def _enough_for(options: Options) -> int:
+    """The CPUs of this machine. Raises SettingsError: Ray would wait for more for ever."""
+    n_cpus = len(os.sched_getaffinity(0))
+    if options.n_cores > n_cpus:
+        raise SettingsError(
+            f"cores: {options.n_cores} are asked for, this machine has {n_cpus};"
+            f" cpus={options.n_cores} has replicas share them"
+        )
+    return n_cpus
 
 
 if __name__ == "__main__":

@@ -73,3 +73,8 @@ class Options(BaseModel):
         if self.path == "ingress" and len(self.models) > 1:
             raise ValueError("path: 'ingress' serves one model; 'front' chooses among several")
         return self
+
+    @property
+    def n_cores(self) -> int:
+        """Of all replicas that there may be."""
+        return sum(max(m.replicas, m.max_replicas) * m.cores for m in self.models.values())

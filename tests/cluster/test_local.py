@@ -61,7 +61,10 @@ def test_sessions_stay_behind_rays_own_proxies_and_a_signal_ends_all() -> None:
         process.communicate()
 
 
-@pytest.mark.parametrize(("word", "told"), [("parallel=0", "parallel"), ("routing=x", "routing")])
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [("parallel=0", "parallel"), ("routing=x", "routing"), ("cores=4096", "cpus=4096")],
+)
 def test_what_cannot_be_is_one_line_and_exit_code_2(word: str, told: str) -> None:
     process = start(f"port={free_port()}", word)
     _, errors = process.communicate(timeout=120)
