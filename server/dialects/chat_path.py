@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -119,12 +119,8 @@ def renamed(error: ApiError, names: Names) -> ApiError:
     """The same error with the parameter called what the dialect calls it."""
     if error.param is None:
         return error
-    head = re.split(r"[.\[]", error.param, maxsplit=1)[0]
-    if head in COUNTED_ANEW:
-        param = names.get(head, head)
-    elif head in names:
-        param = names[head] + error.param.removeprefix(head)
-    else:
+    param = _own_name(error.param, names)
+    if param == error.param:
         return error
     message = error.message.replace(f"'{error.param}'", f"'{param}'")
     return ApiError(
@@ -136,3 +132,25 @@ def renamed(error: ApiError, names: Names) -> ApiError:
         headers=error.headers,
         extra=error.extra,
     )
+
+
+def tool_names(places: Sequence[str], schema: str) -> dict[str, str]:
+    """Names of the tools' members: ``places`` says where the client told each tool, ``schema`` what
+    it calls the parameters."""
+    names: dict[str, str] = {}
+    for index, place in enumerate(places):
+        names[f"tools[{index}]"] = names[f"tools[{index}].function"] = place
+        names[f"tools[{index}].function.parameters"] = f"{place}.{schema}"
+    return names
+
+
+def _own_name(param: str, names: Names) -> str:
+    """The longest beginning that has a name of the dialect's is replaced by it."""
+    ends = [match.start() for match in re.finditer(r"[.\[]", param)]
+    for end in (len(param), *reversed(ends[1:])):
+        if param[:end] in names:
+            return names[param[:end]] + param[end:]
+    head = re.split(r"[.\[]", param, maxsplit=1)[0]
+    if head in COUNTED_ANEW:
+        return names.get(head, head)
+    return names.get(head, head) + param.removeprefix(head)

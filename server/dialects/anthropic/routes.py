@@ -7,10 +7,10 @@ from starlette.responses import Response
 
 from slotmux.server.answers.stream import respond
 from slotmux.server.dialects.anthropic.schema import (
-    NAMES,
     CountRequest,
     MessagesRequest,
     chat_body,
+    names_of,
 )
 from slotmux.server.dialects.anthropic.writer import FRAMING, MessageWriter
 from slotmux.server.dialects.chat_path import begin_turn, chat_params, count_tokens, read_body
@@ -29,7 +29,9 @@ endpoints = Endpoints(anthropic_body, under="/v1/messages/")
 async def create_message(request: Request) -> Response:
     """Answers a conversation."""
     params = validate(MessagesRequest, await read_body(request))
-    turn = await begin_turn(request, chat_params(chat_body(params), NAMES), NAMES)
+    body = chat_body(params)
+    names = names_of(params)
+    turn = await begin_turn(request, chat_params(body, names), names)
     return await respond(
         request,
         turn.generation,
@@ -44,5 +46,7 @@ async def create_message(request: Request) -> Response:
 async def count_message_tokens(request: Request) -> Response:
     """How many tokens a conversation's prompt has; nothing is generated."""
     params = validate(CountRequest, await read_body(request))
-    n_tokens = await count_tokens(request, chat_params(chat_body(params), NAMES), NAMES)
+    body = chat_body(params)
+    names = names_of(params)
+    n_tokens = await count_tokens(request, chat_params(body, names), names)
     return json_response({"input_tokens": n_tokens})

@@ -9,6 +9,7 @@ from pydantic import Field
 from slotmux.server.dialects.anthropic.messages import chat_messages
 from slotmux.server.dialects.anthropic.tools import chat_tool_choice, chat_tools
 from slotmux.server.dialects.blocks import object_at, only, unsupported, wrong_type
+from slotmux.server.dialects.chat_path import tool_names
 from slotmux.server.schemas.base import StrictModel
 from slotmux.server.schemas.generation import Label
 from slotmux.server.schemas.parameters import Place
@@ -22,6 +23,12 @@ NAMES = {
     "reasoning_effort": "output_config.effort",
     "user": "metadata.user_id",
 }
+
+
+def names_of(params: CountRequest) -> dict[str, str]:
+    """NAMES and those of the tools' members; after ``chat_body``."""
+    places = [f"tools[{index}]" for index in range(len(params.tools or ()))]
+    return NAMES | tool_names(places, "input_schema")
 
 
 class CountRequest(StrictModel):

@@ -16,7 +16,7 @@ from slotmux.server.dialects.chat_path import begin_turn, chat_params, count_tok
 from slotmux.server.dialects.responses.background import BackgroundRun, Followed
 from slotmux.server.dialects.responses.items import input_items
 from slotmux.server.dialects.responses.response import Wording
-from slotmux.server.dialects.responses.schema import NAMES, InputRequest, ResponsesRequest
+from slotmux.server.dialects.responses.schema import InputRequest, ResponsesRequest, names_of
 from slotmux.server.dialects.responses.store import Kept, ResponseStore
 from slotmux.server.dialects.responses.tools import chat_tools
 from slotmux.server.dialects.responses.writer import ResponseWriter
@@ -49,8 +49,9 @@ async def create_response(request: Request) -> Response:
     params = validate(ResponsesRequest, await read_body(request))
     own = _own(request, params)
     history = _history(request, params)
-    chat = chat_params(params.chat_body([*history, *own]), NAMES)
-    turn = await begin_turn(request, chat, NAMES)
+    body = params.chat_body([*history, *own])
+    names = names_of(params)
+    turn = await begin_turn(request, chat_params(body, names), names)
     wording = Wording(params, turn, chat_tools(params.tools or [])[1])
     writer = ResponseWriter(wording, partial(_keep, request, params, history, own))
     settings = state_of(request).settings
@@ -67,7 +68,9 @@ async def count_input_tokens(request: Request) -> Response:
     """How many tokens a prompt has; nothing is generated."""
     params = validate(InputRequest, await read_body(request))
     items = [*_history(request, params), *_own(request, params)]
-    n_tokens = await count_tokens(request, chat_params(params.chat_body(items), NAMES), NAMES)
+    body = params.chat_body(items)
+    names = names_of(params)
+    n_tokens = await count_tokens(request, chat_params(body, names), names)
     return json_response({"object": "response.input_tokens", "input_tokens": n_tokens})
 
 

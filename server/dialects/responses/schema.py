@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from slotmux.server.dialects.blocks import object_at, only, unsupported
+from slotmux.server.dialects.chat_path import tool_names
 from slotmux.server.dialects.responses.items import chat_messages
 from slotmux.server.dialects.responses.tools import chat_tool_choice, chat_tools
 from slotmux.server.schemas.base import StrictModel, fault
@@ -30,6 +31,11 @@ def _include(value: Any) -> Any:
             if name == _INCLUDABLE[1]:
                 raise fault("log-probabilities are not supported here")
     return value
+
+
+def names_of(params: InputRequest) -> dict[str, str]:
+    """NAMES and those of the tools' members. Raises ApiError 400."""
+    return NAMES | tool_names(chat_tools(params.tools or [])[1].places, "parameters")
 
 
 class InputRequest(StrictModel):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,10 +31,12 @@ _CUSTOM = {
 @dataclass(frozen=True, slots=True)
 class Names:
     """What the client calls the functions that the model knows. ``custom``: names of tools whose
-    input is a plain text; ``spaces``: the namespace and the name of those that are in one."""
+    input is a plain text; ``spaces``: the namespace and the name of those that are in one;
+    ``places``: where each function was told."""
 
     custom: frozenset[str]
     spaces: Mapping[str, tuple[str, str]]
+    places: Sequence[str] = ()
 
     def of(self, name: str) -> dict[str, str]:
         """The members of a call's item that name its tool."""
@@ -57,6 +59,7 @@ def chat_tools(tools: Any) -> tuple[list[dict[str, Any]], Names]:
     told: list[dict[str, Any]] = []
     custom: set[str] = set()
     spaces: dict[str, tuple[str, str]] = {}
+    places: list[str] = []
     for path, space, tool in _flat(tools):
         kind = tool.get("type")
         if kind == "function":
@@ -67,13 +70,14 @@ def chat_tools(tools: Any) -> tuple[list[dict[str, Any]], Names]:
             raise unsupported(f"{path}.type", "function and custom tools are")
         else:
             continue
+        places.append(path)
         own = tool["name"]
         name = told[-1]["function"]["name"] = name_within(space, own)
         if space is not None:
             spaces[name] = (space, own)
         if kind == "custom":
             custom.add(name)
-    return told, Names(frozenset(custom), spaces)
+    return told, Names(frozenset(custom), spaces, places)
 
 
 def _flat(tools: Any) -> Iterator[tuple[str, str | None, dict[str, Any]]]:
