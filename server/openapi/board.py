@@ -103,6 +103,7 @@ class MemoryParts(TypedDict):
     """What was planned at the start, in bytes."""
 
     weights: int
+    prefix_cache: int
     cells: int
     states: int
     buffers: int

@@ -153,6 +153,7 @@ def _memory(budget: Budget) -> told.MemoryParts:
         "cells": budget.kv_bytes,
         "states": budget.state_bytes,
         "buffers": budget.sizes.buffers,
+        "prefix_cache": budget.cache_bytes + budget.staged_bytes + budget.index_bytes,
         "total": budget.total_bytes,
     }
 

@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from slotmux.runtime.engine.stats import TIMES, Histogram, HistogramStats
+from slotmux.runtime.memory.prefix_tree import NODE_BYTES
 from slotmux.runtime.sizes import ModelSizes
 from slotmux.server.loading.budget import Budget
 from slotmux.server.process.history import N_KEPT, History, quantile
@@ -72,11 +73,12 @@ def test_operators_decide_who_sees_it() -> None:
 
 def test_memory_is_told_in_its_parts() -> None:
     sizes = ModelSizes(weights=100, cell=2.0, row=30, buffers=7)
-    budget = Budget(n_slots=2, n_ctx=16, n_cells=32, n_checkpoints=1, sizes=sizes)
+    budget = Budget(n_slots=2, n_ctx=16, n_cells=32, cache_bytes=1000, sizes=sizes)
     loaded = replace(loaded_with(FakeEngine()), budget=budget)
     with running(loaded) as server:
         told = httpx.get(f"{server.url}/board").json()
-    parts = {"weights": 100, "cells": 64, "states": 90, "buffers": 7}
+    cache = 1000 + 2 * NODE_BYTES  # the index of two blocks
+    parts = {"weights": 100, "cells": 64, "states": 60, "buffers": 7, "prefix_cache": cache}
     assert told["memory"] == parts | {"total": budget.total_bytes}
     assert told["resident_bytes"] > 1_000_000
 

@@ -185,6 +185,7 @@ export class Board {
         { name: "KV cells", n: memory.cells },
         { name: "states", n: memory.states },
         { name: "buffers", n: memory.buffers },
+        { name: "kept prefixes", n: memory.prefix_cache },
       ]);
       this.memoryFacts.set("Planned in all", bytes(memory.total));
     }
@@ -198,7 +199,9 @@ export class Board {
     this.cache.set("Reused", cache.n_queried ? reused : "–");
     const causes = {
       cold: "Prompts unknown before", diverged: "Prompts that went on otherwise",
-      no_state: "Prompts without a kept state", off: "Prompts kept out",
+      new: "Prompts that went on from all that is known",
+      no_state: "Prompts without a kept state", state_evicted: "States given up",
+      evicted: "Cells given up", off: "Prompts kept out",
     };
     for (const [cause, name] of Object.entries(causes)) {
       if (cache.misses[cause]) this.cache.set(name, whole(cache.misses[cause] ?? 0));

@@ -59,7 +59,10 @@ export interface Told {
     n_rejected: number;
     finished: Record<string, number>;
   };
-  memory: { weights: number; cells: number; states: number; buffers: number; total: number } | null;
+  memory: {
+    weights: number; cells: number; states: number; buffers: number; prefix_cache: number;
+    total: number;
+  } | null;
   resident_bytes: number | null;
   latency: {
     window_s: number;
