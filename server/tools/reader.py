@@ -14,6 +14,7 @@ from slotmux.server.tools.formats.base import Format
 from slotmux.server.tools.formats.harmony import ENDS, MESSAGE, START, Harmony, Header, header_of
 from slotmux.server.tools.tape import MalformedError, Steps, Tape
 from slotmux.server.tools.thought import Thinking
+from slotmux.server.tools.trailing import Trailing
 
 
 class Telling(StrEnum):
@@ -50,7 +51,7 @@ class MessageReader:
         self._calls.on_whole = self._tape.keep
         self._content: list[str] = []
         self._reasoning: list[str] = []
-        self._spaces = ""  # white space behind content that may turn out to be nobody's
+        self._spaces = Trailing()  # behind content, it may turn out to be nobody's
         self._has_content = False
         self._in_thought = plan.starts_in_thought
         self.n_reasoning = 0
@@ -103,9 +104,8 @@ class MessageReader:
         if not text:
             return
         self._has_content = True
-        whole = self._spaces + text
-        kept = whole.rstrip() if self._plan.schemas else whole
-        self._spaces = whole[len(kept) :]
+        spaces = self._spaces
+        kept = spaces.split(text) if self._plan.schemas else spaces.take() + text
         if kept:
             self._content.append(kept)
 
@@ -147,9 +147,9 @@ class MessageReader:
 
     def _end_content(self) -> None:
         """White space at the very end is content unless calls stand before it."""
-        if self._spaces and not self._calls.n_whole and self._content_is_last:
-            self._content.append(self._spaces)
-        self._spaces = ""
+        spaces = self._spaces.take()
+        if spaces and not self._calls.n_whole and self._content_is_last:
+            self._content.append(spaces)
 
     @property
     def _content_is_last(self) -> bool:
@@ -168,18 +168,16 @@ class MessageReader:
         """Up to the closing mark, which is read; white space around it is nobody's."""
         self._in_thought = True
         tape, telling = self._tape, self._plan.telling
-        spaces, is_begun = "", False
+        spaces, is_begun = Trailing(), False
 
         def think(text: str) -> None:
-            nonlocal spaces, is_begun
+            nonlocal is_begun
             if self._keeps_marks:
                 self._content.append(text)
             if telling in (Telling.INSIDE, Telling.NOT):
                 return
-            whole = spaces + (text if is_begun else text.lstrip())
-            kept = whole.rstrip()
+            kept = spaces.split(text if is_begun else text.lstrip())
             is_begun = is_begun or bool(kept)
-            spaces = whole[len(kept) :] if is_begun else ""
             if kept:
                 self._reasoning.append(kept)
 
@@ -207,7 +205,7 @@ class MessageReader:
         tape, calls = self._tape, self._calls
         n_before = calls.n_whole
         tape.keep()
-        spaces, self._spaces = self._spaces, ""
+        spaces, self._spaces = self._spaces, Trailing()
         calls.is_eager = self._plan.is_eager and trigger in format_.triggers
         try:
             yield from format_.read(tape, trigger, calls)
@@ -216,7 +214,7 @@ class MessageReader:
             is_hidden = calls.fail()
             text = tape.take_back()
             if is_hidden:
-                self._spaces = spaces if begin else ""
+                self._spaces = spaces if begin else Trailing()
                 self._say(begin + text)
             return
         tape.take_back()
