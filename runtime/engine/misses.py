@@ -15,4 +15,7 @@ def missed_by(slot: Slot, choice: Choice) -> Missed:
         return Missed(CacheMiss.OFF)
     if choice.n_cached + BLOCK_CELLS >= choice.n_prompt:
         return Missed()
-    return why_missed(seq.pools, seq.salt, slot.history[: choice.n_prompt], seq.n_computed)
+    missed = why_missed(seq.pools, seq.salt, slot.history[: choice.n_prompt], seq.n_computed)
+    if missed.reason is CacheMiss.STATE_EVICTED or missed.reason is CacheMiss.EVICTED:
+        seq.pools.worths.on_regret()
+    return missed

@@ -89,6 +89,7 @@ class Checkpoint:
         "is_fork",
         "is_kept",
         "is_left_behind",
+        "is_of_regular",
         "kind",
         "n_hits",
         "n_next",
@@ -108,6 +109,10 @@ class Checkpoint:
         self.is_kept = True
         self.n_hits = 0  # sequences that began with it
         self.n_next = 0  # sequences that kept a state after it
+        # Its conversation has come back before.
+        self.is_of_regular: bool = before is not None and (
+            before.is_of_regular or before.n_hits > 0
+        )
         self.is_fork = False  # several paths go on from it
         self.is_left_behind = False  # what overtook it has been overtaken too
         self.is_before_answer = False  # what overtook it is the end of an answer

@@ -9,6 +9,11 @@ age as in GreedyDual-Size-Frequency (Cherkasova, HPL-98-69R1): what is kept or f
 from the worth of what was last given up. Age counts most: a state that saves much outlasts four
 times as much as one that saves hardly anything.
 
+Where more conversations go round than fit, age alone would give up each just before it comes back,
+and nothing would ever be found. That shows in what is missed after it was given up: when such
+regrets are many times the hits, conversations that never came back make way for those that are
+kept, all but a few of them (Qureshi et al., Adaptive Insertion Policies, ISCA 2007).
+
 A state is of no use without the blocks of its path, and they are of none without it. Where a
 state is dear (it weighs more than some blocks) states lead: a block is *needed* by those at or
 below it and goes after them; one that none needs goes first of all. Where states weigh little, or
@@ -23,6 +28,9 @@ from slotmux.runtime.ubatch import BLOCK_CELLS
 
 MOST = 8.0  # a thing is worth 2 to 8 more than what was last given up
 LEAST = 2.0
+REGRET_WEIGHT = 1 / 32
+MANY_REGRETS, FEW_REGRETS = 0.75, 0.3  # of regrets and hits together
+ONE_IN = 16  # of the newcomers, that is kept all the same
 RATE_WEIGHT = 1 / 16  # of one more conversation that came back
 # Values are far below the distance of two ranks.
 LEFT_BEHIND, OVERTAKEN, END = 0.0, 2.0**40, 2.0**41
@@ -43,7 +51,9 @@ class Worths:
         "_blocks",
         "_clock",
         "_half_tokens",
+        "_is_round",
         "_level",
+        "_regrets",
         "_row_bytes",
         "_states",
         "states_lead",
@@ -59,6 +69,8 @@ class Worths:
         self._blocks = FairOrder()  # by ~block
         self._level = 0.0
         self._clock = 0
+        self._regrets = 0.0  # share of what is missed after it was given up, hits beside it
+        self._is_round = False  # more conversations go round than fit
         self._answer_rate = 0.9  # of conversations that come back, those that do to their answer
 
     # -- states
@@ -86,12 +98,19 @@ class Worths:
     def on_hit(self, checkpoint: Checkpoint) -> None:
         """Somebody came back to it."""
         checkpoint.n_hits += 1
+        self._regrets -= REGRET_WEIGHT * self._regrets
+        self._is_round &= self._regrets > FEW_REGRETS
         checkpoint.is_fork |= checkpoint.n_next > 0
         if checkpoint.kind is Kind.ANSWER:
             self._answer_rate += RATE_WEIGHT * (1.0 - self._answer_rate)
         elif checkpoint.is_before_answer:
             self._answer_rate -= RATE_WEIGHT * self._answer_rate
         self._revalue(checkpoint)
+
+    def on_regret(self) -> None:
+        """Somebody came back to a state that was given up."""
+        self._regrets += REGRET_WEIGHT * (1.0 - self._regrets)
+        self._is_round |= self._regrets > MANY_REGRETS
 
     def on_overtaken(self, checkpoint: Checkpoint, by: Checkpoint) -> None:
         """A sequence that went on from it has kept a deeper state."""
@@ -230,6 +249,12 @@ class Worths:
             likelihood = self._answer_rate
         elif checkpoint.kind is Kind.ROLLING:
             return OVERTAKEN + self._clock
+        if self._makes_way(checkpoint):
+            return END + self._level
         n = (1 + checkpoint.n_hits) * checkpoint.position
         saved: float = (n / (n + self._half_tokens)) ** 0.25
         return END + self._level + likelihood * max(LEAST, MOST * saved)
+
+    def _makes_way(self, checkpoint: Checkpoint) -> bool:
+        is_new = not (checkpoint.is_of_regular or checkpoint.is_fork or checkpoint.n_hits)
+        return self._is_round and is_new and self._clock % ONE_IN > 0
