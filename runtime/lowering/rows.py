@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from slotmux.kernels.team import aligned_zeros
 from slotmux.runtime.interfaces import Bytes
 from slotmux.runtime.lowering.buffers import round_up
-from slotmux.runtime.lowering.pages import PAGE, Pages
 from slotmux.runtime.numa import Placement
+from slotmux.runtime.pages import PAGE, Pages
 
 
 class StateRows:
