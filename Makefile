@@ -27,7 +27,8 @@ endef
 export FETCH_DEFAULT_MODEL
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-real test-isa test-timing test-clients fuzz check format bench clean venv
+.PHONY: help serve serve-ray test test-real test-isa test-timing test-clients test-kills test-page
+.PHONY: test-deploy test-ray webui fuzz check docs format bench clean venv
 .DELETE_ON_ERROR:
 
 help: ## show this list
@@ -36,8 +37,22 @@ help: ## show this list
 serve: $(VENV)/.installed ## install, fetch the default model, serve on 127.0.0.1:8080
 	@exec $(BIN)/slotmux serve $(MODEL) $(ARGS)
 
+RAY := .cache/ray
+
+serve-ray: $(RAY)/.installed ## REPLICAS=2 servers behind Ray Serve on 127.0.0.1:8000, each on CORES=1 of its own
+	@exec $(RAY)/bin/python -m slotmux.deploy.ray.local replicas=$(or $(REPLICAS),2) \
+		cores=$(or $(CORES),1) model=$(or $(MODEL),demo) $(ARGS)
+
+test-ray: $(RAY)/.installed ## a Ray cluster of this machine: replicas killed, replaced, chosen by prefix
+	@$(RAY)/bin/python -m pytest -W ignore -rs tests/cluster $(ARGS)
+
+$(RAY)/.installed: pyproject.toml $(VENV)/.identity
+	"$(PYTHON)" -m venv $(RAY)
+	$(RAY)/bin/python -m pip --disable-pip-version-check install --editable '.[ray]' pytest pytest-asyncio
+	@touch $@
+
 test: $(VENV)/.installed-dev ## run every test that needs no downloaded model, on all cores
-	@$(BIN)/python -m pytest -n logical --dist loadfile -m 'not real and not isa and not timing' $(ARGS)
+	@$(BIN)/python -m pytest -n logical --dist loadfile -m 'not real and not isa and not timing and not kills' $(ARGS)
 
 test-real: $(VENV)/.installed-dev ## run the tests against real models (./models or SLOTMUX_TEST_MODELS)
 	@[ -n "$$SLOTMUX_TEST_MODELS" ] || $(BIN)/python -c "$$FETCH_DEFAULT_MODEL"
@@ -73,8 +88,38 @@ $(CLIENTS)/.installed: $(CLIENT_LISTS) $(VENV)/.identity
 	else echo "npm is not there: clients from npm are skipped"; fi
 	@touch $@
 
+WEBUI := .cache/webui
+
+webui: $(WEBUI)/.installed ## build the page at / (server/assets/page) from server/webui; needs node
+	@node server/webui/build.mjs
+
+test-page: $(VENV)/.installed-dev $(WEBUI)/.installed ## the page at / in headless Chromium (needs node and chromium)
+	@$(BIN)/python -m pytest -rs tests/webui $(ARGS)
+
+$(WEBUI)/.installed: server/webui/package.json
+	@mkdir -p $(WEBUI) && cp server/webui/package.json $(WEBUI)/
+	npm install --prefix $(WEBUI) --no-audit --no-fund --ignore-scripts
+	@touch $@
+
+OPERATORS := .cache/operators
+
+test-deploy: $(VENV)/.installed $(OPERATORS)/.installed ## deploy/ in nginx, HAProxy, Prometheus, and against published schemas
+	@$(OPERATORS)/bin/python -m pytest -W ignore -rs tests/operators $(ARGS)
+
+$(OPERATORS)/.installed: tests/operators/requirements.txt tests/operators/package.json tests/operators/crds.mjs $(VENV)/.identity
+	"$(PYTHON)" -m venv $(OPERATORS)
+	$(OPERATORS)/bin/python -m pip --disable-pip-version-check install -r tests/operators/requirements.txt
+	@if command -v npm >/dev/null; then \
+		cp tests/operators/package.json tests/operators/crds.mjs $(OPERATORS)/ && \
+		npm install --prefix $(OPERATORS) --no-audit --no-fund --ignore-scripts; \
+	else echo "npm is not there: schemas from npm are not looked at"; fi
+	@touch $@
+
 test-isa: $(VENV)/.installed-dev ## logits of every golden file on every instruction set, to the bit
 	@$(BIN)/python -m pytest -m isa $(ARGS)
+
+test-kills: $(VENV)/.installed-dev ## servers killed a hundred times while they write to disk
+	@$(BIN)/python -m pytest -m kills -rP $(ARGS)
 
 check: $(VENV)/.installed-dev ## formatting, lint, types
 	@$(BIN)/ruff format --check .
@@ -84,6 +129,9 @@ check: $(VENV)/.installed-dev ## formatting, lint, types
 format: $(VENV)/.installed-dev ## apply formatting and safe lint fixes
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
+
+docs: $(VENV)/.installed-docs ## build the site of docs/ into build/site; a broken link fails
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: $(VENV)/.installed ## speed of the models in MODELS=dir, beside the llama.cpp in PEER=dir
 	@[ -n "$(MODELS)" ] || $(BIN)/python -c "$$FETCH_DEFAULT_MODEL"
@@ -127,3 +175,7 @@ $(VENV)/.installed: pyproject.toml $(VENV)/.identity
 $(VENV)/.installed-dev: pyproject.toml $(VENV)/.identity
 	$(PIP) --editable '.[dev]'
 	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-docs: pyproject.toml $(VENV)/.identity
+	$(PIP) --editable '.[docs]'
+	@touch $@

@@ -10,17 +10,23 @@ resetting between runs and a thread left behind in an older run cannot claim fro
 Memory order, also on CPUs that keep less of it than x86 does:
 
 What is handed on. Whoever writes data then changes a shared word by an atomic read-modify-write,
-which releases; whoever reads data has read that word by ``load_acquire``, or changed it. An op's
-count of finished chunks is only ever changed so: who reads the last change of a count sees what all
-those wrote who changed it before. A run's program and sizes are handed on by the epoch.
+which releases; whoever reads data has read that word by ``load_acquire``, or changed it. A count of
+finished chunks is only ever changed so: who reads the last change of a count sees what all those
+wrote who changed it before. A run's program and sizes are handed on by the epoch.
 
-Who sleeps. A thread that waits counts itself among the sleepers and then looks at the word once
-more; a thread that changes the word then looks whether anybody sleeps. Each writes one word and
+Groups. Threads of one NUMA node are a group: they count an op's finished chunks in a word of their
+own, so that no thread writes, chunk by chunk, to a line that another socket writes; who waits adds
+the groups up. A thread takes what its own group's threads own before what others' do, and weights
+are where those who own their panels are (runtime/numa.py).
+
+Who sleeps. A thread that waits counts itself among the sleepers and then looks at the counts once
+more; a thread that changes a count then looks whether anybody sleeps. Each writes one word and
 reads the other's: with acquire and release alone both may read the old value (store buffering), and
 the sleeper is never woken. So these reads are ``load_in_order`` and the writes before them
 read-modify-writes, all sequentially consistent: in their one order either the change comes before
 the sleeper's look, which sees it, or the sleeper was counted before the changer's look, who wakes.
-The rest is the futex's: it compares the word and goes to sleep in one step, against every wake.
+The sleeper sleeps on the op's bell, which it has read before it looked; who wakes rings it first.
+The rest is the futex's: it compares the bell and goes to sleep in one step, against every wake.
 """
 
 from __future__ import annotations
@@ -45,7 +51,9 @@ from slotmux.kernels.address import (
 LINE = 64  # bytes; words that different threads write stand on lines of their own
 COUNT_BITS = 20  # of a shared word: chunks; the epoch is above
 COUNT_MASK = (1 << COUNT_BITS) - 1
-AGREED = 8  # offset in an op's first line, behind the count of finished chunks: its chunks in all
+# An op's lines: the bell that sleepers sleep on, and at AGREED its chunks in all; each group's
+# count of finished chunks; each thread's count of chunks that were taken from its share.
+AGREED = 8
 # Rounds of pause before a waiting thread sleeps: about 20 us, more than a chunk takes.
 SPIN_ROUNDS = 600
 # Between two runs, about 130 us: longer than the engine takes from one step to the next.
@@ -55,6 +63,8 @@ IDLE_ROUNDS = 4000
 T_TID, T_N_THREADS, T_EPOCH, T_HELD, T_N_DONE, T_OP_INDEX, T_SYNC, T_TOTALS, T_TEAM, T_SCRATCH = (
     range(10)
 )
+# Its group: which, of how many; its first thread, and how many it has.
+T_GROUP, T_N_GROUPS, T_GROUP_FIRST, T_GROUP_SIZE = range(10, 14)
 # The team's struct, in bytes: the run's number (odd while it is being changed), threads asleep,
 # the program to run, and whether to stop.
 TEAM_EPOCH, TEAM_SLEEPERS, TEAM_PROGRAM, TEAM_STOP = 0, LINE, 2 * LINE, 3 * LINE
@@ -66,16 +76,42 @@ N_ENTRY_WORDS = 4
 
 @njit
 def _publish(thread, sync, epoch, n_done):
-    """Add to the op's count of finished chunks and wake who waits for it."""
+    """Add to the group's count of the op's finished chunks and wake who waits for them."""
+    word = sync + LINE * (1 + load_i64(thread + 8 * T_GROUP))
     while True:
-        value = load_acquire(sync)
+        value = load_acquire(word)
         count = n_done
         if value >> COUNT_BITS == epoch:
             count += value & COUNT_MASK
-        if compare_and_swap(sync, value, (epoch << COUNT_BITS) | count):
+        if compare_and_swap(word, value, (epoch << COUNT_BITS) | count):
             break
     if load_in_order(load_i64(thread + 8 * T_TEAM) + TEAM_SLEEPERS) > 0:
+        atomic_add(sync, 1)
         futex_wake(sync)
+
+
+@njit
+def _is_done(thread, sync, epoch, total):
+    """Whether all groups together have finished ``total`` chunks of an op."""
+    n_done = np.int64(0)
+    for group in range(load_i64(thread + 8 * T_N_GROUPS)):
+        value = load_in_order(sync + LINE * (1 + group))
+        seen = value >> COUNT_BITS
+        if seen > epoch:
+            return True  # this run is over
+        if seen == epoch:
+            n_done += value & COUNT_MASK
+    return n_done >= total
+
+
+@njit
+def _owner(thread, i):
+    """The thread whose share is taken from as the ``i``-th: this one, then those of its group, then
+    the others behind it, all in turn."""
+    first, size = load_i64(thread + 8 * T_GROUP_FIRST), load_i64(thread + 8 * T_GROUP_SIZE)
+    if i < size:
+        return first + (load_i64(thread + 8 * T_TID) - first + i) % size
+    return (first + i) % load_i64(thread + 8 * T_N_THREADS)
 
 
 @njit
@@ -99,20 +135,21 @@ def _agreed(sync, epoch, n_chunks):
 def claim(thread, n_chunks):
     """The next chunk (0 .. n_chunks - 1) for this thread to compute, or -1 when none is left.
 
-    A thread takes from its own share first, then from the others'. Asking again tells that the
-    chunk taken before is finished. Kernels touch an operand only after a claim has succeeded.
+    A thread takes from its own share first, then from the others', those of its group before the
+    rest. Asking again tells that the chunk taken before is finished. Kernels touch an operand only
+    after a claim has succeeded.
     """
     sync = load_i64(thread + 8 * T_SYNC)
     epoch = load_i64(thread + 8 * T_EPOCH)
-    tid = load_i64(thread + 8 * T_TID)
     n_threads = load_i64(thread + 8 * T_N_THREADS)
     n_done = load_i64(thread + 8 * T_N_DONE) + load_i64(thread + 8 * T_HELD)
     n_chunks = _agreed(sync, epoch, n_chunks)
+    shares = sync + LINE * (1 + load_i64(thread + 8 * T_N_GROUPS))
     for i in range(n_threads):
-        owner = (tid + i) % n_threads
+        owner = _owner(thread, i)
         first = n_chunks * owner // n_threads
         end = n_chunks * (owner + 1) // n_threads
-        word = sync + LINE * (1 + owner)
+        word = shares + LINE * owner
         while first < end:
             value = load_acquire(word)
             n_taken = np.int64(0)
@@ -141,18 +178,15 @@ def _wait(thread, sync, total):
     epoch = load_i64(thread + 8 * T_EPOCH)
     sleepers = load_i64(thread + 8 * T_TEAM) + TEAM_SLEEPERS
     rounds = 0
-    while total > 0:
-        value = load_acquire(sync)
-        seen = value >> COUNT_BITS
-        if seen > epoch or (seen == epoch and value & COUNT_MASK >= total):
-            return
+    while total > 0 and not _is_done(thread, sync, epoch, total):
         if rounds < SPIN_ROUNDS:
             rounds += 1
             cpu_pause()
             continue
+        bell = load_acquire(sync)
         atomic_add(sleepers, 1)
-        if load_in_order(sync) == value:
-            futex_wait(sync, value)
+        if not _is_done(thread, sync, epoch, total):
+            futex_wait(sync, bell)
         atomic_add(sleepers, -1)
 
 
@@ -180,8 +214,9 @@ def _run_ops(program, thread, epoch):
         call_kernel(load_i64(entry + 8 * E_KERNEL), load_i64(entry + 8 * E_OP), step, thread)
 
 
-def lead(team, program, thread):
-    """Run a program on the whole team and return when all of it is done (the calling thread)."""
+@njit
+def _announce(team, program, thread):
+    """Have the others begin a run; returns its number."""
     epoch = load_acquire(team + TEAM_EPOCH)
     atomic_swap(team + TEAM_EPOCH, epoch + 1)
     atomic_swap(team + TEAM_PROGRAM, program)
@@ -189,9 +224,30 @@ def lead(team, program, thread):
     atomic_swap(team + TEAM_EPOCH, epoch)
     if load_i64(thread + 8 * T_N_THREADS) > 1 and load_in_order(team + TEAM_SLEEPERS) > 0:
         futex_wake(team + TEAM_EPOCH)
+    return epoch
+
+
+@njit
+def _take_part(program, thread, epoch):
+    """Run a program with the others and return when all of it is done (the calling thread)."""
     _run_ops(program, thread, epoch)
     n_ops = load_i64(program + 8 * P_N_OPS)
     _wait_for_ops(program, thread, load_i64(program + 8 * P_FINAL_WAIT), n_ops)
+
+
+def lead(team, program, thread):
+    """Run a program on the whole team and return when all of it is done (the calling thread)."""
+    _take_part(program, thread, _announce(team, program, thread))
+
+
+def begin(team, program, thread):
+    """Have the others begin to run a program; ``join`` must follow."""
+    _announce(team, program, thread)
+
+
+def join(team, program, thread):
+    """Take part in the run that ``begin`` began, to its end (the calling thread)."""
+    _take_part(program, thread, load_acquire(team + TEAM_EPOCH))
 
 
 def follow(team, thread, unused):

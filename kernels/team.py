@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence, Set
 from pathlib import Path
 
 import numpy as np
@@ -25,13 +25,17 @@ from slotmux.kernels.claims import (
     P_N_OPS,
     P_STEP,
     T_EPOCH,
+    T_GROUP,
+    T_GROUP_SIZE,
     T_N_THREADS,
     T_OP_INDEX,
     T_SCRATCH,
     T_TEAM,
     T_TID,
     T_TOTALS,
+    begin,
     follow,
+    join,
     lead,
     stop,
 )
@@ -48,16 +52,22 @@ def aligned_zeros(n_bytes: int, alignment: int = LINE) -> np.ndarray:
 # What every team needs compiled, by name.
 TEAM_KERNELS = {
     "team.lead": lambda: lead,
+    "team.begin": lambda: begin,
+    "team.join": lambda: join,
     "team.stop": lambda: stop,
     "team.follow": lambda: follow,
 }
 
 
 class Team:
-    """Threads that run programs together. ``run`` is called by one thread at a time.
+    """Threads that run programs together. ``run`` is called by one thread at a time: number 0.
 
     ``scratch_bytes`` is each thread's own working memory, at the address in its struct. ``cpus``:
-    thread i is tied to cpus[i] (the calling thread, 0, is left alone); () ties none.
+    thread i stays on the CPUs cpus[i]; () leaves all alone. ``groups``: how many threads, in their
+    order, share a NUMA node; () is one group of all.
+
+    ``ties_caller``: thread 0 is tied, too, when it first runs a program; else it is left alone, as
+    it may have more to do than to wait for a forward.
     """
 
     def __init__(
@@ -65,17 +75,26 @@ class Team:
         kernels: KernelCache,
         n_threads: int,
         scratch_bytes: int = 1 << 20,
-        cpus: Sequence[int] = (),
+        cpus: Sequence[Set[int]] = (),
+        groups: Sequence[int] = (),
+        *,
+        ties_caller: bool = False,
     ) -> None:
         if n_threads < 1:
             raise ValueError(f"n_threads: {n_threads} is less than 1")
+        groups = groups or (n_threads,)
+        if sum(groups) != n_threads or min(groups) < 1:
+            raise ValueError(f"groups: {list(groups)} are not {n_threads} threads")
         if sys.float_info.min / 2 == 0.0:  # threads inherit it
             raise RuntimeError(
                 "this thread flushes denormal numbers to zero (a library built with -ffast-math?): "
                 "kernels would not give the same bits as elsewhere"
             )
         self.kernels = kernels
-        self.n_threads = n_threads
+        self.n_threads, self.n_groups = n_threads, len(groups)
+        self._own_cpus = cpus[0] if cpus and ties_caller else None
+        self._tied_thread = 0  # the calling thread, once it is on its CPUs
+        self._free_cpus: Set[int] = frozenset()  # where it was before
         self._team = aligned_zeros(4 * LINE)
         self._programs: set[Program] = set()
         self._totals = np.zeros((n_threads, 1 << 16), np.int64)
@@ -86,13 +105,18 @@ class Team:
             struct[T_TOTALS] = self._totals[tid].ctypes.data
             struct[T_TEAM] = self._team.ctypes.data
             struct[T_SCRATCH] = self._scratch.ctypes.data + tid * scratch_bytes
-        self._lead = as_callable(kernels.address("team.lead", TEAM_KERNELS["team.lead"]), 3)
-        self._stop = as_callable(kernels.address("team.stop", TEAM_KERNELS["team.stop"]), 3)
-        run_follower = as_callable(kernels.address("team.follow", TEAM_KERNELS["team.follow"]), 3)
+        for group, size in enumerate(groups):
+            first = sum(groups[:group])
+            words = group, len(groups), first, size
+            self._structs[first : first + size, T_GROUP : T_GROUP_SIZE + 1] = words
+        self._lead, self._begin, self._join, self._stop, run_follower = (
+            as_callable(kernels.address(f"team.{name}", TEAM_KERNELS[f"team.{name}"]), 3)
+            for name in ("lead", "begin", "join", "stop", "follow")
+        )
 
         def start(tid: int, team: int, struct: int) -> None:
             if cpus:
-                os.sched_setaffinity(0, {cpus[tid % len(cpus)]})
+                os.sched_setaffinity(0, cpus[tid])
             run_follower(team, struct, 0)
 
         self._threads = [
@@ -109,10 +133,32 @@ class Team:
         for thread in self._threads:
             thread.start()
 
-    def run(self, program: Program) -> None:
-        """Run a program to its end. Releases the GIL."""
+    def run(self, program: Program, meanwhile: Callable[[], None] | None = None) -> None:
+        """Run a program to its end. Releases the GIL.
+
+        ``meanwhile`` is called by this thread when the others have begun, before it helps them: a
+        thread that comes late holds nobody up. What it raises comes out at the end.
+        """
         self._programs.add(program)  # a thread that lags behind still walks through it
-        self._lead(self._lead_args[0], program.address, self._lead_args[1])
+        if self._own_cpus is not None and self._tied_thread != threading.get_ident():
+            self._free_cpus = os.sched_getaffinity(0)
+            os.sched_setaffinity(0, self._own_cpus)
+            self._tied_thread = threading.get_ident()
+        team, struct = self._lead_args
+        if meanwhile is None:
+            self._lead(team, program.address, struct)
+            return
+        self._begin(team, program.address, struct)
+        try:
+            meanwhile()
+        finally:
+            self._join(team, program.address, struct)
+
+    def untie_caller(self) -> None:
+        """Let the calling thread go where it was allowed to before it ran programs."""
+        if self._tied_thread == threading.get_ident():
+            os.sched_setaffinity(0, self._free_cpus)
+            self._tied_thread = 0
 
     @property
     def progress(self) -> int:
@@ -139,7 +185,7 @@ class Program:
     def __init__(
         self, team: Team, step: np.ndarray, ops: list[tuple[int, np.ndarray, int]]
     ) -> None:
-        n_sync = LINE * (1 + team.n_threads)
+        n_sync = LINE * (1 + team.n_groups + team.n_threads)
         self._sync = aligned_zeros(max(len(ops), 1) * n_sync)
         self._words = np.zeros(P_ENTRIES + len(ops) * N_ENTRY_WORDS, np.int64)
         self._keep = [operands for _, operands, _ in ops]

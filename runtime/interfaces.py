@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Protocol
 
@@ -13,9 +13,16 @@ from slotmux.runtime.engine.request import SamplerState, SamplingParams
 from slotmux.runtime.prompt_logprobs import PromptLogprobs
 from slotmux.runtime.ubatch import I32, Ubatch
 
+Bytes = NDArray[np.uint8]
+Meanwhile = Callable[[], None]
+
+
+def nothing() -> None:
+    """What there is to do meanwhile, mostly."""
+
 
 class KVStorage(Protocol):
-    """The cells of every attention layer, in blocks of 16. Engine thread only."""
+    """The cells of every attention layer, in blocks of 16. Engine thread only, but for reads."""
 
     @property
     def n_blocks(self) -> int:
@@ -25,21 +32,33 @@ class KVStorage(Protocol):
     def block_bytes(self) -> int:
         """Memory of one block, every layer."""
 
+    @property
+    def n_ready(self) -> int:
+        """Blocks that slots were promised; the others are for the prefix cache, too."""
+
+    @property
+    def n_segment(self) -> int:
+        """Neighbouring blocks whose memory comes and goes together; their first is a multiple."""
+
+    def give_back_blocks(self, first: int, n: int) -> None:
+        """Whole segments lose their memory and their content until they are written again."""
+
     def copy_block(self, src: int, dst: int) -> None:
         """Copy all cells of a block, every layer."""
 
-    def read_block(self, block: int) -> bytes:
-        """All cells of a block, every layer."""
+    def read_blocks(self, blocks: Sequence[int]) -> Bytes:
+        """All cells of some blocks, every layer: a copy [n, block_bytes]. Any thread; whoever is
+        not the engine's must find out whether they were written meanwhile."""
 
-    def write_block(self, block: int, data: bytes) -> None:
-        """What ``read_block`` gave, into any block."""
+    def write_blocks(self, blocks: Sequence[int], data: Bytes) -> None:
+        """What ``read_blocks`` gave, into any blocks."""
 
     def fill_nan(self, block: int) -> None:
         """Poison a block, so that a stale read shows."""
 
 
 class RowStorage(Protocol):
-    """The recurrent state rows of every recurrent layer. Engine thread only."""
+    """The recurrent state rows of every recurrent layer. Engine thread only, but for reads."""
 
     @property
     def n_rows(self) -> int:
@@ -49,13 +68,21 @@ class RowStorage(Protocol):
     def row_bytes(self) -> int:
         """Memory of one row."""
 
+    @property
+    def n_ready(self) -> int:
+        """Rows whose memory is there from the start; others take it when they are first written."""
+
+    def give_back_row(self, row: int) -> None:
+        """A row loses its memory and its content until it is written again."""
+
     def copy_row(self, src: int, dst: int) -> None:
         """Copy one sequence's whole recurrent state."""
 
-    def read_row(self, row: int) -> bytes:
-        """One sequence's whole recurrent state, with what is kept of drafts."""
+    def read_row(self, row: int) -> Bytes:
+        """One sequence's whole recurrent state, with what is kept of drafts: a copy [row_bytes].
+        Any thread, as with blocks."""
 
-    def write_row(self, row: int, data: bytes) -> None:
+    def write_row(self, row: int, data: Bytes) -> None:
         """What ``read_row`` gave, into any row."""
 
     def fill_nan(self, row: int) -> None:
@@ -87,6 +114,17 @@ class SamplingTableLike(Protocol):
         """What a sequence must take along, whose next draw is at ``pos``; None: nothing."""
 
 
+class GuideLike(Protocol):
+    """Tells a drafter before each of its draws what may be drawn. Engine thread."""
+
+    def begin(self, n_seqs: int, drawn: Sequence[int]) -> None:
+        """A pass over the first ``n_seqs`` sequences begins; the one before has ``drawn``."""
+
+    def join(self) -> list[int]:
+        """It comes to its draws: for each of its sequences the address of the allowed-token bits,
+        or 0."""
+
+
 class DrafterLike(Protocol):
     """The model's own block for multi-token prediction."""
 
@@ -103,12 +141,16 @@ class DrafterLike(Protocol):
         """[n_slots, n_vocab]: of the last pass, in the order of the run's sequences."""
 
     def run(
-        self, wanted: Sequence[tuple[int, int, int, int]], *, is_short: bool = False
+        self,
+        wanted: Sequence[tuple[int, int, int, int]],
+        *,
+        is_short: bool = False,
+        guide: GuideLike | None = None,
     ) -> tuple[I32, NDArray[np.float32]]:
         """Guess for [(slot, n, token, position)] in descending order of n; ``token`` is the first
-        that is not computed, and n positions from it on are reserved. Returns tokens and logprobs
-        [passes, sequences], overwritten by the next run; -1 where nothing could be drawn. The
-        guesses also stand in the slots' histories, behind ``token``."""
+        that is not computed, and n positions from it on are reserved; ``guide``: what may be drawn.
+        Returns tokens and logprobs [passes, sequences], overwritten by the next run; -1 where
+        nothing could be drawn. The guesses also stand in the slots' histories, behind ``token``."""
 
 
 class ModelLike(Protocol):
@@ -137,10 +179,11 @@ class ModelLike(Protocol):
     def progress(self) -> int:
         """Changes while a forward gets ahead. Any thread."""
 
-    def forward(self) -> None:
-        """Compute everything the ubatch describes. Releases the GIL."""
+    def forward(self, meanwhile: Meanwhile = nothing) -> None:
+        """Compute everything the ubatch describes. Releases the GIL. ``meanwhile`` is called by
+        this thread while others have begun; it must leave the ubatch and all memory alone."""
 
-    def compute(self) -> None:
+    def compute(self, meanwhile: Meanwhile = nothing) -> None:
         """The part of ``forward`` before the draws; ``draw`` follows. Releases the GIL."""
 
     def draw(self) -> None:

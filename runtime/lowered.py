@@ -52,15 +52,20 @@ class ModelConfig:
     cache_type_v: str = "f16"
     isa: str = "auto"
     n_checkpoints: int = 0  # kept copies of recurrent state
+    n_ready_checkpoints: int = 0  # of them those whose pages are taken at once, where it is elastic
+    n_cache_blocks: int = 0  # blocks of cells beside those of n_ctx, for the prefix cache
+    # Pages of cells and rows are taken and given back with use: their number is bounded elsewhere.
+    is_elastic: bool = False
     max_drafts: int = 0  # tokens of one sequence that one forward may verify; 0 = no speculation
     use_mtp: bool = False  # lower the block for multi-token prediction too, if the file has one
     pin_threads: bool = False  # tie each kernel thread but the leading one to a CPU
+    numa: str = ""  # see runtime/numa.py; "" = nothing is placed
     kernel_cache: Path | None = None  # directory of compiled kernels; None = keep none
     panel_cache: Path | None = None  # directory of repacked weights; None = repack at every start
 
 
 def _resolved(config: ModelConfig, n_ctx_train: int) -> ModelConfig:
-    for name in ("n_threads", "n_ctx", "n_outputs", "n_checkpoints"):
+    for name in ("n_threads", "n_ctx", "n_outputs", "n_checkpoints", "n_cache_blocks"):
         if getattr(config, name) < 0:
             raise ConfigError(name, "must not be negative")
     if not 0 <= config.max_drafts <= MAX_DRAFTS:
@@ -118,8 +123,19 @@ class Lowered:
         cache = PanelCache(config.panel_cache, file) if config.panel_cache else None
         self.weights = Weights(file, cache)
         self.buffers = Buffers(config.n_ubatch)
-        self.kv = KVCells(self._n_blocks, config.cache_type_k, config.cache_type_v)
-        self.rows = StateRows(config.n_slots + config.n_checkpoints, config.max_drafts)
+        self.kv = KVCells(
+            self._n_blocks,
+            config.cache_type_k,
+            config.cache_type_v,
+            config.n_cache_blocks,
+            is_elastic=config.is_elastic,
+        )
+        self.rows = StateRows(
+            config.n_slots + config.n_ready_checkpoints,
+            config.max_drafts,
+            config.n_checkpoints - config.n_ready_checkpoints,
+            is_elastic=config.is_elastic,
+        )
         self.builder = Builder(
             kernels,
             config.n_threads,

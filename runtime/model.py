@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -10,14 +11,17 @@ from slotmux.kernels.compiler import KernelCache
 from slotmux.kernels.cpu import detect_cpu
 from slotmux.kernels.team import Team
 from slotmux.runtime.gguf import open_gguf
+from slotmux.runtime.interfaces import Meanwhile, nothing
 from slotmux.runtime.lowered import Lowered, ModelConfig
 from slotmux.runtime.lowering.drafts import Drafter
 from slotmux.runtime.lowering.scores import Scorer
+from slotmux.runtime.numa import Placement, chosen_nodes
 from slotmux.runtime.precompile import precompile
 from slotmux.runtime.prompt_logprobs import PromptLogprobs
 from slotmux.runtime.ubatch import I32
 
 __all__ = ["Lowered", "Model", "ModelConfig", "Progress", "load_model"]
+log = logging.getLogger(__name__)
 Progress = Callable[[str, float], None]
 
 
@@ -35,10 +39,15 @@ class Model:
         self._weights, self._step = lowered.weights, lowered.step
         self._buffers, self._buffer_bytes = lowered.buffers, lowered.buffer_bytes
         self._n_compiled_before = n_compiled
-        cpus = sorted(os.sched_getaffinity(0)) if self.config.pin_threads else []
-        self.team = Team(kernels, self.config.n_threads, lowered.scratch_bytes, cpus)
+        placement = _placement(self.config)
+        self.team = _team(kernels, self.config, lowered.scratch_bytes, placement)
         try:
+            if placement is not None:
+                self._weights.place(placement)
+                self.kv.place(placement)
+                self.rows.place(placement)
             self._weights.load(self.team, lambda done: progress("load", done))
+            self.team.untie_caller()  # who loads a model is seldom who runs it
             self.kv.touch()
             builder = lowered.builder
             self._program = builder.program(self.team)
@@ -53,15 +62,16 @@ class Model:
             raise
         progress("ready", 1.0)
 
-    def forward(self) -> None:
-        """Compute everything the ubatch describes. Releases the GIL."""
+    def forward(self, meanwhile: Meanwhile = nothing) -> None:
+        """Compute everything the ubatch describes. Releases the GIL. ``meanwhile``: for this thread
+        to do while the others have begun."""
         self._set_step()
-        self.team.run(self._program)
+        self.team.run(self._program, meanwhile)
 
-    def compute(self) -> None:
+    def compute(self, meanwhile: Meanwhile = nothing) -> None:
         """The forward up to its draws, which ``draw`` must follow. Releases the GIL."""
         self._set_step()
-        self.team.run(self._computing)
+        self.team.run(self._computing, meanwhile)
 
     def draw(self) -> None:
         """The draws of what ``compute`` has computed. Releases the GIL."""
@@ -98,6 +108,29 @@ class Model:
     def close(self) -> None:
         """End the thread team. The model must not be used afterwards."""
         self.team.close()
+
+
+def _placement(config: ModelConfig) -> Placement | None:
+    nodes = chosen_nodes(config.numa)
+    if not nodes:
+        return None
+    placement = Placement.over(nodes, config.n_threads)
+    for node, n in zip(placement.nodes, placement.groups, strict=True):
+        log.info("NUMA node %d: %d threads, and their part of the weights", node.id, n)
+    return placement
+
+
+def _team(
+    kernels: KernelCache, config: ModelConfig, scratch_bytes: int, placement: Placement | None
+) -> Team:
+    n, pinned = config.n_threads, config.pin_threads
+    if placement is not None:
+        cpus = placement.cpus(pinned=pinned)
+        return Team(kernels, n, scratch_bytes, cpus, placement.groups, ties_caller=True)
+    allowed = sorted(os.sched_getaffinity(0)) if pinned else []
+    return Team(
+        kernels, n, scratch_bytes, [{allowed[i % len(allowed)]} for i in range(n * bool(allowed))]
+    )
 
 
 def load_model(path: Path, config: ModelConfig, progress: Progress = lambda *_: None) -> Model:

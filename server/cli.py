@@ -11,12 +11,16 @@ from rich.markup import escape
 
 from slotmux.runtime.errors import SlotmuxError
 from slotmux.server.commands.bench import bench
+from slotmux.server.commands.chat import chat
 from slotmux.server.commands.crossbleed import crossbleed
 from slotmux.server.commands.inspect import inspect
 from slotmux.server.commands.logits import logits
 from slotmux.server.commands.perplexity import perplexity
+from slotmux.server.commands.ps import ps
 from slotmux.server.commands.serve import ServeCommand, serve
+from slotmux.server.commands.stored_models import list_models, pull, rm
 from slotmux.server.commands.tokenize import tokenize
+from slotmux.server.commands.top import top
 from slotmux.server.config_error import in_words
 from slotmux.server.settings import SettingsError
 from slotmux.server.version import slotmux_version
@@ -53,12 +57,22 @@ def _options(
 
 
 app.command(rich_help_panel="Serve", cls=ServeCommand)(serve)
+app.command(rich_help_panel="Serve")(chat)
+app.command(rich_help_panel="Models")(pull)
+app.command("list", rich_help_panel="Models")(list_models)
+app.command(rich_help_panel="Models")(rm)
+app.command(rich_help_panel="Look at a server")(ps)
+app.command(rich_help_panel="Look at a server")(top)
 app.command(rich_help_panel="Measure and test")(bench)
 app.command(rich_help_panel="Measure and test")(perplexity)
 app.command(rich_help_panel="Measure and test")(crossbleed)
 app.command(rich_help_panel="Look inside")(inspect)
 app.command(rich_help_panel="Look inside")(tokenize)
 app.command(rich_help_panel="Look inside")(logits)
+# As Ollama calls them.
+app.command("run", hidden=True)(chat)
+app.command("ls", hidden=True)(list_models)
+app.command("show", hidden=True)(inspect)
 
 
 def main() -> None:

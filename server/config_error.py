@@ -12,6 +12,7 @@ _SETTINGS = {
     "n_slots": "parallel",
     "n_ubatch": "ubatch_size",
     "n_checkpoints": "ctx_checkpoints",
+    "n_cache_blocks": "prefix_cache_bytes",
     "max_drafts": "spec_draft_n_max",
 }
 

@@ -19,6 +19,8 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from slotmux.server.process.kv_events_config import parse_kv_events_config
+from slotmux.server.settings_models import ModelsSettings
 from slotmux.server.settings_sampling import SamplingSettings
 
 Access = Literal["key", "public", "off"]
@@ -49,7 +51,7 @@ class SettingsError(ValueError):
     """A flag or variable that cannot be used; the message names it. The process exits with 2."""
 
 
-class Settings(SamplingSettings, BaseSettings):
+class Settings(SamplingSettings, ModelsSettings, BaseSettings):
     """One frozen set of choices. Flags win over SLOTMUX_* variables, those over the defaults."""
 
     model_config = SettingsConfigDict(
@@ -68,6 +70,7 @@ class Settings(SamplingSettings, BaseSettings):
     ubatch_size: int = Field(512, ge=1, le=65_536)
     threads: int = Field(0, ge=0, le=1024)  # 0 = the cores this process may use
     pin_threads: bool = False  # each kernel thread but the leading one stays on a CPU of its own
+    numa: str = Field("", pattern=r"^(distribute|isolate(:\d{1,4})?|numactl)?$")
     isa: Literal[
         "auto", "avx512bf16", "avx512vbmi", "avx512vnni", "avxvnni", "avx2", "portable"
     ] = "auto"
@@ -77,8 +80,12 @@ class Settings(SamplingSettings, BaseSettings):
     n_predict: int = Field(-1, ge=-1)  # max_tokens of a request that names none; -1 = context
     chat_template_file: Path | None = None
     mem_limit: int = Field(0, ge=0)  # bytes; 0 = the machine's or the cgroup's
-    ctx_checkpoints: int = Field(16, ge=0, le=65_536)  # kept recurrent states a slot
-    checkpoint_memory: int = Field(2**30, ge=0)  # bytes of all of them together
+    # bytes of kept prefixes beside what slots need; -1 = half of what is free, at most 1 GiB
+    prefix_cache_bytes: int = Field(-1, ge=-1)
+    ctx_checkpoints: int = Field(-1, ge=-1, le=65_536)  # kept recurrent states a slot; -1 = as fit
+    # where blocks and states go that memory has no room for; None: nowhere
+    prefix_cache_dir: Path | None = None
+    prefix_cache_disk_bytes: int = Field(10 * 2**30, ge=0)  # of all that is kept there
     prompt_tokens_beside: int = Field(128, ge=0, le=65_536)  # a step's; 0 = whatever fits
     max_step_ms: float = Field(50.0, ge=0, le=60_000, allow_inf_nan=False)  # 0 = no bound
     poison_freed: bool = False  # debugging: fill freed memory with NaN
@@ -100,6 +107,7 @@ class Settings(SamplingSettings, BaseSettings):
     metrics: Access = "key"
     slots: Access = "key"
     props: Access = "key"
+    webui: bool = True  # the page for browsers at /
     slot_save_path: Path | None = None  # where slots are saved; None: they are not
 
     # bounds
@@ -116,6 +124,8 @@ class Settings(SamplingSettings, BaseSettings):
     drain_timeout: float = Field(30.0, ge=0, le=86_400, allow_inf_nan=False)
     # where OpenTelemetry goes, by OTLP over HTTP; empty = nowhere
     otel_endpoint: str = Field("", pattern=r"^(https?://\S+)?$")
+    # events of the prefix cache over ZeroMQ, as JSON in vLLM's words; empty = none
+    kv_events_config: str = ""
     log_format: Literal["auto", "text", "json"] = "auto"  # auto: text on a terminal
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
@@ -157,6 +167,13 @@ class Settings(SamplingSettings, BaseSettings):
         if self.spec_draft_n_min > self.spec_draft_n_max:
             raise ValueError("spec_draft_n_min: more than --spec-draft-n-max")
         return self
+
+    @field_validator("kv_events_config")
+    @classmethod
+    def _check_kv_events(cls, value: str) -> str:
+        if value:
+            parse_kv_events_config(value)
+        return value
 
     @property
     def caches(self) -> Path:

@@ -49,10 +49,31 @@ def test_endpoints_exist() -> None:
 
 def test_commands_exist() -> None:
     tools = README.split("## Tools", 1)[1]
-    named = set(re.findall(r"^\| `slotmux (\w+)", tools, re.M))
+    rows = re.findall(r"^\| (`slotmux .*?) \|", tools, re.M)
+    named = {name for row in rows for name in re.findall(r"`slotmux (\w+)", row)}
     help_text = CliRunner().invoke(cli, ["--help"]).output
     offered = set(re.findall(r"^  (\w+)  ", help_text, re.M))
     assert named | {"serve"} == offered
+
+
+def test_speeds_are_those_of_the_benchmarks() -> None:
+    """Rows of the first table, each beside the files and tests that it is of."""
+    files = {
+        "SmolLM2-135M-Instruct Q4_1": ("SmolLM2-135M-Instruct", "Q4_1"),
+        "Qwen3.5 0.8B's shape, Q4_K_M": ("qwen35-0.8b", "Q4_K_M"),
+        "LFM2 350M's shape, Q8_0": ("lfm2-350m", "Q8_0"),
+        "Llama 1B's shape, Q4_K_M": ("llama-1b", "Q4_K_M"),
+    }
+    measured = {}
+    for line in (ROOT / "docs/benchmarks.md").read_text().split("## ", 1)[0].splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if len(cells) == 11:
+            measured[tuple(cells[:3])] = cells[3], cells[5]
+    for name, file in files.items():
+        told = row(name).split(" | ")
+        for test, text in zip(("tg64", "tg64x8", "pp512"), told, strict=True):
+            speed, ratio = measured[(*file, test)]
+            assert text == f"{speed} ({float(ratio):.1f})", (name, test)
 
 
 def test_flags_exist() -> None:

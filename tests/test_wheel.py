@@ -13,7 +13,11 @@ import pytest
 from tests.conftest import ROOT
 
 # Hugging Face's package `kernels` and many a `server` stand at the top level of installations.
-NEIGHBOURS = ("kernels", "server", "runtime")
+NEIGHBOURS = ("kernels", "server", "runtime", "deploy")
+PAGE = tuple(
+    f"server/assets/page/{name}"
+    for name in ("index.html", "app.js", "style.css", "icon.svg", "LICENSES.txt")
+)
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +32,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "server",
             "runtime",
             "kernels",
+            "deploy",
             "pyproject.toml",
             "*.md",
             "LICENSE",
@@ -54,8 +59,15 @@ def test_a_wheel_holds_nothing_but_slotmux(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     tops = {name.split("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"slotmux"}
-    for wanted in ("py.typed", "server/cli.py", "server/assets/demo.gguf", "kernels/team.py"):
+    for wanted in (
+        "py.typed",
+        "server/cli.py",
+        "server/assets/demo.gguf",
+        "kernels/team.py",
+        *PAGE,
+    ):
         assert f"slotmux/{wanted}" in names
+    assert not [name for name in names if "webui" in name], "the page's source stays at home"
     modules = {
         p.relative_to(ROOT).as_posix() for top in NEIGHBOURS for p in (ROOT / top).rglob("*.py")
     }

@@ -24,12 +24,57 @@ llama-server divides it among the slots. The cells of all slots together are `--
 `--parallel` times `--ctx-size` if it is not given.
 """
 
+# What is said here of an endpoint is held by tests/test_docs.py.
+_ENDPOINTS = """## Endpoints
+
+| llama-server | here | |
+| --- | --- | --- |
+| `GET /health` | works | 503 while loading, and when the engine is stuck |
+| `GET /v1/health` | 404 | `/health` |
+| `POST /completion` | works | and `/completions` |
+| `POST /v1/completions` | works | |
+| `POST /v1/chat/completions` | works | and `/chat/completions` |
+| `POST /v1/responses` | works | |
+| `POST /v1/messages` | works | and `/v1/messages/count_tokens` |
+| `POST /chat/completions/input_tokens` | works | |
+| `GET /v1/models` | works | and `/models` |
+| `POST /tokenize` | works | |
+| `POST /detokenize` | works | |
+| `POST /apply-template` | works | |
+| `POST /infill` | works | 501 for a model without tokens for it |
+| `GET /slots` | works | without `--slots` |
+| `POST /slots/0?action=save` | 501 | works with `--slot-save-path` |
+| `GET /metrics` | works | without `--metrics` |
+| `GET /props` | works | |
+| `POST /props` | 501 | what a server is was decided at its start |
+| `GET /lora-adapters` | works | none |
+| `POST /lora-adapters` | 501 | adapters are not supported |
+| `POST /embedding` | 501 | embeddings are not served |
+| `POST /reranking` | 501 | |
+| `POST /v1/audio/transcriptions` | 501 | |
+
+[Dialects](dialects.md#llama-server) tells what their parameters and answers have, and what they
+lack.
+
+## Commands
+
+| llama.cpp | slotmux |
+| --- | --- |
+| `llama-server` | `slotmux serve` |
+| `llama-cli` | `slotmux chat MODEL` |
+| `llama-bench` | `slotmux bench` |
+| `llama-perplexity` | `slotmux perplexity` |
+| `llama-tokenize` | `slotmux tokenize` |
+| `llama-gguf` | `slotmux inspect` |
+"""
+
 
 def page() -> str:
     """The whole page, in Markdown."""
     options = list(dict.fromkeys(OPTIONS.values()))
     return "\n".join([_HEAD, *_renamed(options), *_rule(options, "needless", "Changes nothing"),
-                      *_rule(options, "refused", "Use something else"), *_variables()])  # fmt: skip
+                      *_rule(options, "refused", "Use something else"), _ENDPOINTS,
+                      *_variables()])  # fmt: skip
 
 
 def _renamed(options: list[Option]) -> Iterator[str]:

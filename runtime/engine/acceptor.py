@@ -9,6 +9,8 @@ import numpy as np
 
 from slotmux.runtime.engine.choice import Choice
 from slotmux.runtime.engine.constraint import Constraint
+from slotmux.runtime.engine.delivery import Delivery
+from slotmux.runtime.engine.masks import NO_TOKEN
 from slotmux.runtime.engine.request import FinishReason, Output, TokenLogprobs
 from slotmux.runtime.engine.scheduler import Scheduler
 from slotmux.runtime.engine.slots import Slot
@@ -36,12 +38,14 @@ class Acceptor:
         ubatch: Ubatch,
         scheduler: Scheduler,
         meter: Meter,
+        delivery: Delivery,
         free: Callable[[Slot, bool], None],
         on_verified: Callable[[Slot, int], None],
     ) -> None:
         self._ubatch = ubatch
         self._scheduler = scheduler
         self._meter = meter
+        self._delivery = delivery
         self._free = free
         self._on_verified = on_verified
 
@@ -53,7 +57,7 @@ class Acceptor:
         for slot, _ in draws:
             if slot.leader is not None:
                 self._follow(slot)
-        for slot, first in draws:
+        for slot, first in self._take_ones(draws, drawn, now):
             choice = slot.choice
             assert choice is not None
             n_taken, n_before = 0, choice.n_draft_accepted
@@ -71,6 +75,48 @@ class Acceptor:
                 self._settle(slot, choice, max(1, n_taken), n_accepted)
             if choice.is_finished and slot.choice is choice:
                 self._free(slot, min(seen) >= 0)
+
+    def _take_ones(
+        self, draws: list[tuple[Slot, int]], drawn: list[int], now: float
+    ) -> list[tuple[Slot, int]]:
+        """Take in what is one more token of a choice that goes on, as most are; returns the rest.
+
+        A step of many slots passes here for each of them: nothing is called that need not be.
+        """
+        meter, add = self._meter, self._delivery.add
+        rest, n_ones, n_most = [], 0, 0
+        t_last, n_same = 0.0, 0  # choices whose token before this one came at the same time
+        for draw in draws:
+            slot, first = draw
+            choice, token, n_known = slot.choice, drawn[first], slot.n_known + 1
+            assert choice is not None
+            if (
+                not choice.is_plain
+                or slot.n_draft
+                or not choice.t_first
+                or token < 0
+                or token in choice.end_ids
+                or n_known >= choice.n_limit
+            ):
+                rest.append(draw)
+                continue
+            slot.history[n_known - 1] = token
+            slot.n_known = n_known
+            choice.n_generated += 1
+            if choice.t_last != t_last:
+                meter.itl.observe(now - t_last, n_same)
+                t_last, n_same = choice.t_last, 0
+            n_same += 1
+            choice.t_last = now
+            add(choice, (token,))
+            n_ones += 1
+            if n_known > n_most:
+                n_most = n_known
+        meter.itl.observe(now - t_last, n_same)
+        counters = meter.counters
+        counters.n_generated_tokens += n_ones
+        counters.n_tokens_max = max(counters.n_tokens_max, n_most)
+        return rest
 
     def _begins(self, slot: Slot, choice: Choice, now: float) -> bool:
         """Whether what was drawn is wanted. The first time, what was asked about the prompt is told
@@ -136,8 +182,16 @@ class Acceptor:
                 return n_taken
             choice.job.send(Output(choice.index, text, tokens, tuple(logprobs)))
         if token < 0:
-            self._fail_no_numbers(choice, now)
+            self._fail_undrawn(choice, now)
         return n_taken
+
+    def _fail_undrawn(self, choice: Choice, now: float) -> None:
+        """End a choice whose next token could not be drawn, unless it was known without that."""
+        constraint = choice.constraint
+        if constraint is None or not constraint.is_stuck:
+            self._fail_no_numbers(choice, now)
+        elif not constraint.jumps:
+            choice.fail(FinishReason.ERROR, now, NO_TOKEN, "grammar_failed")
 
     def _is_followed(self, choice: Choice, constraint: Constraint, now: float) -> bool:
         """Whether a choice's grammar lets it go on; otherwise the choice ends here."""
@@ -180,11 +234,8 @@ class Acceptor:
             n += 1
         tokens = tuple(drawn[first : first + n + 1])
         n_known = slot.n_known + n + 1
-        emitter = choice.emitter
         if (
-            choice.constraint is not None
-            or emitter.has_stops
-            or choice.sampling.n_logprobs >= 0
+            not choice.is_plain
             or n_known >= choice.n_limit
             or min(tokens) < 0
             or not choice.end_ids.isdisjoint(tokens)
@@ -195,7 +246,7 @@ class Acceptor:
         choice.n_generated += n + 1
         choice.n_draft_accepted += n
         self._time(choice, n_known, n + 1, now)
-        choice.job.send(Output(choice.index, emitter.push_all(tokens), tokens))
+        self._delivery.add(choice, tokens)
         return n + 1
 
     def _settle(self, slot: Slot, choice: Choice, n_taken: int, n_accepted: int) -> None:
@@ -216,10 +267,9 @@ class Acceptor:
             n = slot.n_planned
             if not n or slot.n_draft:
                 continue
-            seq = slot.seq
-            seq.commit(n)
-            choice = slot.choice
+            seq, choice = slot.seq, slot.choice
             assert choice is not None
+            seq.commit(n)
             if not choice.n_generated:
                 counters.n_prompt_tokens += n
                 choice.job.request.progress.n_computed = seq.n_computed
@@ -247,7 +297,7 @@ class Acceptor:
         """Whether some sequence may soon have to give way."""
         pools = slot.seq.pools
         n_soon = len(self._scheduler.active) * (2 * ROLLING_TOKENS // BLOCK_CELLS)
-        return pools.has_blocks and pools.blocks.n_available < n_soon
+        return pools.has_blocks and pools.n_available < n_soon
 
     def _follow(self, slot: Slot) -> None:
         """The prompt is computed: another choice of the request goes on from it by itself."""

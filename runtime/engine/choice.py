@@ -7,7 +7,6 @@ from dataclasses import replace
 from slotmux.runtime.engine.constraint import Constraint
 from slotmux.runtime.engine.emitter import Emitter
 from slotmux.runtime.engine.request import (
-    CacheMiss,
     FinishReason,
     Output,
     Request,
@@ -16,6 +15,8 @@ from slotmux.runtime.engine.request import (
     TokenLogprobs,
     Usage,
 )
+from slotmux.runtime.memory.disk.fetch import Fetch
+from slotmux.runtime.memory.missed import Missed
 from slotmux.runtime.prompt_logprobs import PromptLogprobs
 from slotmux.runtime.ubatch import I32
 
@@ -58,20 +59,24 @@ class Choice:
 
     __slots__ = (
         "banned_ids",
-        "cache_miss",
         "constraint",
         "emitter",
         "end_ids",
+        "fetch",
         "index",
+        "is_plain",
         "job",
         "last",
         "min_pos",
+        "missed",
         "n_cached",
         "n_charged",
+        "n_disk",
         "n_draft",
         "n_draft_accepted",
         "n_generated",
         "n_limit",
+        "n_looks",
         "n_prompt",
         "n_scored",
         "sampler_state",
@@ -81,7 +86,9 @@ class Choice:
         "t_admitted",
         "t_first",
         "t_last",
+        "t_looked",
         "tokens",
+        "unsent",
         "was_admitted",
     )
 
@@ -105,7 +112,11 @@ class Choice:
         self.n_prompt = len(job.prompt)
         self.n_generated = 0
         self.n_cached = 0
-        self.cache_miss = CacheMiss.NONE
+        self.missed = Missed()
+        self.n_disk = 0  # of n_cached, those that the disk tier brought
+        # How often it was looked up on disk since it is in the line, when last, and what is read.
+        self.n_looks, self.t_looked = 0, 0.0
+        self.fetch: Fetch | None = None
         # Of the first choice, if they are wanted: log-probabilities of the prompt's tokens but the
         # first, and of how many they are known.
         self.scores: PromptLogprobs | None = None
@@ -115,6 +126,13 @@ class Choice:
         self.n_charged = 0  # generated tokens for which its client was charged
         self.n_draft = self.n_draft_accepted = 0
         self.sampling = _with_seed(request.sampling, index)
+        # Nothing but text is wanted of what it generates, and only a token can end it.
+        self.is_plain = (
+            constraint is None
+            and self.scores is None
+            and not emitter.has_stops
+            and self.sampling.n_logprobs < 0
+        )
         self.sampler_state = _first_state(self.sampling, self.n_prompt)  # or when it was parked
         n_room = n_ctx - self.n_prompt
         n_max = n_room if request.max_tokens < 0 else min(request.max_tokens, n_room)
@@ -129,6 +147,7 @@ class Choice:
             self.banned_ids = self.end_ids
             self.min_pos = self.n_prompt + request.min_tokens
         self.last: Output | None = None
+        self.unsent: tuple[int, ...] = ()  # generated tokens whose text is yet to be sent
         self.was_admitted = False
         self.t_admitted = self.t_first = self.t_last = 0.0
 
@@ -171,6 +190,13 @@ class Choice:
         request = self.job.request
         return request.cache_salt if request.cache_prompt else None
 
+    def send_unsent(self) -> None:
+        """Send what has been generated since the last Output, if anything."""
+        tokens = self.unsent
+        if tokens:
+            self.unsent = ()
+            self.job.send(Output(self.index, self.emitter.push_all(tokens), tokens))
+
     def finish(
         self,
         reason: FinishReason,
@@ -182,6 +208,7 @@ class Choice:
         stop: str | None = None,
     ) -> None:
         """Send the last Output; unless a stop string ended it, with the text still held back."""
+        self.send_unsent()
         if stop is None:
             text += self.emitter.flush()
         self._close(
@@ -190,6 +217,7 @@ class Choice:
 
     def fail(self, reason: FinishReason, now: float, error: str, code: str) -> None:
         """Send a last Output that says what went wrong."""
+        self.send_unsent()
         self._close(
             Output(
                 self.index,
@@ -214,7 +242,9 @@ class Choice:
         return Usage(
             n_prompt=self.n_prompt,
             n_cached=self.n_cached,
-            cache_miss=self.cache_miss,
+            cache_miss=self.missed.reason,
+            cache_miss_at=self.missed.at,
+            n_disk=self.n_disk,
             n_generated=self.n_generated,
             queue_s=admitted - submitted,
             prompt_s=first - admitted,

@@ -36,6 +36,8 @@ class EngineConfig:
     max_queue: int = 64  # requests waiting beyond those that free slots can take at once
     queue_timeout_s: float = 60.0  # longest wait for a slot; 0 = no limit
     poison_freed: bool = False  # fill freed blocks and rows with NaN, so that a stale read shows
+    # Bytes of kept prefixes beside what slots need; None: every block and row that the model has.
+    prefix_cache_bytes: int | None = None
     checkpoint_spacing: int = 32  # tokens between two kept states of a recurrent model, at least
     max_prompt_checkpoints: int = 4  # kept of one prompt, its end included
     n_prompt_beside: int = 128  # prompt tokens a step while others generate; 0 = whatever fits

@@ -62,16 +62,22 @@ class Constraint:
     far: they are the same whether they are drawn one by one through a mask or made known at once.
     """
 
-    __slots__ = ("_factory", "_forced", "_matcher", "_words", "fault", "is_over", "jumps", "masks",
-                 "n_masks", "over_at")  # fmt: skip
+    __slots__ = ("_ahead", "_before", "_factory", "_forced", "_is_done", "_matcher", "_words",
+                 "fault", "is_over", "is_stuck", "jumps", "masks", "n_masks",
+                 "over_at")  # fmt: skip
 
     def __init__(self, factory: ConstraintFactory, n_vocab: int) -> None:
         self._factory = factory
         self._matcher: MatcherLike | None = None
         self._words = -(-n_vocab // 32)
+        # Where the matcher stands: behind the text and the drafts ``_ahead``.
+        self._ahead: list[int] = []
+        self._before: list[tuple[deque[int], bool]] = []  # the two below, before each of these
         self._forced: deque[int] = deque()
+        self._is_done = False
         self.fault: str | None = None  # why it cannot be followed; its choice ends with that
         self.is_over = False  # nothing can be added to the text
+        self.is_stuck = False  # behind the run that was accepted there was no token to draw
         self.masks: NDArray[np.uint32] = np.zeros((0, self._words), np.uint32)
         self.n_masks = 0  # rows of ``masks`` that the draws of the step under way go by
         self.jumps: list[int] = []  # forced tokens behind the run that was accepted, consumed
@@ -82,50 +88,76 @@ class Constraint:
         if self._matcher is None or self.fault is not None:
             return 0
         try:
+            self._return_to(0)
             return self._matcher.n_valid(drafts)
         except ConstraintError as error:
             self.fault = str(error)
             return 0
 
+    def mask(self, i: int) -> int:
+        """The address of the mask behind ``i`` drafts; 0: there is none."""
+        return self.masks.ctypes.data + i * self.masks.strides[0] if i < self.n_masks else 0
+
     def prepare(self, drafts: Sequence[int]) -> None:
-        """Masks for the next draw and for those behind ``drafts``, as far as these are right."""
+        """Masks for the next draw and for those behind ``drafts``, as far as these are right.
+
+        What earlier calls found out since ``accept`` is not found out again: drafts may come one
+        by one.
+        """
         if self._matcher is None:
             self._matcher = self._factory()
             self._look_ahead(self._matcher)
-        if len(self.masks) <= len(drafts):
-            self.masks = np.zeros((len(drafts) + 1, self._words), np.uint32)
-        self.n_masks = 0
-        if self.is_over:
-            return
-        matcher, forced, n_taken = self._matcher, self._forced.copy(), 0
-        for i, token in enumerate((*drafts, -1)):
-            self._fill(matcher, self.masks[i])
-            self.n_masks = i + 1
-            if token < 0 or not self.masks[i, token >> 5] >> (token & 31) & 1:
-                break
-            n_taken += 1
-            self._step(matcher, token)
-            if self.is_over:
-                break
-        if n_taken:
-            matcher.rollback(n_taken)
-            self._forced, self.is_over = forced, False
+            self.is_over = self._is_done
+        n_alike = _n_alike(self._ahead, drafts)
+        self._return_to(n_alike)
+        self._make_room(1 + len(drafts))
+        self.n_masks = min(self.n_masks, 1 + n_alike)
+        for i in range(n_alike, 1 + len(drafts)):
+            if self._is_done:
+                return
+            if self.n_masks == i:
+                self._fill(self._matcher, self.masks[i])
+                self.n_masks = i + 1
+            if i == len(drafts) or not _allows(self.masks[i], drafts[i]):
+                return
+            self._before.append((self._forced.copy(), self._is_done))
+            self._ahead.append(drafts[i])
+            self._step(self._matcher, drafts[i])
 
     def accept(self, run: Sequence[int], *, may_jump: bool) -> None:
         """Go on by what was drawn, and where ``may_jump`` by what is forced behind it."""
         matcher = self._matcher
         assert matcher is not None
         self.jumps, self.over_at = [], 0
-        for i, token in enumerate(run):
+        n_known = _n_alike(self._ahead, run)
+        self._return_to(n_known)
+        self._ahead, self._before, self.n_masks = [], [], 0
+        for token in run[n_known:]:
+            if self._is_done:
+                break
+            n_known += 1
             self._step(matcher, token)
-            if self.is_over:
-                self.over_at = i + 1
-                return
+        if self._is_done:
+            self.over_at = n_known
         while may_jump and run and self._forced and len(self.jumps) < MAX_FORCED:
             self.jumps.append(self._forced[0])
             self._step(matcher, self._forced[0])
-            if self.is_over:
-                return
+        self.is_over = self._is_done
+
+    def _return_to(self, n_drafts: int) -> None:
+        """Forget the drafts behind the first ones."""
+        n_over = len(self._ahead) - n_drafts
+        if n_over > 0:
+            assert self._matcher is not None
+            self._matcher.rollback(n_over)
+            self._forced, self._is_done = self._before[n_drafts]
+            del self._ahead[n_drafts:], self._before[n_drafts:]
+
+    def _make_room(self, n_masks: int) -> None:
+        if len(self.masks) < n_masks:
+            masks = np.zeros((n_masks, self._words), np.uint32)
+            masks[: self.n_masks] = self.masks[: self.n_masks]
+            self.masks = masks
 
     def _fill(self, matcher: MatcherLike, mask: NDArray[np.uint32]) -> None:
         if not self._forced:
@@ -143,8 +175,18 @@ class Constraint:
         self._look_ahead(matcher)
 
     def _look_ahead(self, matcher: MatcherLike) -> None:
-        self.is_over = matcher.is_stopped
-        if self.is_over:
+        self._is_done = matcher.is_stopped
+        if self._is_done:
             self._forced.clear()
         elif not self._forced:
             self._forced.extend(matcher.forced())
+
+
+def _n_alike(a: Sequence[int], b: Sequence[int]) -> int:
+    """How many tokens both begin with."""
+    n = min(len(a), len(b))
+    return next((i for i in range(n) if a[i] != b[i]), n)
+
+
+def _allows(mask: NDArray[np.uint32], token: int) -> bool:
+    return bool(mask.item(token >> 5) >> (token & 31) & 1)

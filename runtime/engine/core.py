@@ -11,10 +11,11 @@ from slotmux.runtime.engine.admission.admission import Admission
 from slotmux.runtime.engine.choice import Choice, Job
 from slotmux.runtime.engine.config import EngineConfig
 from slotmux.runtime.engine.constraint import Constraint
+from slotmux.runtime.engine.delivery import Delivery
 from slotmux.runtime.engine.emitter import Emitter
 from slotmux.runtime.engine.masks import Masks
 from slotmux.runtime.engine.pace import Pace
-from slotmux.runtime.engine.request import CacheMiss, FinishReason, Request
+from slotmux.runtime.engine.request import FinishReason, Request
 from slotmux.runtime.engine.scheduler import Scheduler
 from slotmux.runtime.engine.scoring import Scoring
 from slotmux.runtime.engine.sharing import Sharing
@@ -22,6 +23,9 @@ from slotmux.runtime.engine.slots import Slot
 from slotmux.runtime.engine.stats import Meter
 from slotmux.runtime.interfaces import DetokenizerLike, ModelLike
 from slotmux.runtime.memory import Memory
+from slotmux.runtime.memory.disk.store import Store
+from slotmux.runtime.memory.disk.tier import Tier
+from slotmux.runtime.memory.events import BlockEvents, EventPort
 from slotmux.runtime.speculation.costs import Costs
 from slotmux.runtime.speculation.speculator import Speculator
 from slotmux.runtime.ubatch import I32
@@ -30,7 +34,10 @@ log = logging.getLogger(__name__)
 
 
 class Core:
-    """Slots, memory and the line of waiting requests. One thread only; no locks."""
+    """Slots, memory and the line of waiting requests. One thread only; no locks.
+
+    ``store``: of the tier on disk; ``notify`` is called on another thread when it has something.
+    """
 
     def __init__(
         self,
@@ -39,6 +46,10 @@ class Core:
         eog_ids: frozenset[int],
         new_detokenizer: Callable[[], DetokenizerLike],
         costs: Costs | None = None,
+        events: EventPort | None = None,
+        *,
+        store: Store | None = None,
+        notify: Callable[[], None] = lambda: None,
     ) -> None:
         ubatch = model.ubatch
         n_outputs = config.n_slots * (1 + config.spec.n_max)
@@ -53,8 +64,14 @@ class Core:
             model.rows,
             ubatch,
             n_ctx=config.n_ctx,
+            cache_bytes=config.prefix_cache_bytes,
             poison=config.poison_freed,
         )
+        self._events: BlockEvents | None = None
+        if events is not None:
+            self._events = BlockEvents(self.memory.pools.tree, events)
+            self.memory.pools.listen(self._events)
+        self.tier = Tier(self.memory, store, notify) if store is not None else None
         self.slots = [Slot(seq.slot, seq) for seq in self.memory.sequences]
         self._scoring = Scoring(model, config.max_step_s)
         self.scheduler = Scheduler(
@@ -67,18 +84,21 @@ class Core:
             n_prompt_beside=config.n_prompt_beside,
         )
         self.admission = Admission(
-            self.slots, self.memory, self.scheduler, config, self.meter.counters, self._park
-        )
+            self.slots, self.memory, self.scheduler, config, self.meter.counters, self._park,
+            self.tier,
+        )  # fmt: skip
+        self._masks = Masks(ubatch, model.logits)
         self._speculator = (
-            Speculator(config.spec, model.drafter, ubatch, costs)
+            Speculator(config.spec, model.drafter, ubatch, self._masks, costs)
             if config.spec.types and config.spec.n_max
             else None
         )
-        self._masks = Masks(ubatch, model.logits)
-        self._acceptor = Acceptor(ubatch, self.scheduler, self.meter, self._free, self._on_verified)
+        self._delivery = Delivery()
+        self._acceptor = Acceptor(
+            ubatch, self.scheduler, self.meter, self._delivery, self._free, self._on_verified
+        )
         self._queue_timeout_s = config.queue_timeout_s
         self._jobs: dict[int, Job] = {}
-        self._outbox: list[Job] = []
         self._n_serials = 0
 
     @property
@@ -100,7 +120,7 @@ class Core:
 
     def add(self, request: Request, prompt: I32, now: float) -> None:
         """Put a checked request into the line."""
-        job = Job(request, prompt, now, self._outbox)
+        job = Job(request, prompt, now, self._delivery.outbox)
         for index in range(request.n):
             detokenizer = self._new_detokenizer()
             if request.visible:
@@ -152,15 +172,19 @@ class Core:
             )
 
     def _end(self, job: Job, close: Callable[[Choice], None]) -> None:
-        for slot in self.slots:
-            if slot.choice is not None and slot.choice.job is job:
-                close(slot.choice)
-                self._free(slot, True)
         for choice in job.choices:
             if not choice.is_finished:
-                close(choice)
-                self.admission.remove(choice)
-                self._count(choice)
+                self._end_choice(choice, close)
+
+    def _end_choice(self, choice: Choice, close: Callable[[Choice], None]) -> None:
+        """End a choice between two steps, in a slot or in the line."""
+        close(choice)
+        for slot in self.slots:
+            if slot.choice is choice:
+                self._free(slot, True)
+                return
+        self.admission.remove(choice)
+        self._count(choice)
 
     def _expire(self, now: float) -> None:
         """Refuse those that have waited too long without any of their choices admitted."""
@@ -179,8 +203,14 @@ class Core:
     # -- one step
 
     def step(self, now: float) -> None:
-        """Admit, plan, compute, accept, emit. Raises what is nobody's own fault."""
+        """Admit, plan, compute, accept. Raises what is nobody's own fault.
+
+        Outputs are delivered while the next step computes, or at once where none follows.
+        """
+        if self.tier is not None:
+            self.tend(now)
         if self.admission:
+            self.emit()  # whoever comes in may take a while
             self._expire(now)
             self._admit(now)
         if self._speculator is not None:
@@ -196,8 +226,12 @@ class Core:
             )
             self._scoring.run(self.scheduler.active)
             self._acceptor.accept(time.monotonic())
+            self._end_failed()
             self.meter.on_step(self._model.ubatch.n_seqs, time.monotonic() - now)
-        self.emit()
+        else:
+            self.emit()
+        if not self.scheduler.active:
+            self.emit()
         if self._speculator is not None and forward_s:
             n_generated = self.meter.counters.n_generated_tokens
             self._speculator.on_end(forward_s, n_generated, is_idle=not self._jobs)
@@ -206,9 +240,9 @@ class Core:
         """Compute and draw; masks are made while it computes."""
         draws = self.scheduler.draws
         if not self._masks.begin(draws):
-            self._model.forward()
+            self._model.forward(self._deliver)
             return
-        self._model.compute()
+        self._model.compute(self._deliver)
         self._masks.join(draws)
         self._model.draw()
         ub = self._model.ubatch
@@ -234,46 +268,67 @@ class Core:
                 )
             except Exception:
                 log.exception("request %d: its sampling was refused", choice.job.request.id)
-                choice.fail(FinishReason.ERROR, now, INTERNAL, "server_error")
+                _fail(choice, now)
                 self._free(slot, True)
                 continue
             if self._speculator is not None:
                 self._speculator.begin(slot, choice.job.request.speculative)
 
     def emit(self) -> None:
-        """Hand each job its outputs of this step, in one call; forget the jobs that are over."""
-        # A callback that fails ends its own request, whose last outputs go nowhere.
-        for job in self._outbox:
-            outputs = job.outputs
-            job.outputs = []
-            if not job.n_unfinished:
-                del self._jobs[job.request.id]
-            try:
-                job.request.on_output(job.request, outputs)
-            except Exception:
-                log.exception("request %d: its receiver failed", job.request.id)
-                job.outputs = outputs  # not empty: what _end sends does not reach the outbox
-                if job.n_unfinished:
-                    self._end(job, lambda c: c.finish(FinishReason.ABORT, time.monotonic()))
-                    del self._jobs[job.request.id]
-        self._outbox.clear()
+        """Deliver all outputs there are; end the requests that cannot take theirs."""
+        self._deliver()
+        self._end_failed()
 
-    def close(self) -> None:
-        """Let helper threads end; nothing runs any more."""
+    def _deliver(self) -> None:
+        for job in self._delivery.deliver():
+            self._jobs.pop(job.request.id, None)
+        if self._events is not None:
+            self._events.flush()
+
+    def _end_failed(self) -> None:
+        """End what failed while it was delivered: frees memory, so not while a step computes."""
+        now = time.monotonic()
+        while self._delivery.failed:
+            job = self._delivery.failed.pop()
+            self._end(job, lambda choice: choice.finish(FinishReason.ABORT, now))
+            self._jobs.pop(job.request.id, None)
+        while self._delivery.broken:
+            choice = self._delivery.broken.pop()
+            choice.unsent = ()  # of the step that was on the way
+            if not choice.is_finished:
+                self._end_choice(choice, lambda choice: _fail(choice, now))
+
+    def tend(self, now: float) -> None:
+        """Do what the tier on disk has to do between two steps."""
+        tier, pace = self.tier, self.scheduler.pace
+        if tier is None:
+            return
+        if pace.token_s:
+            tier.token_s = pace.token_s
+        if tier.is_reading:
+            self.admission.on_release()
+        tier.tend(now, is_idle=not self.scheduler.active)
+
+    @property
+    def is_reading(self) -> bool:
+        """Whether a step would do nothing but wait for the disk."""
+        return self.tier is not None and self.tier.is_reading and not self.scheduler.active
+
+    def close(self, *, is_sound: bool = True) -> None:
+        """Let helper threads end; nothing runs any more. Not ``is_sound``: memory is not to be
+        trusted."""
         self._masks.close()
+        if self.tier is not None:
+            self.tier.close(is_sound=is_sound)
 
     def fail(self, now: float) -> None:
         """After a failure that is nobody's own: end everything, without touching memory."""
+        self._delivery.deliver()
         for job in list(self._jobs.values()):
             for choice in job.choices:
                 if not choice.is_finished:
-                    choice.fail(FinishReason.ERROR, now, INTERNAL, "server_error")
-        for job in self._outbox:
-            try:
-                job.request.on_output(job.request, job.outputs)
-            except Exception:
-                log.exception("request %d: its receiver failed", job.request.id)
-        self._outbox.clear()
+                    _fail(choice, now)
+        self._delivery.deliver()
         self._jobs.clear()
 
     # -- slots
@@ -293,9 +348,9 @@ class Core:
         self.meter.on_finish(last.finish_reason, last.usage)
         if choice.was_admitted:
             self.admission.settle_one(choice, is_over=True)
-            if choice.cache_miss is not CacheMiss.NONE:
+            if reason := choice.missed.reason:
                 misses = self.meter.counters.cache_misses
-                misses[choice.cache_miss] = misses.get(choice.cache_miss, 0) + 1
+                misses[reason] = misses.get(reason, 0) + 1
         self.admission.fairness.leave(choice.client, has_begun=choice.was_admitted)
 
     def _park(self, slot: Slot) -> None:
@@ -307,7 +362,7 @@ class Core:
         if choice.index == 0:
             choice.job.request.progress.is_parked = True
         self.meter.counters.n_parked += 1
-        self._vacate(slot, keep=True)
+        self._vacate(slot, keep=True, is_parked=True)
         self.admission.add(choice)
 
     def _give_up(self, slot: Slot) -> None:
@@ -320,7 +375,7 @@ class Core:
         choice.fail(FinishReason.ERROR, time.monotonic(), message, "no_memory")
         self._free(slot, True)
 
-    def _vacate(self, slot: Slot, *, keep: bool) -> None:
+    def _vacate(self, slot: Slot, *, keep: bool, is_parked: bool = False) -> None:
         for follower in list(slot.followers):
             waiting = follower.choice
             assert waiting is not None
@@ -333,6 +388,10 @@ class Core:
             self.scheduler.remove(slot)
         if keep and slot.seq.node is not None:
             slot.left = slot.seq.salt, slot.seq.n_computed
-        slot.seq.release(keep=keep)
+        slot.seq.release(keep=keep, is_parked=is_parked)
         slot.clear()
         self.admission.on_release()
+
+
+def _fail(choice: Choice, now: float) -> None:
+    choice.fail(FinishReason.ERROR, now, INTERNAL, "server_error")

@@ -58,40 +58,36 @@ class Masks:
     def begin(self, draws: Draws) -> bool:
         """Start on the masks of a planned step; False if nobody is constrained."""
         for slot, _ in draws:
-            constraint = _live(slot)
+            constraint = live_constraint(slot)
             if constraint is not None:
-                drafts = tuple(slot.drafts) if slot.n_draft else ()
-                self._start(constraint, _preparing(constraint, drafts))
+                self.start(constraint, tuple(slot.drafts) if slot.n_draft else ())
         return bool(self._running)
 
     def join(self, draws: Draws) -> None:
         """Wait for the masks and let the draws go by them."""
-        self._wait()
+        self.wait()
         table = self._ubatch.sample_masks
         for slot, first in draws:
-            constraint = _live(slot)
+            constraint = live_constraint(slot)
             if constraint is not None:
-                base, stride = constraint.masks.ctypes.data, constraint.masks.strides[0]
                 n = constraint.n_masks
-                table[first : first + n] = [base + i * stride for i in range(n)]
+                table[first : first + n] = [constraint.mask(i) for i in range(n)]
 
     def accept(self, draws: Draws, drawn: Sequence[int]) -> None:
         """Let the grammars follow what was drawn, and forget the masks."""
         self._ubatch.sample_masks[: self._ubatch.n_samples] = 0
         for slot, first in draws:
-            constraint = _live(slot)
+            constraint = live_constraint(slot)
             if constraint is None or constraint.is_over:
                 continue
             run, undrawn = _run(slot, first, drawn)
-            if undrawn >= 0 and self._is_number(undrawn):
-                constraint.fault = NO_TOKEN
-                continue
+            constraint.is_stuck = undrawn >= 0 and self._is_number(undrawn)
             choice = slot.choice
             assert choice is not None
             # Log-probabilities of forced tokens are wanted: each is drawn then.
             may_jump = choice.sampling.n_logprobs < 0
             self._start(constraint, _accepting(constraint, run, may_jump))
-        self._wait()
+        self.wait()
 
     def _is_number(self, draw: int) -> bool:
         """Whether a draw had logits to draw from."""
@@ -102,6 +98,10 @@ class Masks:
         for _ in range(self._n_threads):
             self._todo.put(None)
         self._n_threads = 0
+
+    def start(self, constraint: Constraint, drafts: tuple[int, ...]) -> None:
+        """Begin to prepare a constraint for drafts. It is the helper's own until ``wait``."""
+        self._start(constraint, lambda: constraint.prepare(drafts))
 
     def _start(self, constraint: Constraint, call: Callable[[], None]) -> None:
         self._fill_up()
@@ -115,9 +115,9 @@ class Masks:
             args = (self._todo, self._done)
             threading.Thread(target=_work, args=args, name="slotmux-grammar", daemon=True).start()
 
-    def _wait(self) -> None:
-        """Until all are done or have had their time. A thread that hangs is left to itself, and
-        another does what had to wait behind it."""
+    def wait(self) -> None:
+        """Until all that was started is done or has had its time. A thread that hangs is left to
+        itself, and another does what had to wait behind it."""
         deadline = time.monotonic() + self._timeout_s
         while self._running:
             try:
@@ -155,16 +155,12 @@ def _work(todo: SimpleQueue[_Task | None], done: SimpleQueue[_Task]) -> None:
         done.put(task)
 
 
-def _live(slot: Slot) -> Constraint | None:
+def live_constraint(slot: Slot) -> Constraint | None:
     """The slot's constraint, unless there is none or it has failed."""
     choice = slot.choice
     assert choice is not None
     constraint = choice.constraint
     return constraint if constraint is not None and constraint.fault is None else None
-
-
-def _preparing(constraint: Constraint, drafts: tuple[int, ...]) -> Callable[[], None]:
-    return lambda: constraint.prepare(drafts)
 
 
 def _accepting(constraint: Constraint, run: list[int], may_jump: bool) -> Callable[[], None]:

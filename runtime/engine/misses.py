@@ -1,20 +1,21 @@
-"""Why no more of a prompt was found in the prefix cache than was."""
+"""Why no more of a choice's prompt was found in the prefix cache than was."""
 
 from __future__ import annotations
 
 from slotmux.runtime.engine.choice import Choice
-from slotmux.runtime.engine.request import CacheMiss
 from slotmux.runtime.engine.slots import Slot
+from slotmux.runtime.memory.missed import CacheMiss, Missed, why_missed
 from slotmux.runtime.ubatch import BLOCK_CELLS
 
 
-def why_missed(slot: Slot, choice: Choice) -> CacheMiss:
+def missed_by(slot: Slot, choice: Choice) -> Missed:
     """Of a choice that has just got its slot, or more of its prompt from another's work."""
     seq = slot.seq
     if seq.node is None:
-        return CacheMiss.OFF
+        return Missed(CacheMiss.OFF)
     if choice.n_cached + BLOCK_CELLS >= choice.n_prompt:
-        return CacheMiss.NONE
-    if seq.n_path > seq.n_computed:
-        return CacheMiss.NO_STATE
-    return CacheMiss.DIVERGED if choice.n_cached else CacheMiss.COLD
+        return Missed()
+    missed = why_missed(seq.pools, seq.salt, slot.history[: choice.n_prompt], seq.n_computed)
+    if missed.reason is CacheMiss.STATE_EVICTED or missed.reason is CacheMiss.EVICTED:
+        seq.pools.worths.on_regret()
+    return missed

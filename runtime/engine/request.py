@@ -13,7 +13,7 @@ from slotmux.runtime.prompt_logprobs import PromptLogprobs
 from slotmux.runtime.sampling.params import SAMPLERS, SamplingParams
 
 __all__ = [
-    "SAMPLERS", "CacheMiss", "EngineStoppedError", "FinishReason", "InvalidRequestError", "Output",
+    "SAMPLERS", "EngineStoppedError", "FinishReason", "InvalidRequestError", "Output",
     "Progress", "QueueFullError", "Request", "SamplerState", "SamplingParams", "SpecParams",
     "TokenLogprobs", "Usage",
 ]  # fmt: skip
@@ -52,16 +52,6 @@ class TokenLogprobs:
     top: tuple[tuple[int, float], ...]  # (token_id, logprob), most likely first
 
 
-class CacheMiss(StrEnum):
-    """Why no more of a prompt was found in the prefix cache."""
-
-    NONE = ""  # all of it was, but for a block's rest
-    OFF = "off"  # the request keeps out of it
-    COLD = "cold"  # nothing that begins so is known to this owner
-    DIVERGED = "diverged"  # what is known goes on otherwise, or not at all
-    NO_STATE = "no_state"  # more cells are known, but no recurrent state as far along is kept
-
-
 @dataclass(frozen=True, slots=True)
 class Usage:
     """Token counts and times of one sequence; times in seconds."""
@@ -75,7 +65,9 @@ class Usage:
     n_draft: int = 0
     n_draft_accepted: int = 0
     ttft_s: float = 0.0
-    cache_miss: CacheMiss = CacheMiss.NONE
+    cache_miss: str = ""  # why no more of the prompt was found (CacheMiss of memory/missed.py)
+    cache_miss_at: int = 0  # how many tokens of it are known, with or without a state
+    n_disk: int = 0  # of n_cached, those that came from the tier on disk
 
 
 @dataclass(frozen=True, slots=True)

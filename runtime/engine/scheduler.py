@@ -42,7 +42,10 @@ class Scheduler:
     """
 
     __slots__ = (
+        "_filled",
         "_give_up",
+        "_is_steady",
+        "_n_changes",
         "_n_prompt_beside",
         "_park",
         "_scoring",
@@ -75,6 +78,11 @@ class Scheduler:
         self._scoring = scoring
         self._n_prompt_beside = n_prompt_beside
         self._turn = 0
+        self._n_changes = 0  # of ``active``
+        # Whether each active slot generates one token, without drafts, for itself alone; and of
+        # what ``active`` the ubatch holds such a step (-1: it holds another).
+        self._is_steady = False
+        self._filled = -1
         self.active: list[Slot] = []  # slots with memory of their own, by arrival
         # Of the planned step: who draws, and its first draw; it has one more than drafts.
         self.draws: list[tuple[Slot, int]] = []
@@ -82,10 +90,12 @@ class Scheduler:
     def add(self, slot: Slot) -> None:
         """A slot has tokens to compute."""
         insort(self.active, slot, key=_serial)
+        self._n_changes += 1
 
     def remove(self, slot: Slot) -> None:
         """A slot of ``active`` has ended."""
         self.active.remove(slot)
+        self._n_changes += 1
 
     def plan(self) -> bool:
         """Reserve memory and fill the ubatch for the next forward; False if there is nothing.
@@ -99,7 +109,11 @@ class Scheduler:
         else:
             self._share_tokens()
         self._reserve()
-        self._fill()
+        if self._is_steady and self._filled == self._n_changes:
+            self._fill_next()
+        else:
+            self._fill()
+            self._filled = self._n_changes if self._is_steady else -1
         return self._ubatch.n_tokens > 0
 
     def _share_tokens(self) -> None:
@@ -108,13 +122,16 @@ class Scheduler:
         n_left = self._ubatch.n_ubatch
         forced: list[Slot] = []
         prompts: list[Slot] = []
-        n_waiting = 0
+        n_waiting = n_others = 0
         for slot in self.active:
             n = slot.n_known - slot.seq.n_computed
             if n == 1:
-                slot.n_planned = n + slot.n_draft
-                n_left -= slot.n_planned
+                slot.n_planned = n = 1 + slot.n_draft
+                n_left -= n
+                if n > 1 or slot.followers:
+                    n_others += 1
             else:
+                n_others += 1
                 slot.n_planned = 0
                 if n == 1 + slot.n_forced:
                     forced.append(slot)
@@ -122,6 +139,7 @@ class Scheduler:
                     n_waiting += 1
                 else:
                     prompts.append(slot)
+        self._is_steady = not n_others
         for slot in forced:
             if n_left > slot.n_forced:
                 slot.n_planned = 1 + slot.n_forced
@@ -155,6 +173,7 @@ class Scheduler:
     def _share_turns(self) -> None:
         """More slots than tokens in a ubatch: one token each, in turns."""
         active = self.active
+        self._is_steady = False
         self.n_prompt_planned = 0
         for slot in active:
             slot.n_planned = slot.n_draft = 0
@@ -200,6 +219,13 @@ class Scheduler:
             client = _client(slot)
             held[client] = held.get(client, 0) + len(slot.seq.table)
         return max(self.active[1:], key=lambda s: (_priority(s), held[_client(s)], _serial(s)))
+
+    def _fill_next(self) -> None:
+        """The step that follows a steady one: every sequence is a token further."""
+        ub, n = self._ubatch, len(self.active)
+        ub.tokens[:n] = [slot.history.item(slot.seq.n_computed) for slot in self.active]
+        ub.positions[:n] += 1
+        ub.sample_pos[:n] += 1
 
     def _fill(self) -> None:
         ub = self._ubatch

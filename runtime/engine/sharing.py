@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from slotmux.runtime.engine.misses import why_missed
+from slotmux.runtime.engine.misses import missed_by
 from slotmux.runtime.engine.slots import Slot
 from slotmux.runtime.engine.stats import Counters
 from slotmux.runtime.memory import Memory
@@ -78,7 +78,7 @@ class Sharing:
         slot.skip_splits()
         if not choice.n_generated:
             choice.n_cached = min(choice.n_cached + n_taken, choice.n_prompt)
-            choice.cache_miss = why_missed(slot, choice)
+            choice.missed = missed_by(slot, choice)
             self._counters.n_prompt_tokens_cached += n_taken
             choice.job.request.progress.n_computed = slot.seq.n_computed
 

@@ -60,6 +60,8 @@ def erase_slot(core: Core, slot_id: int, owner: str) -> int:
         return 0
     slot.left = None
     n_erased = erase_prefix(core.memory, slot.history[:n], salt)
+    if core.tier is not None:
+        core.tier.forget(salt, slot.history[:n])
     core.admission.on_release()
     return n_erased
 

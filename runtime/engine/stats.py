@@ -6,6 +6,7 @@ from bisect import bisect_left
 from dataclasses import dataclass, field
 
 from slotmux.runtime.engine.request import FinishReason, Usage
+from slotmux.runtime.memory.disk.tier import DiskStats
 
 TIMES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
@@ -46,6 +47,7 @@ class Counters:
     n_step_slots: int = 0  # sum over steps of the slots that computed something
     n_prompt_tokens: int = 0  # computed
     n_prompt_tokens_cached: int = 0  # reused
+    n_prompt_tokens_disk: int = 0  # of those, from the tier on disk
     n_prompt_tokens_queried: int = 0  # looked up in the prefix cache
     cache_misses: dict[str, int] = field(default_factory=dict)  # prompts, by CacheMiss
     n_generated_tokens: int = 0
@@ -81,6 +83,28 @@ class SlotStats:
     n_blocks: int
     n_draft: int = 0  # drafts verified in this slot since the start
     n_draft_accepted: int = 0
+    # Of the choice in it: whose it is, what it may come to, since when it runs.
+    client: str = ""
+    session: str = ""
+    priority: int = 0
+    n_limit: int = 0  # most tokens, those of the prompt too
+    has_row: bool = False  # whether it has a row of recurrent state
+    running_s: float = 0.0  # since it got the slot
+    generating_s: float = 0.0  # since its first token
+    n_choice_draft: int = 0
+    n_choice_draft_accepted: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryBytes:
+    """Memory of sequences and of the prefix cache, in bytes."""
+
+    running: int = 0  # cells and states that running sequences hold
+    most: int = 0  # that they can have, nothing kept
+    kept_cells: int = 0  # that only the prefix cache holds
+    kept_states: int = 0
+    index: int = 0  # of the prefix cache itself
+    limit: int = 0  # of all the above together; 0: bounded by the number of places
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +133,8 @@ class EngineStats:
     progress: int  # changes while a forward gets ahead
     max_step_s: float
     is_draining: bool
+    memory: MemoryBytes = MemoryBytes()
+    disk: DiskStats | None = None  # None: there is no tier on disk
 
 
 class Meter:

@@ -25,6 +25,8 @@ from slotmux.runtime.engine.request import (
 )
 from slotmux.runtime.engine.stats import EngineStats
 from slotmux.runtime.interfaces import DetokenizerLike, ModelLike, TokenizerLike
+from slotmux.runtime.memory.disk.store import Store
+from slotmux.runtime.memory.events import EventPort
 from slotmux.runtime.speculation.costs import Costs
 from slotmux.runtime.ubatch import I32
 
@@ -34,6 +36,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 IDLE_HEARTBEAT_S = 1.0
+DISK_WAIT_S = 0.005  # at most, between two looks at what has been read from disk
 JOIN_GRACE_S = 10.0  # without any progress of a forward that is waited for
 
 
@@ -52,6 +55,8 @@ class Engine:
         *,
         new_detokenizer: Callable[[], DetokenizerLike] | None = None,
         costs: Costs | None = None,
+        events: EventPort | None = None,
+        store: Store | None = None,
     ) -> None:
         if new_detokenizer is None:
             new_detokenizer = _detokenizers_of(tokenizer)
@@ -59,12 +64,15 @@ class Engine:
         self.failure: BaseException | None = None
         self._n_vocab = model.n_vocab
         self._check_sampling = model.sampling.check
-        self._core = Core(model, config, tokenizer.eog_ids, new_detokenizer, costs)
+        self._wake = threading.Condition()
+        self._core = Core(
+            model, config, tokenizer.eog_ids, new_detokenizer, costs, events=events,
+            store=store, notify=self._notify,
+        )  # fmt: skip
         self._inbox: deque[tuple[Request, I32, float]] = deque()
         self._aborts: deque[int] = deque()
         self._cuts: deque[int] = deque()
         self._errands: deque[tuple[Future[Any], Callable[[], None]]] = deque()
-        self._wake = threading.Condition()
         self._n_ids = 0
         self._is_draining = False
         self._is_stopping = False
@@ -198,6 +206,11 @@ class Engine:
             is_draining=self._is_draining,
         )
 
+    def _notify(self) -> None:
+        """Something has come from the disk."""
+        with self._wake:
+            self._wake.notify()
+
     # -- the thread
 
     def _run(self) -> None:
@@ -207,7 +220,7 @@ class Engine:
         except BaseException as error:
             self._fail(error)
         finally:
-            self._core.close()
+            self._core.close(is_sound=self.failure is None)
         while self._errands:
             future, _ = self._errands.popleft()
             if future.set_running_or_notify_cancel():
@@ -222,11 +235,15 @@ class Engine:
                 self._take_in(now)
             while self._errands:
                 self._errands.popleft()[1]()
-            if core.has_work:
+            if core.has_work and not core.is_reading:
                 return True
+            core.tend(now)
             with self._wake:
                 if self._inbox or self._aborts or self._cuts or self._errands:
                     continue
+                if core.has_work:
+                    self._wake.wait(DISK_WAIT_S)
+                    return True
                 if self._is_draining:
                     return False
                 self._wake.wait(IDLE_HEARTBEAT_S)

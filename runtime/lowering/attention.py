@@ -16,7 +16,9 @@ from slotmux.kernels.ops.attention.tiles import CHUNK
 from slotmux.runtime.lowering.buffers import Rows, Span, round_up
 from slotmux.runtime.lowering.builder import Builder
 
-PARTIALS_BYTES = 64 << 20  # most memory for the partial results of split sequences
+# Most memory for the partial results of split sequences: those of four tokens behind 262,144 cells
+# with 16 heads of 256. Pages that no step has needed are not there.
+PARTIALS_BYTES = 192 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,23 +133,23 @@ class _Plan:
     counts: NDArray[np.int64]
     split_base: NDArray[np.int64]
     partials: int
-    max_chunks: int
 
 
 def _plan(b: Builder, shape: AttentionShape) -> _Plan:
     """How the step's attention is cut into work items; shared by layers of one shape."""
     group = shape.n_head // shape.n_head_kv
     name = f"plan:{group}:{shape.n_head_kv}:{shape.window}"
-    max_chunks = -(-b.n_ctx // CHUNK)
     # A long sequence's chunks are folded from partial sums: a numerator and, a vector further,
     # maximum and denominator, of each head and chunk. Memory for them bounds what may be split.
-    per_token = shape.n_head * max_chunks * (round_up(shape.v_dim, 16) + 16) * 4
-    capacity = min(max(SPLIT_TOKENS, 4 * b.n_slots), PARTIALS_BYTES // per_token)
+    row_bytes = (round_up(shape.v_dim, 16) + 16) * 4
+    seen = min(b.n_ctx, shape.window + SPLIT_TOKENS + CHUNK) if shape.window else b.n_ctx
+    most = max(SPLIT_TOKENS, 4 * b.n_slots) * shape.n_head * -(-seen // CHUNK)
+    capacity = min(most, PARTIALS_BYTES // row_bytes)
     # Every layer of this shape cuts the step alike: the first one's op plans for all.
     known = any(op.kernel == "attention_plan" and op.writes[0].buffer == name for op in b.ops)
     counts = b.buffers.words(name + ":counts", b.n_slots + 1)
     split_base = b.buffers.words(name + ":split", b.n_slots)
-    partials = b.buffers.words(f"partials:{per_token}", max(1, capacity) * per_token // 8)
+    partials = b.buffers.words(f"partials:{capacity * row_bytes}", capacity * row_bytes // 8)
     if not known:
         b.append(
             "attention_plan",
@@ -164,7 +166,7 @@ def _plan(b: Builder, shape: AttentionShape) -> _Plan:
             [Span("step")],
             [Span(name)],
         )
-    return _Plan(name, counts, split_base, int(partials.ctypes.data), max_chunks)
+    return _Plan(name, counts, split_base, int(partials.ctypes.data))
 
 
 def attend(
@@ -190,7 +192,6 @@ def attend(
         "window": shape.window,
         "split_base": plan.split_base,
         "partials": plan.partials,
-        "max_chunks": plan.max_chunks,
     }
     b.append(
         f"attention.{k_type}.{v_type}",

@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from math import gcd
 
 import numpy as np
-from numpy.typing import NDArray
 
 from slotmux.kernels.ops.attention.cells import GROUP, head_bytes
 from slotmux.kernels.team import aligned_zeros
 from slotmux.runtime.errors import ConfigError
+from slotmux.runtime.interfaces import Bytes
 from slotmux.runtime.lowering.buffers import round_up
-
-Bytes = NDArray[np.uint8]
+from slotmux.runtime.lowering.pages import PAGE, Pages
+from slotmux.runtime.numa import Placement
 
 
 class KVCells:
     """Blocks of 16 cells, shared by all sequences (layouts: kernels/ops/attention/cells.py).
 
-    Only the engine thread copies or poisons; kernels read and write by address.
+    Only the engine thread writes or poisons; kernels read and write by address. ``n_more``: blocks
+    beside ``n_ready`` ones, whose pages are taken when they are first written. ``is_elastic``: the
+    pages of any can be given back.
     """
 
-    def __init__(self, n_blocks: int, k_type: str, v_type: str) -> None:
+    def __init__(
+        self, n_ready: int, k_type: str, v_type: str, n_more: int = 0, *, is_elastic: bool = False
+    ) -> None:
         self.k_type, self.v_type = k_type, v_type
-        self._n_blocks = n_blocks
+        self._n_ready, self._n_blocks = n_ready, n_ready + n_more
+        self._is_elastic = is_elastic
         self._layers: dict[int, tuple[Bytes, Bytes]] = {}
+        self._pages: list[Pages] = []
 
     def layer(self, layer: int, n_head_kv: int, head_dim: int, v_dim: int) -> tuple[int, int]:
         """Addresses of a layer's K and V blocks."""
@@ -40,11 +48,22 @@ class KVCells:
             reason = f"cannot be q8_0: q8_0 needs heads of a multiple of {GROUP}, not {dim}"
             raise ConfigError(field, reason)
         n_bytes = n_head_kv * head_bytes(cell_type, width)
-        return aligned_zeros(self._n_blocks * n_bytes, 4096).reshape(self._n_blocks, n_bytes)
+        if self._is_elastic:
+            self._pages.append(Pages(self._n_blocks * n_bytes))
+            memory = self._pages[-1].array[: self._n_blocks * n_bytes]
+        else:
+            memory = aligned_zeros(self._n_blocks * n_bytes, PAGE)
+        return memory.reshape(self._n_blocks, n_bytes)
+
+    def place(self, placement: Placement) -> None:
+        """Before ``touch``: any thread reads any sequence's cells, so pages are spread."""
+        for array in (array for pair in self._layers.values() for array in pair):
+            placement.spread(int(array.ctypes.data), array.nbytes)
 
     def touch(self) -> None:
-        """Have the system give every page now, on several threads: no surprise later."""
-        arrays = [array for pair in self._layers.values() for array in pair]
+        """Have the system give every page of what slots were promised now, on several threads: no
+        surprise later."""
+        arrays = [array[: self._n_ready] for pair in self._layers.values() for array in pair]
         with ThreadPoolExecutor(4) as pool:
             for _ in pool.map(lambda array: array.fill(0), arrays):
                 pass
@@ -55,9 +74,28 @@ class KVCells:
         return self._n_blocks if self._layers else 0
 
     @property
+    def n_ready(self) -> int:
+        """Of them those that slots were promised."""
+        return self._n_ready if self._layers else 0
+
+    @property
+    def n_segment(self) -> int:
+        """Neighbouring blocks that fill whole pages in every layer."""
+        if not self._is_elastic:
+            return 1
+        widths = [array.shape[1] for pair in self._layers.values() for array in pair]
+        return max((PAGE // gcd(PAGE, width) for width in widths), default=1)
+
+    def give_back_blocks(self, first: int, n: int) -> None:
+        """Blocks lose their pages; ``first`` and ``n`` are multiples of ``n_segment``."""
+        for pages in self._pages:
+            width = pages.n_bytes // self._n_blocks
+            pages.give_back(first * width, min(first + n, self._n_blocks) * width)
+
+    @property
     def n_bytes(self) -> int:
-        """Memory of all layers."""
-        return sum(k.nbytes + v.nbytes for k, v in self._layers.values())
+        """Memory of what slots were promised, all layers."""
+        return self.block_bytes * self._n_ready
 
     def copy_block(self, src: int, dst: int) -> None:
         """Copy all cells of a block, every layer."""
@@ -70,17 +108,24 @@ class KVCells:
         """Memory of one block, every layer."""
         return sum(array.shape[1] for pair in self._layers.values() for array in pair)
 
-    def read_block(self, block: int) -> bytes:
-        """All cells of a block, every layer."""
-        return b"".join(array[block].tobytes() for pair in self._layers.values() for array in pair)
-
-    def write_block(self, block: int, data: bytes) -> None:
-        """What ``read_block`` gave, into any block."""
-        begin = 0
+    def read_blocks(self, blocks: Sequence[int]) -> Bytes:
+        """All cells of some blocks, every layer: a copy [n, block_bytes]. Any thread."""
+        data = np.empty((len(blocks), self.block_bytes), np.uint8)
+        chosen, begin = np.asarray(blocks, np.intp), 0
         for pair in self._layers.values():
             for array in pair:
                 end = begin + array.shape[1]
-                array[block] = np.frombuffer(data[begin:end], np.uint8)
+                data[:, begin:end] = array[chosen]
+                begin = end
+        return data
+
+    def write_blocks(self, blocks: Sequence[int], data: Bytes) -> None:
+        """What ``read_blocks`` gave, into any blocks."""
+        chosen, begin = np.asarray(blocks, np.intp), 0
+        for pair in self._layers.values():
+            for array in pair:
+                end = begin + array.shape[1]
+                array[chosen] = data[:, begin:end]
                 begin = end
 
     def fill_nan(self, block: int) -> None:

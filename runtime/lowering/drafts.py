@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from slotmux.kernels.ops.recurrent.token_shift import LAST_TOKEN, build_last_token
 from slotmux.kernels.ops.sampling.advance import ADVANCE, build_advance
 from slotmux.kernels.team import Program, Team
+from slotmux.runtime.interfaces import GuideLike
 from slotmux.runtime.lowering.buffers import Rows, Span
 from slotmux.runtime.lowering.builder import Builder
 from slotmux.runtime.lowering.draws import append_draws
@@ -29,6 +30,7 @@ from slotmux.runtime.ubatch import I32, Ubatch
 # learned them, so the first ones are by far the most frequent, and the whole output matrix of a
 # small model with a large vocabulary is a third of all it reads.
 SHORT_VOCAB = 32768
+N_DRAWING = 2  # last ops of a pass: the draws, and the way to the next pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +123,8 @@ class DraftLowering:
         b = self._b
         first = len(b.ops)
         b.linear(hidden, head, logits)
-        append_draws(b, self._sampling, logits, self.logits, is_draft=True)
+        masks = self.ubatch.sample_masks
+        append_draws(b, self._sampling, logits, self.logits, masks=masks, is_draft=True)
         advance = b.append(
             "advance",
             build_advance,
@@ -165,6 +168,17 @@ class DraftLowering:
         ops = self._body + self._tails[is_short]
         return self._b.program(team, [*self._begin, *ops * n_passes])
 
+    def parts(self, team: Team, *, is_short: bool) -> tuple[Program, Program, Program]:
+        """The same pass by pass: the first one up to its draws, each further one, the draws."""
+        tail = self._tails[is_short]
+        computing = self._body + tail[:-N_DRAWING]
+        first = self._b.program(team, [*self._begin, *computing])
+        return (
+            first,
+            self._b.program(team, computing),
+            self._b.program(team, tail[-N_DRAWING:]),
+        )
+
 
 class Drafter:
     """Guesses tokens of several sequences at once. Engine thread only; not during a forward."""
@@ -178,6 +192,10 @@ class Drafter:
             for is_short in {self.has_short, False}
             for n in range(1, self.max_drafts + 1)
         }
+        self._parts = {
+            is_short: lowering.parts(team, is_short=is_short)
+            for is_short in {self.has_short, False}
+        }
         self._is_filled = False  # the logits beyond the first tokens are -inf
 
     @property
@@ -186,14 +204,19 @@ class Drafter:
         return self._lowering.logits
 
     def run(
-        self, wanted: Sequence[tuple[int, int, int, int]], *, is_short: bool = False
+        self,
+        wanted: Sequence[tuple[int, int, int, int]],
+        *,
+        is_short: bool = False,
+        guide: GuideLike | None = None,
     ) -> tuple[I32, NDArray[np.float32]]:
         """Guess for ``wanted`` = [(slot, n, token, position)]: ``n`` tokens behind ``token``.
 
         ``token`` is the sequence's first that is not computed; there are ``n`` reserved positions
-        from it on. In descending order of n. Returns tokens and logprobs, [n_passes, n_sequences],
-        overwritten by the next run; token -1 where none could be drawn. Guesses are also written
-        into the histories of the slots, behind ``token``.
+        from it on. In descending order of n. ``guide`` is asked before each draw what may be drawn.
+        Returns tokens and logprobs, [n_passes, n_sequences], overwritten by the next run; token -1
+        where none could be drawn. Guesses are also written into the histories of the slots, behind
+        ``token``.
         """
         low, ub = self._lowering, self._lowering.ubatch
         slots, counts, tokens, positions = zip(*wanted, strict=True)
@@ -213,5 +236,21 @@ class Drafter:
             low.logits[:, self.short_vocab :] = -np.inf
         self._is_filled = is_short
         self._step[:4] = n_seqs  # tokens, sequences, outputs, draws
-        self._team.run(self._programs[is_short, n_passes])
+        if guide is None:
+            self._team.run(self._programs[is_short, n_passes])
+        else:
+            self._run_guided(guide, n_passes, is_short)
         return low.tokens[:n_passes, :n_seqs], low.logprobs[:n_passes, :n_seqs]
+
+    def _run_guided(self, guide: GuideLike, n_passes: int, is_short: bool) -> None:
+        low, masks = self._lowering, self._lowering.ubatch.sample_masks
+        computing, going_on, drawing = self._parts[is_short]
+        drawn: list[int] = []
+        for i in range(n_passes):
+            n_seqs = low.n_wanting.item(i)
+            guide.begin(n_seqs, drawn)
+            self._team.run(computing)
+            masks[:n_seqs] = guide.join()
+            self._team.run(drawing)
+            drawn, computing = low.tokens[i, :n_seqs].tolist(), going_on
+        masks[:] = 0

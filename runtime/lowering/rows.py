@@ -9,22 +9,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slotmux.kernels.team import aligned_zeros
+from slotmux.runtime.interfaces import Bytes
 from slotmux.runtime.lowering.buffers import round_up
+from slotmux.runtime.lowering.pages import PAGE, Pages
+from slotmux.runtime.numa import Placement
 
 
 class StateRows:
     """Rows of float32, one a sequence or checkpoint; a layer owns a range of columns.
 
     Layers reserve columns while the model is lowered; the memory is made when it is first asked
-    for. ``max_drafts``: tokens of one sequence that one step may verify.
+    for. ``max_drafts``: tokens of one sequence that one step may verify. ``n_more``: rows beside
+    ``n_ready`` ones; ``is_elastic``: their pages are taken when they are first written, and can be
+    given back.
     """
 
-    def __init__(self, n_rows: int, max_drafts: int = 0) -> None:
-        self._n_rows = n_rows
+    def __init__(
+        self, n_ready: int, max_drafts: int = 0, n_more: int = 0, *, is_elastic: bool = False
+    ) -> None:
+        self._n_ready, self._n_rows = n_ready, n_ready + n_more
+        self._pages: Pages | None = None
+        self._alignment = PAGE // 4 if is_elastic else 16
         self._max_drafts = max_drafts
         self._states: list[tuple[int, int]] = []
         self._n_columns = 0
-        self._array: NDArray[np.float32] = np.zeros((n_rows, 0), np.float32)
+        self._array: NDArray[np.float32] = np.zeros((self._n_rows, 0), np.float32)
 
     def reserve(self, n_state: int, n_pending: int) -> tuple[int, int]:
         """Claim columns for a layer: its state, and ``n_pending`` floats for each draft.
@@ -42,10 +51,20 @@ class StateRows:
         next."""
         width = self.row_bytes // 4
         if not self._array.size:
-            memory = aligned_zeros(4 * self._n_rows * width).view(np.float32)
-            memory.fill(0.0)  # touch every page: no surprise later
+            n_bytes = 4 * self._n_rows * width
+            n_ready = self._n_rows
+            if self._alignment * 4 == PAGE:
+                self._pages, n_ready = Pages(n_bytes), self._n_ready
+                memory = self._pages.array[:n_bytes].view(np.float32)
+            else:
+                memory = aligned_zeros(n_bytes).view(np.float32)
             self._array = memory.reshape(self._n_rows, width)
+            self._array[:n_ready] = 0.0  # touch every page: no surprise later
         return int(self._array.ctypes.data), 4 * width
+
+    def place(self, placement: Placement) -> None:
+        """Any thread computes any sequence's state: pages are spread."""
+        placement.spread(int(self._array.ctypes.data), self._array.nbytes)
 
     @property
     def n_rows(self) -> int:
@@ -53,14 +72,24 @@ class StateRows:
         return self._n_rows if self._n_columns else 0
 
     @property
+    def n_ready(self) -> int:
+        """Rows whose pages are there from the start."""
+        return self._n_ready if self._n_columns else 0
+
+    @property
     def row_bytes(self) -> int:
         """Memory of one row."""
-        return 4 * round_up(self._n_columns, 16)
+        return 4 * round_up(self._n_columns, self._alignment)
 
     @property
     def n_bytes(self) -> int:
-        """Memory of all rows."""
-        return self._array.nbytes
+        """Memory of the rows that are there from the start."""
+        return self.row_bytes * (self._n_ready if self._pages is not None else self._n_rows)
+
+    def give_back_row(self, row: int) -> None:
+        """A row loses its pages."""
+        assert self._pages is not None
+        self._pages.give_back(row * self.row_bytes, (row + 1) * self.row_bytes)
 
     def state(self, row: int) -> NDArray[np.float32]:
         """A copy of a row without what is kept of drafts, for comparing."""
@@ -70,13 +99,14 @@ class StateRows:
         """Copy one sequence's whole recurrent state."""
         self._array[dst] = self._array[src]
 
-    def read_row(self, row: int) -> bytes:
-        """One sequence's whole recurrent state, with what is kept of drafts."""
-        return bytes(self._array[row].tobytes())
+    def read_row(self, row: int) -> Bytes:
+        """One sequence's whole recurrent state, with what is kept of drafts: a copy. Any thread."""
+        copy: Bytes = self._array[row].copy().view(np.uint8)
+        return copy
 
-    def write_row(self, row: int, data: bytes) -> None:
+    def write_row(self, row: int, data: Bytes) -> None:
         """What ``read_row`` gave, into any row."""
-        self._array[row] = np.frombuffer(data, np.float32)
+        self._array[row].view(np.uint8)[:] = data
 
     def fill_nan(self, row: int) -> None:
         """Poison a row, so that a stale read shows."""

@@ -23,6 +23,7 @@ from slotmux.kernels.team import Program, Team, aligned_zeros
 from slotmux.runtime.gguf import GGUFFile, ModelFileError, TensorInfo, drop_pages
 from slotmux.runtime.lowering.buffers import round_up
 from slotmux.runtime.lowering.panel_cache import PanelCache
+from slotmux.runtime.numa import Placement
 
 ARENA_BYTES = 64 << 20
 HUGE_PAGE = 2 << 20
@@ -318,6 +319,14 @@ class Weights:
             drop_pages(tensor.data)
 
         self._pending.append((tensor, repack))
+
+    def place(self, placement: Placement) -> None:
+        """Before ``load``: a matrix's panels where the threads are that own them. An expert's
+        belong to whoever comes, as do all others' in turn: they are spread."""
+        shared = {panels.address for panels in self._panels.values()}
+        for piece in self._pieces:
+            address = int(piece.ctypes.data)
+            (placement.share if address in shared else placement.spread)(address, piece.nbytes)
 
     def load(self, team: Team, progress: Callable[[float], None]) -> None:
         """Repack everything that was asked for; ``progress`` hears the share done so far."""

@@ -63,8 +63,9 @@ def keep_checkpoint(seq: Indexed, kind: Kind, *, is_wanted: bool = False) -> boo
     if existing is not None:
         _follow(seq, existing)
         return True
-    is_worth_it = is_wanted or pools.rows.n_free
-    if not is_worth_it and not pools.rows.worths.may_replace(kind, seq.salt):
+    is_worth_it = is_wanted or pools.has_room_for_row
+    is_shared = pools.rows.can_bring
+    if not is_worth_it and not pools.worths.may_replace(kind, seq.salt, is_shared=is_shared):
         return False
     row = pools.take_row()
     if row < 0:
@@ -77,6 +78,7 @@ def keep_checkpoint(seq: Indexed, kind: Kind, *, is_wanted: bool = False) -> boo
     else:
         pools.rows.copy(seq.row, row)
         _follow(seq, pools.keep_row(node, BLOCK_CELLS, row, kind, seq.kept))
+        pools.settle()
     return True
 
 
@@ -86,17 +88,19 @@ def _follow(seq: Indexed, checkpoint: Checkpoint) -> None:
     seq.last_checkpoint = seq.n_computed
 
 
-def leave_prefix(seq: Indexed) -> None:
-    """Cache the unfinished last block; give the row itself away as a checkpoint."""
+def leave_prefix(seq: Indexed) -> Node | None:
+    """Cache the unfinished last block; give the row itself away as a checkpoint. Returns the node
+    that holds the end, if there is any."""
     pools = seq.pools
     donate = seq.row >= 0 and seq.n_computed > seq.last_checkpoint
     if not pools.has_blocks and not donate:
-        return
+        return seq.kept.node if seq.kept is not None and seq.kept.is_kept else None
     node = _node_at_end(seq)
     offset = seq.n_computed - node.start
     if donate and offset not in node.checkpoints:
-        pools.keep_row(node, offset, seq.row, Kind.ANSWER, seq.kept)
+        seq.kept = pools.keep_row(node, offset, seq.row, Kind.ANSWER, seq.kept)
         seq.row = -1
+    return node
 
 
 def _node_at_end(seq: Indexed) -> Node:

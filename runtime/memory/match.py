@@ -53,28 +53,47 @@ def find(
     needs_row: bool,
 ) -> Match:
     """The longest prefix of ``tokens[:limit]`` whose blocks (and row, if needed) exist."""
-    node = tree.roots.get(salt)
-    if node is None or limit <= 0:
+    if salt not in tree.roots or limit <= 0:
         return NO_MATCH
     raw = tokens[:limit].tobytes()
+    return match_of(tree, salt, known_path(tree, salt, raw), raw, live=live, needs_row=needs_row)
+
+
+def known_path(tree: PrefixTree, salt: str, raw: bytes) -> list[Node]:
+    """The whole blocks with which int32 tokens ``raw`` begin, as far as the tree knows them."""
     path: list[Node] = []
-    while node.end + BLOCK_CELLS <= limit:
+    node = tree.roots.get(salt)
+    while node is not None:
         begin = node.end * TOKEN_BYTES
-        child = node.children.get(raw[begin : begin + BLOCK_BYTES])
-        if child is None:
-            break
-        path.append(child)
-        node = child
+        node = node.children.get(raw[begin : begin + BLOCK_BYTES])
+        if node is not None:
+            path.append(node)
+    return path
+
+
+def match_of(
+    tree: PrefixTree,
+    salt: str,
+    path: list[Node],
+    raw: bytes,
+    *,
+    live: Iterable[LiveTail] = (),
+    needs_row: bool,
+) -> Match:
+    """What can be reused of int32 tokens ``raw``, whose ``known_path`` is ``path``."""
+    node = path[-1] if path else tree.roots.get(salt)
+    if node is None:
+        return NO_MATCH
     begin = node.end * TOKEN_BYTES
     rest = raw[begin : begin + BLOCK_BYTES]
     if needs_row:
-        return _match_checkpoint(path, node, rest)
+        return _match_checkpoint(list(path), node, rest)
     return _match_cells(path, node, rest, live)
 
 
 def _match_cells(path: list[Node], node: Node, rest: bytes, live: Iterable[LiveTail]) -> Match:
     n_best, source = 0, -1
-    for sibling in _candidates(node):
+    for sibling in candidates(node):
         n = n_common(sibling.key, rest)
         if n > n_best:
             n_best, source = n, sibling.block
@@ -91,7 +110,7 @@ def _match_cells(path: list[Node], node: Node, rest: bytes, live: Iterable[LiveT
 def _match_checkpoint(path: list[Node], node: Node, rest: bytes) -> Match:
     n_path = node.end
     best: Checkpoint | None = None
-    for sibling in _candidates(node):
+    for sibling in candidates(node):
         if not sibling.checkpoints:
             continue
         n = n_common(sibling.key, rest)
@@ -112,7 +131,8 @@ def _match_checkpoint(path: list[Node], node: Node, rest: bytes) -> Match:
     return Match(n_tokens, nodes, source, best, n_path)
 
 
-def _candidates(node: Node) -> Iterator[Node]:
+def candidates(node: Node) -> Iterator[Node]:
+    """What goes on from a node, the newest first, not all of it if there is much."""
     yield from islice(reversed(node.partials.values()), MAX_SIBLINGS)
     yield from islice(reversed(node.children.values()), MAX_SIBLINGS)
 

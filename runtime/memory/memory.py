@@ -19,7 +19,8 @@ def n_blocks_for(n_tokens: int) -> int:
 class Memory:
     """One Sequence per slot over shared pools. Engine thread only; counts may be read anywhere.
 
-    ``n_ctx``: tokens that one sequence can have, alone in the pool.
+    ``n_ctx``: tokens that one sequence can have, alone in the pool. ``cache_bytes``: what kept
+    prefixes may take beside what slots need (Pools).
     """
 
     def __init__(
@@ -29,14 +30,15 @@ class Memory:
         ubatch: Ubatch,
         *,
         n_ctx: int,
+        cache_bytes: int | None = None,
         poison: bool = False,
     ) -> None:
         n_slots, max_blocks = ubatch.block_tables.shape
         if rows.n_rows and rows.n_rows < n_slots:
             raise ValueError(f"{rows.n_rows} state rows for {n_slots} slots")
-        self.pools = Pools(kv, rows, poison=poison)
+        self.pools = Pools(kv, rows, n_slots=n_slots, cache_bytes=cache_bytes, poison=poison)
         if kv.n_blocks:
-            n_ctx = min(n_ctx, kv.n_blocks * BLOCK_CELLS, max_blocks * BLOCK_CELLS)
+            n_ctx = min(n_ctx, self.n_blocks * BLOCK_CELLS, max_blocks * BLOCK_CELLS)
         self.n_ctx = n_ctx
         self._ubatch = ubatch
         self._histories = np.zeros((n_slots, n_ctx), np.int32)
@@ -62,10 +64,17 @@ class Memory:
         seq.open(salt, n_known, match)
         return seq.n_computed
 
+    def n_reusable(self, tokens: I32, salt: str) -> int:
+        """Tokens of a prompt that ``open`` would reuse now. Changes nothing."""
+        return self._match(tokens, len(tokens) - 1, salt).n_tokens
+
     def _find(self, seq: Sequence, limit: int, salt: str) -> Match:
+        return self._match(seq.history, limit, salt)
+
+    def _match(self, tokens: I32, limit: int, salt: str) -> Match:
         pools = self.pools
         live = () if pools.has_rows else [s for s in self.sequences if s.is_open]
-        return find(pools.tree, salt, seq.history, limit, live=live, needs_row=pools.has_rows)
+        return find(pools.tree, salt, tokens, limit, live=live, needs_row=pools.has_rows)
 
     def adopt(self, seq: Sequence, n_known: int) -> int:
         """Let an open sequence go on from the longest prefix of its ``n_known`` tokens that is in
@@ -99,21 +108,27 @@ class Memory:
     def _n_missing(self, n_known: int) -> int:
         """Blocks that a new sequence lacks beside what running ones were promised, if it shares
         none with them; 0 or less: it fits."""
-        pools = self.pools
-        others = [s for s in self.sequences if s.is_open]
-        if not pools.has_blocks or not others:
+        if not self.pools.has_blocks or not any(s.is_open for s in self.sequences):
             return 0
-        # Each running sequence keeps room for its known tokens and one block to grow into.
-        n_promised = sum(max(0, n_blocks_for(s.n_goal + 1) - len(s.table)) + 1 for s in others)
-        return n_blocks_for(n_known + 1) + n_promised - pools.blocks.n_available
+        return n_blocks_for(n_known + 1) - self.n_spare_blocks
+
+    @property
+    def n_spare_blocks(self) -> int:
+        """Blocks that are free or only cached, beyond what running sequences were promised: room
+        for their known tokens and one block to grow into."""
+        running = [s for s in self.sequences if s.is_open]
+        n_promised = sum(max(0, n_blocks_for(s.n_goal + 1) - len(s.table)) + 1 for s in running)
+        return self.pools.n_available - n_promised
 
     @property
     def n_blocks(self) -> int:
-        return self.pools.blocks.n_blocks
+        """Blocks that running sequences can have, all together."""
+        return self.pools.budget.n_most_blocks
 
     @property
     def n_blocks_free(self) -> int:
-        return self.pools.blocks.n_free
+        """Those that hold nothing that could be reused; a state may have their bytes."""
+        return self.pools.n_available - self.pools.blocks.n_idle
 
     @property
     def n_blocks_cached(self) -> int:
@@ -122,11 +137,15 @@ class Memory:
 
     @property
     def n_rows(self) -> int:
+        """Rows of running sequences and of kept states, at most."""
         return self.pools.rows.n_rows
 
     @property
     def n_rows_free(self) -> int:
-        return self.pools.rows.n_free
+        """Rows that hold nothing; blocks may have their bytes."""
+        rows = self.pools.rows
+        n_in_use = sum(seq.row >= 0 for seq in self.sequences)
+        return rows.n_rows - n_in_use - len(rows.checkpoints)
 
     @property
     def n_checkpoints(self) -> int:
@@ -134,11 +153,7 @@ class Memory:
 
     def drop_cache(self) -> None:
         """Forget every prefix that no running sequence holds."""
-        pools = self.pools
-        while (block := pools.blocks.oldest_idle()) >= 0:
-            pools.drop_node(pools.tree.by_block[block])
-        while (checkpoint := pools.rows.give_up()) is not None:
-            pools.drop_checkpoint(checkpoint)
+        self.pools.drop_cache()
 
     def check_integrity(self) -> None:
         """Raise AssertionError unless counts, tables, tree and rows all tell the same story."""
@@ -151,9 +166,12 @@ class Memory:
                 refs[block] += 1
             if seq.node is not None:
                 n_live[seq.salt] = n_live.get(seq.salt, 0) + 1
+        for block, n in pools.pins.items():
+            refs[block] += n
         pools.blocks.check_integrity(refs, set(pools.tree.by_block))
         pools.rows.check_integrity([s.row for s in self.sequences if s.row >= 0])
         pools.tree.check_integrity()
+        pools.budget.check_integrity()
         assert {r.salt: r.n_live for r in pools.tree.roots.values() if r.n_live} == n_live
         for node in pools.tree.walk():
             parent = node.parent

@@ -7,13 +7,22 @@ each cache salt has a tree of its own. The tree owns no memory: callers free wha
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import Enum
+from typing import Protocol
 
 from slotmux.runtime.ubatch import BLOCK_CELLS
 
 TOKEN_BYTES = 4
 BLOCK_BYTES = BLOCK_CELLS * TOKEN_BYTES
+# What CPython takes for them, with their places in pools and orders, in the worst case
+# (tests/runtime/memory/test_index_bytes.py).
+NODE_BYTES, ROOT_BYTES, STATE_BYTES = 1152, 1792, 1024
+
+
+def tenant_of(salt: str) -> str:
+    """Whose a salt is: what stands before its first slash."""
+    return salt.partition("/")[0]
 
 
 class Kind(Enum):
@@ -32,9 +41,12 @@ class Node:
         "block",
         "checkpoints",
         "children",
+        "digest",
         "end",
         "key",
         "n_live",
+        "n_needs",
+        "name",
         "parent",
         "partials",
         "salt",
@@ -51,7 +63,10 @@ class Node:
         self.children: dict[bytes, Node] = {}
         self.partials: dict[bytes, Node] = {}
         self.checkpoints: dict[int, Checkpoint] = {}  # by offset, 1..16
+        self.n_needs = 0  # states here, and children that a state at or below them needs
+        self.name = 0  # by which routers were told of it (memory/events.py); 0: they were not
         self.n_live = 0  # of a root: running sequences that stand in its tree
+        self.digest: bytes | None = None  # its prefix's name on disk (disk/chain.py), once asked
 
     @property
     def is_full(self) -> bool:
@@ -74,6 +89,7 @@ class Checkpoint:
         "is_fork",
         "is_kept",
         "is_left_behind",
+        "is_of_regular",
         "kind",
         "n_hits",
         "n_next",
@@ -93,6 +109,10 @@ class Checkpoint:
         self.is_kept = True
         self.n_hits = 0  # sequences that began with it
         self.n_next = 0  # sequences that kept a state after it
+        # Its conversation has come back before.
+        self.is_of_regular: bool = before is not None and (
+            before.is_of_regular or before.n_hits > 0
+        )
         self.is_fork = False  # several paths go on from it
         self.is_left_behind = False  # what overtook it has been overtaken too
         self.is_before_answer = False  # what overtook it is the end of an answer
@@ -103,14 +123,33 @@ class Checkpoint:
         return self.node.start + self.offset
 
 
+class TreeListener(Protocol):
+    """Who is told of nodes."""
+
+    def stored(self, path: Sequence[Node]) -> None:
+        """Nodes that follow each other."""
+
+    def removed(self, nodes: Sequence[Node]) -> None:
+        """Nodes in any order."""
+
+
 class PrefixTree:
     """Nodes by salt and tokens. Engine thread only."""
 
-    __slots__ = ("by_block", "roots")
+    __slots__ = ("beginnings", "by_block", "listener", "n_nodes", "roots")
 
     def __init__(self) -> None:
+        self.listener: TreeListener | None = None  # told of nodes that come and go
         self.roots: dict[str, Node] = {}
         self.by_block: dict[int, Node] = {}
+        self.n_nodes = 0  # without roots
+        # How many trees begin with a block, of one tenant (tenant, key) and of all (key).
+        self.beginnings: dict[tuple[str, bytes] | bytes, int] = {}
+
+    @property
+    def n_bytes(self) -> int:
+        """What the index itself takes."""
+        return self.n_nodes * NODE_BYTES + len(self.roots) * ROOT_BYTES
 
     def enter(self, salt: str) -> Node:
         """The root for a salt, kept in being until the matching ``leave``."""
@@ -132,8 +171,12 @@ class PrefixTree:
         siblings = parent.children if node.is_full else parent.partials
         assert key not in siblings
         siblings[key] = node
+        self.n_nodes += 1
+        self._count_beginning(node, 1)
         if block >= 0:
             self.by_block[block] = node
+        if self.listener is not None:
+            self.listener.stored((node,))
         return node
 
     def remove(self, node: Node) -> None:
@@ -143,10 +186,24 @@ class PrefixTree:
         assert node.is_leaf
         assert not node.checkpoints
         del (parent.children if node.is_full else parent.partials)[node.key]
+        self.n_nodes -= 1
+        self._count_beginning(node, -1)
+        if self.listener is not None:
+            self.listener.removed((node,))
         if node.block >= 0:
             del self.by_block[node.block]
         if parent.parent is None:
             self._drop_root_if_unused(parent)
+
+    def _count_beginning(self, node: Node, n: int) -> None:
+        if node.start or not node.is_full:
+            return
+        for key in ((tenant_of(node.salt), node.key), node.key):
+            total = self.beginnings.get(key, 0) + n
+            if total:
+                self.beginnings[key] = total
+            else:
+                del self.beginnings[key]
 
     def covering(self, parent: Node, key: bytes) -> Node | None:
         """A child of ``parent`` whose tokens begin with ``key``."""
@@ -176,9 +233,12 @@ class PrefixTree:
         for salt, root in self.roots.items():
             assert root.salt == salt
             assert root.n_live > 0 or not root.is_leaf, "an unused root stayed"
+        assert self.n_nodes == sum(1 for _ in self.walk())
         for node in self.walk():
             parent = node.parent
             assert parent is not None
+            below = [*node.children.values(), *node.partials.values()]
+            assert node.n_needs == len(node.checkpoints) + sum(n.n_needs > 0 for n in below)
             assert node.salt == parent.salt
             assert node.start == parent.end
             siblings = parent.children if node.is_full else parent.partials

@@ -2,38 +2,62 @@
 
 from __future__ import annotations
 
-from slotmux.runtime.interfaces import RowStorage
+from slotmux.runtime.interfaces import Bytes, RowStorage
 from slotmux.runtime.memory.prefix_tree import Checkpoint
+from slotmux.runtime.memory.segments import Segments
 from slotmux.runtime.memory.worth import Worths
 
 
 class RowPool:
-    """Rows are free, in use by a sequence, or checkpoints (evicted by worth). Engine thread only.
+    """Rows are free, in use by a sequence, or checkpoints (given up by worth). Engine thread only.
 
-    ``pending``: of each row, how many accepted drafts its state has yet to be shown.
+    ``pending``: of each row, how many accepted drafts its state has yet to be shown. ``n_ready``:
+    rows that have memory from the start; others get it by ``bring``.
     """
 
     __slots__ = ("_free", "_poison", "_storage", "checkpoints", "n_rows", "pending", "worths")
 
-    def __init__(self, storage: RowStorage, *, poison: bool) -> None:
+    def __init__(
+        self, storage: RowStorage, worths: Worths, n_ready: int | None, *, poison: bool
+    ) -> None:
         self._storage = storage
         self._poison = poison
         self.n_rows = storage.n_rows
-        self._free = list(range(self.n_rows - 1, -1, -1))
-        self.worths = Worths()
+        self.worths = worths
         self.checkpoints: dict[int, Checkpoint] = {}  # by row
         self.pending = [0] * self.n_rows
+        self._free = Segments(self.n_rows, self.n_rows if n_ready is None else n_ready)
         if poison:
-            for row in self._free:
+            for row in range(self._free.n_present):
                 storage.fill_nan(row)
 
     @property
     def n_free(self) -> int:
-        return len(self._free)
+        return self._free.n_free
+
+    @property
+    def n_present(self) -> int:
+        """Rows that have memory."""
+        return self._free.n_present
+
+    @property
+    def can_bring(self) -> bool:
+        """Whether there are rows without memory."""
+        return self._free.n_absent > 0
+
+    def bring(self) -> None:
+        """Give a row memory: it is free."""
+        for row in self._free.bring():
+            if self._poison:
+                self._storage.fill_nan(row)
+
+    def send_away(self) -> None:
+        """Give the memory of a free row back to the system."""
+        self._storage.give_back_row(self._free.send_away())
 
     def take(self) -> int:
         """A free row. There must be one. Its content is never to be read."""
-        row = self._free.pop()
+        row = self._free.take()
         self.pending[row] = 0
         return row
 
@@ -42,7 +66,7 @@ class RowPool:
         assert row not in self.checkpoints
         if self._poison:
             self._storage.fill_nan(row)
-        self._free.append(row)
+        self._free.give_back(row)
 
     def keep(self, checkpoint: Checkpoint) -> None:
         """Turn a row in use into a checkpoint."""
@@ -55,19 +79,15 @@ class RowPool:
         self.worths.remove(checkpoint)
         checkpoint.is_kept, checkpoint.before = False, None
 
-    def give_up(self, besides: Checkpoint | None = None) -> Checkpoint | None:
-        """The checkpoint to evict now, if there is one other than ``besides``."""
-        row = self.worths.give_up(besides.row if besides is not None else -1)
-        return self.checkpoints[row] if row >= 0 else None
-
     @property
     def row_bytes(self) -> int:
         return self._storage.row_bytes if self.n_rows else 0
 
-    def read(self, row: int) -> bytes:
+    def read(self, row: int) -> Bytes:
+        """A copy. Any thread."""
         return self._storage.read_row(row)
 
-    def write(self, row: int, data: bytes) -> None:
+    def write(self, row: int, data: Bytes) -> None:
         self._storage.write_row(row, data)
 
     def copy(self, src: int, dst: int) -> None:
@@ -76,9 +96,8 @@ class RowPool:
 
     def check_integrity(self, in_use: list[int]) -> None:
         """Raise AssertionError unless every row is exactly one of free, in use, checkpoint."""
-        everywhere = sorted([*self._free, *in_use, *self.checkpoints])
-        assert everywhere == list(range(self.n_rows)), "rows leaked or shared"
-        assert sorted(self.worths.keys()) == sorted(self.checkpoints)
+        self._free.check_integrity([*in_use, *self.checkpoints])
+        assert sorted(self.worths.rows()) == sorted(self.checkpoints)
         for row, checkpoint in self.checkpoints.items():
             assert checkpoint.row == row
             assert checkpoint.node.checkpoints[checkpoint.offset] is checkpoint

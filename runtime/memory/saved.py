@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from slotmux.runtime.interfaces import Bytes
 from slotmux.runtime.memory.indexing import keep_checkpoint
 from slotmux.runtime.memory.match import find
 from slotmux.runtime.memory.memory import Memory
@@ -17,12 +18,12 @@ from slotmux.runtime.ubatch import BLOCK_CELLS, I32
 
 @dataclass(frozen=True, slots=True)
 class SavedPrefix:
-    """``blocks`` hold all of ``tokens`` (none without attention); ``states`` in ascending order,
-    the last one after all tokens (none without recurrent layers)."""
+    """``blocks`` [n, block_bytes] hold all of ``tokens`` (none without attention); ``states`` in
+    ascending order, the last one after all tokens (none without recurrent layers)."""
 
     salt: str
     tokens: I32
-    blocks: list[bytes]
+    blocks: Bytes
     states: list[SavedState]
 
 
@@ -40,7 +41,7 @@ def save_prefix(memory: Memory, tokens: I32, salt: str) -> SavedPrefix:
     return SavedPrefix(
         salt,
         tokens[: match.n_tokens].copy(),
-        [pools.blocks.read(block) for block in blocks] if pools.has_blocks else [],
+        pools.blocks.read(blocks if pools.has_blocks else []),
         [
             SavedState(position, rows.pending[c.row], rows.read(c.row))
             for position, c in sorted(kept.items())

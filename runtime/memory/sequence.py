@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from slotmux.runtime.interfaces import Bytes
 from slotmux.runtime.memory.indexing import index_blocks, keep_checkpoint, leave_prefix
 from slotmux.runtime.memory.match import NO_MATCH, Match
 from slotmux.runtime.memory.pools import Pools
@@ -23,7 +24,7 @@ class SavedState:
 
     position: int
     n_pending: int
-    data: bytes
+    data: Bytes
 
 
 class Sequence:
@@ -102,6 +103,7 @@ class Sequence:
         if pools.has_blocks:
             for node in match.nodes:
                 pools.blocks.retain(node.block)
+                pools.blocks.on_hit(node.block)
                 self._append_block(node.block)
         if salt is not None:
             self.salt = salt
@@ -123,14 +125,14 @@ class Sequence:
         self.rollback()
         pools = self.pools
         n = match.n_tokens
-        if n % BLOCK_CELLS and pools.has_blocks and pools.blocks.n_available <= len(match.nodes):
+        if n % BLOCK_CELLS and pools.has_blocks and pools.n_available <= len(match.nodes):
             return  # perhaps no block for a copy of the last one
         if pools.has_blocks:
             self._exchange(match.nodes)
             self.node = match.nodes[-1] if match.nodes else pools.tree.roots[self.salt]
         if match.checkpoint is not None:
             pools.rows.copy(match.checkpoint.row, self.row)
-            pools.rows.worths.on_hit(match.checkpoint)
+            pools.worths.on_hit(match.checkpoint)
             self.kept = match.checkpoint
             self._show_row(is_fresh=False)
         if match.source >= 0 and n % BLOCK_CELLS:
@@ -159,7 +161,7 @@ class Sequence:
                 row = pools.consume_checkpoint(checkpoint)
             else:
                 pools.rows.copy(checkpoint.row, row)
-                pools.rows.worths.on_hit(checkpoint)
+                pools.worths.on_hit(checkpoint)
                 self.kept = checkpoint
         assert row >= 0, "there is a row for every slot"
         self.row = row
@@ -186,13 +188,18 @@ class Sequence:
         assert not pools.has_rows, "admission promised a block"
         return False
 
-    def release(self, *, keep: bool = True) -> None:
-        """End: leave a reusable prefix behind, or with ``keep`` False nothing that was computed."""
+    def release(self, *, keep: bool = True, is_parked: bool = False) -> None:
+        """End: leave a reusable prefix behind, or with ``keep`` False nothing that was computed.
+        ``is_parked``: it will come back to it."""
         assert self.is_open
         pools = self.pools
         self.rollback()
         if keep and self.node is not None and self.n_computed:
-            leave_prefix(self)
+            left = leave_prefix(self)
+            if is_parked:
+                pools.worths.on_parked(self.kept)
+            if left is not None and pools.spill is not None:
+                pools.spill.left(left)
         # Deepest first, so that LRU order evicts leaves before their parents.
         for block in reversed(self.table):
             pools.blocks.release(block)
@@ -203,6 +210,7 @@ class Sequence:
                 pools.forget(self.salt, self.history[: self.n_computed])
             pools.tree.leave(self.salt)
         self._reset()
+        pools.settle()
 
     def fork(self, child: Sequence) -> None:
         """Make an open, empty sequence equal to this one: blocks are shared, the row is copied."""
@@ -273,6 +281,7 @@ class Sequence:
         """Have the cache forget blocks that only this sequence holds: what a fork of it left behind
         when it was parked, while this one still fills the block. False if there are none."""
         pools = self.pools
+        pools.unpin()
         own = [self.table[i] for i in places if pools.blocks.refs[self.table[i]] == 1]
         for block in own:
             pools.drop_node(pools.tree.by_block[block])
@@ -283,9 +292,10 @@ class Sequence:
 
         The row has not seen any draft: the next forward begins by applying those that stay.
         """
-        n_accepted = n - (self.n_reserved - self.n_drafts)
-        assert 0 <= n_accepted <= self.n_drafts
-        is_cut = n_accepted < self.n_drafts
+        n_drafts = self.n_drafts
+        n_accepted = n - (self.n_reserved - n_drafts)
+        assert 0 <= n_accepted <= n_drafts
+        is_cut = n_accepted < n_drafts
         self.n_reserved = self.n_drafts = 0
         before = self.n_computed
         self.n_computed = before + n
@@ -304,15 +314,15 @@ class Sequence:
             self.n_reserved = self.n_drafts = 0
             self._cut_table()
 
-    def load(self, n: int, blocks: list[bytes], state: SavedState | None) -> bool:
+    def load(self, n: int, blocks: Bytes, state: SavedState | None) -> bool:
         """Become ``n`` tokens long with memory that was saved: ``blocks`` hold the first ``n``
         tokens of history, ``state`` is the row after them. False when blocks ran out."""
         before = self.n_computed
         if not self.reserve(n - before):
             return False
         if self.pools.has_blocks:
-            for i in range(before // BLOCK_CELLS, len(self.table)):
-                self.pools.blocks.write(self.table[i], blocks[i])
+            first, end = before // BLOCK_CELLS, len(self.table)
+            self.pools.blocks.write(self.table[first:end], blocks[first:end])
         self.commit(n - before)
         if state is not None:
             self.pools.rows.write(self.row, state.data)

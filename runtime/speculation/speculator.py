@@ -14,12 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slotmux.runtime.engine.config import MTP, NGRAM, SpecConfig
+from slotmux.runtime.engine.masks import Masks, live_constraint
 from slotmux.runtime.engine.request import SpecParams
 from slotmux.runtime.engine.slots import Slot
 from slotmux.runtime.interfaces import DrafterLike
 from slotmux.runtime.speculation.acceptance import Acceptance
 from slotmux.runtime.speculation.budget import choose
 from slotmux.runtime.speculation.costs import Costs
+from slotmux.runtime.speculation.guide import Guide
 from slotmux.runtime.speculation.ngram import lookup
 from slotmux.runtime.speculation.slot_spec import SlotSpec
 from slotmux.runtime.ubatch import Ubatch
@@ -35,6 +37,9 @@ PLAIN_SEEN = 16
 OVERALL_SEEN, GLOBAL_WEIGHT = 4, 0.05
 RARE = 0.2  # with more tokens than this outside the short vocabulary, drafts come from all of it
 RARE_WEIGHT = 0.02
+# A grammar is asked before each pass where it would cut more of the guesses than this: that takes
+# two changes of threads a pass, which only a small model notices.
+GUIDED, CUT_WEIGHT, CUT_FADE = 0.1, 0.15, 0.97
 
 
 class Speculator:
@@ -45,6 +50,7 @@ class Speculator:
         config: SpecConfig,
         drafter: DrafterLike | None,
         ubatch: Ubatch,
+        masks: Masks,
         costs: Costs | None = None,
     ) -> None:
         if MTP in config.types and drafter is None:
@@ -52,7 +58,7 @@ class Speculator:
         self._config = config
         self._drafter = drafter if MTP in config.types else None
         self._uses_ngrams = NGRAM in config.types
-        self._ubatch = ubatch
+        self._ubatch, self._masks = ubatch, masks
         self.costs = costs or Costs()
         self._n_rest = self._n_resting = 0
         self._n_drafts = 0  # of the step under way
@@ -109,7 +115,7 @@ class Speculator:
                 continue
             if tokens:
                 slot.history[slot.n_known : slot.n_known + n] = tokens[:n]
-                self._take(slot, NGRAM, tokens[:n])
+                self._take(slot, NGRAM, _followed(slot, tokens[:n]))
             elif slot.seq.reserve(1 + n, n):
                 guessing.append((n, slot))
         if guessing:
@@ -187,6 +193,8 @@ class Speculator:
         guessing.sort(key=lambda pair: -pair[0])
         slots = [slot for _, slot in guessing]
         is_short = self._is_short(slots)
+        is_guided = any(slot.spec.cut > GUIDED for slot in slots if slot.spec)
+        guide = Guide(self._masks, slots) if is_guided else None
         begin = time.perf_counter()
         tokens, logprobs = drafter.run(
             [
@@ -194,19 +202,24 @@ class Speculator:
                 for n, slot in guessing
             ],
             is_short=is_short,
+            guide=guide,
         )
         self._guess_s = time.perf_counter() - begin
         self.costs.on_draft(len(slots), guessing[0][0], is_short, self._guess_s)
         for i, (n, slot) in enumerate(guessing):
-            self._take(slot, MTP, _good(tokens[:n, i].tolist(), logprobs[:n, i], slot))
+            guessed = _good(tokens[:n, i].tolist(), logprobs[:n, i], slot)
+            if guide is not None:
+                followed = guessed[: guide.n_followed(i, guessed)]
+            else:
+                followed = _followed(slot, guessed)
+            if live_constraint(slot) is not None:
+                _note_cut(slot, guide is not None, len(followed) < len(guessed))
+            self._take(slot, MTP, followed)
 
     def _take(self, slot: Slot, source: str, tokens: list[int]) -> None:
         """Drafts that stand in the slot's history, if they are enough."""
-        spec, choice = slot.spec, slot.choice
+        spec = slot.spec
         assert spec is not None
-        assert choice is not None
-        if choice.constraint is not None:
-            tokens = tokens[: choice.constraint.n_valid(tokens)]
         n = len(tokens)
         seq = slot.seq
         is_reserved = seq.n_reserved == 1 + n or (n > 0 and seq.reserve(1 + n, n))
@@ -265,6 +278,23 @@ def _good(tokens: list[int], logprobs: NDArray[np.float32], slot: Slot) -> list[
         unsure = logprobs[:n] < math.log(spec.p_min)
         n = int(unsure.argmax()) if unsure.any() else n
     return tokens[:n]
+
+
+def _followed(slot: Slot, tokens: list[int]) -> list[int]:
+    """Tokens up to the first that the grammar of a slot's choice does not allow."""
+    constraint = live_constraint(slot)
+    return tokens if constraint is None else tokens[: constraint.n_valid(tokens)]
+
+
+def _note_cut(slot: Slot, is_guided: bool, is_cut: bool) -> None:
+    """What the grammar of a slot's choice did to its guesses. While it is asked beforehand that is
+    not seen: what is known fades, until it is not asked again."""
+    spec = slot.spec
+    assert spec is not None
+    if is_guided:
+        spec.cut *= CUT_FADE
+    else:
+        spec.cut += CUT_WEIGHT * (is_cut - spec.cut)
 
 
 def _room(slot: Slot) -> int:

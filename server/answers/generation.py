@@ -69,6 +69,8 @@ class Generation:
     scores: dict[int, PromptLogprobs] = field(default_factory=dict)  # by the prompt's first choice
     failure: ApiError | None = None
     is_closed: bool = False
+    is_scored: bool = False  # log-probabilities of prompts are wanted
+    max_pending: int = 0
     _pending: list[ChoiceOutput] = field(default_factory=list)
     _waiter: asyncio.Future[None] | None = None
 
@@ -77,7 +79,7 @@ class Generation:
         if self.is_closed or self.failure is not None:
             return
         for output in outputs:
-            if output.prompt_logprobs is not None:
+            if self.is_scored and output.prompt_logprobs is not None:
                 self.scores[sink.base] = output.prompt_logprobs
             if output.finish_reason is not None:
                 self._finish(sink, output)
@@ -87,7 +89,7 @@ class Generation:
             self.timeline.first = now
         if self.waiting and not sink.n_unfinished:
             self.on_room(self)
-        if len(self._pending) > MAX_PENDING * sum(s.n_choices for s in self.sinks):
+        if len(self._pending) > self.max_pending:
             self.fail(timed_out("the client reads more slowly than tokens come"))
         self._wake()
 

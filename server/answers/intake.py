@@ -12,7 +12,7 @@ from slotmux.runtime.engine.request import (
     Request,
 )
 from slotmux.server.answers.bridge import Bridge
-from slotmux.server.answers.generation import Generation, Sink, Timeline
+from slotmux.server.answers.generation import MAX_PENDING, Generation, Sink, Timeline
 from slotmux.server.http.errors import ApiError, engine_dead, invalid, queue_full, shutting_down
 from slotmux.server.interfaces import EnginePort
 
@@ -47,6 +47,8 @@ class Intake:
             request.context, request.on_output = sink, self.bridge.on_output
             generation.sinks.append(sink)
             base += request.n
+        generation.max_pending = MAX_PENDING * base
+        generation.is_scored = any(request.n_prompt_logprobs >= 0 for request in requests)
         generation.waiting, generation.n_at_once = deque(generation.sinks), n_at_once
         try:
             self._submit(generation.waiting[0])
@@ -94,7 +96,7 @@ class Intake:
         """Takes nothing new; waits for what runs, then ends it. Returns when all clients know."""
         self.is_draining = True
         await self._until_idle(timeout_s)
-        self.fail_all(shutting_down())
+        self.fail_all(shutting_down(is_running=True))
         await self._until_idle(1.0)
 
     async def _until_idle(self, timeout_s: float) -> None:

@@ -15,7 +15,7 @@ from slotmux.server.answers.generation import ChoiceOutput, Generation
 from slotmux.server.answers.watch import Watch
 from slotmux.server.http.disconnect import DisconnectWatcher
 from slotmux.server.http.errors import ApiError, json_response
-from slotmux.server.http.trace import Trace, trace_of
+from slotmux.server.http.trace import Trace, send_of_bodies, trace_of
 from slotmux.server.settings import Settings
 
 # Where the server's protocol class offers a way to drop a connection whose reader stalls.
@@ -118,11 +118,16 @@ class EventStream(Response):
         self.status_code = 200
         self.background = None
         self.body = b""
-        self.raw_headers = [(b"content-type", framing.media_type), *_HEADERS]
+        self.raw_headers = self.headers_of_streams(framing)
         self._ping = framing.ping
         self._delivery = delivery
         self._writer = writer
         self._first = first
+
+    @staticmethod
+    def headers_of_streams(framing: Framing = SSE) -> list[tuple[bytes, bytes]]:
+        """What a stream says of itself."""
+        return [(b"content-type", framing.media_type), *_HEADERS]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
@@ -132,7 +137,7 @@ class EventStream(Response):
         extensions[PROBE_READER] = self._delivery.generation.nudge
         try:
             await send(start)
-            await self._send_events(send)
+            await self._send_events(send_of_bodies(scope, send))
         finally:
             self._delivery.close()
 
@@ -157,7 +162,7 @@ class EventStream(Response):
             except ApiError as error:
                 body, n_left = writer.error(error), 0
                 continue
-            if any(output.prompt_logprobs is not None for _, output in choices):
+            if generation.is_scored and any(out.prompt_logprobs is not None for _, out in choices):
                 body = await asyncio.to_thread(writer.events, choices, generation)
             else:
                 body = writer.events(choices, generation) if choices else self._ping

@@ -107,8 +107,9 @@ async def _bind(
     content = "" if spec is None else _content_rule(spec, bool(wish.callable))
     if content is None:  # a grammar of the whole answer, thoughts too
         return False
+    followed = tuple(tool.as_followed() for tool in wish.callable)
     wanted = Wanted(
-        wish.callable,
+        followed,
         must_call=wish.mode == "required",
         many=wish.many,
         starts_in_thought=starts_in_thought,
@@ -121,10 +122,13 @@ async def _bind(
     except ApiError:
         await _blame_tool(state, loaded, params, wish, tenant)
         raise
+    relaxed = () if followed == wish.callable else ("pattern",)
+    trace.unenforced = tuple(sorted({*made.unenforced, *relaxed}))
+    bound: ConstraintFactory = made
     if n_thinking is not None and has_thoughts:
-        made = _budget(style, made, n_thinking, starts_in_thought)
+        bound = _budget(style, made, n_thinking, starts_in_thought)
     for request in requests:
-        request.constraint = made
+        request.constraint = bound
     return bool(wish.callable)
 
 
@@ -168,5 +172,5 @@ async def _blame_tool(
     for index, tool in enumerate(tools[:MAX_TRIED]):
         inner = "" if wish.as_function_call else ".function"
         param = f"{names}[{index}]{inner}.parameters"
-        schema = orjson.dumps(object_schema(tool.parameters)).decode()
+        schema = orjson.dumps(object_schema(tool.as_followed().parameters)).decode()
         await compile_grammar(state, loaded, GrammarSpec("json_schema", schema, param), tenant)

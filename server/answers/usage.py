@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from slotmux.runtime.engine.request import Usage
+from slotmux.runtime.memory.missed import CacheMiss
 from slotmux.server.answers.generation import Generation
 
 
@@ -36,8 +37,13 @@ def timings_object(generation: Generation) -> dict[str, Any]:
     n_prompt = sum(usage.n_prompt for usage in first) - n_cached
     n_generated = sum(usage.n_generated for usage in usages)
     timings: dict[str, Any] = {"cache_n": n_cached}
+    if n_disk := sum(usage.n_disk for usage in first):
+        timings |= {"cache_memory_n": n_cached - n_disk, "cache_disk_n": n_disk}
     if first[0].cache_miss:
-        timings["cache_miss"] = first[0].cache_miss.value
+        # A salt keeps end users apart: what others have is told to the operator only.
+        is_others = first[0].cache_miss in (CacheMiss.OTHER_SALT, CacheMiss.OTHER_TENANT)
+        timings["cache_miss"] = str(CacheMiss.COLD if is_others else first[0].cache_miss)
+        timings["cache_miss_at"] = first[0].cache_miss_at
     timings |= rates("prompt", n_prompt, max(usage.prompt_s for usage in first))
     timings |= rates("predicted", n_generated, max(usage.generate_s for usage in usages))
     n_draft = sum(usage.n_draft for usage in usages)
@@ -50,6 +56,11 @@ def timings_object(generation: Generation) -> dict[str, Any]:
 def usage_timings(usage: Usage) -> dict[str, Any]:
     """``timings`` of one choice alone."""
     timings: dict[str, Any] = {"cache_n": usage.n_cached}
+    if usage.n_disk:
+        timings |= {
+            "cache_memory_n": usage.n_cached - usage.n_disk,
+            "cache_disk_n": usage.n_disk,
+        }
     timings |= rates("prompt", usage.n_prompt - usage.n_cached, usage.prompt_s)
     timings |= rates("predicted", usage.n_generated, usage.generate_s)
     if usage.n_draft:

@@ -51,11 +51,24 @@ PANELS: dict[str, dict[str, Flag]] = {
         "isa": Flag("Instruction set of the kernels."),
         "cache_type_k": Flag("Type of K cells.", ("-ctk",)),
         "cache_type_v": Flag("Type of V cells.", ("-ctv",)),
-        "ctx_checkpoints": Flag(
-            "States of recurrent layers kept for reuse, per slot; for models that have them."
+        "prefix_cache_bytes": Flag(
+            "Bytes of kept prefixes (cells, recurrent states and their index) beside what the slots"
+            " need; -1: half of what is free, at most 1 GiB; 0: only what slots leave."
         ),
-        "checkpoint_memory": Flag("Most bytes of kept states, all slots together."),
+        "ctx_checkpoints": Flag(
+            "Most states of recurrent layers kept for reuse, per slot; -1: as many as"
+            " --prefix-cache-bytes holds; 0: none."
+        ),
+        "prefix_cache_dir": Flag(
+            "Folder that keeps computed prompts beyond memory and restarts; default: none."
+        ),
+        "prefix_cache_disk_bytes": Flag("Most bytes in --prefix-cache-dir."),
         "pin_threads": Flag("Tie kernel threads to CPUs: for large machines that do nothing else."),
+        "numa": Flag(
+            "Several memory nodes: distribute (threads on all of them, each with its part of the"
+            " weights), isolate or isolate:NODE (this process on one), numactl (as started).",
+            metavar="HOW",
+        ),
         "panel_cache": Flag(
             "Keep repacked weights on disk (as large as the model): the next start maps them."
         ),
@@ -64,6 +77,24 @@ PANELS: dict[str, dict[str, Flag]] = {
         "cache_dir": Flag("Downloads and compiled kernels; default: the user's cache folder."),
         "hf_token": Flag("Token for the Hugging Face hub (also HF_TOKEN)."),
         "hf_endpoint": Flag("Address of the hub (also HF_ENDPOINT)."),
+    },
+    "Several models": {
+        "models_dir": Flag(
+            "Serve the GGUF files of this folder, each in a process of its own, loaded when a"
+            " request names it."
+        ),
+        "models_config": Flag(
+            "Models and their options: .ini as llama-server's --models-preset, .toml or .json.",
+            ("--models-preset",),
+        ),
+        "models_max": Flag("Models loaded at the same time; 0: as many as memory allows."),
+        "models_autoload": Flag("Load a model when a request names it; else POST /models/load."),
+        "keep_alive": Flag(
+            "How long an idle model stays loaded: 5m, 90 (seconds), 0; -1: until its memory is"
+            " needed.",
+            metavar="TIME",
+        ),
+        "load_timeout": Flag("Seconds that a model may take to load, downloads not counted."),
     },
     "Listening and access": {
         "host": Flag("Address to listen on; others than loopback need an API key."),
@@ -77,6 +108,7 @@ PANELS: dict[str, dict[str, Flag]] = {
         "metrics": Flag("Who may read /metrics."),
         "slots": Flag("Who may read /slots."),
         "props": Flag("Who may read /props."),
+        "webui": Flag("The page for browsers at /."),
         "slot_save_path": Flag(
             "Folder in which POST /slots/ID saves what a slot has computed; default: none."
         ),
@@ -130,6 +162,12 @@ PANELS: dict[str, dict[str, Flag]] = {
         "drain_timeout": Flag("Seconds that running requests get after SIGTERM."),
         "log_format": Flag("Lines for people (text) or for programs; auto: text on a terminal."),
         "log_level": Flag("Least severe log lines to write."),
+        "kv_events_config": Flag(
+            "Publish events of the prefix cache over ZeroMQ for routers such as llm-d's, told as to"
+            ' vLLM: \'{"enable_kv_cache_events": true, "endpoint": "tcp://*:5557"}\''
+            " (needs slotmux[events]).",
+            metavar="JSON",
+        ),
         "otel_endpoint": Flag(
             "Send OpenTelemetry traces and metrics by OTLP over HTTP to this address, such as"
             " http://localhost:4318 (needs slotmux[otel]).",

@@ -101,8 +101,9 @@ def _print_memory(console: Console, memory: Budget) -> None:
     cells = f"{memory.n_cells} KV cells, {memory.n_slots} slots of up to {memory.n_ctx} tokens"
     table.add_row(cells, _size(memory.kv_bytes))
     if memory.state_bytes:
-        states = f"recurrent states of {memory.n_slots} slots, {memory.n_checkpoints} checkpoints"
+        states = f"recurrent states of {memory.n_slots} slots"
         table.add_row(states, _size(memory.state_bytes))
+    table.add_row("kept prefixes beside those", _size(memory.cache_bytes))
     table.add_row("buffers of a step", _size(memory.sizes.buffers))
     table.add_row("together, with the process itself", _size(memory.total_bytes))
     console.print(table)
@@ -115,9 +116,9 @@ def _memory_report(memory: Budget) -> dict[str, int]:
         "weights_bytes": memory.weights_bytes,
         "cell_bytes": round(memory.sizes.cell),
         "kv_bytes": memory.kv_bytes,
-        "n_checkpoints": memory.n_checkpoints,
         "row_bytes": memory.sizes.row,
         "state_bytes": memory.state_bytes,
+        "prefix_cache_bytes": memory.cache_bytes,
         "buffer_bytes": memory.sizes.buffers,
         "total_bytes": memory.total_bytes,
     }

@@ -9,7 +9,7 @@ from typer.core import TyperCommand
 
 from slotmux.server.commands.flags import with_settings_flags
 from slotmux.server.commands.llama_options import translate, variable_notes
-from slotmux.server.settings import variables_beginning
+from slotmux.server.settings import Settings, SettingsError, told_as, variables_beginning
 
 
 class ServeCommand(TyperCommand):
@@ -34,26 +34,46 @@ def serve(**flags: Any) -> None:
 
     Each flag can also be set in the environment: --ctx-size is SLOTMUX_CTX_SIZE.
     """
-    from slotmux.server.loading.assemble import assemble, check_file
-    from slotmux.server.process.serve import run
     from slotmux.server.settings import load_settings
 
     settings = load_settings(**flags)
+    if settings.serves_several:
+        raise typer.Exit(_serve_several(settings, flags))
+    from slotmux.server.loading.assemble import assemble, check_file
+    from slotmux.server.process.serve import run
+
     check_file(settings)
     raise typer.Exit(run(settings, lambda: assemble(settings), _variables_of_commands()))
+
+
+def _serve_several(settings: Settings, flags: dict[str, Any]) -> int:
+    """The process that chooses among models; it loads none itself."""
+    from slotmux.server.router.run import run_router
+
+    if settings.model is not None:
+        raise SettingsError(
+            f"{told_as('models_dir')}: a request chooses the model; leave out {settings.model}, or"
+            " name it in --models-config"
+        )
+    return run_router(settings, flags, _variables_of_commands())
 
 
 def _variables_of_commands() -> set[str]:
     """SLOTMUX_ names that flags of the other commands read."""
     from slotmux.server.commands.bench import bench
+    from slotmux.server.commands.chat import chat
     from slotmux.server.commands.crossbleed import crossbleed
     from slotmux.server.commands.inspect import inspect
     from slotmux.server.commands.logits import logits
     from slotmux.server.commands.perplexity import perplexity
+    from slotmux.server.commands.ps import ps
+    from slotmux.server.commands.stored_models import list_models, pull, rm
     from slotmux.server.commands.tokenize import tokenize
+    from slotmux.server.commands.top import top
 
+    measuring = (bench, crossbleed, inspect, logits, perplexity, tokenize)
     names = set()
-    for command in (bench, crossbleed, inspect, logits, perplexity, tokenize):
+    for command in (*measuring, chat, pull, list_models, rm, ps, top):
         for hint in get_type_hints(command, include_extras=True).values():
             names |= {str(getattr(meta, "envvar", "")) for meta in get_args(hint)[1:]}
     return names

@@ -69,7 +69,7 @@ def _resolve_hub(spec: str, progress: Progress, hub: Hub) -> Path:
     try:
         snapshot = _list_files(repo, hub)
     except _UnreachableError as error:
-        cached = _from_cache(repo, quant, _cache_dir(hub))
+        cached = _from_cache(repo, quant, hub_cache_dir(hub))
         if cached is None:
             raise ModelSourceError(str(error)) from error
         return cached
@@ -147,7 +147,7 @@ def _fetch_one(repo: str, name: str, snapshot: _Snapshot, progress: Progress, hu
         try_to_load_from_cache,
     )
 
-    cache_dir = _cache_dir(hub)
+    cache_dir = hub_cache_dir(hub)
     cached = try_to_load_from_cache(repo, name, cache_dir=cache_dir, revision=snapshot.commit)
     if isinstance(cached, str):
         return Path(cached)
@@ -195,7 +195,8 @@ def _repo_dir(cache_dir: Path, repo: str) -> Path:
     return cache_dir / f"models--{repo.replace('/', '--')}"
 
 
-def _cache_dir(hub: Hub) -> Path:
+def hub_cache_dir(hub: Hub) -> Path:
+    """Where downloads of ``hub`` are kept."""
     from huggingface_hub import constants
 
     return hub.cache_dir or Path(constants.HF_HUB_CACHE)

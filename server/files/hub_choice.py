@@ -15,7 +15,7 @@ _NOT_MODELS = ("mmproj", "imatrix")  # GGUF files that lie beside models
 def choose_files(names: list[str], quant: str | None, repo: str) -> list[str]:
     """The GGUF file of ``quant`` among a repository's ``names``, all parts if it is split.
     Without ``quant``: Q4_K_M, else Q8_0, else the first. Raises ModelSourceError if none fits."""
-    groups = _group_parts(names)
+    groups = group_parts(names)
     if not groups:
         raise ModelSourceError(f"{repo} holds no GGUF file")
     stems = sorted(groups)
@@ -31,7 +31,7 @@ def choose_files(names: list[str], quant: str | None, repo: str) -> list[str]:
     return _whole(groups[stems[0]], repo)
 
 
-def _group_parts(names: list[str]) -> dict[str, list[str]]:
+def group_parts(names: list[str]) -> dict[str, list[str]]:
     """Model files by their name without the part number and ``.gguf``."""
     groups: dict[str, list[str]] = {}
     for name in sorted(names):

@@ -1,7 +1,8 @@
 """The process in which grammars are compiled first: it may run out of time or memory, or crash.
 
 Started as a plain file with nothing of ours imported. A line of JSON in: {"sources": [...],
-"seconds": n}; a line out: {"error": null or a text, "index": of the first source with one}.
+"seconds": n}; a line out: {"error": null or a text, "index": of the first source with one,
+"warnings": what is passed over in the others}.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ EXTRA_BYTES = 256 << 20  # of address space, beyond what the process begins with
 
 # A state of a grammar's lexer takes one or two kB, and all copies of a grammar share them.
 MAX_LEXER_STATES = 50_000
+MAX_WARNINGS = 200
 
 
 def limits() -> LLParserLimits:
@@ -39,11 +41,13 @@ class _Bytes:
         return list(text)
 
 
-def check(tokenizer: LLTokenizer, source: str) -> str:
-    """What is wrong with a grammar; nothing if it can be followed, at least from its beginning."""
+def check(tokenizer: LLTokenizer, source: str, warnings: list[str]) -> str:
+    """What is wrong with a grammar; nothing if it can be followed, at least from its beginning.
+    Adds to ``warnings`` what is passed over in it."""
     is_wrong, messages = LLMatcher.validate_grammar_with_warnings(source, None, limits=limits())
     if is_wrong:
         return "\n".join(messages)
+    warnings += [message[:200] for message in messages[: MAX_WARNINGS - len(warnings)]]
     matcher = LLMatcher(tokenizer, source, log_level=0, limits=limits())
     if matcher.is_error():
         return ""  # special tokens, which only a model's own vocabulary has
@@ -56,11 +60,12 @@ def check(tokenizer: LLTokenizer, source: str) -> str:
 
 def answer(tokenizer: LLTokenizer, task: dict[str, Any]) -> dict[str, Any]:
     """The first fault among a task's sources."""
+    warnings: list[str] = []
     for index, source in enumerate(task["sources"]):
-        error = check(tokenizer, source)
+        error = check(tokenizer, source, warnings)
         if error:
-            return {"error": error[:2000], "index": index}
-    return {"error": None, "index": -1}
+            return {"error": error[:2000], "index": index, "warnings": []}
+    return {"error": None, "index": -1, "warnings": warnings}
 
 
 def main() -> None:

@@ -6,16 +6,16 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import OrderedDict
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import orjson
 from llguidance import LLTokenizer
 
-from slotmux.runtime.engine.constraint import ConstraintError, ConstraintFactory
+from slotmux.runtime.engine.constraint import ConstraintError
 from slotmux.server.grammars.guard import Guard
 from slotmux.server.grammars.json_schema import alone, subschemas
-from slotmux.server.grammars.matcher import Factory, library_tokenizer
-from slotmux.server.grammars.reasons import reason
+from slotmux.server.grammars.matcher import Factory, begin_library_tokenizer
+from slotmux.server.grammars.reasons import reason, unenforced
 from slotmux.server.grammars.source import source_of, unchecked_json_source
 from slotmux.server.grammars.spec import GrammarError, GrammarSpec, Path
 from slotmux.server.interfaces import TokenizerPort
@@ -39,11 +39,14 @@ class Grammars:
         self._local = threading.local()
         self._guards: list[Guard] = []
         self._lock = threading.Lock()
-        self._tokenizers: dict[int, LLTokenizer] = {}
+        self._tokenizers: dict[int, Future[LLTokenizer]] = {}
 
-    async def compile(
-        self, tokenizer: TokenizerPort, spec: GrammarSpec, tenant: str
-    ) -> ConstraintFactory:
+    def know(self, tokenizer: TokenizerPort, vocabulary: Future[LLTokenizer]) -> None:
+        """Take what is being made of a tokenizer; otherwise the first grammar has it made."""
+        with self._lock:
+            self._tokenizers[id(tokenizer)] = vocabulary
+
+    async def compile(self, tokenizer: TokenizerPort, spec: GrammarSpec, tenant: str) -> Factory:
         """Raises GrammarError. One tenant never gets what another brought."""
         key = (tenant, spec.kind, spec.text)
         found = self._kept.get(key)
@@ -98,10 +101,12 @@ class Grammars:
     def _compile(self, tokenizer: TokenizerPort, spec: GrammarSpec) -> Factory | GrammarError:
         try:
             source = source_of(spec)
-            fault = self._guard().first_fault([source])
+            guard = self._guard()
+            fault = guard.first_fault([source])
             if fault is not None:
                 return GrammarError(reason(fault[1], spec.kind), self._place(spec))
-            return Factory(self._library_tokenizer(tokenizer), source)
+            passed_over = unenforced(guard.warnings)
+            return Factory(self._library_tokenizer(tokenizer), source, passed_over)
         except GrammarError as error:
             return error
         except ConstraintError as error:
@@ -119,8 +124,8 @@ class Grammars:
         with self._lock:
             found = self._tokenizers.get(id(tokenizer))
             if found is None:
-                found = self._tokenizers[id(tokenizer)] = library_tokenizer(tokenizer)
-            return found
+                found = self._tokenizers[id(tokenizer)] = begin_library_tokenizer(tokenizer)
+        return found.result()
 
     def _place(self, spec: GrammarSpec) -> Path:
         """Where in a schema the fault lies: the innermost part that is wrong by itself."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from slotmux.runtime.engine.constraint import ConstraintFactory
+from slotmux.server.grammars.matcher import Factory
 from slotmux.server.grammars.spec import GrammarError, GrammarSpec
 from slotmux.server.http.errors import ApiError, invalid
 from slotmux.server.http.trace import Trace
@@ -16,7 +16,7 @@ def tenant_of(trace: Trace, cache_salt: str | None) -> str:
 
 async def compile_grammar(
     state: ServerState, loaded: Loaded, spec: GrammarSpec, tenant: str
-) -> ConstraintFactory:
+) -> Factory:
     """For ``Request.constraint``. Raises ApiError 400 that names the place of the fault."""
     try:
         return await state.grammars.compile(loaded.tokenizer, spec, tenant)

@@ -1,6 +1,6 @@
 """A GBNF tree as llguidance's Lark.
 
-What does not recur becomes terminals, so that the lexer decides inside it exactly and fast; a whole
+What does not recur becomes words of the lexer, as far as that is exact (gbnf_lexer.py); a whole
 grammar without recursion is one regular expression.
 """
 
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from slotmux.server.grammars.gbnf import (
     Chars,
-    Either,
     Node,
     Ref,
     Repeat,
@@ -18,6 +17,7 @@ from slotmux.server.grammars.gbnf import (
     Token,
     parse_gbnf,
 )
+from slotmux.server.grammars.gbnf_lexer import Words
 
 
 def gbnf_to_lark(text: str) -> str:
@@ -25,99 +25,64 @@ def gbnf_to_lark(text: str) -> str:
     return _Writer(parse_gbnf(text)).lark()
 
 
-_PARTS = (Repeat, Sequence, Either)
-
-
 class _Writer:
     def __init__(self, rules: Rules) -> None:
-        self._rules = rules
-        self._regular = _regular_rules(rules)
+        self._rules, self._words = rules, Words(rules)
         self._numbers = {name: i for i, name in enumerate(rules)}
         self._lines: list[str] = []
-        self._n_hoisted = 0
+        self._named: dict[str, str] = {}  # names of words, by what they are
+        self._used: list[str] = []  # rules that are written, as words (R) or not (r)
+        self._known: set[str] = set()
 
     def lark(self) -> str:
-        self._lines = ["%llguidance {}", f"start: {self._named('root')}"]
-        for name, node in self._rules.items():
-            body = self._write(node, is_terminal=name in self._regular)
-            self._lines.append(f"{self._named(name)}: {body}")
+        self._lines = ["%llguidance {}", f"start: {self._write(Ref('root', 0))}"]
+        names = list(self._rules)
+        for used in self._used:  # grows on the way
+            body = self._rules[names[int(used[1:])]]
+            self._lines.append(f"{used}: {self._body(body, is_word=used[0] == 'R')}")
         return "\n".join(self._lines) + "\n"
 
-    def _named(self, name: str) -> str:
-        number = self._numbers[name]
-        return f"R{number}" if name in self._regular else f"r{number}"
+    def _rule(self, name: str, *, is_word: bool) -> str:
+        used = f"{'R' if is_word else 'r'}{self._numbers[name]}"
+        if used not in self._known:
+            self._known.add(used)
+            self._used.append(used)
+        return used
 
-    def _is_regular(self, node: Node) -> bool:
-        """Whether a node can stand in a terminal. Nodes are as deep as groups are nested."""
-        if isinstance(node, Ref):
-            return node.name in self._regular
-        if isinstance(node, Repeat):
-            return self._is_regular(node.item)
-        if isinstance(node, Sequence | Either):
-            return all(map(self._is_regular, node.items))
-        return not isinstance(node, Token)
+    def _write(self, node: Node) -> str:
+        """A node outside of words."""
+        if not self._words.is_word(node):
+            return self._body(node, is_word=False)
+        body = self._body(node, is_word=True)
+        if isinstance(node, Ref) or body == '""':
+            return body
+        if body not in self._named:
+            self._named[body] = f"T{len(self._named)}"
+            self._lines.append(f"{self._named[body]}: {body}")
+        return self._named[body]
 
-    def _write(self, node: Node, *, is_terminal: bool) -> str:
-        if not is_terminal and isinstance(node, _PARTS) and self._is_regular(node):
-            return self._hoist(node)
+    def _body(self, node: Node, *, is_word: bool) -> str:
+        """What a node is made of, within a word or outside of words."""
         if isinstance(node, Ref):
-            return self._named(node.name)
+            return self._rule(node.name, is_word=is_word and node.name in self._words.regular)
         if isinstance(node, Token):
             return _token(node)
-        if isinstance(node, Text):
-            return _text(node.chars)
         if isinstance(node, Chars):
             return _chars(node)
+        if isinstance(node, Text):
+            if is_word or len(node.chars) < 2:
+                return _text(node.chars)
+            return " ".join(self._write(Text(char)) for char in node.chars)
+        write = self._within if is_word else self._write
         if isinstance(node, Repeat):
-            return f"({self._write(node.item, is_terminal=is_terminal)}){_bounds(node)}"
-        parts = [self._write(item, is_terminal=is_terminal) for item in node.items]
+            return f"({write(node.item)}){_bounds(node)}"
+        parts = [write(item) for item in node.items]
         if isinstance(node, Sequence):
             return " ".join(parts) if parts else '""'
         return "(" + " | ".join(parts) + ")"
 
-    def _hoist(self, node: Node) -> str:
-        """A terminal of its own for a part without recursion: the lexer, which takes the longest
-        of what fits, then decides about all of it together."""
-        name = f"T{self._n_hoisted}"
-        self._n_hoisted += 1
-        self._lines.append(f"{name}: {self._write(node, is_terminal=True)}")
-        return name
-
-
-def _regular_rules(rules: Rules) -> frozenset[str]:
-    """Rules that lead neither to themselves nor to a token. Without recursion of our own: there
-    may be thousands in a row."""
-    uses = {name: _refs(node) for name, node in rules.items()}
-    n_open = {name: len(refs) for name, (refs, has_token) in uses.items() if not has_token}
-    users: dict[str, list[str]] = {}
-    for name in n_open:
-        for ref in uses[name][0]:
-            users.setdefault(ref, []).append(name)
-    ready = [name for name, n in n_open.items() if n == 0]
-    regular = set(ready)
-    while ready:
-        for user in users.get(ready.pop(), ()):
-            n_open[user] -= 1
-            if n_open[user] == 0:
-                regular.add(user)
-                ready.append(user)
-    return frozenset(regular)
-
-
-def _refs(node: Node) -> tuple[set[str], bool]:
-    """The rules that a node names, and whether it names a token."""
-    found, has_token, todo = set[str](), False, [node]
-    while todo:
-        node = todo.pop()
-        if isinstance(node, Ref):
-            found.add(node.name)
-        elif isinstance(node, Repeat):
-            todo.append(node.item)
-        elif isinstance(node, Sequence | Either):
-            todo += node.items
-        else:
-            has_token |= isinstance(node, Token)
-    return found, has_token
+    def _within(self, node: Node) -> str:
+        return self._body(node, is_word=True)
 
 
 def _bounds(node: Repeat) -> str:

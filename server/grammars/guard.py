@@ -26,6 +26,7 @@ class Guard:
     def __init__(self, seconds: float = SECONDS) -> None:
         self._seconds = seconds
         self._process: subprocess.Popen[bytes] | None = None
+        self.warnings: list[str] = []  # what is passed over in the sources looked at last
 
     def first_fault(self, sources: Sequence[str]) -> tuple[int, str] | None:
         """The first of several grammars that is wrong, and what llguidance says of it.
@@ -36,6 +37,7 @@ class Guard:
         self._send(process, sources)
         line = self._receive(process, self._seconds)
         reply: dict[str, Any] = json.loads(line)
+        self.warnings = reply["warnings"]
         return None if reply["error"] is None else (reply["index"], reply["error"])
 
     def close(self) -> None:

@@ -5,7 +5,8 @@ What is not supported is refused with its place: a keyword that was ignored woul
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import orjson
@@ -125,3 +126,23 @@ def _moved(node: object) -> object:
     if isinstance(ref, str) and (ref == "#" or ref.startswith("#/")):
         copy["$ref"] = "#/x-root" + ref[1:]
     return copy
+
+
+_LOOKS_AROUND = re.compile(r"\(\?(?:[=!]|<[=!])|\\[1-9]|\\k<")
+
+
+def without_look_around(node: object) -> object:
+    """A copy without the patterns that look around or back, which no automaton can follow: those
+    of e-mail addresses by zod do. Depth was checked."""
+    if isinstance(node, list):
+        return [without_look_around(item) for item in node]
+    if not isinstance(node, Mapping):
+        return node
+    return {
+        key: without_look_around(value) for key, value in node.items() if not _is_blind(key, value)
+    }
+
+
+def _is_blind(key: object, value: object) -> bool:
+    is_pattern = key == "pattern" and isinstance(value, str)
+    return is_pattern and _LOOKS_AROUND.search(str(value)) is not None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from concurrent.futures import Future
+from itertools import takewhile
 
 import numpy as np
 from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
@@ -21,7 +23,7 @@ class _Vocabulary:
         self._tokenizer = tokenizer
         self.eos_token_id = eos_id
         self.bos_token_id = tokenizer.bos_id
-        self.tokens = [tokenizer.token_bytes(i) for i in range(tokenizer.n_vocab)]
+        self.tokens: Sequence[bytes] = [tokenizer.token_bytes(i) for i in range(tokenizer.n_vocab)]
         self.special_token_ids = sorted(tokenizer.special_ids | tokenizer.eog_ids)
 
     def __call__(self, text: bytes | str) -> list[int]:
@@ -31,36 +33,60 @@ class _Vocabulary:
 
 
 def library_tokenizer(tokenizer: TokenizerPort) -> LLTokenizer:
-    """Takes a second or two for a large vocabulary, and then some 20 MB."""
+    """Takes half a second of a CPU for a large vocabulary, with the GIL held, and some 50 MB."""
     # A model without any end token: answers end when their grammar does.
     ends = sorted(tokenizer.eog_ids) or [tokenizer.eos_id or 0]
-    wrapper = TokenizerWrapper(_Vocabulary(tokenizer, ends[0]))
-    return LLTokenizer(wrapper, n_vocab=tokenizer.n_vocab, eos_token=ends)
+    vocabulary = _Vocabulary(tokenizer, ends[0])
+    wrapper = TokenizerWrapper(vocabulary)
+    made = LLTokenizer(wrapper, n_vocab=tokenizer.n_vocab, eos_token=ends)
+    vocabulary.tokens = wrapper.tokens = ()  # it has its own copy, and keeps the wrapper
+    return made
+
+
+def begin_library_tokenizer(tokenizer: TokenizerPort) -> Future[LLTokenizer]:
+    """The same on a thread of its own, which ends with it."""
+    future: Future[LLTokenizer] = Future()
+
+    def make() -> None:
+        try:
+            future.set_result(library_tokenizer(tokenizer))
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=make, name="slotmux-vocabulary", daemon=True).start()
+    return future
 
 
 class Factory:
     """A ConstraintFactory: copies of one compiled grammar, which share what they learn of it."""
 
-    def __init__(self, tokenizer: LLTokenizer, source: str) -> None:
-        """Raises ConstraintError, with llguidance's own words, for a wrong grammar."""
+    def __init__(
+        self, tokenizer: LLTokenizer, source: str, unenforced: tuple[str, ...] = ()
+    ) -> None:
+        """``unenforced``: keywords of schemas that are passed over. Raises ConstraintError, with
+        llguidance's own words, for a wrong grammar."""
+        self.unenforced = unenforced
         self._matcher = LLMatcher(tokenizer, source, log_level=0, limits=limits())
         self._lock = threading.Lock()
-        self._n_words = -(-tokenizer.vocab_size // 32)
+        self._n_vocab = tokenizer.vocab_size
+        # Copies begin with this mask: of free text it takes longer than most.
+        self._matcher.compute_bitmask()
         if self._matcher.is_error():
             raise ConstraintError(self._matcher.get_error())
 
     def __call__(self) -> Matcher:
         with self._lock:
-            return Matcher(self._matcher.deep_copy(), self._n_words)
+            return Matcher(self._matcher.deep_copy(), self._n_vocab)
 
 
 class Matcher:
     """A MatcherLike."""
 
-    __slots__ = ("_matcher", "_n_words")
+    __slots__ = ("_matcher", "_n_vocab", "_n_words")
 
-    def __init__(self, matcher: LLMatcher, n_words: int) -> None:
-        self._matcher, self._n_words = matcher, n_words
+    def __init__(self, matcher: LLMatcher, n_vocab: int) -> None:
+        self._matcher, self._n_vocab = matcher, n_vocab
+        self._n_words = -(-n_vocab // 32)
 
     def consume(self, token: int) -> None:
         if not self._matcher.consume_token(token):
@@ -82,7 +108,9 @@ class Matcher:
         return list(self._matcher.compute_ff_tokens())
 
     def n_valid(self, tokens: Sequence[int]) -> int:
-        return int(self._matcher.validate_tokens(list(tokens)))
+        # Rows of logits without a token may be guessed; to llguidance they are a fault for good.
+        known = list(takewhile(self._n_vocab.__gt__, tokens))
+        return int(self._matcher.validate_tokens(known))
 
     @property
     def is_stopped(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from slotmux.server.grammars.json_schema import UNSUPPORTED
 from slotmux.server.grammars.spec import Kind
@@ -44,3 +45,14 @@ def reason(message: str, kind: Kind) -> str:
     text = text or "it cannot be understood"
     place = _PLACE.search(message) if kind == "lark" else None
     return f"line {place[1]}, column {place[2]}: {text}" if place is not None else text
+
+
+def unenforced(warnings: Sequence[str]) -> tuple[str, ...]:
+    """The keywords that llguidance passes over, by what it says: names of ours, each once."""
+    found = set[str]()
+    for message in warnings:
+        keys = _KEYS.search(message)
+        if keys is not None:
+            found.update(key for key in re.findall(r"[\w$-]+", keys[1]) if key in UNSUPPORTED)
+        found.update(word for word in ("format", "oneOf") if word in message)
+    return tuple(sorted(found))

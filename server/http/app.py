@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -10,6 +12,7 @@ from starlette.responses import Response
 
 from slotmux.server.dialects import DIALECTS
 from slotmux.server.http.disconnect import client_gone
+from slotmux.server.http.endpoints import Endpoints
 from slotmux.server.http.errors import ApiError, internal, invalid
 from slotmux.server.http.gate import Gate
 from slotmux.server.http.paths import Paths
@@ -22,12 +25,21 @@ from slotmux.server.routes import ROUTES
 UNKNOWN_URL = "unknown_url"
 
 
+def all_endpoints() -> list[Endpoints]:
+    """Of every module."""
+    return [module.endpoints for module in (*ROUTES, *DIALECTS)]
+
+
 def create_app(state: ServerState) -> FastAPI:
     """The app. It serves 503 until ``state.become_ready``; it neither loads nor stops anything."""
+    state.metrics = Metrics(state)
+    return app_of(all_endpoints(), state)
+
+
+def app_of(tables: Sequence[Endpoints], state: ServerState) -> FastAPI:
+    """An app of these endpoints, with the gate before them and one shape for each error."""
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     app.state.server = state
-    state.metrics = Metrics(state)
-    tables = [module.endpoints for module in (*ROUTES, *DIALECTS)]
     for table in tables:
         app.include_router(table.router)
     paths = app.state.paths = Paths(tables)

@@ -70,6 +70,11 @@ def not_supported(message: str, param: str | None = None) -> ApiError:
     return ApiError(501, message, code="not_supported", param=param, type="not_supported_error")
 
 
+# Why a request was dropped, in words that gateways know (llm-d's): "rejected-*" cost nothing and
+# may be tried elsewhere at once, "evicted" was being computed.
+DROPPED_REASON = "x-llm-d-request-dropped-reason"
+
+
 def queue_full(retry_after: int, *, is_share: bool = False) -> ApiError:
     """429: every slot is busy and the waiting queue, or this client's share of it, is full."""
     whose = "your share of its queue" if is_share else "its queue"
@@ -77,18 +82,20 @@ def queue_full(retry_after: int, *, is_share: bool = False) -> ApiError:
         429,
         f"The server is busy and {whose} is full (--max-queue). Try again later.",
         code="queue_full",
-        headers={"Retry-After": str(retry_after)},
+        headers={"Retry-After": str(retry_after), DROPPED_REASON: "rejected-saturated"},
     )
 
 
-def unavailable(message: str, code: str, retry_after: int = 1) -> ApiError:
-    """503: loading, draining, or the engine is gone."""
-    return ApiError(503, message, code=code, headers={"Retry-After": str(retry_after)})
+def unavailable(message: str, code: str, retry_after: int = 1, dropped: str = "") -> ApiError:
+    """503: loading, draining, or the engine is gone. ``dropped``: in gateways' words."""
+    headers = {"Retry-After": str(retry_after)} | ({DROPPED_REASON: dropped} if dropped else {})
+    return ApiError(503, message, code=code, headers=headers)
 
 
-def shutting_down() -> ApiError:
-    """503 while the server drains."""
-    return unavailable("The server is shutting down.", "server_shutdown", retry_after=5)
+def shutting_down(*, is_running: bool = False) -> ApiError:
+    """503 while the server drains; ``is_running``: the request was being computed."""
+    message, dropped = "The server is shutting down.", "rejected-shutting-down"
+    return unavailable(message, "server_shutdown", 5, "evicted" if is_running else dropped)
 
 
 def model_loading() -> ApiError:
@@ -104,7 +111,7 @@ def engine_dead() -> ApiError:
 def waited_too_long(seconds: float) -> ApiError:
     """503: no slot became free within --queue-timeout."""
     message = f"No slot became free within {seconds:g} s (--queue-timeout). Try again later."
-    return unavailable(message, "queue_timeout", retry_after=5)
+    return unavailable(message, "queue_timeout", 5, "rejected-ttl-expired")
 
 
 def timed_out(what: str) -> ApiError:

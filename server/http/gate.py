@@ -20,8 +20,12 @@ from slotmux.server.process.logs import LOGGER, describe
 from slotmux.server.process.state import ServerState
 
 _log = logging.getLogger(LOGGER)
-# What a gateway says of whom a request is for (Gateway API inference extension, llm-d).
+# What a gateway says of whom a request is for: llm-d's word for it, and the one it had before.
 FAIRNESS_HEADER, MAX_FAIRNESS_CHARS = "x-llm-d-inference-fairness-id", 128
+_OLD_FAIRNESS_HEADER = "x-gateway-inference-fairness-id"
+
+# What is asked again and again, by programs: not worth a line of the log.
+_PROBES = frozenset({"/health", "/livez", "/readyz", "/metrics", "/slots", "/board"})
 
 
 class Gate:
@@ -44,11 +48,12 @@ class Gate:
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
         trace = Trace(request_id_of(headers.get("x-request-id")))
-        trace.fairness = headers.get(FAIRNESS_HEADER, "")[:MAX_FAIRNESS_CHARS]
+        fairness = headers.get(FAIRNESS_HEADER) or headers.get(_OLD_FAIRNESS_HEADER, "")
+        trace.fairness = fairness[:MAX_FAIRNESS_CHARS]
         trace.session = session_header(headers)
         trace.traceparent = headers.get("traceparent", "")
         trace.tracestate = headers.get("tracestate", "")
-        attach(scope, trace)
+        attach(scope, trace, send)
         sender = _Sender(send, trace, self._origins.cors_headers(headers))
         try:
             early = self._admit(scope, headers, trace)
@@ -100,12 +105,13 @@ class Gate:
     def _account(self, scope: Scope, trace: Trace) -> None:
         fields = trace.record(scope)
         self._state.metrics.count_request(fields["route"], trace.status, trace.error)
-        is_probe = fields["route"] in ("/health", "/livez", "/readyz", "/metrics")
+        is_probe = fields["route"] in _PROBES
         telemetry, service = self._state.telemetry, self._state.service
         if telemetry is not None and not is_probe:
             model = "" if service is None else service.loaded.info.name
             telemetry.record(trace, scope["method"], fields["route"], model)
-        level = logging.DEBUG if is_probe else logging.INFO
+        is_quiet = is_probe or trace.is_told_elsewhere
+        level = logging.DEBUG if is_quiet else logging.INFO
         if _log.isEnabledFor(level):
             _log.log(level, "request", extra={"fields": fields})
 
@@ -123,12 +129,15 @@ class _Sender:
         if not self.is_started and message["type"] == "http.response.start":
             self.is_started = True
             self._trace.status = message["status"]
-            message["headers"] = [*message.get("headers", []), *self._headers, *self._slot()]
+            message["headers"] = [*message.get("headers", []), *self._headers, *self._facts()]
         await self._send(message)
 
-    def _slot(self) -> list[tuple[bytes, bytes]]:
-        """Where the request is computed, if anywhere."""
-        progress = self._trace.progress
-        if progress is None or progress.slot_id < 0:
-            return []
-        return [(b"x-slot-id", str(progress.slot_id).encode())]
+    def _facts(self) -> list[tuple[bytes, bytes]]:
+        """Where the request is computed, if anywhere, and what of its schemas is passed over."""
+        progress, unenforced = self._trace.progress, self._trace.unenforced
+        facts = []
+        if progress is not None and progress.slot_id >= 0:
+            facts.append((b"x-slot-id", str(progress.slot_id).encode()))
+        if unenforced:
+            facts.append((b"x-unenforced-keywords", ", ".join(unenforced).encode()))
+        return facts

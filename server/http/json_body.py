@@ -16,10 +16,15 @@ from slotmux.server.settings import MAX_BODY_BYTES, MAX_JSON_CONTAINERS, MAX_JSO
 
 async def read_json(request: Request, timeout_s: float) -> dict[str, Any]:
     """The body as an object. Raises ApiError (400, 408, 413, 415) or ClientDisconnect."""
+    return parse_object(await read_body_bytes(request, timeout_s))
+
+
+async def read_body_bytes(request: Request, timeout_s: float) -> bytes:
+    """The body as it came. Raises ApiError (408, 413, 415) or ClientDisconnect."""
     check_headers(request)
     try:
         async with asyncio.timeout(timeout_s):
-            body = await _read(request)
+            return await _read(request)
     except TimeoutError:
         raise ApiError(
             408,
@@ -27,7 +32,6 @@ async def read_json(request: Request, timeout_s: float) -> dict[str, Any]:
             code="body_timeout",
             headers={"Connection": "close"},
         ) from None
-    return parse_object(body)
 
 
 def check_headers(request: Request) -> None:

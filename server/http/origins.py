@@ -18,7 +18,7 @@ _PREFLIGHT = {
 # Clients of providers send a dozen headers of their own: whatever is asked for is allowed.
 _HEADER_NAMES = re.compile(r"[A-Za-z0-9-]{1,64}(\s*,\s*[A-Za-z0-9-]{1,64}){0,63}")
 _USUAL_HEADERS = "authorization, content-type, x-api-key, x-request-id"
-_EXPOSED = b"x-request-id, x-slot-id, retry-after"
+_EXPOSED = b"x-request-id, x-slot-id, x-unenforced-keywords, retry-after"
 
 
 class OriginGuard:

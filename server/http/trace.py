@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from starlette.requests import Request
-from starlette.types import Scope
+from starlette.types import Scope, Send
 
 from slotmux.runtime.engine.request import Progress, Usage
 
-_SCOPE_KEY = "slotmux.trace"
+_SCOPE_KEY, _SEND_KEY = "slotmux.trace", "slotmux.send"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 _counter = itertools.count(1)
 
@@ -39,7 +39,9 @@ class Trace:
     progress: Progress | None = None  # of its first engine request
     traceparent: str = ""  # W3C Trace Context, as it was sent
     tracestate: str = ""
+    unenforced: tuple[str, ...] = ()  # keywords of schemas that the answer need not keep to
     error: str | None = None
+    is_told_elsewhere: bool = False  # another process logs it, with more
 
     def record(self, scope: Scope) -> dict[str, Any]:
         """The fields of the log line."""
@@ -55,13 +57,16 @@ class Trace:
         }
         if self.error is not None:
             fields["error"] = self.error
+        if self.unenforced:
+            fields["unenforced"] = list(self.unenforced)
         if self.usages:
             first = self.usages[0]
             fields |= {
                 "engine_ids": self.engine_ids,
                 "n_prompt": first.n_prompt,
                 "n_cached": first.n_cached,
-                "cache_miss": first.cache_miss.value,
+                "cache_miss": str(first.cache_miss),
+                "cache_miss_at": first.cache_miss_at,
                 "n_generated": sum(usage.n_generated for usage in self.usages),
                 "queue_ms": _ms(first.queue_s),
                 "prompt_ms": _ms(first.prompt_s),
@@ -86,9 +91,16 @@ def request_id_of(sent: str | None) -> str:
     return f"req_{uuid.uuid4().hex}"
 
 
-def attach(scope: Scope, trace: Trace) -> None:
-    """Makes ``trace`` reachable from the routes."""
-    scope[_SCOPE_KEY] = trace
+def attach(scope: Scope, trace: Trace, send: Send) -> None:
+    """Makes ``trace`` reachable from the routes, and the server's own ``send``."""
+    scope[_SCOPE_KEY], scope[_SEND_KEY] = trace, send
+
+
+def send_of_bodies(scope: Scope, send: Send) -> Send:
+    """The server's own, past what adds to the start of a response and passes on the rest: for
+    streams, once they have begun. ``send``: what there is without a gate."""
+    own: Send = scope.get(_SEND_KEY, send)
+    return own
 
 
 def trace_of(request: Request) -> Trace:

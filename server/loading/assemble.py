@@ -4,58 +4,84 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from slotmux.runtime.engine.thread import Engine
 from slotmux.runtime.gguf import GGUFFile, open_gguf
+from slotmux.runtime.memory.disk.files import Files
+from slotmux.runtime.memory.disk.store import Store
 from slotmux.runtime.models import family
 from slotmux.runtime.speculation.measure import measure_costs
 from slotmux.runtime.tokenizer import Tokenizer
+from slotmux.server.files.names import spec_of
+from slotmux.server.grammars.matcher import begin_library_tokenizer
 from slotmux.server.loading.identity import model_identity
 from slotmux.server.loading.load import load
-from slotmux.server.loading.locate import locate
-from slotmux.server.loading.plan import Plan, make_plan
+from slotmux.server.loading.locate import locate, model_folders
+from slotmux.server.loading.plan import DiskPlan, Plan, make_plan
 from slotmux.server.loading.sampling import sampling_defaults
+from slotmux.server.process.kv_events_config import parse_kv_events_config
 from slotmux.server.process.logs import LOGGER
-from slotmux.server.process.state import Loaded, ModelInfo
+from slotmux.server.process.state import KvEventsPort, Loaded, ModelInfo
 from slotmux.server.settings import Settings, SettingsError, told_as
 from slotmux.server.templates.chat_template import ChatTemplate, file_template
 from slotmux.server.templates.stored import stored_template
 from slotmux.server.tools.style import ChatStyle, style_of
 
+if TYPE_CHECKING:
+    from slotmux.runtime.model import Model
+
 log = logging.getLogger(LOGGER)
+_ABANDONED_S = 3600.0  # a slot is saved within moments
 
 
 def check_file(settings: Settings) -> None:
     """Raise at once what is wrong with a local file, so that nobody waits for it behind a port; a
     download comes later. Raises what ``assemble`` would."""
-    spec = settings.model
+    spec = spec_of(settings.model, model_folders(settings))
     if spec is None or spec == "demo" or spec.startswith("hf:"):
         return
     family(open_gguf(locate(spec, settings)))
 
 
-def assemble(settings: Settings) -> Loaded:
+def assemble(settings: Settings, permit: Callable[[Plan], None] | None = None) -> Loaded:
     """Fetch, check and load the model of ``settings``; the engine is made but not started.
 
-    Memory is decided before anything is loaded: CommandError when it would not fit.
+    Memory is decided before anything is loaded: CommandError when it would not fit. ``permit``
+    returns when there is room for what is planned.
     """
+    events = _events(settings)
     file = open_gguf(locate(settings.model, settings))
     plan = make_plan(settings, file)
     _print_budget(plan)
+    if permit is not None:
+        permit(plan)
     tokenizer = Tokenizer.from_metadata(file.metadata)
     template = _template(settings, file, tokenizer)
     sampling = sampling_defaults(settings, file.metadata)
     for warning in file.metadata.warnings:
         log.warning(warning)
+    # Whatever waits for the first grammar would stop for it; now nobody does.
+    vocabulary = begin_library_tokenizer(tokenizer)
     model = load(plan)
     _check_vocabulary(file, tokenizer, model.n_vocab)
+    identity = _identity(settings, file, plan, model)
     spec = plan.spec
     costs = measure_costs(model, spec.n_max) if spec.types else None
     return Loaded(
-        engine=Engine(model, tokenizer, plan.engine, costs=costs),
+        engine=Engine(
+            model,
+            tokenizer,
+            plan.engine,
+            costs=costs,
+            events=events,
+            store=_store(plan.disk, identity),
+        ),
+        kv_events=events,
         tokenizer=tokenizer,
         template=template,
         info=_model_info(settings, file, tokenizer, plan, template.source if template else ""),
@@ -65,10 +91,44 @@ def assemble(settings: Settings) -> Loaded:
         if template is None
         else style_of(template.source, template.sample, tokenizer),
         keeps_states=model.rows.n_rows > 0,
-        identity=model_identity(file, plan.model) if settings.slot_save_path else "",
+        identity=identity,
         n_compiled=lambda: model.n_compiled,
         sampling=sampling,
+        vocabulary=vocabulary,
+        budget=plan.budget,
     )
+
+
+def _events(settings: Settings) -> KvEventsPort | None:
+    """Where events of the prefix cache go. Raises SettingsError where that cannot be."""
+    if not settings.kv_events_config:
+        return None
+    config, name = parse_kv_events_config(settings.kv_events_config), told_as("kv_events_config")
+    if not config.is_on:
+        return None
+    try:
+        from slotmux.server.process.kv_events import Publisher
+
+        return Publisher(config)
+    except ImportError:
+        raise SettingsError(
+            f"{name}: needs ZeroMQ and msgspec: pip install 'slotmux[events]'"
+        ) from None
+    except OSError as error:
+        raise SettingsError(f"{name}: {error.strerror}") from error
+
+
+def _identity(settings: Settings, file: GGUFFile, plan: Plan, model: Model) -> str:
+    """What kept memory is good for; "" where none is kept."""
+    if settings.slot_save_path is None and plan.disk is None:
+        return ""
+    if settings.slot_save_path is not None:
+        Files().remove_parts(settings.slot_save_path, _ABANDONED_S)
+    return model_identity(file, plan.model, model, settings.caches / "contents")
+
+
+def _store(disk: DiskPlan | None, identity: str) -> Store | None:
+    return Store(disk.directory, disk.n_bytes, identity) if disk is not None else None
 
 
 def _template(settings: Settings, file: GGUFFile, tokenizer: Tokenizer) -> ChatTemplate | None:

@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from slotmux.runtime.memory.prefix_tree import NODE_BYTES
+from slotmux.runtime.ubatch import BLOCK_CELLS
 from slotmux.server.loading.cgroups import cgroup_limit
 from slotmux.server.loading.errors import CommandError
 
@@ -23,8 +25,9 @@ class Budget:
     n_slots: int
     n_ctx: int  # most tokens of one sequence
     n_cells: int
-    n_checkpoints: int  # kept copies of recurrent state, of all slots together
+    cache_bytes: int  # of kept prefixes, beside what slots need
     sizes: ModelSizes
+    staged_bytes: int = 0  # on their way to and from the prefix cache's tier on disk
 
     @property
     def weights_bytes(self) -> int:
@@ -36,12 +39,19 @@ class Budget:
 
     @property
     def state_bytes(self) -> int:
-        """Recurrent state of the slots and of the checkpoints."""
-        return (self.n_slots + self.n_checkpoints) * self.sizes.row
+        """Recurrent state of the slots."""
+        return self.n_slots * self.sizes.row
+
+    @property
+    def index_bytes(self) -> int:
+        """What tells which of the slots' cells can be reused."""
+        return -(-self.n_cells // BLOCK_CELLS) * NODE_BYTES if self.sizes.cell else 0
 
     @property
     def total_bytes(self) -> int:
-        parts = (self.weights_bytes, self.kv_bytes, self.state_bytes, self.sizes.buffers)
+        cells = self.kv_bytes + self.index_bytes
+        cache = self.cache_bytes + self.staged_bytes
+        parts = (self.weights_bytes, cells, self.state_bytes, self.sizes.buffers, cache)
         return sum(parts) + BASE_BYTES
 
     def describe(self) -> str:
@@ -51,8 +61,9 @@ class Budget:
         if self.kv_bytes:
             parts.append(f"{_mib(self.kv_bytes)} for {self.n_cells} KV cells ({slots})")
         if self.state_bytes:
-            states = f"{_mib(self.state_bytes)} for the states of {self.n_slots} slots"
-            parts.append(f"{states} and {self.n_checkpoints} checkpoints")
+            parts.append(f"{_mib(self.state_bytes)} for the states of {self.n_slots} slots")
+        if self.cache_bytes:
+            parts.append(f"{_mib(self.cache_bytes)} more for kept prefixes")
         return f"{', '.join(parts)}, {_mib(self.total_bytes)} in all"
 
     def check(self, limit: int) -> None:
@@ -60,7 +71,10 @@ class Budget:
         if self.total_bytes <= limit:
             return
         message = f"this needs {self.describe()}; the limit is {_mib(limit)}"
-        n_left = limit - (self.total_bytes - self.kv_bytes)
+        n_left = limit - (self.total_bytes - self.cache_bytes)
+        if n_left >= 0:
+            raise CommandError(f"{message}; --prefix-cache-bytes {n_left} would fit")
+        n_left = limit - (self.total_bytes - self.kv_bytes - self.cache_bytes)
         cell = self.sizes.cell
         n_ctx = int(n_left / cell / self.n_slots) if cell else 0
         if n_ctx >= 16:

@@ -10,16 +10,27 @@ from slotmux.kernels.cpu import detect_cpu
 from slotmux.runtime.engine.config import MTP, EngineConfig, SpecConfig
 from slotmux.runtime.gguf import GGUFFile
 from slotmux.runtime.lowered import ModelConfig
+from slotmux.runtime.memory.disk.tier import STAGED_BYTES
 from slotmux.runtime.models.hparams import read_hparams
+from slotmux.runtime.numa import chosen_nodes
 from slotmux.runtime.sizes import model_sizes
 from slotmux.runtime.ubatch import BLOCK_CELLS
 from slotmux.server.loading.budget import Budget, memory_limit
 from slotmux.server.loading.cores import n_usable_cores
 from slotmux.server.loading.errors import CommandError
+from slotmux.server.loading.prefix_cache import CacheRoom, cache_room
 from slotmux.server.loading.speculation import spec_config, without_mtp
 from slotmux.server.settings import Settings
 
 MAX_AUTO_CELLS = 32_768  # long contexts cost memory: they are had by asking
+
+
+@dataclass(frozen=True, slots=True)
+class DiskPlan:
+    """Where the prefix cache keeps what memory has no room for, and how many bytes of it."""
+
+    directory: Path
+    n_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +42,7 @@ class Plan:
     engine: EngineConfig
     budget: Budget
     max_bytes: int  # more is not taken
+    disk: DiskPlan | None = None  # of the prefix cache; None: it has no tier there
 
     @property
     def spec(self) -> SpecConfig:
@@ -56,6 +68,7 @@ class _Room:
     n_ctx: int  # most tokens of one sequence
     n_cells: int  # of all
     n_outputs: int = 0
+    is_served: bool = False  # requests come and go, and leave prefixes
 
 
 def make_plan(settings: Settings, file: GGUFFile, sequences: Sequences | None = None) -> Plan:
@@ -82,8 +95,10 @@ def make_plan(settings: Settings, file: GGUFFile, sequences: Sequences | None = 
 
 
 def _plan(settings: Settings, file: GGUFFile, room: _Room, spec: SpecConfig) -> Plan:
+    nodes = chosen_nodes(settings.numa)
+    allowed = [cpu for node in nodes for cpu in node.cpus]
     config = ModelConfig(
-        n_threads=settings.threads or n_usable_cores(),
+        n_threads=settings.threads or n_usable_cores(allowed=allowed),
         n_ctx=room.n_cells,
         n_slots=room.n_slots,
         n_ubatch=settings.n_ubatch,
@@ -94,29 +109,50 @@ def _plan(settings: Settings, file: GGUFFile, room: _Room, spec: SpecConfig) -> 
         max_drafts=spec.n_max,
         use_mtp=MTP in spec.types,
         pin_threads=settings.pin_threads,
+        # Which node this is, is said once: the thread that loads may run elsewhere.
+        numa=f"isolate:{nodes[0].id}" if settings.numa == "isolate" else settings.numa,
         kernel_cache=settings.caches / "kernels",
         panel_cache=settings.caches / "panels" if settings.panel_cache else None,
     )
-    sizes = model_sizes(file, config)
+    sizes = model_sizes(file, replace(config, is_elastic=room.is_served))
     max_bytes = settings.mem_limit or memory_limit()
-    budget = Budget(room.n_slots, room.n_ctx, room.n_cells, 0, sizes)
-    n_checkpoints = _n_checkpoints(settings, budget, max_bytes)
+    staged = STAGED_BYTES if _disk_plan(settings) is not None else 0
+    budget = Budget(room.n_slots, room.n_ctx, room.n_cells, 0, sizes, staged)
+    cache = CacheRoom()
+    if room.is_served:
+        cache = cache_room(settings, sizes, room.n_cells, max_bytes - budget.total_bytes)
     return Plan(
         path=file.paths[0],
-        model=replace(config, n_checkpoints=n_checkpoints),
-        engine=_engine_config(settings, room, spec),
-        budget=replace(budget, n_checkpoints=n_checkpoints),
+        model=replace(
+            config,
+            n_checkpoints=cache.n_states,
+            n_ready_checkpoints=cache.n_ready_states,
+            n_cache_blocks=cache.n_blocks,
+            is_elastic=cache.is_elastic,
+        ),
+        engine=_engine_config(settings, room, spec, cache.n_bytes),
+        budget=replace(budget, cache_bytes=cache.n_bytes),
         max_bytes=max_bytes,
+        disk=_disk_plan(settings),
     )
 
 
-def _engine_config(settings: Settings, room: _Room, spec: SpecConfig) -> EngineConfig:
+def _disk_plan(settings: Settings) -> DiskPlan | None:
+    """0 bytes: no tier on disk."""
+    directory, n_bytes = settings.prefix_cache_dir, settings.prefix_cache_disk_bytes
+    return DiskPlan(directory, n_bytes) if directory is not None and n_bytes else None
+
+
+def _engine_config(
+    settings: Settings, room: _Room, spec: SpecConfig, cache_bytes: int
+) -> EngineConfig:
     return EngineConfig(
         n_slots=room.n_slots,
         n_ctx=room.n_ctx,
         max_queue=settings.max_queue,
         queue_timeout_s=settings.queue_timeout,
         poison_freed=settings.poison_freed,
+        prefix_cache_bytes=cache_bytes,
         n_prompt_beside=settings.prompt_tokens_beside,
         max_step_s=settings.max_step_ms / 1000,
         spec=spec,
@@ -134,7 +170,7 @@ def _room_of_slots(settings: Settings, n_ctx_train: int) -> _Room:
     if not n_ctx:
         n_ctx = min(n_ctx_train, n_cells or MAX_AUTO_CELLS)
         n_cells = n_cells or min(n_slots * n_ctx, MAX_AUTO_CELLS)
-    return _Room(n_slots, n_ctx, n_cells or n_slots * n_ctx)
+    return _Room(n_slots, n_ctx, n_cells or n_slots * n_ctx, is_served=True)
 
 
 def _room_of_sequences(sequences: Sequences, n_ctx_train: int) -> _Room:
@@ -147,14 +183,3 @@ def _room_of_sequences(sequences: Sequences, n_ctx_train: int) -> _Room:
     # The engine's least; such a command runs no engine.
     n_ctx = max(n_tokens, 2)
     return _Room(sequences.n, n_ctx, sequences.n * n_cells, sequences.n_outputs)
-
-
-def _n_checkpoints(settings: Settings, without: Budget, max_bytes: int) -> int:
-    """Kept states of recurrent layers, of all slots together: bounded by number, and by bytes as a
-    large model's may take 150 MB; 0 for a model without state. They only save time, so they take
-    half of what the rest leaves free, at most."""
-    row = without.sizes.row
-    if not row:
-        return 0
-    n_bytes = min(settings.checkpoint_memory, max(0, max_bytes - without.total_bytes) // 2)
-    return min(settings.ctx_checkpoints * without.n_slots, n_bytes // row)

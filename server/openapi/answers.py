@@ -21,7 +21,10 @@ class Timings(TypedDict):
     """llama-server's; times in milliseconds."""
 
     cache_n: int
+    cache_memory_n: NotRequired[int]  # of cache_n, where the disk brought some of them
+    cache_disk_n: NotRequired[int]
     cache_miss: NotRequired[str]  # why no more of the prompt was in the cache
+    cache_miss_at: NotRequired[int]  # tokens of the prompt that are known, state or not
     prompt_n: int
     prompt_ms: float
     prompt_per_token_ms: float

@@ -30,6 +30,10 @@ _HEADERS: Json = {
         "description": "The slot that computed the answer, if one did.",
         "schema": {"type": "integer"},
     },
+    "X-Unenforced-Keywords": {
+        "description": "Keywords in schemas of tools without `strict` that no grammar can follow.",
+        "schema": {"type": "string"},
+    },
 }
 _REFUSED = "The request is refused."
 _MISSING = "The server does not do this."

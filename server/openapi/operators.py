@@ -15,6 +15,7 @@ class KeptState(TypedDict):
     n_hits: int
     is_fork: bool
     worth: float
+    is_on_disk: bool
 
 
 class Stretch(TypedDict):
@@ -27,14 +28,33 @@ class Stretch(TypedDict):
     end: int
     n_blocks: int
     n_held: int
+    n_on_disk: int
     states: list[KeptState]
 
 
+class DiskTier(TypedDict):
+    """What the prefix cache keeps on disk, and what came and went since the start."""
+
+    max_bytes: int
+    n_bytes: int
+    n_files: int
+    n_evicted: int
+    n_written_blocks: int
+    n_written_states: int
+    n_written_bytes: int
+    n_read_blocks: int
+    n_read_states: int
+    n_read_bytes: int
+    n_lost: int
+    faults: dict[str, int]
+
+
 class PrefixCache(TypedDict):
-    """What the prefix cache holds."""
+    """What the prefix cache holds; ``disk`` is null without --prefix-cache-dir."""
 
     stretches: list[Stretch]
     is_all: bool
+    disk: DiskTier | None
 
 
 class SlotEntry(TypedDict):
@@ -51,6 +71,8 @@ class SlotEntry(TypedDict):
     n_computed: int
     n_decoded: int
     n_kv_blocks: int
+    n_states: int
+    client: str
     n_draft_total: int
     n_draft_accepted_total: int
 

@@ -25,8 +25,8 @@ class ResponseObject(TypedDict):
     object: Literal["response"]
     created_at: int
     completed_at: NotRequired[int]
-    status: Literal["in_progress", "completed", "incomplete", "failed"]
-    background: Literal[False]
+    status: Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
+    background: bool
     error: dict[str, str] | None
     incomplete_details: dict[str, str] | None
     instructions: str | None

@@ -3,41 +3,38 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import faulthandler
 import logging
 import os
-import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Coroutine, Iterator
-from types import FrameType
-from typing import Any
 
 import uvicorn
 
 from slotmux.server.http.errors import engine_dead
+from slotmux.server.process.ending import EndedBySignals
 from slotmux.server.process.logs import LOGGER, describe, is_text
 from slotmux.server.process.state import Loaded, ServerState, Service
+from slotmux.server.process.welcome import welcome
 
 EXIT_ENGINE_DIED = 70
-_ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _TICK_S = 0.25
 _log = logging.getLogger(LOGGER)
 
 
-class Lifecycle(uvicorn.Server):
-    """uvicorn's server with our own ending: the first signal drains, the second exits at once."""
+class Lifecycle(EndedBySignals):
+    """A server of one model: drains, watches over the engine, ends."""
 
     def __init__(self, config: uvicorn.Config, state: ServerState, url: str) -> None:
         super().__init__(config)
         self._url = url
-        self.exit_code = 0
         self._state = state
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._n_signals = 0
-        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def state(self) -> ServerState:
+        """What the app's routes share."""
+        return self._state
 
     async def serve_with(self, listener: socket.socket, loader: threading.Thread) -> None:
         """Serves on ``listener``, starts ``loader``, returns when all is over."""
@@ -48,8 +45,7 @@ class Lifecycle(uvicorn.Server):
             await self.serve(sockets=[listener])
         finally:
             faulthandler.cancel_dump_traceback_later()
-        for task in self._tasks:
-            task.cancel()
+        self._cancel_tasks()
         service = self._state.service
         if service is not None and service.loaded.engine.is_alive:
             engine = service.loaded.engine
@@ -65,24 +61,6 @@ class Lifecycle(uvicorn.Server):
     def end_soon(self, exit_code: int) -> None:
         """Any thread: nothing more to serve."""
         self._call(self._end, exit_code)
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Replaces uvicorn's, which would raise the signal again at the end."""
-        before = {number: signal.signal(number, self.handle_exit) for number in _ENDING_SIGNALS}
-        before[signal.SIGHUP] = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Runs between two bytecodes of the main thread."""
-        self._n_signals += 1
-        if self._n_signals > 1:
-            os._exit(128 + sig)
-        self._call(lambda: self._spawn(self._drain()))
 
     async def _drain(self) -> None:
         _log.info("draining")
@@ -107,6 +85,7 @@ class Lifecycle(uvicorn.Server):
                 self._end(EXIT_ENGINE_DIED)
                 return
             self._watch_for_hangs(service)
+            service.history.observe(asyncio.get_running_loop().time())
 
     def _watch_for_hangs(self, service: Service) -> None:
         """A kernel that never ends is seen here; a loop that is held up, by a thread of
@@ -124,34 +103,4 @@ class Lifecycle(uvicorn.Server):
         fields = {"model": loaded.info.name, "n_ctx": loaded.info.n_ctx}
         _log.info("ready", extra={"fields": fields | {"n_slots": loaded.info.n_slots}})
         if is_text(self._state.settings.log_format):
-            print(
-                _example(self._url, needs_key=bool(self._state.settings.api_keys)), file=sys.stderr
-            )
-
-    def _end(self, exit_code: int) -> None:
-        if not self.should_exit:
-            self.exit_code = exit_code
-            self.should_exit = True
-
-    def _call(self, call: Callable[..., None], *args: Any) -> None:
-        """On the loop's thread; nothing once the loop is gone."""
-        assert self._loop is not None
-        with contextlib.suppress(RuntimeError):  # closed: everything is over already
-            self._loop.call_soon_threadsafe(call, *args)
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-
-def _example(url: str, *, needs_key: bool) -> str:
-    """What a person at the terminal can do now."""
-    key = " -H 'Authorization: Bearer KEY'" if needs_key else ""
-    return f"""
-  {url}/v1 is an OpenAI-compatible API. Try it:
-
-  curl {url}/v1/chat/completions{key} \\
-    -H 'Content-Type: application/json' \\
-    -d '{{"messages": [{{"role": "user", "content": "Why is the sky blue?"}}]}}'
-"""
+            print(welcome(self._url, self._state.settings), file=sys.stderr)

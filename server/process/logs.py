@@ -7,8 +7,9 @@ import logging
 import sys
 import time
 import traceback
+from functools import partial
 from types import TracebackType
-from typing import Any
+from typing import Any, TextIO
 
 import orjson
 
@@ -59,21 +60,41 @@ def describe(error: BaseException | None) -> dict[str, Any]:
     return {"exception": type(error).__name__, "where": _places(error.__traceback__)}
 
 
+class _StderrHandler(logging.StreamHandler[TextIO]):
+    """Writes to what standard error is when a line comes: while bars are drawn on a terminal, that
+    is what puts lines above them."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> TextIO:  # type: ignore[override]
+        return sys.stderr
+
+
 def is_text(log_format: str) -> bool:
     """Whether lines are for a person."""
     return log_format == "text" or (log_format == "auto" and sys.stderr.isatty())
 
 
-def set_up_logging(level: str, log_format: str = "json") -> logging.Logger:
-    """Sends every log to standard error; of other packages only warnings."""
-    handler = logging.StreamHandler(sys.stderr)
+def set_up_logging(level: str, log_format: str = "json", model: str = "") -> logging.Logger:
+    """Sends every log to standard error; of other packages only warnings. ``model``: a field that
+    every line gets, where several processes write to one place."""
+    handler = _StderrHandler()
     handler.setFormatter(TextFormatter() if is_text(log_format) else JsonFormatter())
+    if model:
+        handler.addFilter(partial(_add_model, model))
     for name, its_level in ((LOGGER, level.upper()), ("uvicorn.error", "WARNING"), ("", "WARNING")):
         logger = logging.getLogger(name)
         logger.handlers = [handler]
         logger.setLevel(its_level)
         logger.propagate = False
     return logging.getLogger(LOGGER)
+
+
+def _add_model(model: str, record: logging.LogRecord) -> bool:
+    record.fields = {"model": model} | getattr(record, "fields", {})
+    return True
 
 
 def _places(tb: TracebackType | None) -> list[str]:

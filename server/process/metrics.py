@@ -15,9 +15,13 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from slotmux.runtime.engine.request import CacheMiss
 from slotmux.runtime.engine.stats import Counters, EngineStats, HistogramStats
+from slotmux.runtime.memory.disk.store import FAULTS
+from slotmux.runtime.memory.disk.tier import DiskStats
+from slotmux.runtime.memory.missed import CacheMiss
+from slotmux.runtime.ubatch import BLOCK_CELLS
 from slotmux.server.process.state import ServerState
+from slotmux.server.settings import Settings
 
 # Name after a prefix, help, field of EngineStats.
 _LATENCIES = (
@@ -77,6 +81,8 @@ class _ServerCollector(Collector):
         stats = service.loaded.engine.stats()
         yield from _llama_server(stats)
         yield from _vllm(stats)
+        yield _cache_config(stats, self._state.settings)
+        yield from _prefix_cache(stats)
         yield from _engine_gauges(stats)
         yield _gauge(
             "slotmux_engine_stalled_seconds",
@@ -89,8 +95,14 @@ class _ServerCollector(Collector):
             service.loaded.n_compiled(),
         )
         yield from _engine_counters(stats.counters)
+        if stats.disk is not None:
+            yield from _disk(stats.disk)
         yield from _slot_drafts(stats)
         yield from _histograms(stats)
+        events = service.loaded.kv_events
+        if events is not None:
+            yield _counter("slotmux_kv_events", "Batches of events sent.", events.n_published)
+            yield _counter("slotmux_kv_events_dropped", "Batches without room.", events.n_dropped)
         yield _labelled("slotmux_aborts", "cause", service.intake.n_aborted)
         yield _gauge(
             "slotmux_http_generations",
@@ -136,10 +148,10 @@ def _llama_server(stats: EngineStats) -> Iterator[Metric]:
 def _vllm(stats: EngineStats) -> Iterator[Metric]:
     """What routers and autoscalers read without being told our names."""
     c = stats.counters
-    usage = _ratio(stats.n_blocks - stats.n_blocks_free - stats.n_blocks_cached, stats.n_blocks)
+    usage = _ratio(stats.memory.running, stats.memory.most)
     yield _gauge("vllm:num_requests_running", "Choices in slots.", stats.n_slots_busy)
     yield _gauge("vllm:num_requests_waiting", "Choices without a slot.", stats.n_queued)
-    yield _gauge("vllm:kv_cache_usage_perc", "KV blocks in use, 0 to 1.", usage)
+    yield _gauge("vllm:kv_cache_usage_perc", "Memory of running sequences, states too.", usage)
     yield _counter("vllm:prefix_cache_queries", "Tokens looked up.", c.n_prompt_tokens_queried)
     yield _counter("vllm:prefix_cache_hits", "Tokens found.", c.n_prompt_tokens_cached)
     yield _counter("vllm:prompt_tokens", "Prompt tokens computed.", c.n_prompt_tokens)
@@ -148,6 +160,44 @@ def _vllm(stats: EngineStats) -> Iterator[Metric]:
     yield from _drafts(c)
     for name, text, histogram in _LATENCIES:
         yield _histogram(f"vllm:{name}", text, getattr(stats, histogram))
+
+
+def _cache_config(stats: EngineStats, settings: Settings) -> Metric:
+    """Sizes that llm-d's endpoint picker reads, under vLLM's labels."""
+    k, v = settings.cache_type_k, settings.cache_type_v
+    labels = {
+        "block_size": str(BLOCK_CELLS),
+        "cache_dtype": k if k == v else f"{k},{v}",
+        "enable_prefix_caching": "True",
+        "engine": "0",
+        "is_attention_free": str(not stats.n_blocks),
+        "kv_cache_memory_bytes": str(stats.memory.limit or stats.memory.most),
+        "num_cpu_blocks": "0",
+        "num_gpu_blocks": str(stats.n_blocks),
+        "sliding_window": "None",
+    }
+    text = "Sizes of the cache; a GPU's blocks are those of cells here."
+    family = GaugeMetricFamily("vllm:cache_config_info", text, labels=list(labels))
+    family.add_metric(list(labels.values()), 1.0)
+    return family
+
+
+def _prefix_cache(stats: EngineStats) -> Iterator[Metric]:
+    """What is kept in memory, and within which bound."""
+    memory = stats.memory
+    kept = GaugeMetricFamily(
+        "slotmux_prefix_cache_bytes", "Kept in memory for reuse, by kind.", labels=["kind"]
+    )
+    for kind in ("cells", "states"):
+        kept.add_metric([kind], float(getattr(memory, f"kept_{kind}")))
+    kept.add_metric(["index"], float(memory.index))
+    yield kept
+    yield _gauge("slotmux_memory_running_bytes", "Cells and states in use.", memory.running)
+    yield _gauge(
+        "slotmux_memory_limit_bytes",
+        "Cells, states and index of running and kept sequences, at most; 0: by their number.",
+        memory.limit,
+    )
 
 
 def _drafts(c: Counters) -> Iterator[Metric]:
@@ -202,7 +252,29 @@ def _engine_counters(c: Counters) -> Iterator[Metric]:
     yield _labelled("slotmux_finished", "reason", c.finished)
     misses = {miss.value: c.cache_misses.get(miss, 0) for miss in CacheMiss if miss}
     yield _labelled("slotmux_prefix_cache_misses", "reason", misses)
+    n_disk = c.n_prompt_tokens_disk
+    by_tier = {"memory": c.n_prompt_tokens_cached - n_disk, "disk": n_disk}
+    yield _labelled("slotmux_prefix_cache_hit_tokens", "tier", by_tier)
     yield _labelled("slotmux_rejections", "cause", c.rejected)
+
+
+def _disk(disk: DiskStats) -> Iterator[Metric]:
+    """The prefix cache's tier on disk."""
+    prefix = "slotmux_prefix_cache_disk_"
+    yield _gauge(f"{prefix}bytes", "Kept on disk for this model.", disk.n_bytes)
+    yield _gauge(f"{prefix}bytes_limit", "Of all that is kept there.", disk.max_bytes)
+    yield _gauge(f"{prefix}files", "Kept on disk for this model.", disk.n_files)
+    yield _counter(f"{prefix}written_bytes", "Written to disk.", disk.n_written_bytes)
+    yield _counter(f"{prefix}read_bytes", "Read from disk.", disk.n_read_bytes)
+    yield _counter(f"{prefix}evicted_files", "Removed to make room.", disk.n_evicted)
+    yield _counter(
+        f"{prefix}lost", "Blocks and states evicted before they were written.", disk.n_lost
+    )
+    written = {"block": disk.n_written_blocks, "state": disk.n_written_states}
+    yield _labelled(f"{prefix}spilled", "kind", written)
+    read = {"block": disk.n_read_blocks, "state": disk.n_read_states}
+    yield _labelled(f"{prefix}restored", "kind", read)
+    yield _labelled(f"{prefix}errors", "kind", dict.fromkeys(FAULTS, 0) | disk.faults)
 
 
 def _histograms(stats: EngineStats) -> Iterator[Metric]:

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterable
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from slotmux.runtime.errors import SlotmuxError
 from slotmux.server.config_error import in_words
@@ -39,25 +40,26 @@ def run(settings: Settings, load: Callable[[], Loaded], known_variables: Iterabl
     telemetry = _telemetry(settings)
     for line in unknown_variables(known_variables):
         _log.warning(line)
-    try:
-        listener = _listen(settings)
-    except OSError as error:
-        print(
-            f"slotmux: cannot listen on {settings.host}:{settings.port}: {error.strerror}"
-            " (--host, --port)",
-            file=sys.stderr,
-        )
+    listener = listen(settings)
+    if listener is None:
         return EXIT_UNUSABLE
     state = ServerState(settings, telemetry=telemetry)
-    config = _uvicorn_config(state)
-    lifecycle = Lifecycle(config, state, _url(settings, listener))
+    config = uvicorn_config(create_app(state), settings)
+    lifecycle = Lifecycle(config, state, url_of(settings, listener))
+    announce(settings, listener)
+    return serve_until_end(lifecycle, listener, load)
+
+
+def serve_until_end(
+    lifecycle: Lifecycle, listener: socket.socket, load: Callable[[], Loaded]
+) -> int:
+    """Serves on ``listener``, with ``load`` on a thread of its own; the process's exit code."""
     loader = threading.Thread(
         target=_load, args=(load, lifecycle), name="slotmux-load", daemon=True
     )
-    _announce(settings, listener)
-    with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=lifecycle.config.get_loop_factory()) as runner:
         runner.run(lifecycle.serve_with(listener, loader))
-    state.close()
+    lifecycle.state.close()
     if loader.is_alive():  # a compilation cannot be interrupted, and must not outlive its modules
         sys.stderr.flush()
         os._exit(lifecycle.exit_code)
@@ -77,11 +79,12 @@ def _telemetry(settings: Settings) -> TelemetryPort | None:
         raise SettingsError(f"{name}: needs OpenTelemetry: pip install 'slotmux[otel]'") from None
 
 
-def _uvicorn_config(state: ServerState) -> uvicorn.Config:
+def uvicorn_config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
+    """How every app of ours is served."""
     return uvicorn.Config(
-        create_app(state),
+        app,
         loop="uvloop",
-        http=bounded_by(state.settings),
+        http=bounded_by(settings),
         ws="none",
         lifespan="off",
         log_config=None,
@@ -93,8 +96,21 @@ def _uvicorn_config(state: ServerState) -> uvicorn.Config:
     )
 
 
-def _listen(settings: Settings) -> socket.socket:
-    """A bound socket, before anything is loaded: a taken port must not cost a minute."""
+def listen(settings: Settings) -> socket.socket | None:
+    """A bound socket, before anything is loaded: a taken port must not cost a minute. None, and a
+    line on standard error, where that cannot be."""
+    try:
+        return _bind(settings)
+    except OSError as error:
+        print(
+            f"slotmux: cannot listen on {settings.host}:{settings.port}: {error.strerror}"
+            " (--host, --port)",
+            file=sys.stderr,
+        )
+        return None
+
+
+def _bind(settings: Settings) -> socket.socket:
     host = settings.host.strip("[]")
     family, kind, protocol, _, address = socket.getaddrinfo(
         host, settings.port, type=socket.SOCK_STREAM
@@ -111,14 +127,16 @@ def _listen(settings: Settings) -> socket.socket:
     return listener
 
 
-def _url(settings: Settings, listener: socket.socket) -> str:
+def url_of(settings: Settings, listener: socket.socket) -> str:
+    """Where clients reach the server."""
     port = listener.getsockname()[1]
     host = f"[{settings.host}]" if ":" in settings.host.strip("[]") else settings.host
     return f"http://{host}:{port}"
 
 
-def _announce(settings: Settings, listener: socket.socket) -> None:
-    fields = {"url": _url(settings, listener), "needs_key": bool(settings.api_keys)}
+def announce(settings: Settings, listener: socket.socket) -> None:
+    """Logs it."""
+    fields = {"url": url_of(settings, listener), "needs_key": bool(settings.api_keys)}
     _log.info("listening", extra={"fields": fields})
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import ParamSpec, Protocol, TypeVar
 
+from llguidance import LLTokenizer
 from starlette.requests import Request
 
 from slotmux.runtime.engine.config import SpecConfig
+from slotmux.runtime.memory.events import Event
 from slotmux.server.answers.breakers import BreakerFinder
 from slotmux.server.answers.intake import Intake
 from slotmux.server.answers.sampling import SamplingDefaults
@@ -20,6 +22,8 @@ from slotmux.server.http.auth import ApiKeys
 from slotmux.server.http.errors import engine_dead, model_loading, shutting_down
 from slotmux.server.http.trace import Trace
 from slotmux.server.interfaces import EnginePort, MetricsPort, TemplatePort, TokenizerPort
+from slotmux.server.loading.budget import Budget
+from slotmux.server.process.history import History
 from slotmux.server.process.pulse import Pulse
 from slotmux.server.settings import Settings
 from slotmux.server.tools.style import ChatStyle
@@ -36,6 +40,24 @@ class TelemetryPort(Protocol):
         """Tells of a request that has just ended."""
 
     def shutdown(self) -> None:
+        """Sends what there still is."""
+
+
+class KvEventsPort(Protocol):
+    """slotmux.server.process.kv_events.Publisher, which is imported only where it is wanted."""
+
+    @property
+    def is_idle(self) -> bool: ...
+    def publish(self, events: list[Event]) -> bool: ...
+    @property
+    def n_published(self) -> int:
+        """Batches sent."""
+
+    @property
+    def n_dropped(self) -> int:
+        """Batches for which there was no room."""
+
+    def close(self) -> None:
         """Sends what there still is."""
 
 
@@ -66,12 +88,12 @@ class ModelInfo:
     def served_as(self, asked: str | None) -> str | None:
         """The told name of the model that a request asks for; None if it is another's.
 
-        It answers to its names and to that of its file, with and without .gguf, in any case, and
-        to "default".
+        It answers to its names and to that of its file, with and without .gguf, in any case, to
+        "default", and to each with Ollama's ":latest".
         """
         if asked is None or asked in self.names:
             return asked or self.name
-        folded = asked.casefold()
+        folded = asked.casefold().removesuffix(":latest")
         for name in self.names:
             if folded == name.casefold():
                 return name
@@ -95,6 +117,9 @@ class Loaded:
     identity: str = ""  # of model and cell types: what saved memory is good for
     n_compiled: Callable[[], int] = int  # kernels compiled so far; constant once it is ready
     sampling: SamplingDefaults = field(default_factory=SamplingDefaults)
+    vocabulary: Future[LLTokenizer] | None = None  # for grammars; None: made for the first one
+    kv_events: KvEventsPort | None = None  # with --kv-events-config
+    budget: Budget | None = None  # what its parts weigh
     breakers: BreakerFinder = field(init=False)
 
     def __post_init__(self) -> None:
@@ -113,6 +138,7 @@ class Service:
     loaded: Loaded
     intake: Intake
     pulse: Pulse
+    history: History
 
 
 @dataclass(slots=True)
@@ -135,7 +161,9 @@ class ServerState:
     def become_ready(self, loaded: Loaded) -> None:
         """From now on requests are served. Call on the event loop, with the engine started."""
         intake = Intake(loaded.engine, asyncio.get_running_loop())
-        self.service = Service(loaded, intake, Pulse(loaded.engine))
+        self.service = Service(loaded, intake, Pulse(loaded.engine), History(loaded.engine))
+        if loaded.vocabulary is not None:
+            self.grammars.know(loaded.tokenizer, loaded.vocabulary)
 
     def ready(self) -> Service:
         """The service. Raises ApiError 503 while loading, draining, or when the engine died."""
@@ -157,6 +185,8 @@ class ServerState:
         """Lets the pool's threads go, and sends what telemetry has left."""
         self._pool.shutdown(wait=False, cancel_futures=True)
         self.grammars.close()
+        if self.service is not None and self.service.loaded.kv_events is not None:
+            self.service.loaded.kv_events.close()
         if self.telemetry is not None:
             self.telemetry.shutdown()
 

@@ -1,5 +1,5 @@
 """One module per family of endpoints; every one is listed here."""
 
-from slotmux.server.routes import chat, completions, docs, health, models, ops, text
+from slotmux.server.routes import board, chat, completions, docs, health, models, ops, page, text
 
-ROUTES = (chat, completions, docs, health, models, ops, text)
+ROUTES = (board, chat, completions, docs, health, models, ops, page, text)

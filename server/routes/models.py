@@ -13,7 +13,7 @@ from slotmux.server.http.endpoints import Endpoints
 from slotmux.server.http.errors import json_response
 from slotmux.server.openapi import answers
 from slotmux.server.openapi.operation import Operation
-from slotmux.server.process.state import ModelInfo, ServerState, state_of
+from slotmux.server.process.state import ModelInfo, state_of
 from slotmux.server.version import slotmux_version
 
 endpoints = Endpoints()
@@ -33,7 +33,7 @@ async def list_models(request: Request) -> Response:
     if speaks_anthropic(request):
         return json_response(model_list(info, state.started))
     return json_response(
-        {"object": "list", "data": [_entry(state, info, name) for name in info.names]}
+        {"object": "list", "data": [model_told(info, name, state.started) for name in info.names]}
     )
 
 
@@ -45,14 +45,15 @@ async def get_model(request: Request, model_id: str) -> Response:
     name = served_name(model_id, info)
     if speaks_anthropic(request):
         return json_response(model_entry(info, name, state.started))
-    return json_response(_entry(state, info, name))
+    return json_response(model_told(info, name, state.started))
 
 
-def _entry(state: ServerState, info: ModelInfo, name: str) -> dict[str, Any]:
+def model_told(info: ModelInfo, name: str, started: int) -> dict[str, Any]:
+    """One name of a model, as OpenAI lists it; ``started``: when the server did."""
     return {
         "id": name,
         "object": "model",
-        "created": state.started,
+        "created": started,
         "owned_by": "slotmux",
         "max_model_len": info.n_ctx,
         "meta": {

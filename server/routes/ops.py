@@ -11,9 +11,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from slotmux.runtime.engine.config import SpecConfig
+from slotmux.runtime.engine.core import Core
 from slotmux.runtime.engine.request import EngineStoppedError
 from slotmux.runtime.engine.stats import SlotStats
-from slotmux.runtime.memory.told import prefixes_of
+from slotmux.runtime.memory.told import Stretch, prefixes_of
 from slotmux.server.answers.sampling import SamplingDefaults
 from slotmux.server.http.auth import BySetting
 from slotmux.server.http.endpoints import Endpoints
@@ -21,6 +22,7 @@ from slotmux.server.http.errors import invalid, json_response, shutting_down, un
 from slotmux.server.openapi.operation import Operation
 from slotmux.server.openapi.operators import PrefixCache, Props, SlotEntry
 from slotmux.server.process.state import ServerState, state_of
+from slotmux.server.routes.whose import digest
 
 endpoints = Endpoints()
 MAX_STRETCHES = 10_000  # of /debug/prefix
@@ -77,12 +79,19 @@ async def prefix_cache(request: Request) -> Response:
     in which order they are given up. No text, no tokens; owners are digests."""
     state = state_of(request)
     engine = state.ready().loaded.engine
-    errand = engine.errand(lambda core: prefixes_of(core.memory, MAX_STRETCHES))
+    errand = engine.errand(_prefixes)
     try:
         stretches, is_all = await asyncio.wrap_future(errand)
     except EngineStoppedError:
         raise shutting_down() from None
-    return json_response({"stretches": [asdict(s) for s in stretches], "is_all": is_all})
+    disk = engine.stats().disk
+    told = {"stretches": [asdict(s) for s in stretches], "is_all": is_all}
+    return json_response(told | {"disk": asdict(disk) if disk is not None else None})
+
+
+def _prefixes(core: Core) -> tuple[list[Stretch], bool]:
+    index = core.tier.store.index if core.tier is not None else None
+    return prefixes_of(core.memory, MAX_STRETCHES, index)
 
 
 def _slot(slot: SlotStats, n_ctx: int) -> dict[str, Any]:
@@ -98,6 +107,8 @@ def _slot(slot: SlotStats, n_ctx: int) -> dict[str, Any]:
         "n_computed": slot.n_computed,
         "n_decoded": slot.n_generated,
         "n_kv_blocks": slot.n_blocks,
+        "n_states": int(slot.has_row),
+        "client": digest(slot.client),
         "n_draft_total": slot.n_draft,
         "n_draft_accepted_total": slot.n_draft_accepted,
     }

@@ -7,7 +7,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from slotmux.server.answers.prepare import check_ids
+from slotmux.server.answers.prepare import check_ids, served_name
 from slotmux.server.http.endpoints import Endpoints
 from slotmux.server.http.errors import json_response
 from slotmux.server.http.json_body import read_json
@@ -25,8 +25,10 @@ endpoints = Endpoints()
 async def tokenize(request: Request) -> Response:
     """Token ids of a text, with their pieces if wanted."""
     state = state_of(request)
-    tokenizer = state.ready().loaded.tokenizer
+    loaded = state.ready().loaded
     params = validate(TokenizeRequest, await read_json(request, state.settings.body_timeout))
+    served_name(params.model, loaded.info)
+    tokenizer = loaded.tokenizer
     ids = await state.off_loop(
         tokenizer.encode,
         params.content,
@@ -42,8 +44,10 @@ async def tokenize(request: Request) -> Response:
 async def detokenize(request: Request) -> Response:
     """Text of token ids, special tokens included."""
     state = state_of(request)
-    tokenizer = state.ready().loaded.tokenizer
+    loaded = state.ready().loaded
     params = validate(DetokenizeRequest, await read_json(request, state.settings.body_timeout))
+    served_name(params.model, loaded.info)
+    tokenizer = loaded.tokenizer
     check_ids(params.tokens, tokenizer.n_vocab, "tokens")
     text = await state.off_loop(tokenizer.decode, params.tokens, skip_special=False)
     return json_response({"content": text})

@@ -27,12 +27,14 @@ class StrictModel(BaseModel):
     )
     place: ClassVar[Place | None] = None
     _whole: ClassVar[frozenset[str]] = frozenset()
+    _whole_in_lists: ClassVar[frozenset[str]] = frozenset()
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
         super().__pydantic_init_subclass__(**kwargs)
-        fields = cls.model_fields.items()
-        cls._whole = frozenset(name for name, field in fields if is_whole(field.annotation))
+        kinds = {name: field.annotation for name, field in cls.model_fields.items()}
+        cls._whole = frozenset(name for name, kind in kinds.items() if is_whole(kind))
+        cls._whole_in_lists = frozenset(n for n, kind in kinds.items() if holds_whole(kind))
 
     @classmethod
     def __get_pydantic_json_schema__(
@@ -55,6 +57,8 @@ class StrictModel(BaseModel):
         kept = {}
         for name, value in data.items():
             if name in known:
+                if name in cls._whole_in_lists:
+                    value = whole_in_lists(value)
                 kept[name] = _as_whole(value) if name in cls._whole else value
             else:
                 check_not_honoured(cls.place, name, value)
@@ -117,6 +121,25 @@ def is_whole(annotation: Any) -> bool:
         kinds = get_args(annotation)
         return any(map(is_whole, kinds)) and float not in kinds
     return annotation is int
+
+
+def holds_whole(annotation: Any) -> bool:
+    """Whether a field of this type takes lists of whole numbers, or lists of such lists."""
+    origin, kinds = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return holds_whole(kinds[0])
+    if origin in (Union, UnionType):
+        return any(map(holds_whole, kinds))
+    return origin is list and any(is_whole(kind) or holds_whole(kind) for kind in kinds)
+
+
+def whole_in_lists(value: Any, depth: int = 2) -> Any:
+    """The same with 64.0 as 64 in a list, and in the lists in it."""
+    if not isinstance(value, list) or not {float, list} & set(map(type, value)):
+        return value
+    if depth == 1:
+        return list(map(_as_whole, value))
+    return [whole_in_lists(_as_whole(item), depth - 1) for item in value]
 
 
 def _as_whole(value: Any) -> Any:

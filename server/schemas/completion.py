@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from slotmux.server.schemas.base import fault
+from slotmux.server.schemas.base import fault, whole_in_lists
 from slotmux.server.schemas.generation import GenerationParams
 from slotmux.server.schemas.parameters import Place
 
@@ -18,6 +18,7 @@ _Prompts = str | _Ids | Annotated[list[str | _Ids], Field(min_length=1, max_leng
 
 def _prompts(value: Any) -> list[Prompt]:
     """Every accepted form as a list of prompts. Plain loops: pydantic's unions name no place."""
+    value = whole_in_lists(value)
     if isinstance(value, str) or _is_ids(value):
         return [value]
     if not isinstance(value, list) or not all(isinstance(v, str) or _is_ids(v) for v in value):

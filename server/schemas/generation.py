@@ -54,6 +54,13 @@ def _short_list(value: Any) -> Any:
     return value
 
 
+def _told(value: Any) -> Any:
+    """vLLM takes -1 for the whole vocabulary, if its operator lets it: megabytes for each token."""
+    if value == -1:
+        raise fault("the whole vocabulary is never told: at most 20 tokens in each place")
+    return value
+
+
 class StreamOptions(StrictModel):
     """OpenAI's stream_options."""
 
@@ -91,7 +98,7 @@ class GenerationParams(SamplingFields, StructuredParams):
     stream_options: StreamOptions | None = None
     return_token_ids: bool | None = None
     # vLLM's: log-probabilities of the prompt's tokens, with so many alternatives
-    prompt_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    prompt_logprobs: Annotated[int | None, Field(ge=0, le=20), BeforeValidator(_told)] = None
     cache_prompt: bool | None = None
     cache_salt: Annotated[str, StringConstraints(min_length=1, max_length=256)] | None = None
     # vLLM's: lower is served earlier, whoever asks

@@ -233,7 +233,7 @@ _OLLAMA = (
         _neutral(OLLAMA, "images", []),
         _neutral(OLLAMA, "context", []),
     ),
-    *_advice(OLLAMA, "any", "keep_alive", "the model stays loaded"),
+    *_advice(OLLAMA, "any", "keep_alive", "one model stays loaded; of several each so long"),
     *_advice(OLLAMA, "number", "num_batch num_gpu main_gpu num_thread", _ONE_MACHINE),
     *_advice(OLLAMA, "boolean", "use_mmap use_mlock low_vram numa f16_kv", _ONE_MACHINE),
 )

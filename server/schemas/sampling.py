@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError
 from slotmux.kernels.ops.sampling.codes import N_MAX
 from slotmux.runtime.sampling.params import NUMBERS, SAMPLERS
 from slotmux.runtime.sampling.told import INT32_MAX
-from slotmux.server.schemas.base import StrictModel, fault
+from slotmux.server.schemas.base import StrictModel, fault, whole_in_lists
 from slotmux.server.schemas.numbers import request_numbers, with_fields
 
 MAX_BIASES = 1024
@@ -72,7 +72,7 @@ def _biases(value: Any) -> Any:
     if isinstance(value, dict):
         pairs: list[Any] = [(_id_or_text(key), bias) for key, bias in value.items()]
     elif isinstance(value, list):
-        pairs = value
+        pairs = whole_in_lists(value)
     else:
         raise PydanticCustomError("dict_type", "should be an object of token ids and biases")
     if len(pairs) > MAX_BIASES:

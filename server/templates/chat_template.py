@@ -3,6 +3,7 @@ template's own special tokens."""
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -145,6 +146,7 @@ class ChatTemplate:
             adapted[-1] = with_end(adapted[-1], end)
         marker = Marker(self._guard, mark)
         variables = {
+            **marker.value(self._described(tools)),
             **marker.value(extra),
             **self._tokens,
             "messages": [marker.message(message) for message in adapted],
@@ -181,6 +183,13 @@ class ChatTemplate:
             raise TemplateError(f"the chat template failed{line} on these messages") from None
         return "".join(pieces)
 
+    def _described(self, tools: Sequence[Mapping[str, Any]] | None) -> dict[str, Any]:
+        """What Firefunction's template reads instead of the tools: their text, and the day."""
+        if not self._names.issuperset(("functions", "datetime")):
+            return {}
+        text = json.dumps(tools, indent=2, ensure_ascii=False) if tools else ""
+        return {"functions": text, "datetime": _strftime_now("%b %d %Y")}
+
     def _explain(self, refusal: _RefusedByTemplate) -> str:
         reason = str(refusal)
         if reason and reason in self.source:  # the template's own words, no one else's
@@ -205,7 +214,8 @@ class ChatTemplate:
         budget: Budget,
     ) -> str | None:
         """What the template makes of ``messages``; None if it cannot."""
-        variables: dict[str, Any] = {**self._tokens, "messages": messages, "tools": tools}
+        variables: dict[str, Any] = {**self._described(tools), **self._tokens}
+        variables |= {"messages": messages, "tools": tools}
         variables["add_generation_prompt"] = False
         try:
             marker = Marker(SpecialGuard(()), MARKS[0])

@@ -25,7 +25,26 @@ from slotmux.server.templates.methods import METHODS, string_method
 from slotmux.server.templates.rendering import RenderingEnvironment
 
 MAX_NODES = 50_000
+_CHANGES = ("append", "pop")
 _TICK, _CONCAT, _CHARGE = "tick!", "concat!", "charge!"  # names that no template can write
+
+
+class OwnList(list[Any]):
+    """A list that a template keeps in a namespace, which it may change: a copy, nobody else's."""
+
+    def append(self, value: Any) -> None:
+        """Only plain values: what holds others could hold itself, or grow without bounds."""
+        if not isinstance(value, str | int | float | None):
+            raise LimitError("only plain values can be appended")
+        super().append(value)
+
+
+class OwnNamespace(Namespace):
+    """Jinja's, with lists that can be changed, as some models' templates count their calls."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        own = {k: OwnList(v) if type(v) is list else v for k, v in kwargs.items()}
+        super().__init__(*args, **own)
 
 
 class GenerationTag(Extension):
@@ -53,7 +72,7 @@ class TemplateSandbox(RenderingEnvironment):
             optimized=False,  # nothing of a template runs while it is compiled
         )
         self._local = threading.local()
-        self.globals = {"range": self._range, "namespace": Namespace, "dict": _dict, **functions}
+        self.globals = {"range": self._range, "namespace": OwnNamespace, "dict": _dict, **functions}
         self.filters = {name: charged(self, name, filter_) for name, filter_ in FILTERS.items()}
         self.filters |= {_TICK: self._tick, _CONCAT: self._join, _CHARGE: self._charge}
         setattr(self, "concat", self._join)  # noqa: B010  (a plain function in Jinja)
@@ -71,6 +90,8 @@ class TemplateSandbox(RenderingEnvironment):
             return super().getattr(obj, attribute)
         if isinstance(obj, str):
             return string_method(self, obj, attribute) or self.undefined(obj=obj, name=attribute)
+        if isinstance(obj, OwnList) and attribute in _CHANGES:
+            return getattr(obj, attribute)
         for kind, names in METHODS.items():
             if isinstance(obj, kind) and attribute in names:
                 return getattr(obj, attribute)
@@ -98,11 +119,11 @@ class TemplateSandbox(RenderingEnvironment):
 
     def is_safe_callable(self, obj: Any) -> bool:
         """Macros, this module's own functions, and what ``getattr`` gave."""
-        if isinstance(obj, Macro | LoopContext) or obj is Namespace:
+        if isinstance(obj, Macro | LoopContext) or obj is OwnNamespace:
             return True
         owner = getattr(obj, "__self__", None)
         if owner is not None and not isinstance(owner, TemplateSandbox):
-            return isinstance(owner, (LoopContext, *METHODS))
+            return isinstance(owner, (LoopContext, OwnList, *METHODS))
         return callable(obj) and not isinstance(obj, type)
 
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:

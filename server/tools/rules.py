@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from slotmux.server.grammars.json_schema import without_look_around
+
 # White space between the parts of JSON: some, but no model can get lost in it.
-_JSON_OPTIONS = {"whitespace_pattern": r"( |\n{1,2}[ \t]{0,20})", "coerce_one_of": True}
+_JSON_OPTIONS = {"whitespace_pattern": r"( |\n{1,2}[ \t]{0,20})"}
 _OPEN_ENDED = frozenset(
     (
         "$ref",
@@ -31,6 +33,15 @@ class Tool:
     description: str | None
     parameters: Mapping[str, Any]
     is_strict: bool = False
+
+    def as_followed(self) -> Tool:
+        """With the schema that arguments keep to: unless ``strict``, without what no grammar can
+        follow. Itself if that is all."""
+        if self.is_strict:
+            return self
+        parameters = without_look_around(self.parameters)
+        assert isinstance(parameters, Mapping)
+        return self if parameters == self.parameters else replace(self, parameters=parameters)
 
     def for_template(self) -> dict[str, Any]:
         """As templates expect it: OpenAI's own form."""
@@ -139,7 +150,7 @@ class Rules:
     def json_text(schema: Mapping[str, Any], *, is_lenient: bool = False) -> str:
         """An expression for a JSON value. ``is_lenient``: keywords that cannot be followed are
         passed over instead of refused."""
-        options = {**_JSON_OPTIONS, "lenient": is_lenient}
+        options = {**_JSON_OPTIONS, "lenient": is_lenient, "coerce_one_of": is_lenient}
         whole = {**schema, "x-guidance": options}
         return f"%json {json.dumps(whole, ensure_ascii=False)}"
 

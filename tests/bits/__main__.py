@@ -10,11 +10,14 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
+from slotmux.kernels.bits_version import BITS_VERSION
 from slotmux.kernels.team import Team, make_team
-from tests.bits.cases import TABLE, Case, cases, table
+from tests.bits.cases import TABLE, Case, cases, table, version
 from tests.kernels.conftest import usable_isas
 
-KERNELS = Path(__file__).resolve().parents[2] / ".cache" / "kernels"
+ROOT = Path(__file__).resolve().parents[2]
+KERNELS = ROOT / ".cache" / "kernels"
+VERSION = ROOT / "kernels" / "bits_version.py"
 
 
 def parsed() -> argparse.Namespace:
@@ -54,6 +57,7 @@ def main() -> int:
             changed = sum(known.get(name) != bits for name, bits in found.items())
             all_lines = {c.name: found.get(c.name) or known[c.name] for c in cases()}
             TABLE.write_text(json.dumps(all_lines, indent=1) + "\n")
+            VERSION.write_text(VERSION.read_text().replace(BITS_VERSION, version()))
             print(f"{changed} of {len(all_lines)} lines are new or have changed")
             return 0
         return sum([_compare(case, isa, team_of) for isa in isas for case in wanted]) and 1

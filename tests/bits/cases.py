@@ -59,6 +59,11 @@ def cases() -> Iterator[Case]:
         yield Case(name)
 
 
+def version() -> str:
+    """What kernels/bits_version.py must say."""
+    return hashlib.sha256(TABLE.read_bytes()).hexdigest()[:16]
+
+
 def table() -> dict[str, str]:
     """The table as the repository has it."""
     found: dict[str, str] = json.loads(TABLE.read_text())

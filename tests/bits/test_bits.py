@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from slotmux.kernels.bits_version import BITS_VERSION
 from slotmux.kernels.team import Team
-from tests.bits.cases import Case, cases, table
+from tests.bits.cases import Case, cases, table, version
 from tests.kernels.conftest import team_of as team_of
 from tests.kernels.conftest import usable_isas
 
@@ -25,6 +26,11 @@ OTHERS = usable_isas()[1:]
 
 def test_the_table_has_a_line_for_every_golden_file_and_weight_type() -> None:
     assert list(table()) == [case.name for case in CASES]
+
+
+def test_the_version_of_the_bits_is_that_of_the_table() -> None:
+    """What is kept on disk under one version is gone on from under no other."""
+    assert version() == BITS_VERSION
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

@@ -3,6 +3,7 @@ itself computed alone: one slot, room for all, no cache, no drafts."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
@@ -18,6 +19,7 @@ from tests.runtime.engine.crowd import GREEDY, LOOSE, Answer, IdDetokenizer
 from tests.runtime.engine.fake_grammar import RandomGrammar
 from tests.runtime.engine.fake_model import EagerCosts
 from tests.runtime.engine.sampling_choices import unusual
+from tests.runtime.engine.tool_grammars import ToolGrammar, tool_grammars
 from tests.runtime.models.isolation import poison
 
 EOG = frozenset((7, 99))
@@ -43,9 +45,12 @@ class Crowd:
     def __init__(self, scene: Scene, model: Model) -> None:
         self.scene, self.model = scene, model
         self.rng = Random(scene.seed * 7919 + 1)
-        self.core = Core(model, scene.engine_config(), EOG, IdDetokenizer, EagerCosts())
+        self.core = self._new_core()
         self.sent: list[Sent] = []
         self.now = 0.0
+
+    def _new_core(self) -> Core:
+        return Core(self.model, self.scene.engine_config(), EOG, IdDetokenizer, EagerCosts())
 
     def run(self, n_steps: int) -> None:
         """``n_steps`` steps with comings and goings, then until everybody is served."""
@@ -106,6 +111,10 @@ class Crowd:
             sampling = _heavy(sampling)
         if rng.random() < 0.4:
             sampling = unusual(rng, sampling, self.scene.n_vocab)
+        grammar = self._grammar()
+        if isinstance(grammar, ToolGrammar):
+            bias = tuple((token, 6.0) for token in grammar.triggers)
+            sampling = replace(sampling, logit_bias=bias)
         return Request(
             prompt=prompt,
             sampling=sampling,
@@ -117,7 +126,7 @@ class Crowd:
             stop=rng.choice(((), (), (chr(0x4E00 + 11), chr(0x4E00 + 5) * 2))),
             stop_token_ids=rng.choice((frozenset(), frozenset((3, 20)))),
             ignore_eos=rng.random() < 0.6,
-            constraint=self._grammar(),
+            constraint=grammar,
             cache_prompt=rng.random() < 0.85,
             cache_salt=rng.choice(("", "", "", "x")),
             slot_id=rng.choice((-1, -1, -1, -1, rng.randrange(len(self.core.slots)))),
@@ -126,10 +135,12 @@ class Crowd:
             priority=rng.choice((0, 0, 0, -1, 2)),
         )
 
-    def _grammar(self) -> RandomGrammar | None:
-        """For a third of the requests; a few grammars, so that some meet."""
+    def _grammar(self) -> RandomGrammar | ToolGrammar | None:
+        """For half of the requests; a few grammars, so that some meet."""
         seed = self.rng.randrange(12)
-        return RandomGrammar(seed, self.scene.n_vocab, EOG) if seed < 4 else None
+        if seed < 2:
+            return self.rng.choice(tool_grammars(EOG))
+        return RandomGrammar(seed, self.scene.n_vocab, EOG) if seed < 6 else None
 
     def _prompt(self) -> list[int]:
         """The beginning of a known text, what followed an earlier answer, or anything."""
@@ -196,12 +207,17 @@ def compare(scene: Scene, crowd: Crowd, core: Core) -> int:
     return n_compared
 
 
-def play(scene: Scene, n_steps: int, cache: Path) -> tuple[int, int, Any]:
+def play(
+    scene: Scene,
+    n_steps: int,
+    cache: Path,
+    new_crowd: Callable[[Scene, Model], Crowd] = Crowd,
+) -> tuple[int, int, Any]:
     """Run a scene; returns its steps, the choices compared and the core's counters."""
     model = load_model(scene.path, scene.model_config(cache))
     try:
         poison(model)
-        crowd = Crowd(scene, model)
+        crowd = new_crowd(scene, model)
         crowd.run(n_steps)
         lonely = load_model(scene.path, scene.lonely_config(cache))
         try:

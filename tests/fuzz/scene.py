@@ -41,7 +41,8 @@ class Scene:
     def lonely_config(self, cache: Path) -> ModelConfig:
         """Of one with room for one sequence, that drafts nothing."""
         own = {**self.model, "n_slots": 1, "n_ctx": self.n_ctx + 16, "n_checkpoints": 0,
-               "max_drafts": 0, "use_mtp": False, "n_outputs": 0, "n_ubatch": 64}  # fmt: skip
+               "max_drafts": 0, "use_mtp": False, "n_outputs": 0, "n_ubatch": 64,
+               "n_cache_blocks": 0, "is_elastic": False}  # fmt: skip
         return ModelConfig(kernel_cache=cache, **own)
 
     def engine_config(self) -> EngineConfig:
@@ -55,13 +56,14 @@ class Scene:
         return f"seed {self.seed}: {self.name}, n_ctx={self.n_ctx}, {sizes}"
 
 
-def scene(seed: int, folder: Path) -> Scene:
-    """The scene of a seed; files that it needs are written to ``folder``."""
+def scene(seed: int, folder: Path, architecture: Architecture | None = None) -> Scene:
+    """The scene of a seed; files that it needs are written to ``folder``. ``architecture``: of the
+    golden model, if it is not the seed's to choose."""
     rng = Random(seed)
-    if rng.random() < 0.25:
+    if architecture is None and rng.random() < 0.25:
         name, path, prompts, n_vocab, head, architecture = _wide(rng, folder)
     else:
-        architecture = rng.choice(ARCHITECTURES)
+        architecture = architecture or rng.choice(ARCHITECTURES)
         reference = golden(architecture.name)
         name, path, prompts = architecture.name, reference.path, reference.prompts
         n_vocab, head = 300, 0
@@ -71,6 +73,7 @@ def scene(seed: int, folder: Path) -> Scene:
     # A pool of exactly one context, a little more, and enough for all.
     pool = rng.choice((n_blocks, n_blocks, n_blocks + 1, 2 * n_blocks, n_slots * n_blocks))
     spec = _speculation(rng, architecture)
+    cache_bytes = rng.choice((None, 0, 100_000, 400_000))
     cells = rng.choices(CELL_TYPES, k=2) if head or architecture.name in _BY_32 else ["f16", "f16"]
     return Scene(
         seed, name, path, prompts, n_vocab, n_ctx,
@@ -79,11 +82,15 @@ def scene(seed: int, folder: Path) -> Scene:
             "n_ubatch": rng.choice((3, 7, 16, 48, 100)), "cache_type_k": cells[0],
             "cache_type_v": cells[1], "n_checkpoints": rng.choice((0, 1, 4, 8)),
             "max_drafts": spec.n_max, "use_mtp": MTP in spec.types,
+            # Places beyond what the bytes allow: the budget alone bounds them.
+            "n_cache_blocks": 0 if cache_bytes is None else 24,
+            "is_elastic": cache_bytes is not None,
         },
         engine={
             "n_prompt_beside": rng.choice((0, 5, 16, 128)),
             "checkpoint_spacing": rng.choice((1, 16, 32)),
             "max_prompt_checkpoints": rng.choice((0, 1, 4)), "spec": spec, "max_queue": 1000,
+            "prefix_cache_bytes": cache_bytes,
         },
     )  # fmt: skip
 

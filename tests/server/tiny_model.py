@@ -10,6 +10,7 @@ from typing import Any
 from slotmux.runtime.engine.config import MTP, SpecConfig
 from slotmux.runtime.engine.thread import Engine, EngineConfig
 from slotmux.runtime.gguf import open_gguf
+from slotmux.runtime.memory.disk.store import Store
 from slotmux.runtime.model import ModelConfig, load_model
 from slotmux.runtime.tokenizer import Tokenizer
 from slotmux.server.process.state import Loaded, ModelInfo
@@ -30,11 +31,12 @@ def serving_model(
     n_ctx: int = N_CTX,
     engine: dict[str, Any] | None = None,
     spec: SpecConfig | None = None,
+    disk: Path | None = None,
     **settings: Any,
 ) -> Iterator[RunningServer]:
     """``engine``: fields of EngineConfig. At the end nothing may be leaked.
 
-    ``spec``: speculation, as much of it as possible.
+    ``spec``: speculation, as much of it as possible. ``disk``: where the prefix cache has a tier.
     """
     spec = spec or SpecConfig()
     file = open_gguf(path)
@@ -47,7 +49,8 @@ def serving_model(
         ),
     )  # fmt: skip
     config = EngineConfig(N_SLOTS, n_ctx, poison_freed=True, spec=spec, **(engine or {}))
-    runs = Engine(model, tokenizer, config, costs=EagerCosts())
+    store = Store(disk, 1 << 26, "0" * 64) if disk is not None else None
+    runs = Engine(model, tokenizer, config, costs=EagerCosts(), store=store)
     loaded = Loaded(
         engine=runs,
         tokenizer=tokenizer,

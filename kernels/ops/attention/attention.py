@@ -24,16 +24,24 @@ from slotmux.kernels.claims import T_SCRATCH, claim
 from slotmux.kernels.operands import STEP, words
 from slotmux.kernels.ops.attention.cells import CELLS, build_head_bytes
 from slotmux.kernels.ops.attention.fold import LOW, finish_row, fold_chunk, start_state
-from slotmux.kernels.ops.attention.plan import GROUP_TILES, TILE, block_table, first_pos, seq_tokens
+from slotmux.kernels.ops.attention.plan import (
+    GROUP_TILES,
+    TILE,
+    block_table,
+    chunks_seen,
+    first_pos,
+    partial_row,
+    seq_tokens,
+)
 from slotmux.kernels.ops.attention.tiles import CHUNK, build_scores, build_values
 
 CHUNK_BLOCKS = CHUNK // CELLS
 # q: float32 rows of stride bytes; out: float32 rows of out_stride bytes [n_head * v_dim];
-# partials: float32 [tokens][n_head][max_chunks][v_dim rounded up to 16, + 16] (last 16: m, l).
+# partials: float32 [token][n_head][chunk seen][v_dim rounded up to 16, + 16] (last 16: m, l).
 ATTENTION = words(
     "Attention",
     "q stride k_cells v_cells n_head n_head_kv head_dim v_dim window counts split_base partials "
-    "max_chunks out out_stride",
+    "out out_stride",
 )
 # A thread's scratch, in bytes: addresses of a chunk's blocks; of each row its state's (m, l), and
 # its position; (m, l) of a tile's rows in a chunk; a tile's scores. Behind them, as wide as heads
@@ -194,9 +202,8 @@ def build_attention(k_type: str, v_type: str) -> Callable[..., None]:
         first_row = item % n_tiles * TILE
         n_rows = min(np.int64(TILE), n_tokens * group - first_row)
         row_pos = _gather_rows(op, step, scratch, first, first_row, n_rows, group, head)
-        positions = load_i64(step + STEP.positions) + 4 * first
-        window = load_i64(op + ATTENTION.window)
-        chunk = item // n_tiles + first_pos(load_i32(positions), window) // CHUNK
+        from_chunk, n_chunks = chunks_seen(step, seq, load_i64(op + ATTENTION.window))
+        chunk = from_chunk + item // n_tiles
         last = load_i64(row_pos + 8 * (n_rows - 1))
         if chunk * CHUNK > last:
             return
@@ -204,16 +211,12 @@ def build_attention(k_type: str, v_type: str) -> Callable[..., None]:
         values, ml = _chunk_at(op, scratch), scratch + S_CHUNK_ML
         attend_chunk(op, scratch, 0, n_rows, block_table(step, seq), head, 1, chunk, last, row_pos,
                      values, ml)  # fmt: skip
-        base = load_i32(load_i64(op + ATTENTION.split_base) + 4 * seq)
+        base = load_i64(load_i64(op + ATTENTION.split_base) + 8 * seq)
         for r in range(n_rows):
             row = first_row + r
-            to = load_i64(op + ATTENTION.partials)
-            n_head, max_chunks = (
-                load_i64(op + ATTENTION.n_head),
-                load_i64(op + ATTENTION.max_chunks),
-            )
-            place = (base + row // group) * n_head + head * group + row % group
-            to += (place * max_chunks + chunk) * (v_padded + 16) * 4
+            place = row // group * load_i64(op + ATTENTION.n_head) + head * group + row % group
+            at = partial_row(base, place, n_chunks, chunk - from_chunk)
+            to = load_i64(op + ATTENTION.partials) + at * (v_padded + 16) * 4
             for d in range(0, v_padded, 16):
                 simd.store(to + 4 * d, simd.load(values + 4 * (v_padded * r + d)))
             store_f32(to + 4 * v_padded, load_f32(ml + 8 * r))
@@ -231,7 +234,7 @@ def build_attention(k_type: str, v_type: str) -> Callable[..., None]:
             group = load_i64(op + ATTENTION.n_head) // n_head_kv
             inside = item - load_i64(counts + 8 * seq)
             scratch = load_i64(thread + 8 * T_SCRATCH)
-            if load_i32(load_i64(op + ATTENTION.split_base) + 4 * seq) >= 0:
+            if load_i64(load_i64(op + ATTENTION.split_base) + 8 * seq) >= 0:
                 one_chunk(op, step, scratch, seq, inside // n_head_kv, group, inside % n_head_kv)
             else:
                 whole_rows(op, step, scratch, seq, inside // n_head_kv, group, inside % n_head_kv)

@@ -12,7 +12,7 @@ from slotmux.kernels.activations import BLOCK, blocks_at, n_tile_parts, tile_par
 from slotmux.kernels.address import load_f32, load_i32, load_i64, store_f32
 from slotmux.kernels.claims import T_SCRATCH, claim
 from slotmux.kernels.operands import STEP, words
-from slotmux.kernels.ops.attention.plan import first_pos, seq_of, seq_tokens
+from slotmux.kernels.ops.attention.plan import chunks_seen, partial_row, seq_of, seq_tokens
 from slotmux.kernels.ops.attention.tiles import CHUNK
 from slotmux.kernels.quantize import quantize_tile
 
@@ -22,8 +22,7 @@ LOW = np.float32(-1e30)  # below every score; not infinite, so that differences 
 # the result (0: none), head h at gate + h * gate_head_stride; tiles: 8-bit activations (0: none).
 FOLD = words(
     "AttentionFold",
-    "x x_stride n_head v_dim split_base partials max_chunks window gate gate_stride "
-    "gate_head_stride tiles",
+    "x x_stride n_head v_dim split_base partials window gate gate_stride gate_head_stride tiles",
 )
 
 
@@ -73,16 +72,16 @@ def finish_row(state, state_ml, out, v_dim):
 def _fold_heads(op, step, scratch, seq, base, token, heads, x):
     """Fold the partial results of some heads of a token, in ascending order of chunks, into x."""
     n_head, v_dim = load_i64(op + FOLD.n_head), load_i64(op + FOLD.v_dim)
-    width, max_chunks = (v_dim + 15) // 16 * 16, load_i64(op + FOLD.max_chunks)
+    width = (v_dim + 15) // 16 * 16
     first, _ = seq_tokens(step, seq)
-    positions = load_i64(step + STEP.positions)
-    pos = load_i32(positions + 4 * token)
-    from_chunk = first_pos(load_i32(positions + 4 * first), load_i64(op + FOLD.window)) // CHUNK
+    from_chunk, n_chunks = chunks_seen(step, seq, load_i64(op + FOLD.window))
+    n_own = load_i32(load_i64(step + STEP.positions) + 4 * token) // CHUNK + 1 - from_chunk
     for head in range(heads[0], heads[1]):
-        place = (base + token - first) * n_head + head
+        place = (token - first) * n_head + head
         start_state(scratch, scratch + 4 * width, width)
-        for chunk in range(from_chunk, pos // CHUNK + 1):
-            at = load_i64(op + FOLD.partials) + (place * max_chunks + chunk) * (width + 16) * 4
+        for chunk in range(n_own):
+            row = partial_row(base, place, n_chunks, chunk)
+            at = load_i64(op + FOLD.partials) + row * (width + 16) * 4
             fold_chunk(scratch, scratch + 4 * width, at, at + 4 * width, width)
         finish_row(scratch, scratch + 4 * width, x + 4 * head * v_dim, v_dim)
 
@@ -105,7 +104,7 @@ def _finish_heads(op, step, scratch, token, heads):
     v_dim = load_i64(op + FOLD.v_dim)
     x = load_i64(op + FOLD.x) + token * load_i64(op + FOLD.x_stride)
     seq = seq_of(step, token)
-    base = load_i32(load_i64(op + FOLD.split_base) + 4 * seq)
+    base = load_i64(load_i64(op + FOLD.split_base) + 8 * seq)
     if base >= 0:
         _fold_heads(op, step, scratch, seq, base, token, heads, x)
     gate = load_i64(op + FOLD.gate)

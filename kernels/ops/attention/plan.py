@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 from numba import njit
 
-from slotmux.kernels.address import load_i32, load_i64, store_i32, store_i64
+from slotmux.kernels.address import load_i32, load_i64, store_i64
 from slotmux.kernels.claims import claim
 from slotmux.kernels.operands import STEP, words
 from slotmux.kernels.ops.attention.tiles import CHUNK
@@ -20,9 +20,9 @@ TILE = 8  # query rows computed together; a row is one token's head
 GROUP_TILES = 4  # tiles of a prompt that share a chunk's K and V in cache
 SPLIT_TOKENS = 16  # a sequence with at most so many tokens in the ubatch may be split by chunks
 
-# counts: int64 [n_slots + 1] work items before each sequence of the ubatch; split_base: int32
-# [n_slots] first row in partials, -1 = not split; split_capacity: tokens that partials can hold;
-# group: query heads that share a KV head.
+# counts: int64 [n_slots + 1] work items before each sequence of the ubatch; split_base: int64
+# [n_slots] first row in partials, -1 = not split; split_capacity: rows that partials can hold, of
+# one head and chunk each; group: query heads that share a KV head.
 PLAN = words("AttentionPlan", "counts split_base split_capacity group n_head_kv window")
 
 
@@ -40,6 +40,22 @@ def first_pos(pos, window):
     return max(np.int64(0), pos - window + 1) if window > 0 else np.int64(0)
 
 
+@njit
+def chunks_seen(step, seq, window):
+    """First chunk that a sequence's run in the ubatch sees, and how many."""
+    first, n = seq_tokens(step, seq)
+    positions = load_i64(step + STEP.positions) + 4 * first
+    start = first_pos(load_i32(positions), window) // CHUNK
+    return start, load_i32(positions + 4 * (n - 1)) // CHUNK + 1 - start
+
+
+@njit
+def partial_row(base, place, n_chunks, chunk):
+    """Row in partials of a chunk (counted from the first that is seen), for the token and head at
+    ``place`` of a sequence that begins at ``base``: a head's chunks stand side by side."""
+    return base + place * n_chunks + chunk
+
+
 def build_attention_plan() -> Callable[..., None]:
     """How many work items each sequence gives; one chunk in all."""
 
@@ -48,23 +64,23 @@ def build_attention_plan() -> Callable[..., None]:
         while chunk >= 0:
             counts, bases = load_i64(op + PLAN.counts), load_i64(op + PLAN.split_base)
             group, window = load_i64(op + PLAN.group), load_i64(op + PLAN.window)
+            n_head_kv = load_i64(op + PLAN.n_head_kv)
             total, base = np.int64(0), np.int64(0)
             store_i64(counts, 0)
             for seq in range(load_i64(step + STEP.n_seqs)):
-                first, n = seq_tokens(step, seq)
-                positions = load_i64(step + STEP.positions) + 4 * first
-                start = first_pos(load_i32(positions), window) // CHUNK
-                n_chunks = load_i32(positions + 4 * (n - 1)) // CHUNK + 1 - start
+                _, n = seq_tokens(step, seq)
+                _, n_chunks = chunks_seen(step, seq, window)
                 n_rows = n * group
-                fits = base + n <= load_i64(op + PLAN.split_capacity)
+                end = base + n_rows * n_head_kv * n_chunks
+                fits = end <= load_i64(op + PLAN.split_capacity)
                 if n <= SPLIT_TOKENS and n_chunks > 1 and fits:
-                    store_i32(bases + 4 * seq, base)
-                    base += n
+                    store_i64(bases + 8 * seq, base)
+                    base = end
                     n_items = (n_rows + TILE - 1) // TILE * n_chunks
                 else:
-                    store_i32(bases + 4 * seq, -1)
+                    store_i64(bases + 8 * seq, -1)
                     n_items = (n_rows + TILE * GROUP_TILES - 1) // (TILE * GROUP_TILES)
-                total += n_items * load_i64(op + PLAN.n_head_kv)
+                total += n_items * n_head_kv
                 store_i64(counts + 8 * (seq + 1), total)
             chunk = claim(thread, 1)
 

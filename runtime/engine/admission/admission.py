@@ -11,12 +11,13 @@ from slotmux.runtime.engine.admission.line import Line, cost, expected_tokens
 from slotmux.runtime.engine.admission.sessions import Sessions
 from slotmux.runtime.engine.choice import Choice
 from slotmux.runtime.engine.config import EngineConfig, SpecConfig
-from slotmux.runtime.engine.misses import why_missed
+from slotmux.runtime.engine.misses import missed_by
 from slotmux.runtime.engine.request import InvalidRequestError, Request, SpecParams
 from slotmux.runtime.engine.scheduler import Scheduler
 from slotmux.runtime.engine.slots import Slot, checkpoint_positions
 from slotmux.runtime.engine.stats import Counters
 from slotmux.runtime.memory import Memory, n_blocks_for
+from slotmux.runtime.memory.disk.tier import Tier
 from slotmux.runtime.ubatch import I32, MAX_TOP_LOGPROBS
 
 # Choices whose memory is asked for, at most, before a release changes anything: finding a prefix
@@ -92,6 +93,7 @@ class Admission:
         config: EngineConfig,
         counters: Counters,
         park: Callable[[Slot], None],
+        tier: Tier | None = None,
     ) -> None:
         self._slots = slots
         self._memory = memory
@@ -99,6 +101,7 @@ class Admission:
         self._config = config
         self._counters = counters
         self._park = park
+        self._tier = tier
         self.fairness = Fairness()
         self._line = Line(self.fairness)
         self._sessions = Sessions()
@@ -116,12 +119,15 @@ class Admission:
 
     def add(self, choice: Choice) -> None:
         """Put a choice into the line at its place."""
+        choice.n_looks = 0
         self._line.add(choice)
         self._is_blocked = False
 
     def remove(self, choice: Choice) -> None:
         """Take a choice out of the line."""
         self._line.remove(choice)
+        if self._tier is not None:
+            self._tier.give_up(choice)
         if choice is self._held:
             self._let_go()
         self._is_blocked = False
@@ -141,6 +147,10 @@ class Admission:
     def admit(self, now: float) -> list[Slot]:
         """Fill free slots from the line; returns those just filled."""
         filled: list[Slot] = []
+        if self._line and self._tier is not None:
+            order = self._line.order()[: len(self._slots)]
+            ahead = [choice for choice in order if not choice.index or choice.was_admitted]
+            self._tier.look_ahead(ahead, now)
         if not self._is_blocked:
             self.settle()
         while self._line and not self._is_blocked:
@@ -167,6 +177,8 @@ class Admission:
             if choice is not held and held is not None and not self._may_pass(choice, held):
                 continue
             if self._may_fit(choice):  # what surely fails costs next to nothing
+                if self._tier is not None and self._tier.is_waiting(choice, now):
+                    continue
                 n_tries += 1
                 is_placed = self._place(choice, slot, now)
             else:
@@ -261,7 +273,12 @@ class Admission:
             self._scheduler.sharing.begin(slot, self._scheduler.active)
             self._scheduler.add(slot)
             n_cached = min(n_reused, choice.n_prompt)
+            if self._tier is not None and not choice.was_admitted:
+                choice.n_disk = self._tier.from_disk(choice, n_cached)
+                self._counters.n_prompt_tokens_disk += choice.n_disk
         self._line.remove(choice)
+        if self._tier is not None:
+            self._tier.give_up(choice)
         if choice.index == 0:
             progress = choice.job.request.progress
             progress.is_parked, progress.slot_id = False, slot.id
@@ -269,7 +286,7 @@ class Admission:
         if not choice.was_admitted:
             self._on_first_admission(choice, n_cached, now)
             if leader is None:
-                choice.cache_miss = why_missed(slot, choice)
+                choice.missed = missed_by(slot, choice)
         return True
 
     def _on_first_admission(self, choice: Choice, n_cached: int, now: float) -> None:

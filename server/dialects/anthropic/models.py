@@ -29,6 +29,10 @@ def model_entry(info: ModelInfo, name: str, started: int) -> dict[str, Any]:
 
 def model_list(info: ModelInfo, started: int) -> dict[str, Any]:
     """The served model under each of its names, on one page."""
-    data = [model_entry(info, name, started) for name in info.names]
-    ends = {"first_id": data[0]["id"], "last_id": data[-1]["id"]}
+    return model_page([model_entry(info, name, started) for name in info.names])
+
+
+def model_page(data: list[dict[str, Any]]) -> dict[str, Any]:
+    """Entries as a page of its own."""
+    ends = {"first_id": data[0]["id"], "last_id": data[-1]["id"]} if data else {}
     return {"data": data, "has_more": False} | ends

@@ -8,6 +8,7 @@ from slotmux.runtime.tokenizer import PromptTooLongError
 from slotmux.server.answers.prepare import check_ids, check_length, check_text_size, too_long
 from slotmux.server.http.errors import invalid
 from slotmux.server.process.state import Loaded, ServerState
+from slotmux.server.schemas.base import whole_in_lists
 from slotmux.server.schemas.completion import MAX_PROMPTS
 
 Part = str | int
@@ -26,6 +27,7 @@ def read_prompts(value: Any) -> tuple[list[list[Part]], bool]:
         raise invalid("prompt", f"Invalid 'prompt': {_FORMS}.", "invalid_type")
     if len(value) > MAX_PARTS:
         raise invalid("prompt", f"Invalid 'prompt': at most {MAX_PARTS} elements.")
+    value = whole_in_lists(value)
     if any(type(part) is int for part in value):
         return [_parts(value)], False
     if len(value) > MAX_PROMPTS:

@@ -15,7 +15,7 @@ from slotmux.server.dialects.chat_path import read_body
 from slotmux.server.dialects.ollama.options import model_name
 from slotmux.server.http.endpoints import Endpoints
 from slotmux.server.http.errors import json_response, not_supported
-from slotmux.server.http.shapes import ollama_body, openai_body
+from slotmux.server.http.shapes import ollama_body
 from slotmux.server.openapi.ollama import OllamaModels, OllamaShow, OllamaVersion
 from slotmux.server.openapi.operation import REFUSED, Body, Json, Operation
 from slotmux.server.process.state import ModelInfo, state_of
@@ -25,10 +25,10 @@ endpoints = Endpoints(ollama_body)
 
 # The version of Ollama whose API this is: clients refuse to talk to older ones.
 API_VERSION = "0.12.6"
-_FOREVER = "9999-12-31T23:59:59Z"
+FOREVER = "9999-12-31T23:59:59Z"
 _NAME: Json = {"type": ["string", "null"]}
 _IGNORED: Json = {"description": "Known, and of no use here."}
-_SHOW = Body(
+SHOW = Body(
     "ShowRequest",
     (),
     {
@@ -38,18 +38,6 @@ _SHOW = Body(
     },
     (),
 )
-
-
-@endpoints.add(
-    ["GET", "HEAD"],
-    "/",
-    told=Operation(media="text/plain"),
-    rule="public",
-    shape=openai_body,
-)
-async def root(request: Request) -> Response:
-    """That something runs here: Ollama's command line looks for it before anything else."""
-    return Response("slotmux is running", media_type="text/plain")
 
 
 @endpoints.get("/api/version", told=Operation(OllamaVersion))
@@ -63,20 +51,23 @@ async def tags(request: Request) -> Response:
     """The served model under each of its names."""
     state = state_of(request)
     info = state.ready().loaded.info
-    at = _time(state.started)
-    models = [_model(info, name) | {"modified_at": at} for name in info.names]
+    at = time_told(state.started)
+    models = [model_told(info, name) | {"modified_at": at} for name in info.names]
     return json_response({"models": models})
 
 
 @endpoints.get("/api/ps", told=Operation(OllamaModels))
 async def running(request: Request) -> Response:
     """What is loaded: it stays so."""
-    info = state_of(request).ready().loaded.info
-    told = {"expires_at": _FOREVER, "size_vram": 0, "context_length": info.n_ctx}
-    return json_response({"models": [_model(info, info.name) | told]})
+    loaded = state_of(request).ready().loaded
+    info, budget = loaded.info, loaded.budget
+    told = {"expires_at": FOREVER, "size_vram": 0, "context_length": info.n_ctx}
+    if budget is not None:
+        told["size"] = budget.total_bytes  # in memory, not the file's
+    return json_response({"models": [model_told(info, info.name) | told]})
 
 
-@endpoints.post("/api/show", told=Operation(OllamaShow, _SHOW))
+@endpoints.post("/api/show", told=Operation(OllamaShow, SHOW))
 async def show(request: Request) -> Response:
     """About one model."""
     body = await read_body(request)
@@ -85,22 +76,25 @@ async def show(request: Request) -> Response:
     param = "name" if "model" not in body and "name" in body else "model"
     served_name(model_name(body, param), info)
     only(body, ("model", "name", "verbose", "system", "template", "options"), "body")
-    return json_response(
-        {
-            "modelfile": "",
-            "parameters": "",
-            "template": info.chat_template,
-            "details": _details(info),
-            "model_info": {
-                "general.architecture": info.architecture,
-                "general.parameter_count": info.n_params,
-                f"{info.architecture}.context_length": info.n_ctx,
-                f"{info.architecture}.embedding_length": info.n_embd,
-            },
-            "capabilities": capabilities(info),
-            "modified_at": _time(state.started),
-        }
-    )
+    return json_response(show_told(info, state.started))
+
+
+def show_told(info: ModelInfo, modified: float) -> dict[str, Any]:
+    """What /api/show says of a model; ``modified``: seconds since the epoch."""
+    return {
+        "modelfile": "",
+        "parameters": "",
+        "template": info.chat_template,
+        "details": _details(info),
+        "model_info": {
+            "general.architecture": info.architecture,
+            "general.parameter_count": info.n_params,
+            f"{info.architecture}.context_length": info.n_ctx,
+            f"{info.architecture}.embedding_length": info.n_embd,
+        },
+        "capabilities": capabilities(info),
+        "modified_at": time_told(modified),
+    }
 
 
 def capabilities(info: ModelInfo) -> list[str]:
@@ -126,7 +120,7 @@ async def not_managed(request: Request) -> Response:
     raise not_supported("Models are chosen when the server is started (slotmux serve MODEL).")
 
 
-def _model(info: ModelInfo, name: str) -> dict[str, Any]:
+def model_told(info: ModelInfo, name: str) -> dict[str, Any]:
     """The digest tells models apart by name and size; no file was read for it."""
     known = f"{info.file_name}/{info.n_bytes}/{info.n_params}"
     return {
@@ -160,5 +154,6 @@ def _quantization(file_name: str) -> str:
     return last if last[:1] in "QIFBM" and any(c.isdigit() for c in last) else "unknown"
 
 
-def _time(seconds: int) -> str:
+def time_told(seconds: float) -> str:
+    """A moment, in seconds since the epoch, as Ollama writes it."""
     return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")

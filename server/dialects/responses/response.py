@@ -30,15 +30,21 @@ class Wording:
     id: str = field(default_factory=lambda: new_id("resp"))
     created_at: int = field(default_factory=lambda: int(time.time()))
 
+    @property
+    def in_background(self) -> bool:
+        """Whether nobody needs to wait for it."""
+        return bool(self.params.background)
+
     def response(self, status: str, output: list[Item], **told: Any) -> dict[str, Any]:
-        """The object in one of its states: in_progress, completed, incomplete, failed."""
+        """The object in one of its states: queued, in_progress, completed, incomplete,
+        failed, cancelled."""
         params = self.params
         return {
             "id": self.id,
             "object": "response",
             "created_at": self.created_at,
             "status": status,
-            "background": False,
+            "background": self.in_background,
             "error": None,
             "incomplete_details": None,
             "instructions": params.instructions,

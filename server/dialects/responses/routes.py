@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from typing import Any
 
@@ -12,6 +13,7 @@ from starlette.responses import Response
 from slotmux.server.answers.stream import respond
 from slotmux.server.dialects.blocks import only, text_at
 from slotmux.server.dialects.chat_path import begin_turn, chat_params, count_tokens, read_body
+from slotmux.server.dialects.responses.background import BackgroundRun, Followed
 from slotmux.server.dialects.responses.items import input_items
 from slotmux.server.dialects.responses.response import Wording
 from slotmux.server.dialects.responses.schema import InputRequest, ResponsesRequest, names_of
@@ -22,7 +24,7 @@ from slotmux.server.http.endpoints import Endpoints
 from slotmux.server.http.errors import invalid, json_response
 from slotmux.server.http.trace import trace_of
 from slotmux.server.openapi.llama import InputTokens
-from slotmux.server.openapi.operation import REFUSED, Operation
+from slotmux.server.openapi.operation import Operation
 from slotmux.server.openapi.responses import (
     DeletedResponse,
     ItemList,
@@ -34,6 +36,10 @@ from slotmux.server.schemas.base import validate
 
 endpoints = Endpoints()
 _PATH = "/v1/responses/{response_id}"
+_FOLLOWING = {
+    "stream": {"type": "boolean", "default": False},
+    "starting_after": {"type": "integer", "minimum": 0},
+}
 _ORDER = {"order": {"enum": ["asc", "desc"], "default": "desc"}}
 
 
@@ -49,6 +55,11 @@ async def create_response(request: Request) -> Response:
     wording = Wording(params, turn, chat_tools(params.tools or [])[1])
     writer = ResponseWriter(wording, partial(_keep, request, params, history, own))
     settings = state_of(request).settings
+    if params.background:
+        key = trace_of(request).key
+        run = BackgroundRun(writer, settings, key, keeps_events=bool(params.stream))
+        _store(request).begin(run)
+        return _followed(request, run, 0) if params.stream else json_response(run.told())
     return await respond(request, turn.generation, writer, settings, stream=bool(params.stream))
 
 
@@ -63,17 +74,29 @@ async def count_input_tokens(request: Request) -> Response:
     return json_response({"object": "response.input_tokens", "input_tokens": n_tokens})
 
 
-@endpoints.get(_PATH, told=Operation(ResponseObject))
+@endpoints.get(_PATH, told=Operation(ResponseObject, chunk=ResponseEvent, query=_FOLLOWING))
 async def get_response(request: Request, response_id: str) -> Response:
-    """One that was kept."""
-    kept = _store(request).get(response_id, trace_of(request).key)
-    return Response(kept.response, media_type="application/json")
+    """One that was kept, or that runs in the background; its events, if it was made with them."""
+    store, key = _store(request), trace_of(request).key
+    run, after = store.run(response_id, key), _event_after(request)
+    if after is not None:
+        if run is None or not run.keeps_events:
+            what = "Only responses made with 'background' and 'stream' have events."
+            raise invalid("stream", what)
+        return _followed(request, run, after)
+    if run is not None and not run.is_over:
+        return json_response(run.told())
+    return Response(store.get(response_id, key).response, media_type="application/json")
 
 
 @endpoints.add(["DELETE"], _PATH, told=Operation(DeletedResponse))
 async def delete_response(request: Request, response_id: str) -> Response:
-    """Forgets one."""
-    _store(request).delete(response_id, trace_of(request).key)
+    """Forgets one; if it runs in the background, ends it first."""
+    store, key = _store(request), trace_of(request).key
+    run = store.run(response_id, key)
+    if run is not None:
+        await run.cancel()
+    store.delete(response_id, key)
     return json_response({"id": response_id, "object": "response", "deleted": True})
 
 
@@ -92,11 +115,32 @@ async def list_input_items(request: Request, response_id: str) -> Response:
     return json_response({"object": "list", "data": data, "has_more": False} | ends)
 
 
-@endpoints.post(_PATH + "/cancel", told=REFUSED)
+@endpoints.post(_PATH + "/cancel", told=Operation(ResponseObject))
 async def cancel_response(request: Request, response_id: str) -> Response:
-    """Refused: what is kept has ended. A running one is ended by closing its connection."""
-    _store(request).get(response_id, trace_of(request).key)
-    raise invalid("response_id", "Only responses that run in the background can be cancelled.")
+    """Ends one that runs in the background; one that has ended stays what it is."""
+    store, key = _store(request), trace_of(request).key
+    run = store.run(response_id, key)
+    if run is not None:
+        await run.cancel()
+    kept = store.get(response_id, key).response
+    if not orjson.loads(kept)["background"]:
+        raise invalid("response_id", "Only responses that run in the background can be cancelled.")
+    return Response(kept, media_type="application/json")
+
+
+def _followed(request: Request, run: BackgroundRun, first: int) -> Followed:
+    return Followed(run, first, state_of(request).settings.sse_ping_interval)
+
+
+def _event_after(request: Request) -> int | None:
+    """From which event on a stream is wanted; None: none is. Raises ApiError 400."""
+    query = request.query_params
+    asked, after = query.get("stream", "false"), query.get("starting_after", "-1")
+    if asked not in ("true", "false"):
+        raise invalid("stream", "Invalid 'stream': should be 'true' or 'false'.")
+    if not re.fullmatch(r"-1|[0-9]{1,9}", after):
+        raise invalid("starting_after", "Invalid 'starting_after': should be a whole number.")
+    return int(after) + 1 if asked == "true" else None
 
 
 def _store(request: Request) -> ResponseStore:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from slotmux.server.dialects.blocks import object_at, only, unsupported
 from slotmux.server.dialects.chat_path import tool_names
@@ -81,7 +81,7 @@ class ResponsesRequest(InputRequest):
     safety_identifier: Label | None = None
     prompt_cache_key: Label | None = None
     metadata: Any = None
-    background: Literal[False] | None = None
+    background: bool | None = None
     top_logprobs: Literal[0] | None = None
     include: Annotated[list[Label] | None, Field(max_length=16), BeforeValidator(_include)] = None
     stream_options: dict[str, bool] | None = None
@@ -90,6 +90,12 @@ class ResponsesRequest(InputRequest):
     service_tier: Label | None = None
     prompt_cache_retention: Label | None = None
     client_metadata: dict[str, Any] | None = None
+
+    @model_validator(mode="after")
+    def _is_found_again(self) -> Self:
+        if self.background and not self.is_stored:
+            raise fault("what runs in the background has to be stored", "store")
+        return self
 
     @property
     def is_stored(self) -> bool:

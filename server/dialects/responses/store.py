@@ -8,10 +8,12 @@ from typing import Any
 
 import orjson
 
-from slotmux.server.http.errors import ApiError, invalid
+from slotmux.server.dialects.responses.background import BackgroundRun
+from slotmux.server.http.errors import ApiError, invalid, queue_full
 
 MAX_RESPONSES = 1024
 MAX_BYTES = 64 * 1024 * 1024
+MAX_RUNNING = 64  # in the background; as many of those that have ended can still be followed
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +53,26 @@ class ResponseStore:
         self._max_bytes = max_bytes
         self._n_bytes = 0
         self._of_item: dict[str, str] = {}  # ids of output items: of their responses
+        self._runs: dict[str, BackgroundRun] = {}  # running ones, and the last ended ones
 
     def __len__(self) -> int:
         return len(self._kept)
+
+    def begin(self, run: BackgroundRun) -> None:
+        """Starts one in the background. Raises ApiError 429 if there are too many."""
+        ended = [one.id for one in self._runs.values() if one.is_over]
+        if len(self._runs) - len(ended) >= MAX_RUNNING:
+            run.drop()
+            raise queue_full(5)
+        for response_id in ended[: max(0, len(self._runs) + 1 - MAX_RUNNING)]:
+            del self._runs[response_id]
+        self._runs[run.id] = run
+        run.start()
+
+    def run(self, response_id: str, key: str) -> BackgroundRun | None:
+        """One of a key's own that runs in the background, or did."""
+        run = self._runs.get(response_id)
+        return run if run is not None and run.key == key else None
 
     def put(self, response_id: str, kept: Kept) -> None:
         """Keeps one; one larger than the whole store is not kept."""
@@ -81,6 +100,7 @@ class ResponseStore:
     def delete(self, response_id: str, key: str) -> None:
         """Forgets one of a key's own. Raises ApiError 404."""
         self.get(response_id, key)
+        self._runs.pop(response_id, None)
         self._forget(response_id)
 
     def item(self, item_id: str, key: str, param: str) -> dict[str, Any]:

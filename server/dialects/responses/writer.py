@@ -31,16 +31,41 @@ class ResponseWriter(TurnWriter):
         self._wording = wording
         self._keep = keep
         self._n_events = 0
+        self._has_begun = False
         self._output: list[Item] = []  # those that are complete
         self._kind = ""  # of the item that is being written: reasoning, message or call
         self._item_id = ""
         self._texts: list[str] = []
         self._call = Call("", "")
 
+    @property
+    def id(self) -> str:
+        """Of the response."""
+        return self._wording.id
+
     def opening(self) -> bytes:
-        """That there is a response, and that it is being made."""
-        body = {"response": self._wording.response("in_progress", [])}
-        return self._event("response.created", body) + self._event("response.in_progress", body)
+        """That there is a response, and that it is being made; in the background, that it waits."""
+        status = "queued" if self._wording.in_background else "in_progress"
+        body = {"response": self._wording.response(status, [])}
+        return self._event("response.created", body) + self._event(f"response.{status}", body)
+
+    def begun(self) -> bytes:
+        """In the background: that it is being made, the first time."""
+        if self._has_begun:
+            return b""
+        self._has_begun = True
+        return self._event("response.in_progress", {"response": self.so_far("in_progress")})
+
+    def so_far(self, status: str, **told: Any) -> dict[str, Any]:
+        """The response with the items that are complete."""
+        return self._wording.response(status, list(self._output), **told)
+
+    def cancelled(self) -> bytes:
+        """That it was ended before its time."""
+        closed = self._leave("incomplete")
+        response = self.so_far("cancelled")
+        self._keep(response)
+        return closed + self._event("response.cancelled", {"response": response})
 
     def worded(self, delta: Delta) -> bytes:
         """Deltas of items, and where items begin and end."""
@@ -74,7 +99,9 @@ class ResponseWriter(TurnWriter):
     def error(self, error: ApiError) -> bytes:
         """That the response has failed."""
         told = {"code": "server_error", "message": error.message}
-        response = self._wording.response("failed", self._output, error=told)
+        response = self.so_far("failed", error=told)
+        if self._wording.in_background:
+            self._keep(response)
         return self._event("response.failed", {"response": response})
 
     def whole(self, generation: Generation) -> dict[str, Any]:
@@ -130,13 +157,13 @@ class ResponseWriter(TurnWriter):
             added += self._event("response.content_part.added", body)
         return closed + added
 
-    def _leave(self) -> bytes:
+    def _leave(self, status: str = "") -> bytes:
         """Ends the item that is being written, if any."""
         if not self._kind:
             return b""
         text = "".join(self._texts)
         done = self._text_done(text)
-        item = self._item(text, self._status)
+        item = self._item(text, status or self._status)
         done += self._event(
             "response.output_item.done", {"output_index": len(self._output), "item": item}
         )

@@ -10,6 +10,7 @@ from slotmux.kernels.ops.attention.plan import PLAN, build_attention_plan
 from slotmux.kernels.team import Program, aligned_zeros
 
 CELLS, MAX_BLOCKS, N_BLOCKS = 16, 64, 160
+N_GUARD = 64  # rows behind the partial results that nobody may write
 DTYPES = {"f16": np.float16, "f32": np.float32}
 
 
@@ -105,13 +106,12 @@ class Case:
         }  # fmt: skip
         for name, value in words.items():
             step[getattr(STEP, name) // 8] = value
-        max_chunks = MAX_BLOCKS * CELLS // 128
-        n_floats = max(self.capacity, 1) * self.n_head * max_chunks * (self.padded + 16)
+        n_floats = (self.capacity + N_GUARD) * (self.padded + 16)
         counts, split = np.zeros(len(self.lengths) + 1, np.int64), aligned_zeros(256)
         partials, stride = aligned_zeros(4 * n_floats), 4 * self.n_head * self.d
         partials.view(np.float32)[:] = np.nan
         shared = {"n_head": self.n_head, "v_dim": self.d, "window": self.window,
-                  "split_base": split, "partials": partials, "max_chunks": max_chunks}  # fmt: skip
+                  "split_base": split, "partials": partials}  # fmt: skip
         plan = fill(PLAN, counts=counts, split_base=split, split_capacity=self.capacity,
                     group=self.n_head // self.n_head_kv, n_head_kv=self.n_head_kv,
                     window=self.window)  # fmt: skip
@@ -130,6 +130,8 @@ class Case:
         ])  # fmt: skip
         team.run(program)
         program.kept = (counts, split, partials, self)
+        assert np.isnan(partials.view(np.float32)[self.capacity * (self.padded + 16) :]).all()
+        self.n_split = int((split.view(np.int64)[: len(self.lengths)] >= 0).sum())
         return self.out[: self.starts[-1]].copy()
 
     def expected(self):
@@ -166,7 +168,7 @@ def assert_twin(team, case):
 @pytest.mark.parametrize(("n_head", "n_head_kv", "d"), [(6, 2, 64), (4, 1, 24), (3, 3, 80)])
 @pytest.mark.parametrize("window", [0, 100])
 def test_attention_equals_its_twin(team_of, cell_types, n_head, n_head_kv, d, window):
-    assert_twin(team_of("auto", 3), Case(LENGTHS, n_head, n_head_kv, d, window, cell_types, 16))
+    assert_twin(team_of("auto", 3), Case(LENGTHS, n_head, n_head_kv, d, window, cell_types, 102))
 
 
 @pytest.mark.parametrize("cell_types", PAIRS)
@@ -180,10 +182,19 @@ def test_every_pair_of_cell_types_at_every_width(team_of, cell_types, d):
 
 @pytest.mark.parametrize("window", [0, 100])
 def test_the_same_bits_split_or_not_and_on_any_number_of_threads(team_of, window):
-    """Capacity 0 splits nothing: every row is folded by one thread."""
-    runs = [
-        Case(LENGTHS, 6, 2, 64, window, ("f16", "f16"), capacity).run(team_of("auto", n_threads))
-        for capacity, n_threads in ((16, 1), (16, 3), (0, 1), (3, 3))
-    ]
+    """The three sequences that may be split have 3, 2 and 2 chunks of 1, 5 and 2 tokens: 18, 60
+    and 24 rows of partial results for 6 heads. Where there is no room, a thread folds whole rows.
+    """
+    runs = []
+    for capacity, n_threads, n_split in (
+        (102, 1, 3),
+        (101, 3, 2),
+        (42, 3, 2),
+        (18, 2, 1),
+        (0, 1, 0),
+    ):
+        case = Case(LENGTHS, 6, 2, 64, window, ("f16", "f16"), capacity)
+        runs.append(case.run(team_of("auto", n_threads)))
+        assert case.n_split == n_split or window
     for other in runs[1:]:
         assert np.array_equal(runs[0], other)

@@ -25,6 +25,8 @@ from slotmux.kernels.claims import (
     COUNT_BITS,
     LINE,
     T_EPOCH,
+    T_GROUP,
+    T_N_GROUPS,
     T_TEAM,
     TEAM_SLEEPERS,
     _publish,
@@ -143,17 +145,20 @@ def test_of_two_threads_one_sees_the_others_write(kernels):
         pytest.skip("plain stores showed nothing either: this run says little")
 
 
-def test_no_wake_up_is_lost(kernels):
-    """Chunks are finished at any time while the other thread spins, goes to sleep, or sleeps."""
+@pytest.mark.parametrize("group", [0, 1])
+def test_no_wake_up_is_lost(kernels, group):
+    """Chunks are finished, by a thread of the waiter's group or another's, at any time while the
+    waiter spins, goes to sleep, or sleeps."""
     n, rng = 4000, np.random.default_rng(5)
-    team, sync, done, lost = words_of(32), words_of(16), words_of(8), words_of(8)
+    team, sync, done, lost = words_of(32), words_of(24), words_of(8), words_of(8)
     # A waiter sleeps after 600 rounds: most delays end about there.
     delays = rng.integers(0, 1500, n)
     delays[::50] = 20000
     operands = fill(SLEEP, sync=sync, done=done, delays=delays, n=n, lost=lost)
     structs = [words_of(32), words_of(32)]
     for struct in structs:
-        struct[T_TEAM] = team.ctypes.data
+        struct[T_TEAM], struct[T_N_GROUPS] = team.ctypes.data, 2
+    structs[0][T_GROUP] = group
     parts = [
         ("publish", lambda: publish_rounds, operands, structs[0]),
         ("wait", lambda: wait_rounds, operands, structs[1]),
@@ -161,7 +166,8 @@ def test_no_wake_up_is_lost(kernels):
     run_both(kernels, parts)
     assert lost[0] == 0
     assert done[0] == n
-    assert sync[0] >> COUNT_BITS == n
+    assert sync[(1 + group) * LINE // 8] >> COUNT_BITS == n
+    assert sync[(2 - group) * LINE // 8] == 0
     assert team[TEAM_SLEEPERS // 8] == 0
 
 

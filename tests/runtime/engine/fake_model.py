@@ -11,6 +11,7 @@ import ctypes
 import numpy as np
 
 from slotmux.runtime.engine.request import InvalidRequestError, SamplingParams
+from slotmux.runtime.interfaces import nothing
 from slotmux.runtime.speculation.costs import Costs
 from slotmux.runtime.ubatch import BLOCK_CELLS, MAX_TOP_LOGPROBS, Ubatch
 
@@ -22,11 +23,26 @@ N_VOCAB = 64
 
 
 class FakeKV:
-    def __init__(self, n_blocks):
+    """Blocks without memory are poison: reading one is a difference, writing one a failure."""
+
+    def __init__(self, n_blocks, n_ready=None, n_segment=1, block_bytes=1024):
         self.n_blocks = n_blocks
+        self.n_ready = n_blocks if n_ready is None else n_ready
+        self.n_segment, self.block_bytes = n_segment, block_bytes
         self.tokens = np.full((n_blocks, BLOCK_CELLS), POISON, np.int64)
         self.positions = np.full((n_blocks, BLOCK_CELLS), POISON, np.int64)
         self.n_copies = 0
+
+    def read_blocks(self, blocks):
+        rest = np.zeros((len(blocks), self.block_bytes // 8 - 2 * BLOCK_CELLS), np.int64)
+        parts = [self.tokens[list(blocks)], self.positions[list(blocks)], rest]
+        return np.concatenate(parts, axis=1).view(np.uint8)
+
+    def write_blocks(self, blocks, data):
+        assert data.shape[1] == self.block_bytes
+        both = np.ascontiguousarray(data).view(np.int64)
+        self.tokens[list(blocks)] = both[:, :BLOCK_CELLS]
+        self.positions[list(blocks)] = both[:, BLOCK_CELLS : 2 * BLOCK_CELLS]
 
     def copy_block(self, src, dst):
         assert src != dst
@@ -34,23 +50,40 @@ class FakeKV:
         self.positions[dst] = self.positions[src]
         self.n_copies += 1
 
+    def give_back_blocks(self, first, n):
+        assert first % self.n_segment == 0
+        for block in range(first, min(first + n, self.n_blocks)):
+            self.fill_nan(block)
+
     def fill_nan(self, block):
         self.tokens[block] = POISON
         self.positions[block] = POISON
 
 
 class FakeRows:
-    def __init__(self, n_rows):
-        self.n_rows = n_rows
+    def __init__(self, n_rows, row_bytes=8192):
+        self.n_rows, self.row_bytes, self.n_ready = n_rows, row_bytes, 0
         self.state = [POISON] * n_rows
         self.pending = [[POISON]] * n_rows  # drafts that the state has not seen
         self.n_copies = 0
+
+    def read_row(self, row):
+        words = [self.state[row], len(self.pending[row]), *self.pending[row]]
+        rest = [0] * (self.row_bytes // 8 - len(words))
+        return np.array(words + rest, np.int64).view(np.uint8)
+
+    def write_row(self, row, data):
+        state, n, *pending = np.ascontiguousarray(data).view(np.int64).tolist()
+        self.state[row], self.pending[row] = state, pending[:n]
 
     def copy_row(self, src, dst):
         assert src != dst
         self.state[dst] = self.state[src]
         self.pending[dst] = self.pending[src]
         self.n_copies += 1
+
+    def give_back_row(self, row):
+        self.fill_nan(row)
 
     def fill_nan(self, row):
         self.state[row] = POISON
@@ -79,6 +112,14 @@ def advance(state, token):
     return POISON if POISON in (state, token) else (state * 31_337 + token + 1) % MOD
 
 
+def masked(address):
+    """Tokens that a draw's mask takes away; 0: there is none."""
+    if not address:
+        return set()
+    words = (ctypes.c_uint32 * (N_VOCAB // 32)).from_address(address)
+    return {t for t in range(N_VOCAB) if not words[t // 32] >> (t % 32) & 1}
+
+
 def draw(digest, params, banned, pos):
     """The drawn token, its logprob and the vocabulary from most to least likely."""
     scores = (digest * np.arange(3, 3 + 2 * N_VOCAB, 2) * 7919 + digest // 7) % 65_521
@@ -96,12 +137,14 @@ class FakeModel:
 
     n_vocab = N_VOCAB
 
-    def __init__(self, n_slots=4, n_ctx=128, n_blocks=64, n_rows=0, n_ubatch=32, n_outputs=None):
+    def __init__(
+        self, n_slots=4, n_ctx=128, n_blocks=64, n_rows=0, n_ubatch=32, n_outputs=None, **cells
+    ):
         self.n_ctx_train = n_ctx
         self.ubatch = Ubatch(
             n_ubatch, n_slots, -(-n_ctx // BLOCK_CELLS) if n_blocks else 0, n_outputs or n_ubatch
         )
-        self.kv = FakeKV(n_blocks)
+        self.kv = FakeKV(n_blocks, **cells)
         self.rows = FakeRows(n_rows)
         self.sampling = FakeSampling()
         self.drafter = None
@@ -115,13 +158,21 @@ class FakeModel:
         self.states = {}  # of the recurrence behind each token of the ubatch
         self.n_scored = 0
 
-    def forward(self):
+    def forward(self, meanwhile=nothing):
         assert not self.ubatch.sample_masks.any(), "masks of an earlier step"
-        self.compute()
+        self.compute(meanwhile)
         self.draw()
 
-    def compute(self):
+    def compute(self, meanwhile=nothing):
         self.before_forward()
+        # Whatever is done meanwhile, this is what is computed.
+        planned = bytes(self.ubatch.tokens), bytes(self.ubatch.block_tables), self.ubatch.n_tokens
+        meanwhile()
+        assert planned == (
+            bytes(self.ubatch.tokens),
+            bytes(self.ubatch.block_tables),
+            self.ubatch.n_tokens,
+        )
         self.n_forwards += 1
         ub = self.ubatch
         assert 0 < ub.n_tokens <= ub.n_ubatch
@@ -200,7 +251,7 @@ class FakeModel:
             ub.sampled[s] = -1
             return
         assert digest == expected, "memory and history differ"
-        banned = set(eog_ids if pos < min_pos else ()) | self._masked(s)
+        banned = set(eog_ids if pos < min_pos else ()) | masked(int(ub.sample_masks[s]))
         if len(banned) == N_VOCAB:
             ub.sampled[s] = -1
             return
@@ -209,14 +260,6 @@ class FakeModel:
         ub.logprob[s] = logprobs[token]
         ub.top_ids[s] = order[:MAX_TOP_LOGPROBS]
         ub.top_logprobs[s] = logprobs[order[:MAX_TOP_LOGPROBS]]
-
-    def _masked(self, s):
-        """Tokens that the draw's mask takes away."""
-        address = int(self.ubatch.sample_masks[s])
-        if not address:
-            return set()
-        words = (ctypes.c_uint32 * (N_VOCAB // 32)).from_address(address)
-        return {t for t in range(N_VOCAB) if not words[t // 32] >> (t % 32) & 1}
 
     def score(self, rows, targets, n_top, out):
         for i, row in enumerate(rows.tolist()):
@@ -253,31 +296,48 @@ class ScriptedDrafter:
 
     def __init__(self, model, is_right):
         self.model, self.is_right = model, is_right
-        self.n_runs = 0
+        self.n_runs = self.n_guided = 0
 
-    def run(self, wanted, *, is_short=False):
+    def run(self, wanted, *, is_short=False, guide=None):
         self.n_runs += 1
         counts = [n for _, n, _, _ in wanted]
         assert counts == sorted(counts, reverse=True)
         assert len({slot for slot, *_ in wanted}) == len(wanted)
         tokens = np.full((counts[0], len(wanted)), -1, np.int32)
-        cells = self.model.kv.tokens
-        for i, (slot, n, token, position) in enumerate(wanted):
-            table = self.model.ubatch.block_tables[slot]
-            params, history, banned, min_pos = self.model.sampling.slots[slot]
-            assert history[position] == token
-            past = history[: position + 1].tolist()
-            for j in range(n):
-                pos = position + j + 1
-                if self.model.kv.n_blocks:
-                    cells[table[(pos - 1) // BLOCK_CELLS], (pos - 1) % BLOCK_CELLS] = 0
-                digest = digest_of(past, self.model.kv.n_blocks > 0, self.model.rows.n_rows > 0)
-                drawn = draw(digest, params, banned if pos < min_pos else (), pos)[0]
-                right = self.is_right(slot, pos, j)
-                tokens[j, i] = drawn if right else (drawn + 1) % N_VOCAB
-                past.append(int(tokens[j, i]))
-                history[pos] = tokens[j, i]
+        drawn = []
+        for j in range(counts[0]):
+            n_seqs = sum(n > j for n in counts)
+            banned = [set()] * n_seqs
+            if guide is not None:
+                guide.begin(n_seqs, drawn)
+                banned = [masked(address) for address in guide.join()]
+                self.n_guided += sum(map(bool, banned))
+            for i in range(n_seqs):
+                tokens[j, i] = self._guess(*wanted[i], j, banned[i])
+            drawn = tokens[j, :n_seqs].tolist()
         return tokens, np.zeros(tokens.shape, np.float32)
+
+    def _guess(self, slot, n, token, position, j, masked):
+        model = self.model
+        table, cells = model.ubatch.block_tables[slot], model.kv.tokens
+        params, history, banned, min_pos = model.sampling.slots[slot]
+        assert history[position] == token
+        pos = position + j + 1
+        if model.kv.n_blocks:
+            cells[table[(pos - 1) // BLOCK_CELLS], (pos - 1) % BLOCK_CELLS] = 0
+        past = history[:pos].tolist()
+        if past[-1] < 0:
+            return -1
+        digest = digest_of(past, model.kv.n_blocks > 0, model.rows.n_rows > 0)
+        order = draw(digest, params, (), pos)[2]
+        banned = masked | set(banned if pos < min_pos else ())
+        right = [t for t in order if t not in banned]
+        history[pos] = -1
+        if right:
+            history[pos] = right[0]
+            if not self.is_right(slot, pos, j):
+                history[pos] = right[1] if len(right) > 1 else (right[0] + 1) % N_VOCAB
+        return history[pos]
 
 
 class EagerCosts(Costs):

@@ -329,6 +329,26 @@ def test_a_grammar_that_allows_nothing_is_told_as_such() -> None:
     assert "no token" in receiver.last[0].error
 
 
+@pytest.mark.parametrize("is_drafted", [False, True])
+def test_what_was_drawn_before_there_was_no_token_is_told(is_drafted: bool) -> None:
+    class MuteLater(RandomMatcher):
+        def _next(self, tokens: list[int]) -> tuple[set[int], bool]:
+            return set(range(EOG)), False
+
+        def fill_mask(self, words) -> None:
+            super().fill_mask(words)
+            if len(self.tokens) >= 7:
+                words[:] = 0
+
+    options = {"spec": SpecConfig((MTP,), 4), "costs": EagerCosts()} if is_drafted else {}
+    bench = Bench(**options, is_right=lambda slot, pos, j: True)
+    _, receiver = bench.add(prompt_of(9), constraint=lambda: MuteLater(grammar(1)))
+    bench.run()
+    assert receiver.last[0].error == masks.NO_TOKEN
+    assert len(receiver.tokens[0]) == 7
+    assert (bench.core.meter.counters.n_draft_accepted > 0) == is_drafted
+
+
 def test_masks_for_drafts_leave_the_matcher_where_it_was() -> None:
     text = [1, 2, 3, 4]
     constraint = Constraint(Fixed(text, [1, 2, 9], [1, 2, 3, 4, 5]), N_VOCAB)

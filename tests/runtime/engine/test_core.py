@@ -14,11 +14,13 @@ from slotmux.runtime.engine.request import (
     Request,
     SamplingParams,
 )
+from slotmux.runtime.engine.scheduler import Scheduler
 from slotmux.runtime.memory.pools import Pools
 from tests.runtime.engine.fake_model import (
     EOG,
     GREEDY,
     N_VOCAB,
+    POISON,
     FakeDetokenizer,
     FakeModel,
     Receiver,
@@ -39,16 +41,26 @@ class Bench:
 
     def __init__(self, kind="attention", n_slots=4, n_ctx=128, n_ubatch=32, **options):
         sizes = {**KINDS[kind]}
-        for name in ("n_blocks", "n_rows"):
+        for name in ("n_blocks", "n_rows", "n_ready", "n_segment", "block_bytes"):
             if name in options:
                 sizes[name] = options.pop(name)
+        store = options.pop("store", None)
         is_right, costs = options.pop("is_right", None), options.pop("costs", None)
+        events = options.pop("events", None)
         self.config = EngineConfig(n_slots, n_ctx, poison_freed=True, **options)
         n_outputs = n_slots * (1 + self.config.spec.n_max)
         self.model = FakeModel(n_slots, n_ctx, n_ubatch=n_ubatch, n_outputs=n_outputs, **sizes)
         if is_right is not None:
             self.model.drafter = ScriptedDrafter(self.model, is_right)
-        self.core = Core(self.model, self.config, frozenset({EOG}), FakeDetokenizer, costs)
+        self.core = Core(
+            self.model,
+            self.config,
+            frozenset({EOG}),
+            FakeDetokenizer,
+            costs,
+            events=events,
+            store=store,
+        )
         self.n_ids = 0
 
     def add(self, prompt, **options):
@@ -67,6 +79,7 @@ class Bench:
 
     def step(self):
         self.core.step(time.monotonic())
+        self.core.emit()  # else while the next step computes
         self.core.memory.check_integrity()
 
     def run(self, limit=3000):
@@ -76,6 +89,19 @@ class Bench:
             assert limit, "no end in sight"
         assert self.core.memory.pools.blocks.refs.count(0) == self.model.kv.n_blocks
         assert not any(slot.choice for slot in self.core.slots)
+
+    def check_pages(self):
+        """Blocks and rows without memory hold nothing, and the others fit the budget."""
+        pools = self.core.memory.pools
+        if pools.budget.limit is None:
+            return
+        kv, rows = self.model.kv, self.model.rows
+        written = [bool((kv.tokens[b] != POISON).any()) for b in range(kv.n_blocks)]
+        segments = {b // kv.n_segment for b, is_written in enumerate(written) if is_written}
+        n_rows = sum(state != POISON for state in rows.state)
+        spent = len(segments) * kv.n_segment * kv.block_bytes + pools.tree.n_bytes
+        assert spent + n_rows * rows.row_bytes <= pools.budget.limit
+        assert pools.n_available >= 0
 
     def check(self, request, receiver):
         for index in range(request.n):
@@ -430,3 +456,56 @@ def test_a_sequence_without_memory_fails_alone(monkeypatch):
     bench.run()
     assert after.tokens[0] == oracle(request, 64, bench.model, 0)
     bench.core.memory.check_integrity()
+
+
+def test_outputs_are_delivered_while_the_next_step_computes():
+    """And at once where none follows, or where somebody waits to be admitted."""
+    bench = Bench(n_slots=2)
+    core = bench.core
+    _, receiver = bench.add(prompt_of(20), max_tokens=6, ignore_eos=True)
+    seen = []
+    bench.model.before_forward = lambda: seen.append(len(receiver.tokens.get(0, [])))
+    while core.has_work:
+        core.step(time.monotonic())
+    assert seen == [0, 0, 1, 2, 3, 4]
+    assert len(receiver.tokens[0]) == 6
+    assert receiver.last[0].finish_reason is FinishReason.LENGTH
+
+
+def test_a_receiver_that_fails_during_a_step_is_ended_behind_it():
+    """Its memory is not freed, and filled with poison, while the step computes with it."""
+    bench = Bench(n_slots=2)
+    core = bench.core
+    request, _ = bench.add(prompt_of(20), max_tokens=50, ignore_eos=True)
+    good = bench.add(prompt_of(30, 1), max_tokens=20, ignore_eos=True)
+    while not core.slots[0].n_known > 20:  # its first token is on the way
+        core.step(time.monotonic())
+
+    def fail(*_):
+        raise RuntimeError("gone")
+
+    request.on_output = fail
+    core.step(time.monotonic())
+    assert [slot.choice.job.request for slot in core.slots if slot.choice] == [good[0]]
+    core.memory.check_integrity()
+    bench.run()
+    bench.check(*good)
+
+
+def test_a_steady_crowd_is_not_described_anew_each_step(monkeypatch):
+    """Once all generate, the ubatch only moves on; whoever comes, goes or drafts fills it again."""
+    n_fills = []
+    fill = Scheduler._fill
+    monkeypatch.setattr(Scheduler, "_fill", lambda self: (n_fills.append(1), fill(self)))
+    bench = Bench(n_slots=3)
+    jobs = [bench.add(prompt_of(8, i), max_tokens=30, ignore_eos=True) for i in range(2)]
+    for _ in range(10):
+        bench.step()
+    assert len(n_fills) == 2  # the prompts, the first step of both
+    jobs.append(bench.add(prompt_of(8, 2), max_tokens=5, ignore_eos=True))
+    for _ in range(4):
+        bench.step()
+    assert len(n_fills) == 4
+    bench.run()
+    for job in jobs:
+        bench.check(*job)

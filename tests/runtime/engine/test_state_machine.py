@@ -26,10 +26,13 @@ class EngineMachine(RuleBasedStateMachine):
 
     def __init__(self):
         super().__init__()
-        self.bench = Bench(self.kind, n_slots=3, n_ctx=112, n_ubatch=11, **self.sizes)
+        self.bench = self.new_bench()
         self.jobs = {}
         self.aborted = set()
         self.failed = set()
+
+    def new_bench(self):
+        return Bench(self.kind, n_slots=3, n_ctx=112, n_ubatch=11, **self.sizes)
 
     @rule(
         stem=st.sampled_from(STEMS),
@@ -121,6 +124,7 @@ class EngineMachine(RuleBasedStateMachine):
     @invariant()
     def sound(self):
         self.bench.core.memory.check_integrity()
+        self.bench.check_pages()
         for request, receiver in self.jobs.values():
             for index, tokens in receiver.tokens.items():
                 if index in receiver.last:
@@ -159,6 +163,11 @@ def drafts(n_max):
     }
 
 
+def one_budget(n_ready, n_bytes):
+    """So many blocks for the slots, and bytes that cells and states share."""
+    return {"n_blocks": 40, "n_rows": 20, "n_ready": n_ready, "prefix_cache_bytes": n_bytes}
+
+
 CASES = {
     "attention": ("attention", {"n_blocks": 40}),
     "attention, little memory": ("attention", {"n_blocks": 9}),
@@ -166,6 +175,13 @@ CASES = {
     "hybrid": ("hybrid", {"n_blocks": 40, "n_rows": 8}),
     "hybrid, little memory": ("hybrid", {"n_blocks": 9, "n_rows": 4}),
     "hybrid, one context": ("hybrid", {"n_blocks": 7, "n_rows": 4}),
+    "hybrid, one budget": ("hybrid", one_budget(9, 20_000)),
+    "hybrid, one budget, nothing more": ("hybrid", one_budget(7, 0)),
+    "hybrid, one budget, segments": ("hybrid", {**one_budget(9, 30_000), "n_segment": 4}),
+    "hybrid, one budget, blocks lead": ("hybrid", {**one_budget(9, 20_000), "block_bytes": 4096}),
+    "hybrid, one budget, drafts": ("hybrid", {**one_budget(8, 15_000), **drafts(3)}),
+    "attention, one budget": ("attention", {**one_budget(9, 4_000), "n_blocks": 10}),
+    "recurrent, one budget": ("recurrent", {"n_rows": 9, "prefix_cache_bytes": 30_000}),
     "recurrent": ("recurrent", {"n_rows": 7}),
     "recurrent, no spare row": ("recurrent", {"n_rows": 3}),
     "attention, drafts": ("attention", {"n_blocks": 40, **drafts(5)}),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from slotmux.runtime.memory import Memory
-from slotmux.runtime.memory.eviction import FairLru
+from slotmux.runtime.memory.eviction import FairOrder
 from tests.runtime.engine.fake_model import POISON, FakeModel
 
 
@@ -183,22 +183,21 @@ def test_a_flood_of_one_salt_does_not_evict_the_share_of_another():
     assert desk.open(1, [*mine, 1], salt="me")[1] == 64
 
 
-def test_fair_lru_spares_who_holds_less_than_the_average():
-    lru = FairLru()
+def test_who_holds_less_than_the_average_loses_nothing():
+    order = FairOrder()
     for key in (1, 2):
-        lru.add("small", key)
+        order.put("small", key, 0.0)
+        order.weigh("small", 10)
     for key in (3, 4, 5, 6):
-        lru.add("large", key)
-    assert lru.oldest() == 3
-    lru.touch("large", 3)
-    assert lru.oldest() == 4
+        order.put("large", key, 1.0)
+        order.weigh("large", 10)
+    assert order.first()[2] == 3
+    order.put("large", 3, 1.0)  # used again
+    assert order.first()[2] == 4
     for key in (3, 4, 5):
-        lru.remove("large", key)
-    assert lru.oldest() == 1
-    assert lru.oldest(besides=1) in (2, 6)
-    lru.remove("small", 1)
-    lru.remove("small", 2)
-    assert lru.oldest(besides=6) == -1
+        order.remove("large", key)
+        order.weigh("large", -10)
+    assert order.first()[2] == 1
 
 
 def test_rejected_drafts_leave_nothing_behind():

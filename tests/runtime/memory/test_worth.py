@@ -26,7 +26,7 @@ class Kept:
         return checkpoint
 
     def give_up(self):
-        checkpoint = self.by_row[self.worths.give_up()]
+        checkpoint = self.by_row[self.worths.pop_for_row()]
         self.worths.remove(checkpoint)
         checkpoint.is_kept = False
         return checkpoint
@@ -104,3 +104,37 @@ def test_who_is_found_again_after_it_was_left_behind_is_a_fork():
     kept.worths.on_hit(begin)
     assert kept.give_up() is middle
     assert begin.is_fork
+
+
+@pytest.mark.parametrize(("n_chats", "least"), [(10, 1.0), (30, 0.2), (60, 0.1)])
+def test_more_conversations_than_fit_do_not_lose_everything(n_chats, least):
+    """In rotation, room for 14 of them: age alone would find none."""
+    kept, room = Kept(), 14
+    ends = {}
+    n_hits = n_asked = 0
+    for turn in range(60):
+        for chat in range(n_chats):
+            before = ends.get(chat)
+            is_here = before is not None and before.is_kept
+            if is_here:
+                kept.worths.on_hit(before)
+            elif before is not None:
+                kept.worths.on_regret()
+            if turn >= 20:
+                n_asked += 1
+                n_hits += is_here
+            end = kept.keep(100 + turn, Kind.ANSWER, before=before if is_here else None)
+            ends[chat] = end
+            while len(kept.worths) > room:
+                kept.give_up()
+    assert n_hits >= least * n_asked
+
+
+def test_conversations_that_never_come_back_are_no_reason_to_keep_old_ones():
+    kept = Kept()
+    old = kept.keep(4000)
+    for i in range(200):
+        kept.keep(100 + i)
+        if len(kept.worths) > 8:
+            kept.give_up()
+    assert not old.is_kept

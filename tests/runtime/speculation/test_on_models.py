@@ -104,8 +104,8 @@ class Scripted:
         ]
         self.histories: dict[int, Any] = {}
 
-    def run(self, wanted, *, is_short=False):
-        self.model.inner.run(wanted, is_short=is_short)  # its cells get written
+    def run(self, wanted, *, is_short=False, guide=None):
+        self.model.inner.run(wanted, is_short=is_short, guide=guide)  # its cells get written
         tokens = np.full((wanted[0][1], len(wanted)), -1, np.int32)
         for i, (slot, n, _, position) in enumerate(wanted):
             known = self.model.history_of(slot)[: position + 1].tolist()

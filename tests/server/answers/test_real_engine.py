@@ -240,6 +240,7 @@ def test_what_the_cache_holds_is_told_without_a_token(served):
     assert sum(stretch["n_blocks"] for stretch in stretches) > 4
     assert bool(model.rows.n_rows) == any(stretch["states"] for stretch in stretches)
     metrics = httpx.get(f"{server.url}/metrics").text
-    counted = re.search(rf'prefix_cache_misses_total{{reason="{diverged}"}} (.*)', metrics)
-    assert counted is not None
-    assert float(counted[1]) >= 1
+    for reason in (diverged, "other_salt", "off"):
+        counted = re.search(rf'prefix_cache_misses_total{{reason="{reason}"}} (.*)', metrics)
+        assert counted is not None
+        assert float(counted[1]) >= 1

@@ -104,6 +104,40 @@ def test_a_template_without_tools_is_told_of_them_in_words(caller):
     assert prompt.endswith("<user><tool_response>\n12:00\n</tool_response>")
 
 
+UNKNOWN = {
+    "not": {"not": {"const": "x"}},
+    "format": {"format": "zork"},
+    "oneOf": {"oneOf": [{"type": "string"}, {"type": "string", "maxLength": 3}]},
+    "pattern": {"pattern": r"^(?!\.)[a-z.]+$"},  # as zod writes e-mail addresses
+}
+
+
+def asked_with(zone: dict[str, Any], **options: Any) -> list[dict[str, Any]]:
+    schema = PARAMETERS | {"properties": {"zone": zone}}
+    return [{"type": "function", "function": FUNCTION | {"parameters": schema} | options}]
+
+
+def test_what_is_passed_over_in_a_schema_is_told(caller):
+    plain = ask(caller, tools=TOOLS)
+    assert "x-unenforced-keywords" not in plain.headers
+    for name, part in UNKNOWN.items():
+        for stream in (False, True):
+            answer = ask(caller, tools=asked_with({"type": "string"} | part), stream=stream)
+            assert answer.status_code == 200, answer.text
+            assert answer.headers["x-unenforced-keywords"] == name
+        assert caller.engine.submitted[-1].constraint is not None
+    mixed = asked_with({"type": "string"} | UNKNOWN["not"] | UNKNOWN["pattern"])
+    for _ in range(2):  # compiled, and from what is kept
+        assert ask(caller, tools=mixed).headers["x-unenforced-keywords"] == "not, pattern"
+
+
+@pytest.mark.parametrize("name", UNKNOWN)
+def test_with_strict_it_is_refused(caller, name):
+    answer = ask(caller, tools=asked_with({"type": "string"} | UNKNOWN[name], strict=True))
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"].startswith("tools[0].function.parameters")
+
+
 @pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "now"}}])
 def test_what_must_be_called_is_constrained(caller, choice):
     engine = caller.engine

@@ -20,7 +20,10 @@ from slotmux.server.commands.options import env_name, parse_counts
 from slotmux.server.settings import Settings
 from tests.conftest import ROOT
 
-COMMANDS = ["serve", "bench", "perplexity", "crossbleed", "inspect", "tokenize", "logits"]
+COMMANDS = [
+    "serve", "chat", "pull", "list", "rm", "ps", "top",
+    "bench", "perplexity", "crossbleed", "inspect", "tokenize", "logits",
+]  # fmt: skip
 runner = CliRunner()
 
 
@@ -41,6 +44,13 @@ def test_every_command_explains_itself(command: str) -> None:
     result = runner.invoke(app, [command, "--help"])
     assert result.exit_code == 0
     assert "Usage:" in result.output
+
+
+@pytest.mark.parametrize(("theirs", "ours"), [("run", "chat"), ("ls", "list"), ("show", "inspect")])
+def test_ollamas_words_work(theirs: str, ours: str) -> None:
+    texts = [runner.invoke(app, [name, "--help"]).output for name in (theirs, ours)]
+    assert texts[0].replace(f" {theirs} ", f" {ours} ") == texts[1]
+    assert not re.search(rf"^  {theirs} ", runner.invoke(app, ["--help"]).output, re.M)
 
 
 def test_every_setting_is_a_flag_with_help() -> None:

@@ -305,7 +305,7 @@ def test_counting(http):
         ({"input": [{"type": "function_call", "name": "f", "arguments": "{}"}]},
          "input[0].call_id"),
         ({"max_output_tokens": "5"}, "max_output_tokens"), ({"temperature": 101}, "temperature"),
-        ({"nope": 1}, "nope"), ({"background": True}, "background"),
+        ({"nope": 1}, "nope"), ({"background": "yes"}, "background"),
         ({"tools": [{"type": "local_shell"}]}, "tools[0].type"),
         ({"tools": [{"type": "file_search"}]}, "tools[0].type"),
         ({"tools": [{"type": "function"}]}, "tools[0].name"),

@@ -16,6 +16,7 @@ from slotmux.server.grammars import compiler
 from slotmux.server.grammars.child import EXTRA_BYTES
 from slotmux.server.grammars.compiler import Grammars
 from slotmux.server.grammars.guard import TOO_MUCH, Guard
+from slotmux.server.grammars.matcher import begin_library_tokenizer
 from slotmux.server.grammars.spec import GrammarError, GrammarSpec
 from tests.server.grammars.vocabulary import WordTokenizer, takes
 
@@ -56,11 +57,40 @@ def test_every_kind(grammars: Grammars) -> None:
     assert compile(grammars, "lark", lark)().n_valid([begin, ord("x"), ord("7")]) == 3
 
 
+def test_a_draft_that_is_no_token_harms_nothing(grammars: Grammars) -> None:
+    """Logits may have more rows than there are tokens, and a guess may be any of them."""
+    matcher = compile(grammars, "regex", "a+")()
+    assert matcher.n_valid([ord("a"), WordTokenizer.n_vocab + 40, ord("a")]) == 1
+    matcher.consume(ord("a"))
+    assert not matcher.is_stopped
+
+
 def test_the_same_is_compiled_once_and_kept_for_its_tenant(grammars: Grammars) -> None:
     first = compile(grammars, "regex", "a")
     assert compile(grammars, "regex", "a") is first
     assert compile(grammars, "regex", "a", "another") is not first
     assert grammars.n_kept == 2
+
+
+def test_a_vocabulary_that_is_being_made_is_waited_for(grammars: Grammars, monkeypatch) -> None:
+    """At start, so that the first grammar does not hold everybody up."""
+    known = WordTokenizer()
+    grammars.know(known, begin_library_tokenizer(known))
+    monkeypatch.delattr(compiler, "begin_library_tokenizer")
+
+    async def run():
+        return await grammars.compile(known, GrammarSpec("regex", "ab"), "t")
+
+    assert takes(asyncio.run(run()), "ab")
+
+
+def test_a_vocabulary_that_cannot_be_made_is_no_endless_wait() -> None:
+    class Broken(WordTokenizer):
+        def token_bytes(self, token_id: int, *, skip_special: bool = False) -> bytes:
+            raise RuntimeError("no bytes")
+
+    with pytest.raises(RuntimeError, match="no bytes"):
+        begin_library_tokenizer(Broken()).result(10)
 
 
 def test_all_that_ask_at_once_get_one(grammars: Grammars) -> None:

@@ -168,18 +168,21 @@ def test_the_total_limit_gives_back_what_there_is(stream):
         eventually(lambda: is_idle(server), 3.0)
 
 
-def test_the_wait_for_a_slot_has_a_limit_of_its_own():
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_wait_for_a_slot_has_a_limit_of_its_own(stream):
+    """With a status of its own for streams too: theirs waits for the first token, or for the time
+    after which a silence is filled."""
     engine = FakeEngine(n_slots=1, script=LONG, step_s=0.01)
     with running(engine, queue_timeout=0.2, first_token_timeout=60.0) as server:
         first = connect(server)
         first.sendall(request_bytes(stream=True))
         eventually(lambda: engine.n_busy == 1)
-        answer = httpx.post(
-            f"{server.url}/v1/completions", json={"prompt": "x", "max_tokens": -1}, timeout=30
-        )
+        body = {"prompt": "x", "max_tokens": -1, "stream": stream}
+        answer = httpx.post(f"{server.url}/v1/completions", json=body, timeout=30)
         assert answer.status_code == 503
         error = answer.json()["error"]
         assert error["code"] == "queue_timeout"
+        assert answer.headers["x-llm-d-request-dropped-reason"] == "rejected-ttl-expired"
         assert "--queue-timeout" in error["message"]
         assert int(answer.headers["retry-after"]) >= 1
         hang_up(first, reset=True)
@@ -202,6 +205,7 @@ def test_a_full_queue_is_told_with_a_time_to_wait():
         judge(time.monotonic() - began < 0.5)
         assert answer.status_code == 429
         assert answer.headers["retry-after"] == "7"
+        assert answer.headers["x-llm-d-request-dropped-reason"] == "rejected-saturated"
         assert answer.json()["error"]["type"] == "rate_limit_error"
         # a batch is taken whole or not at all
         answer = httpx.post(f"{server.url}/v1/completions", json={"prompt": ["x", "y"]})

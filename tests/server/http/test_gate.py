@@ -15,7 +15,8 @@ from tests.server.fake_engine import FakeEngine
 from tests.server.fake_model import running
 from tests.server.http.endpoints import EXAMPLES, paths, routes
 
-PUBLIC = {"/", "/health", "/livez", "/readyz"}
+PAGE = {"/", "/page/app.js", "/page/style.css", "/page/icon.svg"}
+PUBLIC = {*PAGE, "/health", "/livez", "/readyz"}
 KEY = "sk-right-kéy"
 
 

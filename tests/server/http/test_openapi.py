@@ -103,6 +103,7 @@ ANSWERED: list[tuple[str, str, dict[str, Any] | None]] = [
     ("GET", "/version", None),
     ("GET", "/health", None),
     ("GET", "/slots", None),
+    ("GET", "/board", None),
     ("GET", "/props", None),
     ("GET", "/livez", None),
     ("GET", "/readyz", None),
@@ -114,7 +115,9 @@ ANSWERED: list[tuple[str, str, dict[str, Any] | None]] = [
 ]  # fmt: skip
 # Those that need more than a request and the fake engine; their own tests hold them.
 KEPT = "/v1/responses/{response_id}"
-ELSEWHERE = {"/infill", "/slots/{slot_id}", "/debug/prefix", KEPT, f"{KEPT}/input_items"}
+ELSEWHERE = {
+    "/infill", "/slots/{slot_id}", "/debug/prefix", KEPT, f"{KEPT}/input_items", f"{KEPT}/cancel",
+}  # fmt: skip
 
 
 def test_every_answer_is_held_against_its_description() -> None:
@@ -174,6 +177,10 @@ def test_kept_responses_are_as_described(http) -> None:
     check_as_told("GET", KEPT, http.get(path).json())
     check_as_told("GET", f"{KEPT}/input_items", http.get(f"{path}/input_items").json())
     check_as_told("DELETE", KEPT, http.delete(path).json())
+    queued = http.post("/v1/responses", json=asked | {"background": True}).json()
+    check_as_told("POST", "/v1/responses", queued)
+    ended = http.post(f"/v1/responses/{queued['id']}/cancel").json()
+    check_as_told("POST", f"{KEPT}/cancel", ended)
 
 
 def test_native_events_are_as_described(http) -> None:

@@ -12,7 +12,9 @@ import pytest
 from slotmux.runtime.engine.config import MTP
 from slotmux.runtime.errors import SlotmuxError
 from slotmux.runtime.gguf import GGUFFile, open_gguf
+from slotmux.runtime.memory.prefix_tree import NODE_BYTES, STATE_BYTES
 from slotmux.runtime.model import load_model
+from slotmux.runtime.numa import chosen_nodes
 from slotmux.server.commands.weights import bytes_by_type, bytes_per_forward
 from slotmux.server.loading.budget import BASE_BYTES, memory_limit
 from slotmux.server.loading.errors import CommandError
@@ -52,7 +54,7 @@ def test_given_sizes_are_kept_or_refused(llama: GGUFFile) -> None:
 def test_every_choice_of_the_operator_is_in_the_plan(llama: GGUFFile, tmp_path: Path) -> None:
     plan = _plan(
         llama, parallel=3, ctx_size=64, threads=2, batch_size=32, ubatch_size=64, isa="portable",
-        cache_type_k="f32", cache_type_v="f16", pin_threads=True, panel_cache=True,
+        cache_type_k="f32", cache_type_v="f16", pin_threads=True, panel_cache=True, numa="isolate",
         cache_dir=tmp_path, max_queue=5, queue_timeout=7.0, poison_freed=True,
         prompt_tokens_beside=9, max_step_ms=11.0, spec_type="ngram", spec_draft_n_max=2,
         mem_limit=12,
@@ -61,6 +63,7 @@ def test_every_choice_of_the_operator_is_in_the_plan(llama: GGUFFile, tmp_path: 
     assert (model.n_slots, model.n_ctx, model.n_threads, model.n_ubatch) == (3, 192, 2, 32)
     assert (model.isa, model.cache_type_k, model.cache_type_v) == ("portable", "f32", "f16")
     assert (model.pin_threads, model.max_drafts, model.use_mtp) == (True, 2, False)
+    assert model.numa == f"isolate:{chosen_nodes('isolate')[0].id}"
     assert (model.kernel_cache, model.panel_cache) == (tmp_path / "kernels", tmp_path / "panels")
     assert (engine.n_slots, engine.n_ctx, engine.max_queue) == (3, 64, 5)
     assert (engine.queue_timeout_s, engine.poison_freed) == (7.0, True)
@@ -95,7 +98,7 @@ def test_types_of_cells_have_their_sizes(llama: GGUFFile) -> None:
 
 
 def test_too_little_memory_is_refused_with_a_size_that_fits(llama: GGUFFile) -> None:
-    budget = _plan(llama, ctx_size=200).budget
+    budget = _plan(llama, ctx_size=200, prefix_cache_bytes=0).budget
     budget.check(budget.total_bytes)
     with pytest.raises(CommandError, match="--ctx-size 100 would fit"):
         budget.check(budget.total_bytes - budget.kv_bytes // 2)
@@ -115,7 +118,7 @@ def test_what_is_predicted_is_what_is_taken(
 ) -> None:
     plan = _plan(
         open_gguf(tiny_model_path("qwen35")), parallel=2, ctx_size=128, threads=1,
-        cache_type_v="f32", ctx_checkpoints=3, cache_dir=kernel_cache_dir.parent,
+        cache_type_v="f32", prefix_cache_bytes=10**6, cache_dir=kernel_cache_dir.parent,
     )  # fmt: skip
     model = load_model(plan.path, plan.model)
     try:
@@ -125,26 +128,66 @@ def test_what_is_predicted_is_what_is_taken(
     budget = plan.budget
     assert taken["weights"] == budget.weights_bytes
     assert taken["kv"] == budget.kv_bytes
-    assert taken["state"] == budget.state_bytes == 8 * budget.sizes.row
+    assert budget.state_bytes == 2 * budget.sizes.row
+    n_ready = plan.model.n_ready_checkpoints
+    assert 0 < n_ready * budget.sizes.row <= budget.cache_bytes // 2
+    assert taken["state"] == budget.state_bytes + n_ready * budget.sizes.row
     assert taken["buffers"] == pytest.approx(budget.sizes.buffers, rel=0.05)
 
 
-def test_checkpoints_are_bounded_by_number_and_by_bytes(
-    tiny_model_path: Callable[..., Path],
-) -> None:
+def test_the_cache_has_one_budget_of_bytes(tiny_model_path: Callable[..., Path]) -> None:
     file = open_gguf(tiny_model_path("qwen35"))
 
-    def n_checkpoints(file: GGUFFile = file, **flags: int) -> int:
-        return _plan(file, parallel=4, ctx_size=64, **flags).model.n_checkpoints
+    def planned(file: GGUFFile = file, **flags: int) -> Plan:
+        return _plan(file, parallel=4, ctx_size=64, **flags)
 
-    row = _plan(file, ctx_size=64).budget.sizes.row
-    assert n_checkpoints(ctx_checkpoints=8) == 32
-    assert n_checkpoints(ctx_checkpoints=8, checkpoint_memory=5 * row // 2) == 2
-    assert n_checkpoints(ctx_checkpoints=0) == 0
-    total = _plan(file, parallel=4, ctx_size=64, ctx_checkpoints=0).budget.total_bytes
-    assert n_checkpoints(mem_limit=total + 7 * row) == 3  # half of what is free
-    assert n_checkpoints(mem_limit=total - 1) == 0
-    assert n_checkpoints(open_gguf(tiny_model_path("llama"))) == 0
+    sizes = planned().budget.sizes
+    block, state = round(16 * sizes.cell) + NODE_BYTES, sizes.row + STATE_BYTES
+    plan = planned(prefix_cache_bytes=10 * state)
+    assert plan.engine.prefix_cache_bytes == plan.budget.cache_bytes == 10 * state
+    assert plan.model.is_elastic
+    assert plan.model.n_cache_blocks == 10 * state // block
+    # What the slots do not use can hold states, too.
+    assert plan.model.n_checkpoints == (10 * state + 16 * block) // state
+    assert planned(ctx_checkpoints=0).model.n_checkpoints == 0
+    assert planned(prefix_cache_bytes=10 * state, ctx_checkpoints=2).model.n_checkpoints == 8
+    nothing = planned(prefix_cache_bytes=0)
+    assert nothing.model.n_cache_blocks == 0
+    assert nothing.model.n_checkpoints == 16 * block // state
+    assert plan.budget.total_bytes == nothing.budget.total_bytes + 10 * state
+
+
+def test_nothing_said_means_half_of_what_is_free(tiny_model_path: Callable[..., Path]) -> None:
+    file = open_gguf(tiny_model_path("qwen35"))
+    total = _plan(file, parallel=4, ctx_size=64, prefix_cache_bytes=0).budget.total_bytes
+
+    def n_bytes(mem_limit: int) -> int:
+        return _plan(file, parallel=4, ctx_size=64, mem_limit=mem_limit).budget.cache_bytes
+
+    assert n_bytes(total + 10**6) == 500_000
+    assert n_bytes(total - 1) == 0
+    assert 10**6 < n_bytes(total + 10**10) <= 2**30
+
+
+def test_a_budget_without_room_for_anything_is_refused(
+    tiny_model_path: Callable[..., Path], llama: GGUFFile
+) -> None:
+    with pytest.raises(CommandError, match="--prefix-cache-bytes 100: a block of 16 cells"):
+        _plan(llama, prefix_cache_bytes=100)
+    mamba = open_gguf(tiny_model_path("mamba"))
+    with pytest.raises(CommandError, match="--prefix-cache-bytes 100: a state"):
+        _plan(mamba, prefix_cache_bytes=100)
+    with pytest.raises(CommandError, match="--ctx-checkpoints 2: --prefix-cache-bytes 0 has no"):
+        _plan(mamba, prefix_cache_bytes=0, ctx_checkpoints=2)
+    with pytest.raises(SettingsError, match="--prefix-cache-bytes"):
+        load_settings(prefix_cache_bytes=-2)
+
+
+def test_a_budget_beyond_the_machine_is_refused_with_one_that_fits(llama: GGUFFile) -> None:
+    plan = _plan(llama, ctx_size=64, prefix_cache_bytes=10**7)
+    limit = plan.budget.total_bytes - 10**6
+    with pytest.raises(CommandError, match=f"--prefix-cache-bytes {9 * 10**6} would fit"):
+        plan.budget.check(limit)
 
 
 def test_the_limit_is_at_most_the_machine() -> None:

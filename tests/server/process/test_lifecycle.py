@@ -113,6 +113,7 @@ def test_a_signal_drains_running_work_and_refuses_new():
         refused = process.post()
         assert refused.status_code == 503
         assert refused.headers["retry-after"]
+        assert refused.headers["x-llm-d-request-dropped-reason"] == "rejected-shutting-down"
         assert refused.json()["error"]["code"] == "server_shutdown"
         assert process.get("/livez").status_code == 200
         assert whole.result().json()["choices"][0]["text"] == "Hello wörld." * 3
@@ -130,6 +131,7 @@ def test_a_drain_that_takes_too_long_ends_what_runs_with_an_error():
         process.popen.send_signal(signal.SIGINT)
         assert whole.result().status_code == 503
         assert whole.result().json()["error"]["code"] == "server_shutdown"
+        assert whole.result().headers["x-llm-d-request-dropped-reason"] == "evicted"
         last = streamed.result().text.strip().split("\n\n")[-1]
         assert json.loads(last.removeprefix("data: "))["error"]["code"] == "server_shutdown"
         assert process.exit_code() == 0

@@ -118,3 +118,22 @@ PARTS = """\
 {{- '<|im_end|>\\n' }}
 {%- endfor %}
 """
+
+KIMI_K2 = """\
+{%- set queue = namespace(ids=[]) -%}
+{%- set count = namespace(n=0) -%}
+{%- for message in messages -%}
+  {%- if message.get('tool_calls') -%}
+    {%- for call in message['tool_calls'] -%}
+      {%- set id = 'functions.' + call['function']['name'] + ':' + (count.n | string) -%}
+      {%- set count.n = count.n + 1 -%}
+      {%- set _ = queue.ids.append(id) -%}
+      <call>{{ id }} {{ call['function']['arguments'] | tojson }}
+    {%- endfor -%}
+  {%- elif message['role'] == 'tool' -%}
+    ## Return of {{ queue.ids.pop(0) if queue.ids else 'unknown' }}: {{ message['content'] }}
+  {%- else -%}
+    {{ message['content'] }}
+  {%- endif -%}
+{%- endfor -%}
+"""

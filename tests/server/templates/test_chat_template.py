@@ -300,3 +300,54 @@ def test_the_last_message_is_continued(source: str, prompt: str) -> None:
 def test_a_template_that_hides_the_last_message_cannot_continue_it() -> None:
     with pytest.raises(TemplateError, match="does not show the last message"):
         render("{{ messages[0].content }}", USER, USER, continue_final_message=True)
+
+
+CALLS: list[dict[str, Any]] = [
+    {"role": "user", "content": "time?"},
+    {
+        "role": "assistant",
+        "content": "",
+        "tool_calls": [
+            {"id": name, "type": "function", "function": {"name": name, "arguments": "{}"}}
+            for name in ("now", "then")
+        ],
+    },
+    {"role": "tool", "tool_call_id": "now", "content": "12:00"},
+    {"role": "tool", "tool_call_id": "then", "content": "11:00"},
+]
+
+
+def test_a_template_may_count_its_calls_in_a_list_of_its_own() -> None:
+    """As Kimi K2's does; transformers' sandbox refuses that, llama.cpp renders it."""
+    made = template(known.KIMI_K2)
+    assert made.sample
+    prompt = made.render(CALLS, tools=None).text
+    assert "<call>functions.now:0 {}<call>functions.then:1 {}" in prompt
+    assert "## Return of functions.now:0: 12:00" in prompt
+    assert "## Return of functions.then:1: 11:00" in prompt
+    assert made.render(CALLS, tools=None).text == prompt  # nothing is left of it
+
+
+def test_what_is_given_stays_what_it_is() -> None:
+    source = (
+        "{% set ns = namespace(l=tools) %}{% set _ = ns.l.append('x') %}"
+        "{{ ns.l | length }} {{ tools | length }}{{ messages[0].content }}"
+    )
+    tools = [{"type": "function"}]
+    assert template(source).render(CALLS, tools=tools).text == "2 1time?"
+    assert len(tools) == 1
+
+
+def test_firefunctions_template_is_told_of_the_tools_as_it_asks() -> None:
+    made = template(
+        "{{ 'Functions:\\n' + functions + '\\nToday is ' + datetime + '.' }}"
+        "{% for m in messages %}{{ m.content }}{% for call in m.tool_calls or () %}"
+        " functools[{{ call.function.arguments | tojson }}]{% endfor %}{% endfor %}"
+    )
+    assert made.sample
+    prompt = made.render(CALLS, tools=[{"type": "function", "function": {"name": "now"}}]).text
+    assert '"name": "now"' in prompt
+    assert "Today is " in prompt
+    assert "Functions:\n\nToday" in made.render(CALLS, tools=None).text
+    own = made.render(CALLS, tools=None, kwargs={"datetime": "noon"}).text
+    assert "Today is noon." in own

@@ -72,6 +72,11 @@ ESCAPES = [
     "{{ messages[0].__setitem__('role', 'x') }}",
     "{{ messages[0].pop('role') }}{{ messages.clear() }}",
     "{{ messages.sort() }}",
+    "{% set ns = namespace(l=[]) %}{{ ns.l.append([1]) }}",
+    "{% set ns = namespace(l=[]) %}{{ ns.l.append(ns.l) }}",
+    "{% set ns = namespace(l=[]) %}{{ ns.l.append({}) }}{{ ns.l.extend([1]) }}",
+    "{% set ns = namespace(l=[]) %}{{ ns.l.append(ns) }}",
+    "{% set ns = namespace(l=['a']) %}{{ ns.l.append.__self__.__class__.__base__ }}{{ 1 / 0 }}",
     "{{ config.items() }}{{ request.application.__globals__ }}",
     "{{ get_flashed_messages.__globals__ }}{{ url_for.__globals__ }}",
     "{{ undefined_thing.__class__.__init__.__globals__.os.%s }}",
@@ -91,6 +96,11 @@ ESCAPES = [
 BIG = "{% set s = 'x' * 900000 %}"
 GROW = "{% set ns = namespace(n=3, s='ab', l=[1]) %}{% for i in range(99) %}"
 BOMBS = [
+    BIG
+    + "{% set ns = namespace(l=[]) %}{% for i in range(99999) %}{% set _ = ns.l.append(s ~ i) %}"
+    "{% endfor %}",
+    BIG + "{% set ns = namespace(l=[]) %}{% for i in range(9999) %}{% set _ = ns.l.append(s) %}"
+    "{{ ns.l }}{% endfor %}",
     "{% for a in range(999) %}{% for b in range(999) %}{% for c in range(999) %}"
     "{% endfor %}{% endfor %}{% endfor %}",
     "{% for a in range(99999) %}{% for b in range(99999) if false %}{% endfor %}{% endfor %}",

@@ -29,9 +29,9 @@ def _known_variables() -> set[str]:
 
 def test_compose_runs_the_server_and_a_prometheus_that_knows_its_key() -> None:
     services = _compose()["services"]
-    assert set(services) == {"slotmux", "prometheus"}
-    for service in services.values():
-        assert "api_key" in service["secrets"]
+    assert set(services) == {"slotmux", "prometheus", "grafana"}
+    for name, service in services.items():
+        assert service["secrets"] == ["grafana_password" if name == "grafana" else "api_key"]
         assert service["cap_drop"] == ["ALL"]
         assert all(port.startswith("127.0.0.1:") for port in service["ports"])
     assert services["slotmux"]["read_only"] is True
@@ -40,12 +40,26 @@ def test_compose_runs_the_server_and_a_prometheus_that_knows_its_key() -> None:
 
 
 def test_prometheus_scrapes_the_service_that_compose_starts() -> None:
-    config = yaml.safe_load((DEPLOY / "prometheus.yml").read_text())
+    config = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text())
     (job,) = config["scrape_configs"]
     assert job["static_configs"] == [{"targets": ["slotmux:8080"]}]
     assert job["authorization"]["credentials_file"] == "/run/secrets/api_key"
     # Settings refuses names it was not told of, so compose must name the one Prometheus uses.
     assert _compose()["services"]["slotmux"]["environment"]["SLOTMUX_ALLOWED_HOSTS"] == "slotmux"
+
+
+def test_compose_mounts_files_that_there_are_and_ignores_secrets() -> None:
+    compose = _compose()
+    ignored = (DEPLOY / ".gitignore").read_text().split()
+    for service in compose["services"].values():
+        for volume in service["volumes"]:
+            source = volume.split(":")[0]
+            if source.startswith("./"):
+                assert (DEPLOY / source).exists() or f"/{Path(source).name}/" in ignored
+            else:
+                assert source in compose["volumes"]
+    for secret in compose["secrets"].values():
+        assert f"/{Path(secret['file']).name}" in ignored
 
 
 @pytest.mark.parametrize("name", ["Dockerfile", "deploy/compose.yaml", "deploy/slotmux.service"])

@@ -1,0 +1,1 @@
+"""What runs slotmux elsewhere: files for operators, and one package, for Ray."""

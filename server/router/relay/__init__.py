@@ -1,0 +1,1 @@
+"""Requests on their way to a model and answers on their way back."""

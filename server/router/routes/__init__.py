@@ -1,0 +1,1 @@
+"""Endpoints that the router answers itself."""
