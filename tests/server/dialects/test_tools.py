@@ -115,6 +115,10 @@ def test_thoughts(thinker):
     hidden = body | {"thinking": {"type": "adaptive", "display": "omitted"}}
     blocks = httpx.post(f"{thinker.url}/v1/messages", json=hidden).json()["content"]
     assert [block["type"] for block in blocks] == ["text"]
+    for display in ("summarized", "updates"):  # Claude Code asks for updates
+        shown = body | {"thinking": {"type": "adaptive", "display": display}}
+        blocks = httpx.post(f"{thinker.url}/v1/messages", json=shown).json()["content"]
+        assert [block["type"] for block in blocks] == ["thinking", "text"]
     response = httpx.post(f"{thinker.url}/v1/responses", json={"input": "hi"}).json()
     assert [item["type"] for item in response["output"]] == ["reasoning", "message"]
     assert response["output"][0]["content"][0]["text"] == "Hm. 5"
