@@ -29,7 +29,7 @@ def read(path: str) -> str:
 for kind in (OpenAIChatCompletionsModel, OpenAIResponsesModel):
     agent = Agent(
         name="reader", instructions=system, tools=[read], model=kind("coder", client),
-        model_settings=ModelSettings(tool_choice="required", max_tokens=512),
+        model_settings=ModelSettings(tool_choice="required", parallel_tool_calls=False),
     )  # fmt: skip
     found = Runner.run_sync(agent, ask, max_turns=6)
     told = [item.output for item in found.new_items if item.type == "tool_call_output_item"]
