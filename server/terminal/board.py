@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 
-from rich.console import Group, RenderableType
+from rich.console import Group, JustifyMethod, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -18,6 +18,7 @@ _LINES_ABOVE = 13  # of the slots, at most
 _BAR, _REST = "█", "░"
 _BAR_WIDTH = 24
 _STYLES = {"generating": "green", "prompt": "yellow", "waiting": "cyan", "busy": "green"}
+_STATE_WIDTH = max(map(len, _STYLES))
 _GENERATED = "llamacpp:tokens_predicted_total"
 _PROMPT = "llamacpp:prompt_tokens_total"
 
@@ -96,14 +97,17 @@ class Board:
     def _slots(self, slots: tuple[SlotLook, ...]) -> Table:
         has_models = len({slot.model for slot in slots}) > 1
         has_clients = any(slot.client for slot in slots)
-        has_states = any(slot.n_states is not None for slot in slots)
+        has_states = any(slot.n_states for slot in slots)
         headings = ["SLOT", "STATE", "REQUEST", "TOKENS/S", "PROMPT", "CACHED", "ANSWER", "CELLS"]
         headings += ["STATES"] * has_states + ["DRAFTS OK"]
         headings += ["CLIENT"] * has_clients + ["MODEL"] * has_models
         table = Table(box=None, pad_edge=False, header_style="dim")
         for heading in headings:
             is_text = heading in ("STATE", "CLIENT", "MODEL")
-            table.add_column(heading, justify="left" if is_text else "right", no_wrap=True)
+            # Where there is no room for all, states are still told apart.
+            width = _STATE_WIDTH if heading == "STATE" else None
+            justify: JustifyMethod = "left" if is_text else "right"
+            table.add_column(heading, justify=justify, no_wrap=True, min_width=width)
         for slot in slots:
             row = self._cells_of(slot)
             row += [str(slot.n_states or "")] * has_states

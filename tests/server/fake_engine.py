@@ -106,7 +106,7 @@ class FakeEngine:
         model = FakeModel(4, 64, n_blocks=4)
         memory = Memory(model.kv, model.rows, model.ubatch, n_ctx=64)
         future = Future()
-        future.set_result(run(SimpleNamespace(memory=memory)))
+        future.set_result(run(SimpleNamespace(memory=memory, tier=None)))
         return future
 
     def cut(self, request_id: int) -> None:
