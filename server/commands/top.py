@@ -65,16 +65,19 @@ def top(
 def _watch(server: Server, board: Board, console: Console, interval: float) -> None:
     """Until a key says so."""
     from slotmux.server.terminal.client import RefusedError
+    from slotmux.server.terminal.interrupt import interruptible
     from slotmux.server.terminal.keys import is_left, one_by_one
     from slotmux.server.terminal.look import look_at
 
     first = board.draw(console.width, console.height)
     with (
         contextlib.suppress(KeyboardInterrupt),  # which is how one leaves
+        interruptible() as check,
         one_by_one(),
         Live(first, console=console, screen=True, auto_refresh=False) as live,
     ):
         while not is_left(interval):
+            check()
             try:
                 board.take(look_at(server))
             except RefusedError as error:

@@ -14,6 +14,7 @@ from slotmux.server.loading.errors import CommandError
 from slotmux.server.terminal.client import RefusedError, Server
 from slotmux.server.terminal.conversation import Conversation
 from slotmux.server.terminal.events import Outcome, pieces
+from slotmux.server.terminal.interrupt import interruptible
 from slotmux.server.terminal.keys import unseen
 from slotmux.server.terminal.shown import MarkdownView, PlainView, Thoughts, View
 from slotmux.server.terminal.typed import Lines, read_message
@@ -77,7 +78,8 @@ class Chat:
         self.conversation.say(text)
         answer = _Answer()
         try:
-            self._show(answer)
+            with interruptible() as check:
+                self._show(answer, check)
         except KeyboardInterrupt:
             self.tell("[stopped]")
             return False
@@ -110,12 +112,13 @@ class Chat:
         """What went wrong."""
         self._errors.print(Text(text, style="red"), soft_wrap=True)
 
-    def _show(self, answer: _Answer) -> None:
+    def _show(self, answer: _Answer, check: Callable[[], None]) -> None:
         outcome = Outcome()
         view = self.looks.view(self.console)
         try:
             with unseen(), self.server.stream(CHAT_PATH, self.conversation.body()) as events:
                 for kind, text in pieces(events, outcome):
+                    check()
                     if kind == "thought":
                         view.thought(text)
                     else:
