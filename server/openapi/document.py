@@ -135,7 +135,8 @@ def _responses(endpoint: Endpoint, method: str, schemas: dict[int, Json]) -> Jso
 
 def _content(operation: Operation, schemas: dict[int, Json]) -> Json:
     if operation.answer is None:
-        return {operation.media: {"schema": {"type": "string"}}}
+        medias = (operation.media, *operation.medias)
+        return {media: {"schema": {"type": "string"}} for media in medias}
     content: Json = {operation.media: {"schema": schemas[id(operation.answer)]}}
     if operation.chunk is not None:
         what = "events whose data is" if operation.streamed_as == EVENTS else "lines of"

@@ -27,13 +27,15 @@ class Body:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """What an endpoint does. ``answer``: the type of its JSON; None: it is a text of ``media``.
+    """What an endpoint does. ``answer``: the type of its JSON; None: it is a text of ``media``, or
+    of another of ``medias`` to who asks for that.
     ``chunk``: of an event's data, or of a line, where the answer may be streamed."""
 
     answer: Type = None
     body: type[StrictModel] | Body | None = None
     chunk: Type = None
     media: str = "application/json"
+    medias: tuple[str, ...] = ()
     streamed_as: str = EVENTS
     query: Mapping[str, Json] = field(default_factory=dict)  # names and their schemas
     needs_body: bool = True  # False: some of what the route does needs none

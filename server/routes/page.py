@@ -56,7 +56,7 @@ def page_file(name: str) -> PageFile:
     return PageFile(body, gzip.compress(body, 9, mtime=0), hashlib.sha256(body).hexdigest()[:12])
 
 
-@endpoints.add(_READ, "/", told=Operation(media="text/html"), rule="public")
+@endpoints.add(_READ, "/", told=Operation(media="text/html", medias=("text/plain",)), rule="public")
 async def root(request: Request) -> Response:
     """The page; to a client that does not ask for HTML, that something runs here."""
     state = state_of(request)
