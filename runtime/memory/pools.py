@@ -124,14 +124,15 @@ class Pools:
         """``n`` private blocks, giving up what is cached as needed; None (and no change) if too
         few."""
         blocks = self.blocks
-        if n > blocks.n_free and n > self.n_available:
-            return None
-        while blocks.n_free < n:
-            if self.budget.bring_blocks():
-                continue
-            if not blocks.n_idle:
+        if n > blocks.n_free:
+            n_available = self.n_available
+            if n > n_available:
+                return None
+            if n > n_available - self.n_pinned:  # else whoever asks may hold a pin by itself
                 self.unpin()
-            self._drop(self.worths.pop_for_block(is_shared=blocks.can_bring))
+        while blocks.n_free < n:
+            if not self.budget.bring_blocks():
+                self._drop(self.worths.pop_for_block(is_shared=blocks.can_bring))
         return [blocks.take() for _ in range(n)]
 
     def take_row(self, besides: Checkpoint | None = None) -> int:
