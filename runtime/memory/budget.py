@@ -18,7 +18,16 @@ class Budget:
     for each slot is set aside always, so that a slot never waits for one.
     """
 
-    __slots__ = ("_block_bytes", "_blocks", "_n_slots", "_row_bytes", "_rows", "_tree", "limit")
+    __slots__ = (
+        "_block_bytes",
+        "_blocks",
+        "_n_ready",
+        "_n_slots",
+        "_row_bytes",
+        "_rows",
+        "_tree",
+        "limit",
+    )
 
     def __init__(
         self,
@@ -32,6 +41,7 @@ class Budget:
         self._blocks, self._rows, self._tree = blocks, rows, tree
         self._n_slots = n_slots if rows.n_rows else 0
         self._block_bytes, self._row_bytes = blocks.block_bytes, rows.row_bytes + STATE_BYTES
+        self._n_ready = min(n_ready, blocks.n_blocks)
         self.limit: int | None = None
         if cache_bytes is not None:
             n_ready = -(-n_ready // blocks.n_segment) * blocks.n_segment
@@ -66,7 +76,8 @@ class Budget:
         left, size = self.limit - self._n_slots * self._row_bytes, blocks.n_segment
         n = left // ((self._block_bytes + NODE_BYTES) * size)
         n = min(n, (left - self._tree.n_bytes) // (self._block_bytes * size))
-        return max(0, min(n * size, blocks.n_blocks))
+        # What slots were promised is theirs, whatever the index of what is kept takes meanwhile.
+        return max(self._n_ready, min(n * size, blocks.n_blocks))
 
     def bring_blocks(self) -> bool:
         """Give blocks memory, free rows losing theirs as needed; False if that cannot be."""
