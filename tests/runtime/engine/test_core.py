@@ -509,3 +509,17 @@ def test_a_steady_crowd_is_not_described_anew_each_step(monkeypatch):
     bench.run()
     for job in jobs:
         bench.check(*job)
+
+
+def test_a_sequence_that_fills_the_pool_fits_beside_the_index_of_many_salts():
+    """Kept prefixes of many owners make the index larger than the budget thought: they go."""
+    bench = Bench(n_slots=1, n_ctx=64, n_blocks=8, n_ready=4, n_segment=4, prefix_cache_bytes=0)
+    for salt in "abcdefgh":
+        bench.add(prompt_of(3, ord(salt)), max_tokens=1, cache_salt=salt)
+        while bench.core.has_work:
+            bench.step()
+    assert bench.core.memory.pools.n_available >= 4
+    _, receiver = bench.add(prompt_of(63), max_tokens=1)
+    while bench.core.has_work:
+        bench.step()
+    assert receiver.last[0].finish_reason is FinishReason.LENGTH
