@@ -123,14 +123,14 @@ def _placement(config: ModelConfig) -> Placement | None:
 def _team(
     kernels: KernelCache, config: ModelConfig, scratch_bytes: int, placement: Placement | None
 ) -> Team:
-    n, pinned = config.n_threads, config.pin_threads
+    n = config.n_threads
     if placement is not None:
-        cpus = placement.cpus(pinned=pinned)
+        cpus = placement.cpus(pinned=config.pin_threads)
         return Team(kernels, n, scratch_bytes, cpus, placement.groups, ties_caller=True)
-    allowed = sorted(os.sched_getaffinity(0)) if pinned else []
-    return Team(
-        kernels, n, scratch_bytes, [{allowed[i % len(allowed)]} for i in range(n * bool(allowed))]
-    )
+    if not config.pin_threads:
+        return Team(kernels, n, scratch_bytes)
+    allowed = sorted(os.sched_getaffinity(0))
+    return Team(kernels, n, scratch_bytes, [{allowed[i % len(allowed)]} for i in range(n)])
 
 
 def load_model(path: Path, config: ModelConfig, progress: Progress = lambda *_: None) -> Model:

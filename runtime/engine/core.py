@@ -228,9 +228,7 @@ class Core:
             self._acceptor.accept(time.monotonic())
             self._end_failed()
             self.meter.on_step(self._model.ubatch.n_seqs, time.monotonic() - now)
-        else:
-            self.emit()
-        if not self.scheduler.active:
+        if not (forward_s and self.scheduler.active):
             self.emit()
         if self._speculator is not None and forward_s:
             n_generated = self.meter.counters.n_generated_tokens

@@ -8,6 +8,7 @@ from slotmux.runtime.interfaces import KVStorage, RowStorage
 from slotmux.runtime.memory.block_pool import BlockPool
 from slotmux.runtime.memory.budget import Budget
 from slotmux.runtime.memory.ghosts import Ghosts
+from slotmux.runtime.memory.match import known_path
 from slotmux.runtime.memory.prefix_tree import (
     BLOCK_BYTES,
     TOKEN_BYTES,
@@ -107,13 +108,13 @@ class Pools:
     @property
     def n_available(self) -> int:
         """Blocks that can be had, everything that is only cached being given up."""
-        return self.budget.n_most_blocks - self.blocks.n_held + self.n_pinned
+        refs = self.blocks.refs
+        return self.n_unpinned + sum(refs[block] == n for block, n in self.pins.items())
 
     @property
-    def n_pinned(self) -> int:
-        """Blocks that nobody but the tier below holds."""
-        refs = self.blocks.refs
-        return sum(refs[block] == n for block, n in self.pins.items())
+    def n_unpinned(self) -> int:
+        """Those of them that the tier below does not hold."""
+        return self.budget.n_most_blocks - self.blocks.n_held
 
     def unpin(self) -> None:
         """Have the tier below let go of the blocks that it holds."""
@@ -124,12 +125,10 @@ class Pools:
         """``n`` private blocks, giving up what is cached as needed; None (and no change) if too
         few."""
         blocks = self.blocks
-        if n > blocks.n_free:
-            n_available = self.n_available
-            if n > n_available:
+        if n > blocks.n_free and n > self.n_unpinned:
+            if n > self.n_available:
                 return None
-            if n > n_available - self.n_pinned:  # else whoever asks may hold a pin by itself
-                self.unpin()
+            self.unpin()
         while blocks.n_free < n:
             if not self.budget.bring_blocks():
                 self._drop(self.worths.pop_for_block(is_shared=blocks.can_bring))
@@ -263,14 +262,7 @@ class Pools:
 
     def forget(self, salt: str, tokens: I32) -> None:
         """Drop every checkpoint on the path of ``tokens``, and its idle nodes from the end up."""
-        node = self.tree.roots.get(salt)
-        raw = tokens.tobytes()
-        path: list[Node] = []
-        while node is not None:
-            path.append(node)
-            begin = node.end * TOKEN_BYTES
-            node = node.children.get(raw[begin : begin + BLOCK_BYTES])
-        for node in reversed(path[1:]):
+        for node in reversed(known_path(self.tree, salt, tokens.tobytes())):
             for checkpoint in list(node.checkpoints.values()):
                 self._detach(checkpoint)
                 self.rows.give_back(checkpoint.row)
@@ -287,29 +279,29 @@ class Pools:
 
     def _need(self, node: Node) -> None:
         """A state is kept at a node: the blocks of its path are needed."""
-        path = []
-        while node.n_needs == 0 and node.parent is not None:
-            node.n_needs = 1
-            if node.block >= 0:
-                self.blocks.need(node.block, is_needed=True)
-            path.append(node)
-            node = node.parent
-        node.n_needs += 1
+        path = self._count_needs(node, 1)
         if self._listener is not None:
             self._listener.stored(path[::-1])
 
     def _need_no_more(self, node: Node) -> None:
         """A state at a node has gone. What nothing else needs goes next, the deepest first."""
-        path = []
-        while node.n_needs == 1 and node.parent is not None:
-            node.n_needs = 0
-            if node.block >= 0:
-                self.blocks.need(node.block, is_needed=False)
-            path.append(node)
-            node = node.parent
-        node.n_needs -= 1
+        path = self._count_needs(node, -1)
         if self._listener is not None:
             self._listener.removed(path)
+
+    def _count_needs(self, node: Node, n: int) -> list[Node]:
+        """Add to a node's needs. One that comes to have any, or none, is a need more or less of its
+        parent; returns these nodes, the deepest first."""
+        path = []
+        few = 0 if n > 0 else 1
+        while node.n_needs == few and node.parent is not None:
+            node.n_needs += n
+            if node.block >= 0:
+                self.blocks.need(node.block, is_needed=n > 0)
+            path.append(node)
+            node = node.parent
+        node.n_needs += n
+        return path
 
     def _prune(self, node: Node) -> None:
         while node.parent is not None and node.block < 0:

@@ -86,7 +86,7 @@ def _extend(memory: Memory, node: Node, raw: bytes, piece: BlocksPiece, pins: li
 def _spare_block(memory: Memory) -> int | None:
     """A block that nobody was promised, and for which no pin has to go."""
     pools = memory.pools
-    if memory.n_spare_blocks <= 0 or pools.n_available <= pools.n_pinned:
+    if memory.n_spare_blocks <= 0 or pools.n_unpinned <= 0:
         return None
     taken = pools.take_blocks(1)
     return taken[0] if taken is not None else None

@@ -24,8 +24,9 @@ from slotmux.runtime.memory.disk.writer import (
     Writer,
     state_sections,
 )
+from slotmux.runtime.memory.match import known_path
 from slotmux.runtime.memory.pools import Pools
-from slotmux.runtime.memory.prefix_tree import BLOCK_BYTES, TOKEN_BYTES, Checkpoint, Kind, Node
+from slotmux.runtime.memory.prefix_tree import BLOCK_BYTES, Checkpoint, Kind, Node
 from slotmux.runtime.ubatch import BLOCK_CELLS
 
 _FILE_BYTES = 4 * 2**20  # of blocks in one file, about
@@ -132,12 +133,7 @@ class Spill:
         """Have what begins like the int32 tokens ``raw`` removed, as far as memory has forgotten
         it."""
         digests = digests_of(salt, raw)
-        node: Node | None = self._pools.tree.roots.get(salt)
-        n_known = 0
-        while node is not None:
-            n_known = node.end // BLOCK_CELLS
-            begin = node.end * TOKEN_BYTES
-            node = node.children.get(raw[begin : begin + BLOCK_BYTES])
+        n_known = len(known_path(self._pools.tree, salt, raw))
         rest = raw[n_known * BLOCK_BYTES : (n_known + 1) * BLOCK_BYTES]
         self._writer.add(ForgetJob(tuple(digests[n_known + 1 :]), digests[n_known], rest))
 
@@ -147,7 +143,7 @@ class Spill:
         pools = self._pools
         if pools.has_blocks and pools.blocks.n_free * 8 < pools.blocks.n_blocks:
             return True
-        return pools.has_rows and not pools.rows.n_free
+        return pools.has_rows and not pools.has_room_for_row
 
     def _is_known(self, key: bytes | tuple[bytes, bytes]) -> bool:
         """Whether it is on disk, or will be."""
