@@ -11,12 +11,13 @@ from __future__ import annotations
 import argparse
 import http.client
 import json
+import shlex
 import socket
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -42,10 +43,17 @@ def serving(model: Path, n_slots: int, n_ctx: int, n_threads: int) -> Iterator[i
     port = free_port()
     words = ("--host", HOST, "--port", port, "--parallel", n_slots, "--ctx-size", n_ctx)
     command = [*Slotmux.command, "serve", str(model), *map(str, words), "--threads", str(n_threads)]
+    with running(command, port):
+        yield port
+
+
+@contextmanager
+def running(command: Sequence[str], port: int, within_s: float = START_S) -> Iterator[None]:
+    """Any server that tells at /health when it is ready. ProgramError if it does not get so."""
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        _await_ready(server, port)
-        yield port
+        _await_ready(server, port, within_s)
+        yield
     finally:
         server.terminate()
         try:
@@ -55,15 +63,16 @@ def serving(model: Path, n_slots: int, n_ctx: int, n_threads: int) -> Iterator[i
             server.wait()
 
 
-def _await_ready(server: subprocess.Popen[bytes], port: int) -> None:
-    deadline = time.monotonic() + START_S
+def _await_ready(server: subprocess.Popen[bytes], port: int, within_s: float) -> None:
+    command = shlex.join(map(str, server.args))
+    deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:
         if server.poll() is not None:
-            raise ProgramError(f"slotmux serve ended with {server.returncode}; try it by hand")
+            raise ProgramError(f"{command} ended with {server.returncode}; try it by hand")
         if _is_ready(port):
             return
         time.sleep(0.2)
-    raise ProgramError(f"slotmux serve was not ready after {START_S:.0f} s")
+    raise ProgramError(f"{command} was not ready after {within_s:.0f} s")
 
 
 def _is_ready(port: int) -> bool:

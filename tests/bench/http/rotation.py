@@ -16,15 +16,13 @@ import http.client
 import json
 import shlex
 import statistics
-import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from random import Random
 
-from tests.bench.http.bench import HOST, STOP_S, free_port
+from tests.bench.http.bench import HOST, free_port, running
 from tests.bench.programs import Slotmux
 
 LOAD_S = 900.0
@@ -40,37 +38,6 @@ class Answered:
     n_computed: int
     prompt_ms: float
     total_s: float
-
-
-@contextmanager
-def serving(command: Sequence[str], port: int) -> Iterator[None]:
-    """A server that is ready. RuntimeError if it ends or takes too long."""
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        deadline = time.monotonic() + LOAD_S
-        while not _is_ready(port):
-            if server.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"the server did not get ready: {shlex.join(command)}")
-            time.sleep(0.2)
-        yield
-    finally:
-        server.terminate()
-        try:
-            server.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait()
-
-
-def _is_ready(port: int) -> bool:
-    connection = http.client.HTTPConnection(HOST, port, timeout=5)
-    try:
-        connection.request("GET", "/health")
-        return connection.getresponse().status == 200
-    except OSError:
-        return False
-    finally:
-        connection.close()
 
 
 def ask(port: int, prompt: list[int]) -> Answered:
@@ -152,7 +119,7 @@ def main() -> None:
     parser.add_argument("--peer-flags", default="")
     args = parser.parse_args()
     for program, command in commands(args, port := free_port()):
-        with serving(command, port):
+        with running(command, port, LOAD_S):
             for turn in rotate(port, args):
                 print(json.dumps({"program": program, **turn}), flush=True)
 

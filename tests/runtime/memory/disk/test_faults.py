@@ -9,7 +9,7 @@ import pytest
 
 from slotmux.runtime.memory.disk.store import Store
 from tests.runtime.engine.test_core import prompt_of
-from tests.runtime.memory.disk.bench import IDENTITY, DiskBench
+from tests.runtime.memory.disk.bench import IDENTITY
 from tests.runtime.memory.disk.faults import FaultyFiles, damage
 
 KIND = "hybrid"
@@ -21,17 +21,13 @@ def files():
 
 
 @pytest.fixture
-def serve(tmp_path, files):
-    benches = []
+def serve(serve, tmp_path, files):
+    """The same with files that fail when they are told to, and a folder that may go."""
 
-    def begin(kind=KIND, folder=None, **options):
-        options.setdefault("files", files)
-        benches.append(DiskBench(kind, folder or tmp_path / "tier", **options))
-        return benches[-1]
+    def begin(kind=KIND, folder=tmp_path / "tier", **options):
+        return serve(kind, folder, **{"files": files, **options})
 
-    yield begin
-    for bench in benches:
-        bench.close()
+    return begin
 
 
 def lines(caplog):

@@ -9,20 +9,6 @@ from slotmux.runtime.memory.disk.order import Order
 from slotmux.runtime.memory.disk.writer import BlocksJob
 from slotmux.runtime.memory.saved import erase_prefix
 from tests.runtime.engine.test_core import KINDS, prompt_of
-from tests.runtime.memory.disk.bench import DiskBench
-
-
-@pytest.fixture
-def serve(tmp_path):
-    benches = []
-
-    def begin(kind="attention", **options):
-        benches.append(DiskBench(kind, tmp_path, **options))
-        return benches[-1]
-
-    yield begin
-    for bench in benches:
-        bench.close()
 
 
 @pytest.mark.parametrize("kind", KINDS)

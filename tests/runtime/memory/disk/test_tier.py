@@ -4,21 +4,6 @@ it itself."""
 import pytest
 
 from tests.runtime.engine.test_core import KINDS, prompt_of
-from tests.runtime.memory.disk.bench import DiskBench
-
-
-@pytest.fixture
-def serve(tmp_path):
-    """Begin a server on the folder of the test; the one before it must have ended."""
-    benches = []
-
-    def begin(kind="attention", **options):
-        benches.append(DiskBench(kind, tmp_path, **options))
-        return benches[-1]
-
-    yield begin
-    for bench in benches:
-        bench.close()
 
 
 @pytest.mark.parametrize("kind", KINDS)
