@@ -10,10 +10,10 @@ import time
 from pathlib import Path
 from typing import IO
 
+from slotmux.runtime.numa import NODES, parse_list
+from slotmux.server.loading.cores import CPUS, physical_cores
 from slotmux.server.process.logs import LOGGER
 
-NODES = Path("/sys/devices/system/node")
-CPUS = Path("/sys/devices/system/cpu")
 _WAIT_S = 10.0  # for a replica that is being replaced
 _log = logging.getLogger(LOGGER)
 
@@ -68,25 +68,12 @@ def core_groups(n: int, cpus: Path = CPUS, nodes: Path = NODES) -> list[frozense
 
 
 def _cores_by_node(cpus: Path, nodes: Path) -> list[list[frozenset[int]]]:
-    usable = os.sched_getaffinity(0)
     node_of = {
         cpu: int(path.name.removeprefix("node"))
         for path in nodes.glob("node[0-9]*")
-        for cpu in parse_cpu_list((path / "cpulist").read_text())
+        for cpu in parse_list((path / "cpulist").read_text())
     }
-    by_node: dict[int, dict[frozenset[int], None]] = {}
-    for cpu in sorted(usable):
-        told = cpus / f"cpu{cpu}" / "topology" / "thread_siblings_list"
-        siblings = parse_cpu_list(told.read_text()) if told.exists() else {cpu}
-        core = frozenset(siblings & usable)
-        by_node.setdefault(node_of.get(cpu, 0), {})[core] = None
-    return [list(cores) for _, cores in sorted(by_node.items())]
-
-
-def parse_cpu_list(text: str) -> set[int]:
-    """The kernel's notation: '0-3,8' is {0, 1, 2, 3, 8}."""
-    found: set[int] = set()
-    for part in filter(None, text.strip().split(",")):
-        first, _, last = part.partition("-")
-        found |= set(range(int(first), int(last or first) + 1))
-    return found
+    by_node: dict[int, list[frozenset[int]]] = {}
+    for core in physical_cores(cpus):
+        by_node.setdefault(node_of.get(min(core), 0), []).append(core)
+    return [cores for _, cores in sorted(by_node.items())]

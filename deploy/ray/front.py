@@ -17,12 +17,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from slotmux.deploy.ray.asked import Asked, Probe
 from slotmux.deploy.ray.relay import Afterwards, Relay
-from slotmux.deploy.ray.scrape import Scraped, merged
+from slotmux.deploy.ray.scrape import Scraped
 from slotmux.server.dialects import DIALECTS
 from slotmux.server.http.errors import ApiError, json_response
 from slotmux.server.http.paths import Paths
 from slotmux.server.http.session import session_header
 from slotmux.server.http.shapes import error_response
+from slotmux.server.process.exposition import merged
 from slotmux.server.routes import ROUTES
 from slotmux.server.settings import MAX_BODY_BYTES
 
@@ -130,7 +131,8 @@ class FrontApp:
         if refused is not None:
             text, status = refused.text, refused.status
         else:
-            text, status = merged(scraped), 200
+            pages = {each.replica: each.text.encode() for each in scraped}
+            text, status = merged("replica", pages).decode(), 200
         media = "application/json" if refused is not None else CONTENT_TYPE_LATEST
         await Response(text, status, media_type=media)(scope, receive, send)
 

@@ -17,9 +17,11 @@ from starlette.types import Message, Scope, Send
 from yarl import URL
 
 from slotmux.deploy.ray.asked import LEASE_HEADER, REPLICA_HEADER, Asked, Headers, Lease
-from slotmux.deploy.ray.broken import broken_off
+from slotmux.server.answers.stream_end import StreamEnd
 from slotmux.server.http.errors import ApiError, queue_full, unavailable
+from slotmux.server.http.hop import OF_HOP
 from slotmux.server.http.shapes import Shape, error_response
+from slotmux.server.openapi.operation import EVENTS, LINES
 from slotmux.server.process.logs import LOGGER
 
 _N_TRIES = 3
@@ -27,11 +29,8 @@ _LEASE_WITHIN_S = 60.0  # a replica may be on its way
 _LOOK_WITHIN_S = 5.0  # for who only looks, as probes do
 _RETRY_AFTER_S = 2
 _BUSY = (429, 503)
-# Of one connection, not of the request (RFC 9110, 7.6.1); and what the front says itself.
-_HOP = {
-    b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding",
-    b"upgrade", b"content-length", b"expect", LEASE_HEADER.encode(), REPLICA_HEADER.encode(),
-}  # fmt: skip
+# And what the front says itself.
+_NOT_ON = OF_HOP | {b"content-length", b"expect", LEASE_HEADER.encode(), REPLICA_HEADER.encode()}
 _log = logging.getLogger(LOGGER)
 
 
@@ -159,17 +158,18 @@ class Relay:
     async def _stream(self, response: aiohttp.ClientResponse, lease: Lease) -> None:
         """An answer as it comes; where it breaks off, an error of the client's API is its end."""
         await self._send(_start(response, lease, []))
-        last, n_events = b"\n", 0
+        is_lines = response.content_type == LINES
+        ending = StreamEnd(self._shape, self._scope["path"], is_lines=is_lines)
         try:
             async for chunk in response.content.iter_any():
-                last, n_events = chunk[-1:] or last, n_events + chunk.count(b"event: ")
+                ending.follow(chunk)
                 await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
             end = b""
         except (aiohttp.ClientError, OSError):
             _log.warning("a replica went away in the middle of an answer")
             message = "The server that computed this answer has gone. Try again."
             error = unavailable(message, "replica_lost")
-            end = broken_off(error, self._shape, self._scope["path"], n_events, last)
+            end = ending.error(error)
         await self._send({"type": "http.response.body", "body": end})
 
     async def _answer(self, error: ApiError) -> None:
@@ -180,7 +180,7 @@ class Relay:
 
 
 def _forwarded(headers: Headers) -> Headers:
-    return tuple((key, value) for key, value in headers if key.lower() not in _HOP)
+    return tuple((key, value) for key, value in headers if key.lower() not in _NOT_ON)
 
 
 def _start(
@@ -198,7 +198,7 @@ def _start(
 
 
 def _is_stream(response: aiohttp.ClientResponse) -> bool:
-    return response.content_type in ("text/event-stream", "application/x-ndjson")
+    return response.content_type in (EVENTS, LINES)
 
 
 async def _exhaust(leases: DeploymentResponseGenerator) -> None:

@@ -1,4 +1,4 @@
-"""How a stream that began ends when the model's process is gone, in each dialect's words."""
+"""How a stream that is relayed ends when who made it is gone, in each dialect's words."""
 
 from __future__ import annotations
 
@@ -7,22 +7,21 @@ from collections.abc import Callable
 import orjson
 
 from slotmux.server.answers.stream import PING
-from slotmux.server.http.endpoints import Endpoint
 from slotmux.server.http.errors import ApiError
-from slotmux.server.http.shapes import anthropic_body
-from slotmux.server.openapi.operation import LINES
+from slotmux.server.http.shapes import Shape, anthropic_body
 
 _RESPONSES = "/v1/responses"
 
 
 class StreamEnd:
     """Follows the bytes of a stream as far as that is needed to end it well, or to put something
-    harmless into it."""
+    harmless into it. ``shape``, ``path``: of the endpoint; ``is_lines``: no events, but a JSON
+    object a line."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
-        self.is_lines = endpoint.told.streamed_as == LINES
-        self._shape = endpoint.shape
-        self._is_responses = endpoint.path == _RESPONSES
+    def __init__(self, shape: Shape, path: str, *, is_lines: bool) -> None:
+        self.is_lines = is_lines
+        self._shape = shape
+        self._is_responses = path.startswith(_RESPONSES)
         self._border = b"\n" if self.is_lines else b"\n\n"
         self._is_at_border = True
         self._n_events = 0

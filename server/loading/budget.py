@@ -10,6 +10,7 @@ from slotmux.runtime.memory.prefix_tree import NODE_BYTES
 from slotmux.runtime.ubatch import BLOCK_CELLS
 from slotmux.server.loading.cgroups import cgroup_limit
 from slotmux.server.loading.errors import CommandError
+from slotmux.server.loading.words import mib
 
 if TYPE_CHECKING:
     from slotmux.runtime.sizes import ModelSizes
@@ -56,21 +57,21 @@ class Budget:
 
     def describe(self) -> str:
         """The parts in a line."""
-        parts = [f"{_mib(self.weights_bytes)} of weights"]
+        parts = [f"{mib(self.weights_bytes)} of weights"]
         slots = f"{self.n_slots} slots of up to {self.n_ctx} tokens"
         if self.kv_bytes:
-            parts.append(f"{_mib(self.kv_bytes)} for {self.n_cells} KV cells ({slots})")
+            parts.append(f"{mib(self.kv_bytes)} for {self.n_cells} KV cells ({slots})")
         if self.state_bytes:
-            parts.append(f"{_mib(self.state_bytes)} for the states of {self.n_slots} slots")
+            parts.append(f"{mib(self.state_bytes)} for the states of {self.n_slots} slots")
         if self.cache_bytes:
-            parts.append(f"{_mib(self.cache_bytes)} more for kept prefixes")
-        return f"{', '.join(parts)}, {_mib(self.total_bytes)} in all"
+            parts.append(f"{mib(self.cache_bytes)} more for kept prefixes")
+        return f"{', '.join(parts)}, {mib(self.total_bytes)} in all"
 
     def check(self, limit: int) -> None:
         """Raises CommandError, with what would fit, when more is needed than ``limit`` bytes."""
         if self.total_bytes <= limit:
             return
-        message = f"this needs {self.describe()}; the limit is {_mib(limit)}"
+        message = f"this needs {self.describe()}; the limit is {mib(limit)}"
         n_left = limit - (self.total_bytes - self.cache_bytes)
         if n_left >= 0:
             raise CommandError(f"{message}; --prefix-cache-bytes {n_left} would fit")
@@ -88,7 +89,3 @@ def memory_limit() -> int:
     """Bytes that this process may use: the machine's memory or its control groups' limit."""
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return min(machine, cgroup_limit() or machine)
-
-
-def _mib(n_bytes: int) -> str:
-    return f"{n_bytes / 2**20:.0f} MiB"

@@ -1,4 +1,4 @@
-"""/metrics of several models as one: every sample says of which model it is."""
+"""/metrics of several processes as one: every sample says of which it is."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ _HELP = b"# HELP "
 _ESCAPES = ((b"\\", b"\\\\"), (b'"', b'\\"'), (b"\n", b"\\n"))
 
 
-def merged(own: bytes, by_model: Mapping[str, bytes]) -> bytes:
-    """Text expositions as one, each family once. ``own``: the router's, without a label."""
+def merged(label: str, pages: Mapping[str, bytes], own: bytes = b"") -> bytes:
+    """Text expositions as one, each family once; the samples of each of ``pages`` get its name as
+    ``label``. ``own``: of who merges, without one."""
     heads: dict[bytes, list[bytes]] = {}
     samples: dict[bytes, list[bytes]] = {}
     _add(own, b"", heads, samples)
-    for model, text in by_model.items():
-        _add(text, b'model="' + _escaped(model) + b'"', heads, samples)
-    families = (b"\n".join((*heads[name], *samples[name])) for name in heads)
-    return b"\n".join(families) + b"\n"
+    for name, text in pages.items():
+        _add(text, b'%b="%b"' % (label.encode(), _escaped(name)), heads, samples)
+    lines = (line for family in heads for line in (*heads[family], *samples[family]))
+    return b"".join(line + b"\n" for line in lines)
 
 
 def _add(

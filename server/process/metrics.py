@@ -4,13 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    ProcessCollector,
-    disable_created_metrics,
-    generate_latest,
-)
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
@@ -20,6 +13,7 @@ from slotmux.runtime.memory.disk.store import FAULTS
 from slotmux.runtime.memory.disk.tier import DiskStats
 from slotmux.runtime.memory.missed import CacheMiss
 from slotmux.runtime.ubatch import BLOCK_CELLS
+from slotmux.server.process.http_metrics import HttpMetrics
 from slotmux.server.process.state import ServerState
 from slotmux.server.settings import Settings
 
@@ -34,37 +28,11 @@ _LATENCIES = (
 )
 
 
-class Metrics:
-    """One registry for each app, so that several apps can live in one process."""
+class Metrics(HttpMetrics):
+    """Of a server of one model."""
 
     def __init__(self, state: ServerState) -> None:
-        # Otherwise a second time series stands beside each counter, that nobody reads.
-        disable_created_metrics()  # type: ignore[no-untyped-call]
-        self.registry = CollectorRegistry()
-        self._requests = Counter(
-            "slotmux_http_requests",
-            "Requests by route and status.",
-            ["route", "status"],
-            registry=self.registry,
-        )
-        self._refusals = Counter(
-            "slotmux_http_refusals",
-            "Requests that were refused or failed, by error code.",
-            ["code"],
-            registry=self.registry,
-        )
-        self.registry.register(_ServerCollector(state))
-        ProcessCollector(registry=self.registry)
-
-    def count_request(self, route: str, status: int, code: str | None) -> None:
-        """One finished HTTP request; ``code`` is that of its error, if any."""
-        self._requests.labels(route, str(status)).inc()
-        if code is not None:
-            self._refusals.labels(code).inc()
-
-    def render(self) -> bytes:
-        """The text exposition."""
-        return generate_latest(self.registry)
+        super().__init__("slotmux", _ServerCollector(state))
 
 
 class _ServerCollector(Collector):

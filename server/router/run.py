@@ -13,6 +13,7 @@ import uvicorn
 
 from slotmux.server.loading.budget import memory_limit
 from slotmux.server.loading.errors import CommandError
+from slotmux.server.loading.words import mib
 from slotmux.server.process.ending import EndedBySignals
 from slotmux.server.process.logs import LOGGER, is_text, set_up_logging
 from slotmux.server.process.serve import (
@@ -24,7 +25,6 @@ from slotmux.server.process.serve import (
 )
 from slotmux.server.router.app import create_router_app
 from slotmux.server.router.fleet.fleet import Fleet
-from slotmux.server.router.fleet.refusals import mib
 from slotmux.server.router.fleet.room import ROUTER_BYTES, Room
 from slotmux.server.router.known.catalog import ModelSpec, read_catalog
 from slotmux.server.router.processes.child_settings import child_settings

@@ -15,14 +15,15 @@ from pydantic import ValidationError
 from starlette.responses import PlainTextResponse
 
 from slotmux.deploy.ray import leases as leases_module
-from slotmux.deploy.ray.broken import broken_off
-from slotmux.deploy.ray.cores import OwnCores, core_groups, parse_cpu_list
+from slotmux.deploy.ray.cores import OwnCores, core_groups
 from slotmux.deploy.ray.inside import call
 from slotmux.deploy.ray.leases import Leases
 from slotmux.deploy.ray.options import ModelOptions, Options
-from slotmux.deploy.ray.scrape import Scraped, merged
+from slotmux.runtime.numa import parse_list
+from slotmux.server.answers.stream_end import StreamEnd
 from slotmux.server.http.errors import unavailable
-from slotmux.server.http.shapes import anthropic_body, llama_body, ollama_body, openai_body
+from slotmux.server.http.shapes import Shape, anthropic_body, llama_body, ollama_body, openai_body
+from slotmux.server.process.exposition import merged
 from slotmux.server.settings import SettingsError
 from tests.conftest import ROOT
 
@@ -77,8 +78,8 @@ def test_groups_have_whole_cores_and_stay_on_a_node(
 
 
 def test_the_kernels_notation_is_read() -> None:
-    assert parse_cpu_list("0-3,8,10-11\n") == {0, 1, 2, 3, 8, 10, 11}
-    assert parse_cpu_list("\n") == set()
+    assert parse_list("0-3,8,10-11\n") == [0, 1, 2, 3, 8, 10, 11]
+    assert parse_list("\n") == []
 
 
 HOLDER = """
@@ -168,21 +169,27 @@ def test_a_broken_stream_ends_in_the_words_of_its_api() -> None:
     def events(end: bytes) -> list[str]:
         return [part for part in end.decode().split("\n\n") if part]
 
-    (told,) = events(broken_off(LOST, openai_body, "/v1/chat/completions", 0, b"x"))
+    def broken_off(shape: Shape, path: str, *sent: bytes, is_lines: bool = False) -> bytes:
+        end = StreamEnd(shape, path, is_lines=is_lines)
+        for data in sent:
+            end.follow(data)
+        return end.error(LOST)
+
+    (told,) = events(broken_off(openai_body, "/v1/chat/completions", b"x"))
     assert json.loads(told.removeprefix("data: "))["error"]["code"] == "replica_lost"
-    (told,) = events(broken_off(LOST, llama_body, "/completion", 0, b"\n"))
+    (told,) = events(broken_off(llama_body, "/completion", b"\n\n"))
     assert json.loads(told.removeprefix("data: "))["error"]["code"] == 503
-    (told,) = events(broken_off(LOST, anthropic_body, "/v1/messages", 0, b"\n"))
+    (told,) = events(broken_off(anthropic_body, "/v1/messages", b"\n"))
     name, data = told.split("\n")
     assert name == "event: error"
     assert json.loads(data.removeprefix("data: "))["error"]["type"] == "overloaded_error"
-    (told,) = events(broken_off(LOST, openai_body, "/v1/responses", 7, b"\n"))
+    (told,) = events(broken_off(openai_body, "/v1/responses", *[b"event: e\ndata: {}\n\n"] * 7))
     name, data = told.split("\n")
     assert name == "event: error"
     assert json.loads(data.removeprefix("data: "))["sequence_number"] == 7
-    whole = broken_off(LOST, ollama_body, "/api/chat", 0, b"\n")
+    whole = broken_off(ollama_body, "/api/chat", b"{}\n", is_lines=True)
     assert json.loads(whole) == {"error": "Gone."}
-    cut = broken_off(LOST, ollama_body, "/api/chat", 0, b"x")
+    cut = broken_off(ollama_body, "/api/chat", b"{", is_lines=True)
     assert cut.count(b"\n") == 2
 
 
@@ -199,7 +206,8 @@ b{slot="1",word="x,y} z"} 3.0
 
 
 def test_metrics_of_replicas_are_merged_by_family() -> None:
-    text = merged([Scraped("one", 200, PAGE), Scraped("two", 200, PAGE)])
+    page = PAGE.encode()
+    text = merged("replica", {"one": page, "two": page}).decode()
     families = {family.name: family for family in text_string_to_metric_families(text)}
     assert set(families) == {"a", "b"}
     told = [(s.labels["replica"], s.labels["slot"], s.value) for s in families["b"].samples]

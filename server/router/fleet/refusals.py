@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from slotmux.server.http.errors import ApiError, unavailable
+from slotmux.server.loading.words import mib
 from slotmux.server.router.fleet.member import Failure, Member
 
 _PARAM = "model"
@@ -97,8 +98,3 @@ def is_pinned(member: Member) -> ApiError:
         code="model_pinned",
         param=_PARAM,
     )
-
-
-def mib(n_bytes: float) -> str:
-    """As the plan tells sizes."""
-    return f"{n_bytes / 2**20:.0f} MiB"

@@ -13,16 +13,18 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from slotmux.server.answers.stream import ABORT_CONNECTION, PROBE_READER, SSE
+from slotmux.server.answers.stream_end import StreamEnd
 from slotmux.server.http.disconnect import client_gone
 from slotmux.server.http.endpoints import Endpoint
 from slotmux.server.http.errors import ApiError
+from slotmux.server.http.hop import OF_HOP
 from slotmux.server.http.trace import trace_of
+from slotmux.server.openapi.operation import LINES
 from slotmux.server.router.fleet.fleet import Lease
 from slotmux.server.router.fleet.member import Member
 from slotmux.server.router.fleet.refusals import crashed
 from slotmux.server.router.processes.orders import KEY_HEADER, OUR_HEADERS
 from slotmux.server.router.relay.client import Client
-from slotmux.server.router.relay.endings import StreamEnd
 from slotmux.server.router.relay.upstream import (
     Connection,
     Header,
@@ -33,12 +35,11 @@ from slotmux.server.router.relay.upstream import (
 )
 from slotmux.server.router.state import RouterState
 
-# About one hop, or the router's own business.
-_OF_HOP = (b"connection", b"keep-alive", b"transfer-encoding", b"upgrade", b"te", b"trailer")
+# The router's own business.
 _OF_REQUEST = (b"host", b"expect", b"content-length", b"x-request-id")
-_OF_CLIENT = (b"authorization", b"x-api-key", b"origin", b"cookie", b"proxy-connection")
-_NOT_ON = frozenset((*_OF_HOP, *_OF_REQUEST, *_OF_CLIENT))
-_NOT_BACK = frozenset([*_OF_HOP, b"date", b"server", b"x-request-id"])
+_OF_CLIENT = (b"authorization", b"x-api-key", b"origin", b"cookie")
+_NOT_ON = frozenset((*OF_HOP, *_OF_REQUEST, *_OF_CLIENT))
+_NOT_BACK = frozenset((*OF_HOP, b"date", b"server", b"x-request-id"))
 _EVENTS_HEADERS = (
     (b"content-type", SSE.media_type),
     (b"cache-control", b"no-cache"),
@@ -73,7 +74,9 @@ class Relay(Response):
         self._body = errand.body
         self._state = state
         self._client = Client(request.receive)
-        self._end = StreamEnd(errand.endpoint)
+        endpoint = errand.endpoint
+        is_lines = endpoint.told.streamed_as == LINES
+        self._end = StreamEnd(endpoint.shape, endpoint.path, is_lines=is_lines)
         self._lease: Lease | None = None
         self._connection: Connection | None = None
         self._pool: Pool | None = None

@@ -4,17 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    ProcessCollector,
-    disable_created_metrics,
-    generate_latest,
-)
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from slotmux.server.process.http_metrics import HttpMetrics
 from slotmux.server.router.fleet.fleet import Fleet
 from slotmux.server.router.fleet.member import Status
 from slotmux.server.router.state import RouterState
@@ -22,36 +16,11 @@ from slotmux.server.router.state import RouterState
 _REASONS = ("idle", "room", "request", "reload", "shutdown")
 
 
-class RouterMetrics:
-    """Requests by route and status as clients saw them; the models' own counts are beside them."""
+class RouterMetrics(HttpMetrics):
+    """Requests as clients of the router saw them; the models' own counts are beside them."""
 
     def __init__(self, state: RouterState) -> None:
-        disable_created_metrics()  # type: ignore[no-untyped-call]
-        self._registry = CollectorRegistry()
-        self._requests = Counter(
-            "slotmux_router_http_requests",
-            "Requests by route and status.",
-            ["route", "status"],
-            registry=self._registry,
-        )
-        self._refusals = Counter(
-            "slotmux_router_http_refusals",
-            "Requests that were refused or failed, by error code.",
-            ["code"],
-            registry=self._registry,
-        )
-        self._registry.register(_FleetCollector(state))
-        ProcessCollector(registry=self._registry)
-
-    def count_request(self, route: str, status: int, code: str | None) -> None:
-        """One finished HTTP request; ``code`` is that of its error, if any."""
-        self._requests.labels(route, str(status)).inc()
-        if code is not None:
-            self._refusals.labels(code).inc()
-
-    def render(self) -> bytes:
-        """The text exposition."""
-        return generate_latest(self._registry)
+        super().__init__("slotmux_router", _FleetCollector(state))
 
 
 class _FleetCollector(Collector):

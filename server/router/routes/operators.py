@@ -14,11 +14,11 @@ from slotmux.server.http.auth import BySetting
 from slotmux.server.http.endpoints import Endpoint, Endpoints
 from slotmux.server.http.errors import invalid, json_response, unavailable
 from slotmux.server.openapi.operation import Operation
+from slotmux.server.process.exposition import merged
 from slotmux.server.router.fleet.member import Member, Status
 from slotmux.server.router.relay.forward import find_member, read_asked
 from slotmux.server.router.relay.relay import Errand, Relay
 from slotmux.server.router.relay.upstream import UpstreamLostError, request_bytes, whole
-from slotmux.server.router.routes.merged import merged
 from slotmux.server.router.routes.told import RoutedSlot, RouterProps
 from slotmux.server.router.state import RouterState, router_of
 from slotmux.server.routes.health import PROBED, STATUS
@@ -93,7 +93,8 @@ async def metrics(request: Request) -> Response:
     state = router_of(request)
     answers = await _ask_all(state, await _chosen(request, state), "/metrics")
     own = b"" if "model" in request.query_params else state.metrics.render()
-    text = await asyncio.to_thread(merged, own, {m.name: body for m, body in answers})
+    pages = {member.name: body for member, body in answers}
+    text = await asyncio.to_thread(merged, "model", pages, own)
     return Response(text, media_type=CONTENT_TYPE_LATEST)
 
 

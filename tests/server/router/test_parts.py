@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from slotmux.server.process.exposition import merged
 from slotmux.server.router.relay.upstream import (
     MAX_BUFFERED,
     Pool,
@@ -18,7 +19,6 @@ from slotmux.server.router.relay.upstream import (
     request_bytes,
     whole,
 )
-from slotmux.server.router.routes.merged import merged
 from slotmux.server.schemas.durations import seconds_of
 
 
@@ -47,7 +47,7 @@ def test_metrics_are_merged_by_family():
     ours = b'# HELP a_total x\n# TYPE a_total counter\na_total{k="v"} 1.0\n'
     one = b'# HELP a_total x\n# TYPE a_total counter\na_total{k="{ }"} 2.0\n'
     one += b"# HELP b y\n# TYPE b gauge\nb 3.0\n"
-    text = merged(ours, {'m "1"\\': one, "n": one}).decode()
+    text = merged("model", {'m "1"\\': one, "n": one}, ours).decode()
     families = {f.name: f for f in text_string_to_metric_families(text)}
     assert set(families) == {"a", "b"}
     assert [(s.labels, s.value) for s in families["a"].samples] == [
