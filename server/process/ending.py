@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Iterator
 from types import FrameType
 from typing import Any
@@ -15,7 +16,7 @@ import uvicorn
 _ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-class EndedBySignals(uvicorn.Server):
+class EndedBySignals(uvicorn.Server, ABC):
     """uvicorn's server with our own ending; ``_loop`` is set by whoever serves."""
 
     def __init__(self, config: uvicorn.Config) -> None:
@@ -43,9 +44,9 @@ class EndedBySignals(uvicorn.Server):
             os._exit(128 + sig)
         self._call(lambda: self._spawn(self._drain()))
 
+    @abstractmethod
     async def _drain(self) -> None:
         """Lets what runs finish, then ends."""
-        raise NotImplementedError
 
     def _end(self, exit_code: int) -> None:
         if not self.should_exit:
