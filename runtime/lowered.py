@@ -62,9 +62,10 @@ class ModelConfig:
     numa: str = ""  # see runtime/numa.py; "" = nothing is placed
     kernel_cache: Path | None = None  # directory of compiled kernels; None = keep none
     panel_cache: Path | None = None  # directory of repacked weights; None = repack at every start
+    pooling: int = -1  # what a text's vector is, see Pooling; -1 = what the file says
 
 
-def _resolved(config: ModelConfig, n_ctx_train: int) -> ModelConfig:
+def resolved(config: ModelConfig, n_ctx_train: int) -> ModelConfig:
     for name in ("n_threads", "n_ctx", "n_outputs", "n_checkpoints", "n_cache_blocks"):
         if getattr(config, name) < 0:
             raise ConfigError(name, "must not be negative")
@@ -100,7 +101,7 @@ class Lowered:
 
     def __init__(self, file: GGUFFile, config: ModelConfig, kernels: KernelCache) -> None:
         self.hparams = hp = read_hparams(file)
-        self.config = config = _resolved(config, hp.n_ctx_train)
+        self.config = config = resolved(config, hp.n_ctx_train)
         self._n_blocks = -(-config.n_ctx // BLOCK_CELLS)
         self.n_ctx = min(self._n_blocks * BLOCK_CELLS, hp.n_ctx_train)  # of one sequence
         self.file, self._family = file, family(file)
@@ -164,10 +165,7 @@ class Lowered:
             self.builder, self.sampling, logits, self.logits, masks=self.ubatch.sample_masks
         )
         self.scores = ScoreLowering(self.builder, self.ubatch, head, logits)
-        if self.scratch_bytes > MAX_SCRATCH_BYTES:
-            op = max(self.builder.ops, key=lambda op: op.scratch)
-            reason = f"{op.kernel} of this shape would need {op.scratch} bytes for each thread"
-            raise ModelFileError("hyper-parameters", None, reason, file.paths[0])
+        check_scratch(self.builder, file)
 
     def _skip_draft_blocks(self) -> None:
         for block in range(self.hparams.n_layers, self.hparams.n_blocks):
@@ -219,6 +217,14 @@ class Lowered:
         """Working memory of a forward, of guessing, and of all threads."""
         drafts = self.drafts.n_bytes if self.drafts is not None else 0
         return self.buffers.n_bytes + drafts + self.config.n_threads * self.scratch_bytes
+
+
+def check_scratch(b: Builder, file: GGUFFile) -> None:
+    """Raise ModelFileError where an op needs more working memory than a thread may have."""
+    if b.scratch_bytes > MAX_SCRATCH_BYTES:
+        op = max(b.ops, key=lambda op: op.scratch)
+        reason = f"{op.kernel} of this shape would need {op.scratch} bytes for each thread"
+        raise ModelFileError("hyper-parameters", None, reason, file.paths[0])
 
 
 def step_words(ubatch: Ubatch) -> NDArray[np.int64]:

@@ -39,8 +39,8 @@ class Model:
         self._weights, self._step = lowered.weights, lowered.step
         self._buffers, self._buffer_bytes = lowered.buffers, lowered.buffer_bytes
         self._n_compiled_before = n_compiled
-        placement = _placement(self.config)
-        self.team = _team(kernels, self.config, lowered.scratch_bytes, placement)
+        placement = placement_of(self.config)
+        self.team = team_of(kernels, self.config, lowered.scratch_bytes, placement)
         try:
             if placement is not None:
                 self._weights.place(placement)
@@ -110,7 +110,8 @@ class Model:
         self.team.close()
 
 
-def _placement(config: ModelConfig) -> Placement | None:
+def placement_of(config: ModelConfig) -> Placement | None:
+    """Where ``numa`` has memory and threads; None: nothing is placed."""
     nodes = chosen_nodes(config.numa)
     if not nodes:
         return None
@@ -120,9 +121,10 @@ def _placement(config: ModelConfig) -> Placement | None:
     return placement
 
 
-def _team(
+def team_of(
     kernels: KernelCache, config: ModelConfig, scratch_bytes: int, placement: Placement | None
 ) -> Team:
+    """The threads that run a model."""
     n = config.n_threads
     if placement is not None:
         cpus = placement.cpus(pinned=config.pin_threads)

@@ -62,6 +62,12 @@ def has_mtp(file: GGUFFile) -> bool:
     return any(name.startswith(f"blk.{n_blocks - 1}.nextn.") for name in file.tensors)
 
 
+def is_encoder(file: GGUFFile) -> bool:
+    """Whether a file's architecture reads whole texts and gives vectors, not tokens; ModelFileError
+    if it is none that we run."""
+    return check_architecture(file).startswith("encoders.")
+
+
 def family(file: GGUFFile) -> Family:
     """The lowering of a file's architecture; ModelFileError if there is none."""
     name = check_architecture(file)

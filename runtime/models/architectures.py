@@ -35,6 +35,7 @@ FAMILIES = {
     "falcon-h1": "hybrid.falcon_h1",
     "nemotron_h": "hybrid.nemotron_h",
     "nemotron_h_moe": "hybrid.nemotron_h",
+    "bert": "encoders.bert",
 }
 
 
