@@ -17,7 +17,7 @@ from slotmux.runtime.lowering.buffers import Buffers, Rows, round_up
 from slotmux.runtime.lowering.builder import Builder
 from slotmux.runtime.lowering.cells import KVCells
 from slotmux.runtime.lowering.panel_cache import PanelCache
-from slotmux.runtime.lowering.pooling import Pooling, pool, stored_pooling
+from slotmux.runtime.lowering.pooling import Pooling, pool, rank, stored_pooling
 from slotmux.runtime.lowering.rows import StateRows
 from slotmux.runtime.lowering.weights import Weights
 from slotmux.runtime.models import family, is_encoder
@@ -57,6 +57,10 @@ class LoweredEncoder:
         self.tables = text_tables(self.buffers, n_texts)
         if self.pooling is not Pooling.NONE:
             out = pool(self.builder, out, self.pooling, n_texts)
+        if self.pooling is Pooling.RANK:
+            out = rank(self.builder, out, n_texts, hp.eps)
+        else:
+            self.weights.skip("cls.*")
         self.weights.check_all_used()
         self.weights.check_alike()
         self.out = self._memory_of(out)

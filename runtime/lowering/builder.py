@@ -345,9 +345,11 @@ class Builder:
                 self.linear(x, self.weights.matrix(name, x.width, size), part)
         return [rows.columns(int(start), size) for size, start in zip(sizes, starts, strict=False)]
 
-    def glu(self, activation: str, up: Rows, gate: Rows | None, name: str = "glu") -> Rows:
+    def glu(
+        self, activation: str, up: Rows, gate: Rows | None, name: str = "glu", capacity: int = 0
+    ) -> Rows:
         """act(gate) * up, or act(up) without a gate."""
-        out = self.buffers.rows(name, up.width)
+        out = self.buffers.rows(name, up.width, capacity)
         op = self.append(
             f"glu.{activation}",
             lambda: build_glu(activation),
@@ -367,7 +369,7 @@ class Builder:
             [out.span, out.tiles_span],
             GLU_SCRATCH,
         )
-        self.producer(out, op)
+        self.producer(out, op, capacity)
         # Few rows are faster with the ops apart, many with one for all: both are in the program,
         # and each does nothing at a step whose number of rows is the other's.
         if gate and self.buffers.n_rows > MOST_UNGATED:

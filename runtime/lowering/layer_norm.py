@@ -7,9 +7,17 @@ from slotmux.runtime.lowering.buffers import Rows
 from slotmux.runtime.lowering.builder import Builder
 
 
-def layer_norm(b: Builder, x: Rows, tensor: str, eps: float, name: str = "norm") -> Rows:
+def layer_norm(
+    b: Builder,
+    x: Rows,
+    tensor: str,
+    eps: float,
+    name: str = "norm",
+    n_rows: str = "n_tokens",
+    capacity: int = 0,
+) -> Rows:
     """Layer norm of x by ``tensor``.weight and, if the file has it, ``tensor``.bias."""
-    return _append(b, x, tensor, eps, name, 0, "n_tokens", 0)
+    return _append(b, x, tensor, eps, name, 0, n_rows, capacity)
 
 
 def layer_norm_outputs(b: Builder, x: Rows, tensor: str, eps: float, capacity: int) -> Rows:

@@ -8,6 +8,8 @@ from slotmux.kernels.ops.dense.pool import FIRST, LAST, MEAN, POOL, build_pool
 from slotmux.runtime.gguf import GGUFFile
 from slotmux.runtime.lowering.buffers import Rows, Span
 from slotmux.runtime.lowering.builder import Builder
+from slotmux.runtime.lowering.elementwise import in_place
+from slotmux.runtime.lowering.layer_norm import layer_norm
 
 
 class Pooling(IntEnum):
@@ -26,7 +28,7 @@ def stored_pooling(file: GGUFFile) -> Pooling:
     return Pooling(file.metadata.get_u32(key, int(Pooling.MEAN), 0, int(Pooling.RANK)))
 
 
-_KINDS = {Pooling.MEAN: MEAN, Pooling.CLS: FIRST, Pooling.LAST: LAST}
+_KINDS = {Pooling.MEAN: MEAN, Pooling.CLS: FIRST, Pooling.LAST: LAST, Pooling.RANK: FIRST}
 
 
 def pool(b: Builder, x: Rows, pooling: Pooling, n_texts: int) -> Rows:
@@ -47,4 +49,35 @@ def pool(b: Builder, x: Rows, pooling: Pooling, n_texts: int) -> Rows:
         [x.span, Span("step")],
         [out.span],
     )
+    return out
+
+
+def rank(b: Builder, pooled: Rows, n_texts: int, eps: float, activation: str = "tanh") -> Rows:
+    """Scores [n_texts, labels] by the model's own head: cls.output act(cls x + bias) + bias, as far
+    as the file has it."""
+    w, h = b.weights, pooled
+    if w.has("cls.weight"):
+        h = b.linear(h, w.matrix("cls.weight", h.width, h.width), "cls", "n_seqs", n_texts)
+        if w.has("cls.bias"):
+            b.add_bias(h, w.vector("cls.bias", h.width), "n_seqs")
+        h = _activated(b, h, activation, n_texts)
+        if w.has("cls.norm.weight"):
+            h = layer_norm(b, h, "cls.norm", eps, "cls_norm", "n_seqs", n_texts)
+    tensor = b.weights.file.tensors.get("cls.output.weight")
+    if tensor is None:
+        w.refuse("cls.output.weight", "this tensor is missing, and scores are asked for")
+    n_labels = tensor.shape[1] if len(tensor.shape) > 1 else 1
+    out = b.linear(h, w.matrix("cls.output.weight", h.width, n_labels), "scores", "n_seqs", n_texts)
+    if w.has("cls.output.bias"):
+        b.add_bias(out, w.vector("cls.output.bias", n_labels), "n_seqs")
+    return out
+
+
+def _activated(b: Builder, x: Rows, activation: str, n_texts: int) -> Rows:
+    if activation == "tanh":
+        in_place(b, "tanh", x)
+        b.ops[-1].operands["n_rows"] = b.count("n_seqs")
+        return x
+    out = b.glu(activation, x, None, "cls_act", n_texts)
+    b.ops[-1].operands["n_rows"] = b.count("n_seqs")
     return out

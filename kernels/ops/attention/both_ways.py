@@ -23,9 +23,9 @@ from slotmux.kernels.ops.attention.tiles import CHUNK, build_scores, build_value
 
 # q, k, v: addresses of the first token's in float32 rows of q_stride, k_stride, v_stride bytes;
 # scale: address of a float32; window: how far a token sees to either side (0: all of its text);
-# slopes: float32 [n_head] (0: none); parts: int32 [n][3], pieces of texts of up to PART_TOKENS tokens: the text's
-# first row, its number of tokens, the piece's first token; n_parts: address of their number; out:
-# float32 rows of out_stride bytes [n_head * v_dim].
+# slopes: float32 [n_head] (0: none); parts: int32 [n][3], pieces of texts of up to PART_TOKENS
+# tokens: the text's first row, its number of tokens, the piece's first token; n_parts: address of
+# their number; out: float32 rows of out_stride bytes [n_head * v_dim].
 BOTH_WAYS = words(
     "BothWays",
     "q q_stride k k_stride v v_stride n_head n_head_kv head_dim v_dim scale window slopes parts "
