@@ -14,8 +14,8 @@ from slotmux.kernels.cpu import detect_cpu
 from slotmux.runtime.gguf import open_gguf
 from slotmux.runtime.interfaces import Meanwhile, nothing
 from slotmux.runtime.lowered_encoder import LoweredEncoder
-from slotmux.runtime.lowering.pooling import Pooling
 from slotmux.runtime.model import ModelConfig, Progress, placement_of, team_of
+from slotmux.runtime.pooling import Pooling
 from slotmux.runtime.precompile import precompile
 from slotmux.runtime.ubatch import I32
 
@@ -78,6 +78,10 @@ class Encoder:
         if self.pooling is Pooling.NONE:
             return [self._out[end - n : end].copy() for n, end in zip(lengths, ends, strict=True)]
         return list(self._out[:n_texts].copy())
+
+    def poison(self) -> None:
+        """Fill working memory with NaN, so that a stale read shows."""
+        self._buffers.fill_nan()
 
     @property
     def n_ubatch(self) -> int:

@@ -24,11 +24,14 @@ from slotmux.runtime.lowering.cells import KVCells
 from slotmux.runtime.lowering.drafts import DraftLowering, draft_ubatch, load_hidden
 from slotmux.runtime.lowering.draws import append_draws
 from slotmux.runtime.lowering.panel_cache import PanelCache
+from slotmux.runtime.lowering.pooling import stored_pooling
 from slotmux.runtime.lowering.rows import StateRows
 from slotmux.runtime.lowering.scores import ScoreLowering
+from slotmux.runtime.lowering.vectors import VectorLowering
 from slotmux.runtime.lowering.weights import Weights
 from slotmux.runtime.models import family, has_mtp
 from slotmux.runtime.models.hparams import read_hparams
+from slotmux.runtime.pooling import Pooling
 from slotmux.runtime.sampling.table import SamplingTable
 from slotmux.runtime.ubatch import BLOCK_CELLS, Ubatch
 
@@ -156,6 +159,7 @@ class Lowered:
         n_before = len(self.builder.ops)
         logits = self._family.head(self.builder, hp, x, config.n_outputs)
         head = self.builder.ops[n_before:]
+        self.vectors = self._lower_vectors(x)
         self.weights.check_all_used()
         self.weights.check_alike()
         memory = self.buffers.array(logits.buffer).view(np.float32)
@@ -166,6 +170,18 @@ class Lowered:
         )
         self.scores = ScoreLowering(self.builder, self.ubatch, head, logits)
         check_scratch(self.builder, file)
+
+    def _lower_vectors(self, x: Rows) -> VectorLowering | None:
+        """What gives a text's vector, or its score; None where the family has no such thing."""
+        normed, hp, n = self._family.normed, self.hparams, self.config.n_outputs
+        pooling = self.config.pooling
+        self.pooling = Pooling(pooling) if pooling >= 0 else stored_pooling(self.file, Pooling.LAST)
+        if self.pooling is not Pooling.RANK:
+            self.weights.skip("cls.*")
+        if normed is None:
+            return None
+        b, ranks = self.builder, self.pooling is Pooling.RANK
+        return VectorLowering(b, self.ubatch, lambda: normed(b, hp, x, n), ranks=ranks)
 
     def _skip_draft_blocks(self) -> None:
         for block in range(self.hparams.n_layers, self.hparams.n_blocks):
@@ -204,7 +220,9 @@ class Lowered:
         """Every kernel that the model needs, by name."""
         drafts = self.drafts.builds if self.drafts is not None else {}
         scores = {op.kernel: op.build for op in self.scores.ops}
-        return {**TEAM_KERNELS, **self.weights.builds, **self.builder.builds, **scores, **drafts}
+        vectors = {op.kernel: op.build for op in self.vectors.ops} if self.vectors else {}
+        own = {**self.weights.builds, **self.builder.builds, **vectors}
+        return {**TEAM_KERNELS, **own, **scores, **drafts}
 
     @property
     def scratch_bytes(self) -> int:

@@ -17,11 +17,19 @@ from slotmux.runtime.lowering.buffers import Buffers, Rows, round_up
 from slotmux.runtime.lowering.builder import Builder
 from slotmux.runtime.lowering.cells import KVCells
 from slotmux.runtime.lowering.panel_cache import PanelCache
-from slotmux.runtime.lowering.pooling import Pooling, pool, rank, stored_pooling
+from slotmux.runtime.lowering.pooling import (
+    RankHead,
+    dense_modules,
+    pool,
+    rank,
+    rank_head,
+    stored_pooling,
+)
 from slotmux.runtime.lowering.rows import StateRows
 from slotmux.runtime.lowering.weights import Weights
 from slotmux.runtime.models import family, is_encoder
 from slotmux.runtime.models.hparams import read_hparams
+from slotmux.runtime.pooling import Pooling
 from slotmux.runtime.ubatch import Ubatch
 
 MAX_TEXTS = 512  # of a step
@@ -55,12 +63,15 @@ class LoweredEncoder:
         )  # fmt: skip
         out = family(file).lower(self.builder, hp).floats()
         self.tables = text_tables(self.buffers, n_texts)
-        if self.pooling is not Pooling.NONE:
-            out = pool(self.builder, out, self.pooling, n_texts)
         if self.pooling is Pooling.RANK:
-            out = rank(self.builder, out, n_texts, hp.eps)
-        else:
-            self.weights.skip("cls.*")
+            head = rank_head(file, family(file).rank or RankHead())
+            out = pool(self.builder, out, head.pooling, n_texts)
+            out = rank(self.builder, out, n_texts, hp.eps, head.activation)
+        elif self.pooling is not Pooling.NONE:
+            out = pool(self.builder, out, self.pooling, n_texts)
+            out = dense_modules(self.builder, out, n_texts)
+        for unused in ("cls.*", "dense_*", "output.weight"):
+            self.weights.skip(unused)
         self.weights.check_all_used()
         self.weights.check_alike()
         self.out = self._memory_of(out)

@@ -7,6 +7,9 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from slotmux.kernels.compiler import KernelCache
 from slotmux.kernels.cpu import detect_cpu
 from slotmux.kernels.team import Team
@@ -15,6 +18,7 @@ from slotmux.runtime.interfaces import Meanwhile, nothing
 from slotmux.runtime.lowered import Lowered, ModelConfig
 from slotmux.runtime.lowering.drafts import Drafter
 from slotmux.runtime.lowering.scores import Scorer
+from slotmux.runtime.lowering.vectors import Vectoriser
 from slotmux.runtime.numa import Placement, chosen_nodes
 from slotmux.runtime.precompile import precompile
 from slotmux.runtime.prompt_logprobs import PromptLogprobs
@@ -36,6 +40,8 @@ class Model:
         self.n_vocab = lowered.hparams.n_vocab
         self.ubatch, self.logits, self.sampling = lowered.ubatch, lowered.logits, lowered.sampling
         self.kv, self.rows = lowered.kv, lowered.rows
+        self.pooling = lowered.pooling
+        self.n_vector = lowered.vectors.rows.shape[1] if lowered.vectors else 0
         self._weights, self._step = lowered.weights, lowered.step
         self._buffers, self._buffer_bytes = lowered.buffers, lowered.buffer_bytes
         self._n_compiled_before = n_compiled
@@ -55,6 +61,10 @@ class Model:
             self._computing = builder.program(self.team, builder.ops[:-1])
             self._drawing = builder.program(self.team, builder.ops[-1:])
             self._scorer = Scorer(lowered.scores, self.ubatch, self._step, self.team)
+            vectors = lowered.vectors
+            self._vectoriser = (
+                Vectoriser(vectors, self.ubatch, self._step, self.team) if vectors else None
+            )
             drafts = lowered.drafts
             self.drafter = Drafter(drafts, lowered.draft_step, self.team) if drafts else None
         except BaseException:
@@ -84,6 +94,11 @@ class Model:
     def score(self, rows: I32, targets: I32, n_top: I32, out: PromptLogprobs) -> None:
         """How likely tokens are after others of the last forward. Releases the GIL."""
         self._scorer.run(rows, targets, n_top, out)
+
+    def vectors(self, tokens: I32) -> NDArray[np.float32]:
+        """Rows of tokens of the last forward, normed, or their scores. Releases the GIL."""
+        assert self._vectoriser is not None  # n_vector says so
+        return self._vectoriser.run(tokens)
 
     @property
     def progress(self) -> int:

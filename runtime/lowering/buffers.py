@@ -114,6 +114,12 @@ class Buffers:
         self._bytes(name, n_words * 8)
         return self._arrays[name].view(dtype)
 
+    def fill_nan(self) -> None:
+        """Poison the memory of rows: what no op has written must not be read."""
+        for name, array in self._arrays.items():
+            if name.endswith("]") and ":tiles" not in name:
+                array.view(np.float32)[:] = np.nan
+
     def padded_rows(self, n_rows: int) -> int:
         """Rows that a buffer for ``n_rows`` has."""
         return round_up(n_rows, TILE_ROWS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import IntEnum
+from dataclasses import dataclass
 
 from slotmux.kernels.ops.dense.pool import FIRST, LAST, MEAN, POOL, build_pool
 from slotmux.runtime.gguf import GGUFFile
@@ -10,25 +10,31 @@ from slotmux.runtime.lowering.buffers import Rows, Span
 from slotmux.runtime.lowering.builder import Builder
 from slotmux.runtime.lowering.elementwise import in_place
 from slotmux.runtime.lowering.layer_norm import layer_norm
+from slotmux.runtime.pooling import Pooling
 
 
-class Pooling(IntEnum):
-    """What a text's vector is; the numbers are those of ``pooling_type`` in files."""
+@dataclass(frozen=True, slots=True)
+class RankHead:
+    """What a model's scores are made of: rows pooled so, and this activation in the head."""
 
-    NONE = 0  # its tokens' rows, each
-    MEAN = 1
-    CLS = 2  # the first token's row
-    LAST = 3
-    RANK = 4  # a score, by the model's own head
+    pooling: Pooling = Pooling.CLS
+    activation: str = "tanh"
 
 
-def stored_pooling(file: GGUFFile) -> Pooling:
-    """What the file says; of one that does not, the mean."""
+def rank_head(file: GGUFFile, default: RankHead) -> RankHead:
+    """What the file says."""
+    key = f"{file.architecture}.classifier.pooling_type"
+    pooling = file.metadata.get_u32(key, int(default.pooling), 1, 3)
+    return RankHead(Pooling(pooling), default.activation)
+
+
+def stored_pooling(file: GGUFFile, default: Pooling = Pooling.MEAN) -> Pooling:
+    """What the file says."""
     key = f"{file.architecture}.pooling_type"
-    return Pooling(file.metadata.get_u32(key, int(Pooling.MEAN), 0, int(Pooling.RANK)))
+    return Pooling(file.metadata.get_u32(key, int(default), 0, int(Pooling.RANK)))
 
 
-_KINDS = {Pooling.MEAN: MEAN, Pooling.CLS: FIRST, Pooling.LAST: LAST, Pooling.RANK: FIRST}
+_KINDS = {Pooling.MEAN: MEAN, Pooling.CLS: FIRST, Pooling.LAST: LAST}
 
 
 def pool(b: Builder, x: Rows, pooling: Pooling, n_texts: int) -> Rows:
@@ -71,6 +77,17 @@ def rank(b: Builder, pooled: Rows, n_texts: int, eps: float, activation: str = "
     if w.has("cls.output.bias"):
         b.add_bias(out, w.vector("cls.output.bias", n_labels), "n_seqs")
     return out
+
+
+def dense_modules(b: Builder, pooled: Rows, n_texts: int) -> Rows:
+    """Matrices behind the pooling (sentence-transformers' modules), as far as the file has them."""
+    for name in ("dense_2", "dense_3"):
+        tensor = b.weights.file.tensors.get(f"{name}.weight")
+        if tensor is not None:
+            n_out = tensor.shape[-1]
+            weight = b.weights.matrix(f"{name}.weight", pooled.width, n_out)
+            pooled = b.linear(pooled, weight, name, "n_seqs", n_texts)
+    return pooled
 
 
 def _activated(b: Builder, x: Rows, activation: str, n_texts: int) -> Rows:

@@ -105,12 +105,11 @@ async def vectors_of(
     try:
         while n_left:
             for index, output in await generation.next():
-                if output.finish_reason is None:
-                    continue
-                n_left -= 1
-                if output.vector is None:
+                if output.vector is not None:
+                    found[index] = output.vector
+                n_left -= output.finish_reason is not None
+                if output.finish_reason is not None and found[index] is None:
                     raise timed_out("not all texts had their turn within --request-timeout")
-                found[index] = output.vector
     finally:
         delivery.close()
     vectors = [vector for vector in found if vector is not None]

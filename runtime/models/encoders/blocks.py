@@ -59,3 +59,17 @@ def attention_of_texts(
     q_norm = head_norm(b, f"{blk}.attn_q_norm.weight", hp.head_dim)
     k_norm = head_norm(b, f"{blk}.attn_k_norm.weight", hp.head_dim)
     return attend_both_ways(b, shape, q, k, v, q_norm, k_norm, slopes)
+
+
+def is_windowed(hp: Hparams, layer: int, every: int, *, sees_all_first: bool) -> bool:
+    """Whether a layer sees a window only: all do but the first or last of ``every`` layers, or as
+    the file says (a number of layers, or a flag for each)."""
+    key = hp.key("attention.sliding_window_pattern")
+    stored = hp.metadata.get(key)
+    if isinstance(stored, (list, np.ndarray)):
+        flags = hp.metadata.get_array(key)
+        if len(flags) < hp.n_layers:
+            hp.metadata.refuse(key, f"{len(flags)} flags for {hp.n_layers} layers")
+        return bool(flags[layer])
+    every = hp.metadata.get_u32(key, every, 1, 1024)
+    return layer % every != (0 if sees_all_first else every - 1)
