@@ -17,10 +17,20 @@ from numpy.typing import NDArray
 
 from slotmux.runtime.encoder import Encoder, Text, load_encoder
 from slotmux.runtime.model import ModelConfig
+from slotmux.runtime.pooling import Pooling
 
 GOLDEN = Path(__file__).resolve().parent / "golden" / "texts"
 F32 = NDArray[np.float32]
-ENCODERS = ("bert",)
+ENCODERS = (
+    "bert",
+    "nomic-bert",
+    "modern-bert",
+    "modern-bert-rank",
+    "eurobert",
+    "gemma-embedding",
+)
+# Of models that generate: their vectors come out of slots.
+DECODERS = ("qwen3-embedding",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +58,8 @@ def golden_texts(name: str) -> GoldenTexts:
 @contextmanager
 def encoder(path: Path, kernel_cache: Path, n_threads: int = 2, **config: Any) -> Iterator[Encoder]:
     """A loaded encoder with room for 512 tokens a step; its working memory is full of NaN."""
+    if path.parent.name.endswith("-rank"):  # what their converter leaves to whoever serves them
+        config = {"pooling": int(Pooling.RANK)} | config
     resolved = ModelConfig(
         n_threads=n_threads, kernel_cache=kernel_cache, **({"n_ubatch": 512} | config)
     )

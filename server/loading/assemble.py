@@ -89,7 +89,13 @@ def assemble(settings: Settings, permit: Callable[[Plan], None] | None = None) -
         kv_events=events,
         tokenizer=tokenizer,
         template=template,
-        info=_model_info(settings, file, tokenizer, plan, template.source if template else ""),
+        info=replace(
+            _model_info(settings, file, tokenizer, plan, template.source if template else ""),
+            can_generate=not settings.embeddings and not settings.reranking,
+            pooling=model.pooling.name.lower() if model.n_vector else "",
+            n_vector=model.n_vector,
+        ),
+        pairs=pair_form(file.metadata, tokenizer),
         spec=spec,
         n_max_token_bytes=tokenizer.max_token_bytes,
         style=ChatStyle()

@@ -110,6 +110,7 @@ def _common_config(settings: Settings) -> ModelConfig:
     return ModelConfig(
         n_threads=settings.threads or n_usable_cores(allowed=allowed),
         n_ubatch=settings.n_ubatch,
+        pooling=settings.pooling_type,
         isa=settings.isa,
         pin_threads=settings.pin_threads,
         # Which node this is, is said once: the thread that loads may run elsewhere.

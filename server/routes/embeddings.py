@@ -38,9 +38,10 @@ async def create_embeddings(request: Request) -> Response:
     state = state_of(request)
     service = state.ready()
     loaded = service.loaded
-    params = validate(EmbeddingRequest, await read_json(request, state.settings.body_timeout))
-    name = served_name(params.model, loaded.info)
+    body = await read_json(request, state.settings.body_timeout)
     check_gives_vectors(loaded.info)
+    params = validate(EmbeddingRequest, body)
+    name = served_name(params.model, loaded.info)
     if loaded.info.pooling == "none":
         message = "This model is served without pooling; POST /embeddings gives every token's."
         raise invalid("model", message, "no_pooling")
@@ -49,8 +50,8 @@ async def create_embeddings(request: Request) -> Response:
     found = await vectors_of(request, state, service, texts, params.priority or 0)
     how = EUCLID if params.embd_normalize is None else params.embd_normalize
     is_base64 = params.encoding_format == "base64"
-    body = await state.off_loop(_worded, found, name, how, n, is_base64=is_base64)
-    return Response(body, media_type="application/json")
+    told = await state.off_loop(_worded, found, name, how, n, is_base64=is_base64)
+    return Response(told, media_type="application/json")
 
 
 def _worded(found: Vectors, model: str, how: int, n: int, *, is_base64: bool) -> bytes:

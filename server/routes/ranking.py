@@ -28,7 +28,7 @@ from slotmux.server.http.json_body import read_json
 from slotmux.server.http.shapes import llama_body
 from slotmux.server.openapi.operation import Operation
 from slotmux.server.openapi.vectors import Ranking, Scores
-from slotmux.server.process.state import Loaded, Service, state_of
+from slotmux.server.process.state import Loaded, ModelInfo, Service, state_of
 from slotmux.server.schemas.base import validate
 from slotmux.server.schemas.embeddings import RerankRequest, ScoreRequest
 
@@ -42,7 +42,9 @@ async def rerank(request: Request) -> Response:
     or, of a model that gives vectors, by the cosine of query and document."""
     state = state_of(request)
     service = state.ready()
-    params = validate(RerankRequest, await read_json(request, state.settings.body_timeout))
+    body = await read_json(request, state.settings.body_timeout)
+    _check_scores(service.loaded.info)
+    params = validate(RerankRequest, body)
     name = served_name(params.model, service.loaded.info)
     texts = [doc if isinstance(doc, str) else doc.text for doc in params.documents]
     pairs = [(params.query, text) for text in texts]
@@ -73,7 +75,9 @@ async def score(request: Request) -> Response:
     """One text with many, or pairs of two lists: as /v1/rerank scores them, in their order."""
     state = state_of(request)
     service = state.ready()
-    params = validate(ScoreRequest, await read_json(request, state.settings.body_timeout))
+    body = await read_json(request, state.settings.body_timeout)
+    _check_scores(service.loaded.info)
+    params = validate(ScoreRequest, body)
     name = served_name(params.model, service.loaded.info)
     ones, others = params.text_1, params.text_2
     if len(ones) == 1:
@@ -97,6 +101,14 @@ async def score(request: Request) -> Response:
     )
 
 
+def _check_scores(info: ModelInfo) -> None:
+    """Raises ApiError where the model neither ranks nor gives a vector of a text."""
+    if info.pooling != RANK:
+        check_gives_vectors(info)
+    if info.pooling == "none":
+        raise invalid("model", "This model is served without pooling.", "no_pooling")
+
+
 async def _scores(
     request: Request, service: Service, pairs: Sequence[tuple[str, str]], names: tuple[str, str],
     priority: int, *, is_raw: bool = False,
@@ -107,9 +119,6 @@ async def _scores(
         texts = await state.off_loop(_pairs_as_texts, loaded, pairs, names[1])
         found = await vectors_of(request, state, service, texts, priority)
         return [_own_score(vector, is_raw=is_raw) for vector in found.vectors], found.n_tokens
-    check_gives_vectors(loaded.info)
-    if loaded.info.pooling == "none":
-        raise invalid("model", "This model is served without pooling.", "no_pooling")
     # A text that stands in several pairs is read once.
     ones, others = ([*dict.fromkeys(pair[side] for pair in pairs)] for side in (0, 1))
     texts = await tokenized(state, loaded, ones, names[0])

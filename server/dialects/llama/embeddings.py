@@ -36,9 +36,9 @@ async def native_embeddings(request: Request) -> Response:
     service = state.ready()
     loaded = service.loaded
     body = await read_json(request, state.settings.body_timeout)
+    check_gives_vectors(loaded.info)
     params = validate(NativeEmbeddingRequest, body)
     served_name(params.model, loaded.info)
-    check_gives_vectors(loaded.info)
     param, given = ("content", params.content) if params.input is None else ("input", params.input)
     if given is None:
         message = "Missing required parameter: 'content'."

@@ -61,8 +61,9 @@ class OllamaPrompt(StrictModel):
 async def embed(request: Request) -> Response:
     """A vector of length 1 of each text; what is too long is cut, unless ``truncate`` is false."""
     begin = time.monotonic()
-    params = validate(OllamaEmbed, await read_body(request))
+    given = await read_body(request)
     state, service = _served(request)
+    params = validate(OllamaEmbed, given)
     name = served_name(params.model.removesuffix(":latest"), service.loaded.info)
     n = check_dimensions(params.dimensions, service.loaded.info)
     texts = as_texts(params.input)
@@ -76,8 +77,9 @@ async def embed(request: Request) -> Response:
 @endpoints.post("/api/embeddings", told=Operation(OllamaEmbedding, OllamaPrompt))
 async def embeddings(request: Request) -> Response:
     """One text's vector, as the model gives it."""
-    params = validate(OllamaPrompt, await read_body(request))
+    given = await read_body(request)
     state, service = _served(request)
+    params = validate(OllamaPrompt, given)
     served_name(params.model.removesuffix(":latest"), service.loaded.info)
     ids = await tokenized(state, service.loaded, [params.prompt], "prompt", truncate=True)
     found = await vectors_of(request, state, service, ids)

@@ -10,7 +10,7 @@ import pytest
 
 from slotmux.runtime.encoder import Encoder, Text
 from slotmux.runtime.models.architectures import FAMILIES
-from tests.encoders import ENCODERS, F32, GOLDEN, crowd, encoder, golden_texts
+from tests.encoders import DECODERS, ENCODERS, F32, GOLDEN, crowd, encoder, golden_texts
 
 # llama.cpp looks its GELU up in a half-precision table.
 GELU_TABLE = 1e-2
@@ -61,7 +61,7 @@ def test_alone_or_in_company(name: str, kernel_cache_dir: Path) -> None:
 
 def test_no_golden_model_and_no_family_is_left_out() -> None:
     entries = json.loads((GOLDEN / "manifest.json").read_text())
-    assert set(ENCODERS) == {entry["name"] for entry in entries}
+    assert {*ENCODERS, *DECODERS} == {entry["name"] for entry in entries}
     encoders = {arch for arch, module in FAMILIES.items() if module.startswith("encoders.")}
     assert encoders <= {entry["arch"] for entry in entries}
 

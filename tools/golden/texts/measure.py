@@ -99,13 +99,12 @@ def measure(recipe: TextRecipe, llama: LlamaCpp, library: Library, work: Path) -
         flags=base.converter_flags,
     )
     texts = prompts(base.seed, base.n_vocab, PROMPT_LENGTHS, N_SPECIALS)
-    is_rank = recipe.pooling == "rank"
     measured = Measured(
         recipe,
         path,
         texts,
         of_transformers(model, texts, recipe.pooling, sees_both_sides=recipe.sees_both_sides),
-        of_llama(library, path, texts, is_rank),
+        of_llama(library, path, texts, recipe.pooling),
     )
     share = GELU_DISAGREEMENT if base.looks_up_gelu else RELATIVE_TOLERANCE / 5
     if not measured.max_abs <= share * measured.deviation:

@@ -86,7 +86,8 @@ def as_nomic(config: Config) -> Config:
 
 def as_modern(config: Config) -> Config:
     """Rotary bases as published."""
-    return {**config, "global_rope_theta": 160000.0, "local_rope_theta": 10000.0}
+    bases = {"global_rope_theta": 160000.0, "local_rope_theta": 10000.0}
+    return {**config, **bases, "layer_norm_eps": config["norm_eps"]}
 
 
 def with_own_window(config: Config) -> Config:
@@ -134,7 +135,14 @@ ALL = (
         "rank",
     ),
     TextRecipe(
-        Recipe("eurobert", "EuroBertModel", "EuroBertConfig", {**DECODER, "hidden_act": "silu"}),
+        Recipe(
+            "eurobert",
+            "EuroBertModel",
+            "EuroBertConfig",
+            {**DECODER, "hidden_act": "silu"},
+            published=lambda config: {k: v for k, v in config.items() if k != "classifier_pooling"},
+            reads_raw_config=True,
+        ),
         "mean",
     ),
     TextRecipe(
@@ -147,7 +155,6 @@ ALL = (
                 "num_hidden_layers": 7,
                 "intermediate_size": 88,
                 "num_key_value_heads": 1,
-                "num_attention_heads": 3,
                 "head_dim": 24,
                 "query_pre_attn_scalar": 24,
                 "sliding_window": 20,

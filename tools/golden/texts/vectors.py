@@ -20,7 +20,8 @@ FUNCTIONS = {
     "llama_model_n_embd_out": (C.c_int32, (C.c_void_p,)),
     "llama_pooling_type": (C.c_int, (C.c_void_p,)),
 }
-RANK = 4
+# As files number them.
+POOLINGS = {"mean": 1, "cls": 2, "lasttoken": 3, "rank": 4}
 
 
 def of_transformers(
@@ -52,18 +53,20 @@ class EmbeddingContext(LlamaContext):
     embeddings = True
 
 
-def of_llama(library: Library, path: Path, texts: Sequence[Sequence[int]], rank: bool) -> list[F32]:
-    """The same by llama.cpp, as the file says it shall be pooled."""
+def of_llama(
+    library: Library, path: Path, texts: Sequence[Sequence[int]], pooling: str
+) -> list[F32]:
+    """The same by llama.cpp."""
     library.declare(FUNCTIONS)
-    found = []
+    kind = POOLINGS[pooling]
     with (
         LlamaModel(library, path) as model,
-        EmbeddingContext(model, pooling=RANK if rank else -1) as context,
+        EmbeddingContext(model, pooling=kind) as context,
     ):
-        n = model.library.c.llama_model_n_cls_out(model.handle) if rank else model.n_embd
-        for text in texts:
-            found.append(_encode(context, text, int(n)))
-    return found
+        n = model.n_embd
+        if pooling == "rank":
+            n = int(model.library.c.llama_model_n_cls_out(model.handle))
+        return [_encode(context, text, n) for text in texts]
 
 
 def _encode(context: LlamaContext, text: Sequence[int], n: int) -> F32:
