@@ -46,6 +46,7 @@ class Kind:
     add_sep: bool = False  # between the two texts of a pair
     stripping: Stripping = Stripping()
     makes_unknown: bool = False  # text that no token spells becomes the unknown token
+    drops_text: bool = False  # so a long text may have few tokens
     default_ids: dict[str, int] = field(default_factory=dict)
 
 
@@ -83,7 +84,7 @@ def _spaceless(metadata: Metadata) -> Kind:
     def build(metadata: Metadata, vocab: Vocab) -> TextEncoder:
         return words.spaceless_encoder(metadata, vocab, splits)
 
-    return _with_words(metadata, splits, build)
+    return replace(_with_words(metadata, splits, build), drops_text=True)
 
 
 def _dna(metadata: Metadata) -> Kind:
@@ -157,6 +158,7 @@ def _unigram(metadata: Metadata) -> Kind:
         add_sep=metadata.get_bool(ADD_SEP_KEY, False),
         stripping=_stripping(metadata),
         makes_unknown=True,
+        drops_text=True,
         default_ids={EOS_KEY: 1, UNK_KEY: 2},
     )
 

@@ -44,6 +44,7 @@ class Tokenizer:
         self.pieces = Pieces(vocab, kind.piece_of)
         self._vocab = vocab
         self._encoder = encoder
+        self._may_be_short = kind.drops_text
         self._space_first = kind.add_space_prefix
         self._shielded = _shielded(vocab)
         # A character that is no token may be the unknown token: that is not a user's doing.
@@ -141,7 +142,9 @@ class Tokenizer:
         return b"".join([piece(token_id) for token_id in ids]).decode("utf-8", "replace")
 
     def _check_length(self, text: str, max_tokens: int | None) -> None:
-        if max_tokens is not None and len(text) // self.max_token_bytes > max_tokens:
+        if max_tokens is None or self._may_be_short:
+            return
+        if len(text) // self.max_token_bytes > max_tokens:
             raise PromptTooLongError(len(text) // self.max_token_bytes, max_tokens)
 
     def _encode_fragments(

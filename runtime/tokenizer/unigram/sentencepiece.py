@@ -70,8 +70,9 @@ class UnigramEncoder:
             ids = self.cut(chunk) if self._backend is None else backend_ids(self._backend, chunk)
             if was_unknown and ids[:1] == [self._unk_id]:
                 del ids[0]  # a stretch of unknown characters is one token
-            was_unknown = ids[-1:] == [self._unk_id]
-            yield ids
+            if ids:
+                was_unknown = ids[-1] == self._unk_id
+                yield ids
 
     def normalize(self, text: str) -> str:
         """What ``text`` is cut as: characters replaced, spaces as "▁", merged and put first where

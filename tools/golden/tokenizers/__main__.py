@@ -19,6 +19,9 @@ from tools.golden.tokenizers.texts import TEXTS
 from tools.golden.tokenizers.variants import FILES, variants, with_keys
 
 OUT = Path("tests/golden/tokenizers")
+# Vocabularies of llama.cpp's sources that have no tokens beside them.
+BARE = ("aquila", "baichuan", "gpt-neox", "nomic-bert-moe")
+SEPARATOR = "\n__ggml_vocab_test__\n"
 
 
 def write_file(path: Path, keys: Mapping[str, object]) -> None:
@@ -79,6 +82,19 @@ def make(library: Library, out: Path) -> None:
     )
 
 
+def write_bare(library: Library, models: Path, out: Path) -> None:
+    """Tokens of gpt-2's texts, as llama.cpp's sources have them of other vocabularies."""
+    texts = (models / "ggml-vocab-gpt-2.gguf.inp").read_bytes().decode()
+    for name in BARE:
+        with LlamaModel(library, models / f"ggml-vocab-{name}.gguf", vocab_only=True) as model:
+            found = [
+                model.tokenize(text, add_special=False, parse_special=False)
+                for text in texts.removesuffix(SEPARATOR).split(SEPARATOR)
+            ]
+        lines = "".join(f"{' '.join(map(str, ids))}\n" for ids in found)
+        (out / f"ggml-vocab-{name}.gguf.out").write_text(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tools.golden.tokenizers", description=__doc__)
     parser.add_argument("--out", type=Path, default=OUT, help="folder (%(default)s)")
@@ -87,7 +103,9 @@ def main() -> None:
     llama = LlamaCpp.at(given.llama_cpp)
     if missing := llama.missing(quantises=False):
         sys.exit(f"not there: {', '.join(map(str, missing))}")
-    make(Library(llama.binaries), given.out)
+    library = Library(llama.binaries)
+    make(library, given.out)
+    write_bare(library, llama.source / "models", given.out)
 
 
 if __name__ == "__main__":
