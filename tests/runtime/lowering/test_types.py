@@ -19,7 +19,10 @@ from slotmux.kernels.ops.dense.linear import Linear
 from slotmux.kernels.ops.dense.norm import RmsNorm
 
 
-def lower(w: Panels, x: Rows, t: Tiles, n: Count, v: NDArray[np.float64], i: Table[np.int32]) -> None:
+Doubles = NDArray[np.float64]
+
+
+def lower(w: Panels, x: Rows, t: Tiles, n: Count, v: Doubles, i: Table[np.int32]) -> None:
     Linear(w=w, x=x, out=x)
     Linear(w=w, x=t, out=x, add=True)
     Linear(w=w, x=x)  # Missing named argument "out"
