@@ -43,6 +43,7 @@ class AttentionShape:
     rotation: Rotation | None
     eps: float = 0.0
     window: int = 0
+    softcap: float = 0.0  # scores become softcap * tanh(score / softcap), 0: they stay
 
     @property
     def qkv_sizes(self) -> tuple[int, int, int]:
@@ -205,6 +206,7 @@ def attend(
             "v_cells": v_cells,
             "n_head_kv": shape.n_head_kv,
             "head_dim": shape.head_dim,
+            "softcap": b.scalar(shape.softcap),
             "counts": plan.counts,
             "out": out.address,
             "out_stride": out.stride,
