@@ -46,6 +46,7 @@ from slotmux.kernels.ops.attention.plan import (
     seq_tokens,
 )
 from slotmux.kernels.ops.attention.tiles import CHUNK, build_scores, build_values
+from slotmux.kernels.ops.dense.elementwise import tanh
 
 CHUNK_BLOCKS = CHUNK // CELLS
 # A thread's scratch, in bytes: addresses of a chunk's blocks; of each row its state's (m, l), and
@@ -72,6 +73,7 @@ class Attention(Op, kernel="attention"):
     head_dim: int = given("width of a head's q and k")
     v_dim: int = given("width of a head's values")
     window: int = given("positions that a token sees; 0: all")
+    softcap: float = given("float32 c, scores become c tanh(score / c); 0: they stay", default=0.0)
     partials: Table[np.float32] = writes(
         "[token][n_head][chunk seen][v_dim rounded up to 16, + 16]; the last 16: m, l"
     )
@@ -103,6 +105,16 @@ def _states_at(op, scratch):
     """Where the rows' states are, behind a tile's values."""
     width = (load_i64(op + ATTENTION.v_dim) + 15) // 16 * 16
     return _chunk_at(op, scratch) + 4 * TILE * width
+
+
+@njit
+def cap_scores(scores, n_rows, n, cap):
+    """cap * tanh(s / cap) of the first n scores of each row, in place."""
+    c = simd.splat(cap)
+    for r in range(n_rows):
+        for i in range(0, n, 16):
+            at = scores + 4 * (CHUNK * r + i)
+            simd.store(at, c * tanh(simd.load(at) / c))
 
 
 def _build_chunk(k_type: str, v_type: str) -> Any:
@@ -163,6 +175,9 @@ def _build_chunk(k_type: str, v_type: str) -> Any:
             store_i64(values + 8 * i, load_i64(op + ATTENTION.v_cells) + block * v_bytes)
             store_i64(later + 8 * i, load_i64(keys + 8 * i) + to_next * k_bytes)
         scores_of(n_rows, q, head_dim * 4, head_dim, keys, values, n_blocks, scores)
+        cap = load_f32(load_i64(op + ATTENTION.softcap))
+        if cap > 0.0:
+            cap_scores(scores, n_rows, 16 * n_blocks, cap)
         window = load_i64(op + ATTENTION.window)
         for r in range(n_rows):
             pos = load_i64(row_pos + 8 * r)
