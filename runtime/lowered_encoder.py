@@ -13,7 +13,7 @@ from slotmux.kernels.team import TEAM_KERNELS
 from slotmux.runtime.gguf import GGUFFile
 from slotmux.runtime.lowered import Lowered, ModelConfig, check_scratch, resolved, step_words
 from slotmux.runtime.lowering.both_ways import text_tables
-from slotmux.runtime.lowering.buffers import Buffers, Rows, round_up
+from slotmux.runtime.lowering.buffers import Buffers, Rows, round_up, step_count
 from slotmux.runtime.lowering.builder import Builder
 from slotmux.runtime.lowering.cells import KVCells
 from slotmux.runtime.lowering.panel_cache import PanelCache
@@ -55,26 +55,30 @@ class LoweredEncoder:
         self.ubatch = Ubatch(config.n_ubatch, n_texts, 1, 1)
         self.step = step_words(self.ubatch)
         cache = PanelCache(config.panel_cache, file) if config.panel_cache else None
-        self.weights, self.buffers = Weights(file, cache), Buffers(config.n_ubatch)
+        self.weights, self.buffers = (
+            Weights(file, cache),
+            Buffers(step_count(self.step, "n_tokens", config.n_ubatch)),
+        )
         self.kv, self.rows = KVCells(1, "f32", "f32"), StateRows(1)  # of no layer
         self.builder = Builder(
             kernels, config.n_threads, self.weights, self.buffers, self.kv, self.rows, self.step,
             self.n_ctx, n_texts,
         )  # fmt: skip
-        out = family(file).lower(self.builder, hp).floats()
+        out = family(file).lower(self.builder, hp)
         self.tables = text_tables(self.buffers, n_texts)
         if self.pooling is Pooling.RANK:
             head = rank_head(file, family(file).rank or RankHead())
             out = pool(self.builder, out, head.pooling, n_texts)
-            out = rank(self.builder, out, n_texts, hp.eps, head.activation)
+            out = rank(self.builder, out, hp.eps, head.activation)
         elif self.pooling is not Pooling.NONE:
             out = pool(self.builder, out, self.pooling, n_texts)
-            out = dense_modules(self.builder, out, n_texts)
+            out = dense_modules(self.builder, out)
         for unused in ("cls.*", "dense_*", "output.weight"):
             self.weights.skip(unused)
         self.weights.check_all_used()
         self.weights.check_alike()
-        self.out = self._memory_of(out)
+        self.out = self._memory_of(self.builder.keep(out))
+        self.builder.finish()
         check_scratch(self.builder, file)
 
     def _memory_of(self, rows: Rows) -> NDArray[np.float32]:

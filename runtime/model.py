@@ -15,7 +15,7 @@ from slotmux.kernels.cpu import detect_cpu
 from slotmux.kernels.team import Team
 from slotmux.runtime.gguf import open_gguf
 from slotmux.runtime.interfaces import Meanwhile, nothing
-from slotmux.runtime.lowered import Lowered, ModelConfig
+from slotmux.runtime.lowered import DRAWS, HEAD, Lowered, ModelConfig
 from slotmux.runtime.lowering.drafts import Drafter
 from slotmux.runtime.lowering.scores import Scorer
 from slotmux.runtime.lowering.vectors import Vectoriser
@@ -56,10 +56,10 @@ class Model:
             self.team.untie_caller()  # who loads a model is seldom who runs it
             self.kv.touch()
             builder = lowered.builder
-            self._program = builder.program(self.team)
+            self._program = builder.program(self.team, builder.ops_of("", HEAD, DRAWS))
             # The same in two parts: what a draw may choose from can be found out meanwhile.
-            self._computing = builder.program(self.team, builder.ops[:-1])
-            self._drawing = builder.program(self.team, builder.ops[-1:])
+            self._computing = builder.program(self.team, builder.ops_of("", HEAD))
+            self._drawing = builder.program(self.team, builder.ops_of(DRAWS))
             self._scorer = Scorer(lowered.scores, self.ubatch, self._step, self.team)
             vectors = lowered.vectors
             self._vectoriser = (

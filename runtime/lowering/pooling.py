@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from slotmux.kernels.ops.dense.pool import FIRST, LAST, MEAN, POOL, build_pool
+from slotmux.kernels.operands import Rows
+from slotmux.kernels.ops.dense.pool import FIRST, LAST, MEAN, Pool
 from slotmux.runtime.gguf import GGUFFile
-from slotmux.runtime.lowering.buffers import Rows, Span
+from slotmux.runtime.lowering.buffers import step_count
 from slotmux.runtime.lowering.builder import Builder
 from slotmux.runtime.lowering.elementwise import in_place
 from slotmux.runtime.lowering.layer_norm import layer_norm
+from slotmux.runtime.lowering.vectors import scores_of_rows
 from slotmux.runtime.pooling import Pooling
 
 
@@ -39,62 +41,34 @@ _KINDS = {Pooling.MEAN: MEAN, Pooling.CLS: FIRST, Pooling.LAST: LAST}
 
 def pool(b: Builder, x: Rows, pooling: Pooling, n_texts: int) -> Rows:
     """Rows [n_texts, x.width]: a vector of each sequence of the step."""
-    out = b.buffers.rows("pooled", x.width, n_texts)
-    b.append(
-        "pool",
-        build_pool,
-        POOL,
-        {
-            "x": x.floats().address,
-            "stride": x.stride,
-            "n": x.width,
-            "kind": _KINDS[pooling],
-            "out": out.address,
-            "out_stride": out.stride,
-        },
-        [x.span, Span("step")],
-        [out.span],
-    )
+    out = b.buffers.rows("pooled", x.width, step_count(b.step, "n_seqs", n_texts))
+    b.append(Pool(x=x, kind=_KINDS[pooling], out=out))
     return out
 
 
-def rank(b: Builder, pooled: Rows, n_texts: int, eps: float, activation: str = "tanh") -> Rows:
+def rank(b: Builder, pooled: Rows, eps: float, activation: str) -> Rows:
     """Scores [n_texts, labels] by the model's own head: cls.output act(cls x + bias) + bias, as far
     as the file has it."""
     w, h = b.weights, pooled
     if w.has("cls.weight"):
-        h = b.linear(h, w.matrix("cls.weight", h.width, h.width), "cls", "n_seqs", n_texts)
+        h = b.linear(h, w.matrix("cls.weight", h.width, h.width), "cls")
         if w.has("cls.bias"):
-            b.add_bias(h, w.vector("cls.bias", h.width), "n_seqs")
-        h = _activated(b, h, activation, n_texts)
+            b.add_bias(h, w.vector("cls.bias", h.width))
+        if activation == "tanh":
+            in_place(b, "tanh", h)
+        else:
+            h = b.glu(activation, h, None, "cls_act")
         if w.has("cls.norm.weight"):
-            h = layer_norm(b, h, "cls.norm", eps, "cls_norm", "n_seqs", n_texts)
-    tensor = b.weights.file.tensors.get("cls.output.weight")
-    if tensor is None:
-        w.refuse("cls.output.weight", "this tensor is missing, and scores are asked for")
-    n_labels = tensor.shape[1] if len(tensor.shape) > 1 else 1
-    out = b.linear(h, w.matrix("cls.output.weight", h.width, n_labels), "scores", "n_seqs", n_texts)
-    if w.has("cls.output.bias"):
-        b.add_bias(out, w.vector("cls.output.bias", n_labels), "n_seqs")
-    return out
+            h = layer_norm(b, h, "cls.norm", eps, "cls_norm")
+    return scores_of_rows(b, h)
 
 
-def dense_modules(b: Builder, pooled: Rows, n_texts: int) -> Rows:
+def dense_modules(b: Builder, pooled: Rows) -> Rows:
     """Matrices behind the pooling (sentence-transformers' modules), as far as the file has them."""
     for name in ("dense_2", "dense_3"):
         tensor = b.weights.file.tensors.get(f"{name}.weight")
         if tensor is not None:
             n_out = tensor.shape[-1]
             weight = b.weights.matrix(f"{name}.weight", pooled.width, n_out)
-            pooled = b.linear(pooled, weight, name, "n_seqs", n_texts)
+            pooled = b.linear(pooled, weight, name)
     return pooled
-
-
-def _activated(b: Builder, x: Rows, activation: str, n_texts: int) -> Rows:
-    if activation == "tanh":
-        in_place(b, "tanh", x)
-        b.ops[-1].operands["n_rows"] = b.count("n_seqs")
-        return x
-    out = b.glu(activation, x, None, "cls_act", n_texts)
-    b.ops[-1].operands["n_rows"] = b.count("n_seqs")
-    return out

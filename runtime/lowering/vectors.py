@@ -6,40 +6,31 @@ some at a time. Behind them stands a model's own head, where it ranks.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 from numpy.typing import NDArray
 
+from slotmux.kernels.activations import TILE_ROWS
+from slotmux.kernels.operands import Rows, round_up
 from slotmux.kernels.team import Program, Team
-from slotmux.runtime.lowering.buffers import Rows
 from slotmux.runtime.lowering.builder import Builder
 from slotmux.runtime.ubatch import I32, Ubatch
 
-Normed = Callable[[], Rows]
+VECTORS = "vectors"  # a part of the program, which runs alone
 
 
 class VectorLowering:
-    """The ops of vectors, which are no part of the forward. ``normed`` appends those that end in
-    the normed rows of the step's outputs."""
+    """The part of a program that ends in ``out``: rows of the step's outputs, kept as floats."""
 
-    def __init__(self, b: Builder, ubatch: Ubatch, normed: Normed, *, ranks: bool) -> None:
-        n_before, most = len(b.ops), ubatch.max_outputs
-        out = normed()
-        if ranks:
-            out = _head(b, out, most)
-        out = out.floats()
+    def __init__(self, b: Builder, ubatch: Ubatch, out: Rows) -> None:
         self._b = b
-        self.ops = b.ops[n_before:]
-        del b.ops[n_before:]
         memory = b.buffers.array(out.buffer).view(np.float32)
         width = out.stride // 4
-        rows = memory[: b.buffers.padded_rows(most) * width].reshape(-1, width)
+        rows = memory[: round_up(ubatch.max_outputs, TILE_ROWS) * width].reshape(-1, width)
         self.rows: NDArray[np.float32] = rows[:, : out.width]
 
     def program(self, team: Team) -> Program:
         """The rows of the step's outputs."""
-        return self._b.program(team, self.ops)
+        return self._b.program(team, self._b.ops_of(VECTORS))
 
 
 class Vectoriser:
@@ -64,14 +55,13 @@ class Vectoriser:
         return out
 
 
-def _head(b: Builder, x: Rows, capacity: int) -> Rows:
+def scores_of_rows(b: Builder, x: Rows) -> Rows:
     """Logits of the labels: cls.output x + bias."""
     tensor = b.weights.file.tensors.get("cls.output.weight")
     if tensor is None:
         b.weights.refuse("cls.output.weight", "this tensor is missing, and scores are asked for")
     n_labels = tensor.shape[1] if len(tensor.shape) > 1 else 1
-    weight = b.weights.matrix("cls.output.weight", x.width, n_labels)
-    out = b.linear(x, weight, "scores", "n_outputs", capacity)
+    out = b.linear(x, b.weights.matrix("cls.output.weight", x.width, n_labels), "scores")
     if b.weights.has("cls.output.bias"):
-        b.add_bias(out, b.weights.vector("cls.output.bias", n_labels), "n_outputs")
+        b.add_bias(out, b.weights.vector("cls.output.bias", n_labels))
     return out

@@ -17,20 +17,21 @@ from numba import njit
 from slotmux.kernels import simd
 from slotmux.kernels.address import load_f32, load_i32, load_i64, store_f32, store_i64
 from slotmux.kernels.claims import T_SCRATCH, claim
-from slotmux.kernels.operands import words
+from slotmux.kernels.cpu import Isa
+from slotmux.kernels.operands import (
+    Address,
+    Op,
+    Rows,
+    Vector,
+    given,
+    offsets,
+    reads,
+    round_up,
+    writes,
+)
 from slotmux.kernels.ops.attention.fold import LOW, finish_row, fold_chunk, start_state
 from slotmux.kernels.ops.attention.tiles import CHUNK, build_scores, build_values
 
-# q, k, v: addresses of the first token's in float32 rows of q_stride, k_stride, v_stride bytes;
-# scale: address of a float32; window: how far a token sees to either side (0: all of its text);
-# slopes: float32 [n_head] (0: none); parts: int32 [n][3], pieces of texts of up to PART_TOKENS
-# tokens: the text's first row, its number of tokens, the piece's first token; n_parts: address of
-# their number; out: float32 rows of out_stride bytes [n_head * v_dim].
-BOTH_WAYS = words(
-    "BothWays",
-    "q q_stride k k_stride v v_stride n_head n_head_kv head_dim v_dim scale window slopes parts "
-    "n_parts out out_stride",
-)
 PART_TOKENS = 128
 TILE = 8
 CELLS = 16
@@ -45,11 +46,37 @@ S_SCORES = S_STEPS + 4 * CHUNK
 S_WIDE = S_SCORES + 4 * CHUNK * TILE
 
 
-def scratch_bytes(n_head: int, n_head_kv: int, head_dim: int, v_dim: int) -> int:
-    """What a thread needs for heads of these widths."""
-    padded, group = (v_dim + 15) // 16 * 16, n_head // n_head_kv
-    wide = TILE * (head_dim + padded) + CHUNK * (head_dim + padded)
-    return S_WIDE + 4 * wide + PART_TOKENS * group * (4 * padded + 8) + 64
+class BothWays(Op, kernel="both_ways"):
+    """out = softmax(scale q k - slope |i - j|) v of each token over its text"""
+
+    q: Rows = reads("float32 [n_tokens, n_head * head_dim]")
+    k: Rows = reads("float32 [n_tokens, n_head_kv * head_dim]")
+    v: Rows = reads("float32 [n_tokens, n_head_kv * v_dim]")
+    n_head: int = given("query heads")
+    n_head_kv: int = given("KV heads")
+    head_dim: int = given("width of a head's q and k")
+    v_dim: int = given("width of a head's values")
+    scale: float = given("float32")
+    window: int = given("how far a token sees to either side; 0: all of its text")
+    slopes: Vector | None = given("float32 [n_head]; None: 0")
+    parts: Address = given(
+        "int32 [n_parts, 3], pieces of texts of up to PART_TOKENS tokens: the text's first row, its"
+        " number of tokens, the piece's first token"
+    )
+    n_parts: Address = given("int64, their number")
+    out: Rows = writes("float32 [n_tokens, n_head * v_dim]")
+
+    def build(self, isa: Isa) -> Callable[..., None]:
+        return build_both_ways()
+
+    def scratch_bytes(self, isa: Isa) -> int:
+        """Addresses, scores; a tile's rows, a chunk's K and V, the states of a piece's rows."""
+        padded, group = round_up(self.v_dim, 16), self.n_head // self.n_head_kv
+        wide = (TILE + CHUNK) * (self.head_dim + padded)
+        return S_WIDE + 4 * wide + PART_TOKENS * group * (4 * padded + 8) + 64
+
+
+BOTH_WAYS = offsets(BothWays)
 
 
 @njit(forceinline=True)

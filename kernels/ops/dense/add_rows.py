@@ -10,11 +10,37 @@ from numba import njit
 from slotmux.kernels import simd
 from slotmux.kernels.address import load_i32, load_i64
 from slotmux.kernels.claims import claim
-from slotmux.kernels.operands import STEP, words
+from slotmux.kernels.cpu import Isa
+from slotmux.kernels.operands import (
+    STEP,
+    Address,
+    Op,
+    Rows,
+    Vector,
+    given,
+    offsets,
+    updates,
+    word,
+)
 
-# x: float32 rows of stride bytes, one a token of the step; n: width, rows have room up to a
-# multiple of 16; table: float32 [ids][n] and 16 more; ids: int32, one a token.
-ADD_ROWS = words("AddRows", "x stride n table ids")
+
+class AddRows(Op, kernel="add_rows"):
+    """x += table[id]"""
+
+    x: Rows = updates("float32 [n_tokens, n], with room up to a multiple of 16")
+    table: Vector = given("float32 [ids, n]")
+    ids: Address = given("int32 [n_tokens]")
+
+    @word
+    def n(self) -> int:
+        """Width."""
+        return self.x.width
+
+    def build(self, isa: Isa) -> Callable[..., None]:
+        return build_add_rows()
+
+
+ADD_ROWS = offsets(AddRows)
 
 
 @njit
@@ -36,7 +62,7 @@ def build_add_rows() -> Callable[..., None]:
         while token >= 0:
             n = load_i64(op + ADD_ROWS.n)
             row = load_i32(load_i64(op + ADD_ROWS.ids) + 4 * token)
-            x = load_i64(op + ADD_ROWS.x) + token * load_i64(op + ADD_ROWS.stride)
+            x = load_i64(op + ADD_ROWS.x) + token * load_i64(op + ADD_ROWS.x_stride)
             _add_row(x, load_i64(op + ADD_ROWS.table) + 4 * n * row, n)
             token = claim(thread, n_tokens)
 

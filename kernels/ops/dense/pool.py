@@ -10,13 +10,29 @@ from numba import njit
 from slotmux.kernels import simd
 from slotmux.kernels.address import load_i32, load_i64
 from slotmux.kernels.claims import claim
-from slotmux.kernels.operands import STEP, words
+from slotmux.kernels.cpu import Isa
+from slotmux.kernels.operands import STEP, Op, Rows, given, offsets, reads, word, writes
 
-# x: float32 rows of stride bytes, one a token of the step; n: width, rows have room up to a
-# multiple of 16; kind: MEAN, FIRST or LAST; out: float32 rows of out_stride bytes, one a sequence
-# of the step.
-POOL = words("Pool", "x stride n kind out out_stride")
 MEAN, FIRST, LAST = range(3)
+
+
+class Pool(Op, kernel="pool"):
+    """out = the mean of a sequence's rows, or the first or last of them"""
+
+    x: Rows = reads("float32 [n_tokens, n], with room up to a multiple of 16")
+    kind: int = given("MEAN, FIRST or LAST")
+    out: Rows = writes("float32 [n_seqs, n]")
+
+    @word
+    def n(self) -> int:
+        """Width."""
+        return self.x.width
+
+    def build(self, isa: Isa) -> Callable[..., None]:
+        return build_pool()
+
+
+POOL = offsets(Pool)
 
 
 @njit
@@ -45,7 +61,7 @@ def build_pool() -> Callable[..., None]:
             elif kind == LAST:
                 first = end - 1
             out = load_i64(op + POOL.out) + seq * load_i64(op + POOL.out_stride)
-            stride, n = load_i64(op + POOL.stride), load_i64(op + POOL.n)
+            stride, n = load_i64(op + POOL.x_stride), load_i64(op + POOL.n)
             _pool_rows(load_i64(op + POOL.x), stride, first, end - first, n, out)
             seq = claim(thread, n_seqs)
 

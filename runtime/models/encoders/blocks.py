@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from slotmux.kernels.operands import Address
 from slotmux.runtime.lowering.attention import AttentionShape, Rotation
 from slotmux.runtime.lowering.both_ways import add_rows, attend_both_ways, text_tables
 from slotmux.runtime.lowering.buffers import Rows
@@ -23,7 +24,7 @@ def text_embedding(b: Builder, hp: Hparams, *, has_positions: bool) -> Rows:
         n_types = hp.metadata.get_u32(N_TYPES_KEY, 1, 1, 1024)
         types = b.weights.vector("token_types.weight", hp.n_embd, n_types)
         ids = text_tables(b.buffers, b.n_slots).types
-        add_rows(b, x, types, int(ids.ctypes.data))
+        add_rows(b, x, types, Address(int(ids.ctypes.data)))
     if has_positions:
         table = b.weights.vector("position_embd.weight", hp.n_embd, hp.n_ctx_train)
         add_rows(b, x, table, b.step_address("positions"))
