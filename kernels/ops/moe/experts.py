@@ -35,7 +35,7 @@ from slotmux.kernels.operands import (
     word,
     writes,
 )
-from slotmux.kernels.ops.dense.glu import SEGMENT, gelu, relu2, silu
+from slotmux.kernels.ops.dense.glu import activation_function
 from slotmux.kernels.ops.dense.linear import (
     CHUNK_BYTES,
     PAIR_TILES,
@@ -166,7 +166,7 @@ def build_experts(isa: Isa, format_name: str) -> Callable[..., None]:
 
 def build_expert_glu(activation: str) -> Callable[..., None]:
     """act(gate) * up, or act(up) without a gate; a chunk is a segment of a pair."""
-    act = {"silu": silu, "gelu": gelu, "relu2": relu2}[activation]
+    act = activation_function(activation)
 
     @njit(forceinline=True)
     def combine(gate, up, offset):

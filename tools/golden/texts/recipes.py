@@ -192,12 +192,6 @@ ALL = (
         architecture="XLMRobertaModel",
     ),
     TextRecipe(
-        Recipe("llama-embed", "LlamaModel", "LlamaConfig", {**DECODER, "attention_bias": False}),
-        "mean",
-        sees_both_sides=True,
-        architecture="LlamaBidirectionalModel",
-    ),
-    TextRecipe(
         Recipe(
             "qwen3-embedding",
             "Qwen3Model",
