@@ -35,7 +35,7 @@ from slotmux.kernels.operands import (
     word,
     writes,
 )
-from slotmux.kernels.ops.dense.glu import activation_function
+from slotmux.kernels.ops.dense.glu import SEGMENT, activation_function
 from slotmux.kernels.ops.dense.linear import (
     CHUNK_BYTES,
     PAIR_TILES,
@@ -91,7 +91,7 @@ class ExpertProducts(Op, kernel="experts"):
 class ExpertGlu(Op, kernel="expert_glu"):
     """out = act(gate) * up, or act(up) without a gate, for rows by place"""
 
-    activation: str = compiled("silu, gelu or relu2")
+    activation: str = compiled("one of ACTIVATIONS of kernels/ops/dense/glu.py")
     place: Table[np.int32] = reads("see Group")
     n_used: int = given("experts a token takes")
     gate: Rows | None = reads("float32 [rows of the groups, n]", stride_of="up")
