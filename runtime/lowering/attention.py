@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,8 +88,11 @@ def rotate_and_store(
     v: Rows,
     q_norm: NDArray[np.float32] | None = None,
     k_norm: NDArray[np.float32] | None = None,
+    *,
+    norms_last: bool = False,
 ) -> None:
-    """Norm, rotate and scale q and k in place; k and v go into the layer's cells."""
+    """Norm, rotate (with ``norms_last`` the other way round) and scale q and k in place; k and v
+    go into the layer's cells."""
     assert q.stride == k.stride == v.stride
     reads = [q.span, k.span, v.span, Span("step")]
     cos = sin = n_pairs = 0
@@ -117,6 +121,7 @@ def rotate_and_store(
             "sin": sin,
             "q_norm": 0 if q_norm is None else q_norm,
             "k_norm": 0 if k_norm is None else k_norm,
+            "norms_last": int(norms_last),
             "eps": b.scalar(shape.eps),
             "scale": b.scalar(shape.scale),
             "k_cells": k_cells,
@@ -176,20 +181,23 @@ def attend(
     gate: Rows | None = None,
     gate_head_stride: int = 0,
     name: str = "attention",
+    sinks: NDArray[np.float32] | None = None,
 ) -> Rows:
     """Attention of q over the layer's cells: [n_tokens, n_head * v_dim].
 
-    ``gate``: rows whose sigmoid scales head h from column h * gate_head_stride on."""
+    ``gate``: rows whose sigmoid scales head h from column h * gate_head_stride on; ``sinks``: a
+    score of each head that takes part in its softmax and has no value."""
     assert shape.n_head % shape.n_head_kv == 0
     plan = _plan(b, shape)
     k_type, v_type = b.cells.k_type, b.cells.v_type
     k_cells, v_cells = b.cells.layer(shape.layer, shape.n_head_kv, shape.head_dim, shape.v_dim)
     out = b.buffers.rows(name, shape.n_head * shape.v_dim)
     partials = Span(f"partials:{plan.partials}")
-    shared: dict[str, int | NDArray[np.int64]] = {
+    shared: dict[str, int | NDArray[Any]] = {
         "n_head": shape.n_head,
         "v_dim": shape.v_dim,
         "window": shape.window,
+        "sinks": 0 if sinks is None else sinks,
         "split_base": plan.split_base,
         "partials": plan.partials,
     }

@@ -71,6 +71,12 @@ class Hparams:
         """A bool key of the architecture."""
         return self.metadata.get_bool(self.key(name), default)
 
+    def flags(self, name: str, default: bool | None = None) -> list[bool]:
+        """A bool for each block of the file, stored as one or as an array."""
+        if default is None:
+            return self.metadata.per_layer_bool(self.key(name), self.n_blocks)
+        return self.metadata.per_layer_bool(self.key(name), self.n_blocks, default)
+
     def heads(self, layer: int) -> tuple[int, int]:
         """Query and KV heads of a layer that has attention; refuses none."""
         for name, count in (("", self.n_head), ("_kv", self.n_head_kv)):

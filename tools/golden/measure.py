@@ -71,6 +71,7 @@ def of_transformers(recipe: Recipe, llama: LlamaCpp, library: Library, work: Pat
         name=recipe.file_name or f"golden-{recipe.name}",
         pre=recipe.pre,
         reads_raw_config=recipe.reads_raw_config,
+        has_plain_vocab=recipe.has_plain_vocab,
         flags=recipe.converter_flags,
     )
     asked = prompts(recipe.seed, recipe.n_vocab, PROMPT_LENGTHS, N_SPECIALS)

@@ -41,13 +41,15 @@ class Recipe:
     config: Mapping[str, object]
     n_vocab: int = N_VOCAB  # tokens of the vocabulary
     n_padded_vocab: int = 0  # rows of the embedding, if more
-    tokenizer: Literal["bpe", "spm"] = "bpe"
+    tokenizer: Literal["bpe", "spm", "fallback_bpe"] = "bpe"
     pre: str = "qwen2"  # llama.cpp's name of the pre-tokenizer
     offset_norms: tuple[str, ...] = ()  # patterns of norms whose weights are stored less one
     plain_norms: tuple[str, ...] = ()  # and of their exceptions
+    transposed: tuple[str, ...] = ()  # patterns of weights whose last two axes change places
     has_mtp: bool = False
     published: Callable[[Config], Config] = as_saved
     reads_raw_config: bool = False  # the converter shall not fill in defaults of transformers
+    has_plain_vocab: bool = False  # the converter shall not look for tokens of the family
     converter_flags: tuple[str, ...] = ()
     file_name: str = ""  # general.name, if not golden-NAME
     seed_offset: int = 0

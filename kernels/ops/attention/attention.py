@@ -5,6 +5,8 @@ p = exp(score - m), l = sum p, acc = sum p v; chunks are folded in ascending ord
 
     M' = max(M, m)   L' = L e^(M-M') + l e^(m-M')   A' = A e^(M-M') + acc e^(m-M')   out = A / L
 
+A head with a sink s (Xiao et al. 2023) begins with M = s, L = 1, A = 0.
+
 The same operations run whether one thread takes all chunks of a row (prompts) or chunks are
 spread over threads and folded afterwards (single tokens on a long context), and a masked position
 adds exactly zero: a row's result depends on its own sequence and position alone.
@@ -37,11 +39,12 @@ from slotmux.kernels.ops.attention.tiles import CHUNK, build_scores, build_value
 
 CHUNK_BLOCKS = CHUNK // CELLS
 # q: float32 rows of stride bytes; out: float32 rows of out_stride bytes [n_head * v_dim];
+# sinks: float32 [n_head], a score of each head without a value (0: none);
 # partials: float32 [token][n_head][chunk seen][v_dim rounded up to 16, + 16] (last 16: m, l).
 ATTENTION = words(
     "Attention",
-    "q stride k_cells v_cells n_head n_head_kv head_dim v_dim window counts split_base partials "
-    "out out_stride",
+    "q stride k_cells v_cells n_head n_head_kv head_dim v_dim window sinks counts split_base "
+    "partials out out_stride",
 )
 # A thread's scratch, in bytes: addresses of a chunk's blocks; of each row its state's (m, l), and
 # its position; (m, l) of a tile's rows in a chunk; a tile's scores. Behind them, as wide as heads
@@ -174,7 +177,8 @@ def build_attention(k_type: str, v_type: str) -> Callable[..., None]:
         width = (v_dim + 15) // 16 * 16
         values, states = _chunk_at(op, scratch), _states_at(op, scratch)
         for r in range(n_rows):
-            start_state(states + 4 * width * r, scratch + S_ML + 8 * r, width)
+            at, of_head = states + 4 * width * r, head * group + (first_row + r) % group
+            start_state(at, scratch + S_ML + 8 * r, width, load_i64(op + ATTENTION.sinks), of_head)
         table = block_table(step, seq)
         last = load_i64(row_pos + 8 * (n_rows - 1))
         from_pos = first_pos(load_i64(row_pos), load_i64(op + ATTENTION.window))

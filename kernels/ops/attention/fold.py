@@ -19,10 +19,12 @@ from slotmux.kernels.quantize import quantize_tile
 CHUNK_WIDTH = 256  # columns of a token that a chunk covers, about
 LOW = np.float32(-1e30)  # below every score; not infinite, so that differences stay finite
 # x: rows that attention wrote (or will be folded from partials); gate: rows whose sigmoid scales
-# the result (0: none), head h at gate + h * gate_head_stride; tiles: 8-bit activations (0: none).
+# the result (0: none), head h at gate + h * gate_head_stride; sinks: float32 [n_head], a score of
+# each head without a value (0: none); tiles: 8-bit activations (0: none).
 FOLD = words(
     "AttentionFold",
-    "x x_stride n_head v_dim split_base partials window gate gate_stride gate_head_stride tiles",
+    "x x_stride n_head v_dim split_base partials window sinks gate gate_stride gate_head_stride "
+    "tiles",
 )
 
 
@@ -47,12 +49,12 @@ def fold_chunk(state, state_ml, values, ml, width):
 
 
 @njit
-def start_state(state, state_ml, width):
-    """A row's state before any chunk."""
+def start_state(state, state_ml, width, sinks, head):
+    """A row's state before any chunk: of a head with a sink as if its score had been seen."""
     for d in range(0, width, 16):
         simd.store(state + 4 * d, simd.splat(np.float32(0.0)))
-    store_f32(state_ml, LOW)
-    store_f32(state_ml + 4, np.float32(0.0))
+    store_f32(state_ml, LOW if sinks == 0 else load_f32(sinks + 4 * head))
+    store_f32(state_ml + 4, np.float32(0.0 if sinks == 0 else 1.0))
 
 
 @njit
@@ -78,7 +80,7 @@ def _fold_heads(op, step, scratch, seq, base, token, heads, x):
     n_own = load_i32(load_i64(step + STEP.positions) + 4 * token) // CHUNK + 1 - from_chunk
     for head in range(heads[0], heads[1]):
         place = (token - first) * n_head + head
-        start_state(scratch, scratch + 4 * width, width)
+        start_state(scratch, scratch + 4 * width, width, load_i64(op + FOLD.sinks), head)
         for chunk in range(n_own):
             row = partial_row(base, place, n_chunks, chunk)
             at = load_i64(op + FOLD.partials) + row * (width + 16) * 4

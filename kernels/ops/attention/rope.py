@@ -2,8 +2,8 @@
 
     (a, b) -> (a cos t - b sin t, a sin t + b cos t),  t = pos * frequency[i]      (Su et al. 2021)
 
-Pairs are neighbours (2i, 2i + 1), or halves (i, i + n_rot/2) as in GPT-NeoX. Before it, q and k
-heads may be RMS-normalised; after it q takes the attention scale.
+Pairs are neighbours (2i, 2i + 1), or halves (i, i + n_rot/2) as in GPT-NeoX. Before or after it, q
+and k heads may be RMS-normalised; then q takes the attention scale.
 """
 
 from __future__ import annotations
@@ -40,12 +40,13 @@ from slotmux.kernels.simd import F32X16, f32x16
 ROPE_TABLE = words("RopeTable", "frequency n_pairs magnitude cos sin")
 # q, k, v: addresses of the first token's q, k, v in float32 rows of stride bytes (in place);
 # n_head, n_head_kv, head_dim, v_dim: sizes; n_pairs: rotated pairs (0: no rotation); cos, sin: as
-# above; q_norm, k_norm: float32 [head_dim] (0: none); eps, scale: addresses of float32;
+# above; q_norm, k_norm: float32 [head_dim] (0: none); norms_last: 1 norms after the rotation, not
+# before; eps, scale: addresses of float32;
 # k_cells, v_cells: this layer's cells (0: the layer shares another's).
 ROPE = words(
     "Rope",
-    "q k v stride n_head n_head_kv head_dim v_dim n_pairs cos sin q_norm k_norm eps scale "
-    "k_cells v_cells",
+    "q k v stride n_head n_head_kv head_dim v_dim n_pairs cos sin q_norm k_norm norms_last eps "
+    "scale k_cells v_cells",
 )
 
 
@@ -148,15 +149,17 @@ def build_rope(neighbours: bool, k_type: str, v_type: str) -> Callable[..., None
     def prepare(op, x, n_head, norm, token):
         """Norm and rotate n_head heads at x."""
         head_dim, n_pairs = load_i64(op + ROPE.head_dim), load_i64(op + ROPE.n_pairs)
-        eps = load_f32(load_i64(op + ROPE.eps))
+        eps, norms_last = load_f32(load_i64(op + ROPE.eps)), load_i64(op + ROPE.norms_last) != 0
         cos = load_i64(op + ROPE.cos) + 4 * token * n_pairs
         sin = load_i64(op + ROPE.sin) + 4 * token * n_pairs
         for head in range(n_head):
             at = x + 4 * head * head_dim
-            if norm != 0:
+            if norm != 0 and not norms_last:
                 _norm_head(at, head_dim, norm, eps)
             if n_pairs > 0:
                 rotate(at, n_pairs, cos, sin)
+            if norm != 0 and norms_last:
+                _norm_head(at, head_dim, norm, eps)
 
     @njit
     def store_token(op, k, v, block, cell):

@@ -23,7 +23,8 @@ from slotmux.kernels.quantize import quantize_tile
 # of rows; out: float32 rows of out_stride bytes (0: none); tiles: 8-bit activations (0: none). With
 # more than most_rows it does nothing: see gated.py.
 GLU = words("Glu", "gate up stride n n_rows out out_stride tiles most_rows")
-ACTIVATIONS = ("silu", "gelu", "relu2")
+ACTIVATIONS = ("silu", "gelu", "relu2", "relu")
+GATED_ACTIVATIONS = (*ACTIVATIONS, "swiglu_oai")
 SEGMENT, MANY_ROWS_SEGMENT = 256, 512  # inputs of a tile of rows that a chunk covers
 SCRATCH_BYTES = 4 * TILE_ROWS * MANY_ROWS_SEGMENT  # of a thread: a segment of a tile of rows
 # Rows that are asked for before they are used: with many rows inputs come from far away, in pieces
@@ -55,9 +56,39 @@ def relu2(x):
     return positive * positive
 
 
+@njit(forceinline=True)
+def relu(x):
+    """max(x, 0)"""
+    return simd.maximum(simd.splat(np.float32(0.0)), x)
+
+
+@njit(forceinline=True)
+def _swiglu_oai(gate, up, has_gate):
+    """min(gate, 7) * sigmoid(1.702 * that) * (clamp(up, -7, 7) + 1), as gpt-oss was published."""
+    zero, one = simd.splat(np.float32(0.0)), simd.splat(np.float32(1.0))
+    limit = simd.splat(np.float32(7.0))
+    g, u = simd.minimum(limit, gate), simd.minimum(limit, simd.maximum(zero - limit, up))
+    e = simd.exp(g * simd.splat(np.float32(-1.702)))
+    return g / (one + e) * (u + one)
+
+
+def gated_function(name: str) -> Callable[..., Any]:
+    """One of GATED_ACTIVATIONS as a Numba function (gate, up, has_gate) of vectors; without a gate
+    gate is up."""
+    if name == "swiglu_oai":
+        return _swiglu_oai  # type: ignore[no-any-return]
+    act = activation_function(name)
+
+    @njit(forceinline=True)
+    def gated(gate, up, has_gate):  # type: ignore[no-untyped-def]
+        return act(gate) * up if has_gate else act(up)
+
+    return gated  # type: ignore[no-any-return]
+
+
 def activation_function(name: str) -> Callable[..., Any]:
     """One of ACTIVATIONS as a Numba function of a vector."""
-    return {"silu": silu, "gelu": gelu, "relu2": relu2}[name]  # type: ignore[no-any-return]
+    return {"silu": silu, "gelu": gelu, "relu2": relu2, "relu": relu}[name]  # type: ignore[no-any-return]
 
 
 def build_glu(activation: str) -> Callable[..., None]:

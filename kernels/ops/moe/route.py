@@ -25,15 +25,29 @@ from slotmux.kernels.address import (
     store_i32,
     store_i64,
 )
-from slotmux.kernels.bits import bits_at_least, lowest_bit
 from slotmux.kernels.claims import T_SCRATCH, claim
 from slotmux.kernels.operands import STEP, words
+from slotmux.kernels.ops.dense.norm import load_row_vector
+from slotmux.kernels.ops.moe.scores import (
+    LEAST_SUM,
+    NEVER,
+    keep_best_groups,
+    score_function,
+    softmax_in_place,
+    take_best,
+)
 
 # logits: float32 rows [n_tokens, n_expert] of stride bytes; bias: float32 [n_expert] added for
-# the selection only (0: none); n_used: experts a token takes; renormalise: 1 divides the weights
-# by their sum; scale: address of a float32 factor on the weights; ids: int32 [n_tokens, n_used]
-# and weights: float32 [n_tokens, n_used], to fill.
-ROUTE = words("Route", "logits stride n_expert bias n_used renormalise scale ids weights")
+# the selection only (0: none); n_groups: groups of neighbouring experts, of which the best
+# n_groups_used are chosen from (equal: from all); n_used: experts a token takes; renormalise: 1
+# divides the weights by their sum; scale: address of a float32 factor on the weights; expert_scale:
+# float32 [n_expert], a factor on an expert's weight (0: none); ids: int32 [n_tokens, n_used] and
+# weights: float32 [n_tokens, n_used], to fill.
+ROUTE = words(
+    "Route",
+    "logits stride n_expert bias n_groups n_groups_used n_used renormalise scale expert_scale "
+    "ids weights",
+)
 # ids as above; place: int32 [n_tokens, n_used] to fill; starts: int64 [n_expert + 1], working
 # memory; table: int64 [n_expert, 3] to fill, for each expert in use its number, first row and
 # number of rows; counts: int64 [3] to fill, experts in use, tiles and rows. counts belongs to one
@@ -44,76 +58,23 @@ G_EXPERT, G_FIRST, G_N_ROWS, GROUP_WORDS = 0, 8, 16, 3
 # x: float32 rows of stride bytes, n wide, copied to out (0: not), rows of out_stride bytes;
 # tiles: 8-bit activations, copied to out_tiles (0: not).
 GATHER = words("Gather", "place n_used x stride n out out_stride tiles out_tiles")
-# y: the experts' results by place, float32 rows of y_stride bytes; out: rows n wide to add to;
+# y: the experts' results by place, float32 rows of y_stride bytes; bias: float32 [n_expert, n],
+# added to an expert's result (0: none); out: rows n wide, to add to or (add 0) to overwrite;
 # shared: rows of a shared expert, added as well (0: none), times sigmoid(shared_gate), one
 # number a token (0: none).
 COMBINE = words(
     "Combine",
-    "place weights n_used y y_stride n out out_stride shared shared_stride shared_gate gate_stride",
+    "ids place weights n_used y y_stride n bias out out_stride add shared shared_stride "
+    "shared_gate gate_stride",
 )
-SCORES = ("softmax", "sigmoid")
 SEGMENT = 512  # columns of a token that a chunk of combine covers
-# Least sum of weights to divide by: float16's smallest normal number, as llama.cpp has it.
-LEAST_SUM = 6.103515625e-5
-NEVER = -np.inf
-
-
-@njit(forceinline=True)
-def _padded(x, i, n):
-    """Floats i .. i + 15 of a row of n, minus infinity past its end."""
-    value = simd.load(x + 4 * i)
-    if i + 16 > n:
-        value = simd.first_lanes(value, n - i, simd.splat(np.float32(NEVER)))
-    return value
-
-
-@njit(forceinline=True)
-def _softmax(logits, n, out):
-    """Softmax of n floats into out, padded with zeros."""
-    top = simd.splat(np.float32(NEVER))
-    for i in range(0, n, 16):
-        top = simd.maximum(_padded(logits, i, n), top)
-    top = simd.splat(simd.max_lanes(top))
-    total = simd.splat(np.float32(0.0))
-    for i in range(0, n, 16):
-        value = simd.exp(_padded(logits, i, n) - top)
-        total = total + value
-        simd.store(out + 4 * i, value)
-    total = simd.splat(simd.sum_lanes(total))
-    for i in range(0, n, 16):
-        simd.store(out + 4 * i, simd.load(out + 4 * i) / total)
-
-
-@njit(forceinline=True)
-def _sigmoid(logits, n, out):
-    """1 / (1 + e^-x) of n floats into out."""
-    zero, one = simd.splat(np.float32(0.0)), simd.splat(np.float32(1.0))
-    for i in range(0, n, 16):
-        simd.store(out + 4 * i, one / (one + simd.exp(zero - _padded(logits, i, n))))
 
 
 @njit
-def _take_best(ranking, n):
-    """Number of the largest of n floats (the first of equals; 0 when all are NaN), then struck
-    off."""
-    top = simd.splat(np.float32(NEVER))
-    for i in range(0, n, 16):
-        top = simd.maximum(simd.load(ranking + 4 * i), top)
-    best = simd.splat(simd.max_lanes(top))
-    for i in range(0, n, 16):
-        bits = bits_at_least(simd.load(ranking + 4 * i), best)
-        if bits != 0:
-            found = i + lowest_bit(bits)
-            store_f32(ranking + 4 * found, np.float32(NEVER))
-            return min(found, n - 1)
-    return np.int64(0)
-
-
-@njit
-def _choose(op, scores, ranking, ids, weights):
-    """A token's experts, best first, and their weights."""
-    n, n_used = load_i64(op + ROUTE.n_expert), load_i64(op + ROUTE.n_used)
-    bias = load_i64(op + ROUTE.bias)
+def _rank(op, scores, ranking, group_scores):
+    """What a token's experts are chosen by: scores and their bias, below all others in groups that
+    are not chosen from."""
+    n, bias = load_i64(op + ROUTE.n_expert), load_i64(op + ROUTE.bias)
     for i in range(0, n, 16):
         value = simd.load(scores + 4 * i)
         if bias != 0:
@@ -121,42 +82,63 @@ def _choose(op, scores, ranking, ids, weights):
         if i + 16 > n:
             value = simd.first_lanes(value, n - i, simd.splat(np.float32(NEVER)))
         simd.store(ranking + 4 * i, value)
-    total = np.float32(0.0)
-    for rank in range(n_used):
-        expert = _take_best(ranking, n)
-        store_i32(ids + 4 * rank, expert)
-        weight = load_f32(scores + 4 * expert)
-        store_f32(weights + 4 * rank, weight)
-        total += weight
-    factor = load_f32(load_i64(op + ROUTE.scale))
+    n_groups, n_chosen = load_i64(op + ROUTE.n_groups), load_i64(op + ROUTE.n_groups_used)
+    if n_chosen < n_groups:
+        keep_best_groups(ranking, n, n_groups, n_chosen, group_scores)
+
+
+@njit
+def _weigh(op, ids, weights):
+    """Weights of a token's experts, from their scores to what their results are multiplied by."""
+    n_used = load_i64(op + ROUTE.n_used)
+    factor, of_expert = load_f32(load_i64(op + ROUTE.scale)), load_i64(op + ROUTE.expert_scale)
     if load_i64(op + ROUTE.renormalise) != 0:
+        total = np.float32(0.0)
+        for rank in range(n_used):
+            total += load_f32(weights + 4 * rank)
         total = np.float32(LEAST_SUM) if total < np.float32(LEAST_SUM) else total
         for rank in range(n_used):
             store_f32(weights + 4 * rank, load_f32(weights + 4 * rank) / total)
     for rank in range(n_used):
-        store_f32(weights + 4 * rank, load_f32(weights + 4 * rank) * factor)
+        weight = load_f32(weights + 4 * rank) * factor
+        if of_expert != 0:
+            weight = weight * load_f32(of_expert + 4 * load_i32(ids + 4 * rank))
+        store_f32(weights + 4 * rank, weight)
 
 
 def route_scratch_bytes(n_expert: int) -> int:
-    """What a thread needs: scores, and a ranking of them."""
-    return 2 * 64 * ((n_expert + 15) // 16)
+    """What a thread needs: scores, a ranking of them, and scores of groups."""
+    return 3 * 64 * ((n_expert + 15) // 16)
 
 
 def build_route(scores: str) -> Callable[..., None]:
-    """Scores (softmax or sigmoid) and the choice of experts; a chunk is a token."""
-    score = {"softmax": _softmax, "sigmoid": _sigmoid}[scores]
+    """Scores (one of SCORES) and the choice of experts; a chunk is a token."""
+    score, among_chosen = score_function(scores), scores == "chosen"
+
+    @njit
+    def choose(op, logits, ids, weights, scratch):
+        """A token's experts, best first, and their weights."""
+        n, n_used = load_i64(op + ROUTE.n_expert), load_i64(op + ROUTE.n_used)
+        padded = (n + 15) // 16 * 64
+        ranking = scratch + padded
+        score(logits, n, scratch)
+        _rank(op, scratch, ranking, ranking + padded)
+        for rank in range(n_used):
+            expert = take_best(ranking, n)
+            store_i32(ids + 4 * rank, expert)
+            store_f32(weights + 4 * rank, load_f32(scratch + 4 * expert))
+        if among_chosen:
+            softmax_in_place(weights, n_used)
+        _weigh(op, ids, weights)
 
     def route(op, step, thread):  # type: ignore[no-untyped-def]
         n_tokens = load_i64(step + STEP.n_tokens)
         token = claim(thread, n_tokens)
         while token >= 0:
-            n, n_used = load_i64(op + ROUTE.n_expert), load_i64(op + ROUTE.n_used)
-            scratch = load_i64(thread + 8 * T_SCRATCH)
-            ranking = scratch + (n + 15) // 16 * 64
-            score(load_i64(op + ROUTE.logits) + token * load_i64(op + ROUTE.stride), n, scratch)
-            offset = 4 * token * n_used
-            ids, weights = load_i64(op + ROUTE.ids), load_i64(op + ROUTE.weights)
-            _choose(op, scratch, ranking, ids + offset, weights + offset)
+            logits = load_i64(op + ROUTE.logits) + token * load_i64(op + ROUTE.stride)
+            offset = 4 * token * load_i64(op + ROUTE.n_used)
+            ids, weights = load_i64(op + ROUTE.ids) + offset, load_i64(op + ROUTE.weights) + offset
+            choose(op, logits, ids, weights, load_i64(thread + 8 * T_SCRATCH))
             token = claim(thread, n_tokens)
 
     return route
@@ -238,25 +220,40 @@ def _shared_factor(op, token):
 
 
 @njit
-def _combine_segment(op, token, first, end):
-    """Columns first .. end of a token: ranks in ascending order, the shared expert, the sum."""
-    n_used = load_i64(op + COMBINE.n_used)
-    places = load_i64(op + COMBINE.place) + 4 * token * n_used
-    weights = load_i64(op + COMBINE.weights) + 4 * token * n_used
+def _sum_of_ranks(op, token, i):
+    """Floats i .. i + 15 of a token's results, ranks in ascending order."""
+    n_used, n, bias = (
+        load_i64(op + COMBINE.n_used),
+        load_i64(op + COMBINE.n),
+        load_i64(op + COMBINE.bias),
+    )
     y, y_stride = load_i64(op + COMBINE.y), load_i64(op + COMBINE.y_stride)
+    pairs = 4 * token * n_used
+    ids, places = load_i64(op + COMBINE.ids) + pairs, load_i64(op + COMBINE.place) + pairs
+    weights = load_i64(op + COMBINE.weights) + pairs
+    total = simd.splat(np.float32(0.0))
+    for rank in range(n_used):
+        value = simd.load(y + load_i32(places + 4 * rank) * y_stride + 4 * i)
+        if bias != 0:
+            at = bias + 4 * load_i32(ids + 4 * rank) * n
+            value = value + load_row_vector(at, i, n)
+        total = simd.fma(simd.splat(load_f32(weights + 4 * rank)), value, total)
+    return total
+
+
+@njit
+def _combine_segment(op, token, first, end):
+    """Columns first .. end of a token: the experts' sum, the shared expert, what is there."""
     out = load_i64(op + COMBINE.out) + token * load_i64(op + COMBINE.out_stride)
     shared, factor = load_i64(op + COMBINE.shared), _shared_factor(op, token)
+    adds = load_i64(op + COMBINE.add) != 0
     if shared != 0:
         shared += token * load_i64(op + COMBINE.shared_stride)
     for i in range(first, end, 16):
-        total = simd.splat(np.float32(0.0))
-        for rank in range(n_used):
-            row = y + load_i32(places + 4 * rank) * y_stride
-            weight = simd.splat(load_f32(weights + 4 * rank))
-            total = simd.fma(weight, simd.load(row + 4 * i), total)
+        total = _sum_of_ranks(op, token, i)
         if shared != 0:
             total = simd.fma(factor, simd.load(shared + 4 * i), total)
-        simd.store(out + 4 * i, simd.load(out + 4 * i) + total)
+        simd.store(out + 4 * i, simd.load(out + 4 * i) + total if adds else total)
 
 
 def build_combine() -> Callable[..., None]:

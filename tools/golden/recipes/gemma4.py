@@ -1,0 +1,92 @@
+"""Gemma 4 and 3n: two head sizes, per-layer embeddings, shared KV, experts beside a dense MLP."""
+
+from tools.golden.recipe import EPSILON, Config, Recipe, rope
+
+N_SMALL = 403  # tokens, of which 256 are bytes
+SLIDING, FULL = "sliding_attention", "full_attention"
+GEMMA: Config = {
+    "hidden_size": 40,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "hidden_activation": "gelu_pytorch_tanh",
+    "rms_norm_eps": EPSILON,
+    "max_position_embeddings": 2048,
+    "tie_word_embeddings": True,
+    "sliding_window": 20,
+}
+GEMMA4: Config = {
+    **GEMMA,
+    "head_dim": 16,
+    "global_head_dim": 32,
+    "final_logit_softcapping": 4.0,
+    "rope_parameters": {
+        SLIDING: rope(10000.0),
+        FULL: {"rope_type": "proportional", "partial_rotary_factor": 0.25, "rope_theta": 1e6},
+    },
+}
+
+RECIPES = (
+    Recipe(
+        "gemma4",
+        "Gemma4ForCausalLM",
+        "Gemma4TextConfig",
+        {
+            **GEMMA4,
+            "num_hidden_layers": 5,
+            "layer_types": [SLIDING, SLIDING, FULL, SLIDING, FULL],
+            "intermediate_size": 40,
+            "hidden_size_per_layer_input": 16,
+            "vocab_size_per_layer_input": N_SMALL,
+            "num_kv_shared_layers": 2,
+            "use_double_wide_mlp": True,
+        },
+        n_vocab=N_SMALL,
+        tokenizer="fallback_bpe",
+        looks_up_gelu=True,
+    ),
+    Recipe(
+        "gemma4-moe",
+        "Gemma4ForCausalLM",
+        "Gemma4TextConfig",
+        {
+            **GEMMA4,
+            "num_hidden_layers": 4,
+            "layer_types": [SLIDING, SLIDING, SLIDING, FULL],
+            "intermediate_size": 40,
+            "hidden_size_per_layer_input": 0,
+            "attention_k_eq_v": True,
+            "num_global_key_value_heads": 1,
+            "enable_moe_block": True,
+            "num_experts": 6,
+            "top_k_experts": 2,
+            "moe_intermediate_size": 24,
+        },
+        n_vocab=N_SMALL,
+        tokenizer="fallback_bpe",
+        looks_up_gelu=True,
+    ),
+    Recipe(
+        "gemma3n",
+        "Gemma3nForCausalLM",
+        "Gemma3nTextConfig",
+        {
+            **GEMMA,
+            "head_dim": 24,
+            "num_hidden_layers": 5,
+            "layer_types": [SLIDING, SLIDING, FULL, SLIDING, FULL],
+            "intermediate_size": 40,
+            "final_logit_softcapping": 4.0,
+            "hidden_size_per_layer_input": 256,
+            "vocab_size_per_layer_input": N_SMALL,
+            "num_kv_shared_layers": 2,
+            "laurel_rank": 12,
+            "altup_num_inputs": 4,
+            "altup_active_idx": 0,
+            "activation_sparsity_pattern": [0.8, 0.7, 0.0, 0.0, 0.0],
+            "rope_parameters": {SLIDING: rope(10000.0), FULL: rope(1e6)},
+        },
+        n_vocab=N_SMALL,
+        tokenizer="spm",
+        looks_up_gelu=True,
+    ),
+)
