@@ -33,7 +33,8 @@ class Rotation:
 
 @dataclass(frozen=True, slots=True)
 class AttentionShape:
-    """One layer's attention. ``window`` 0: all positions; else the last ``window`` of them."""
+    """One layer's attention. ``window`` 0: all positions; else the last ``window`` of them;
+    ``cells_of``: the layer whose cells it reads, if not its own."""
 
     layer: int
     n_head: int
@@ -44,6 +45,12 @@ class AttentionShape:
     rotation: Rotation | None
     eps: float = 0.0
     window: int = 0
+    cells_of: int = -1
+
+    @property
+    def cells_layer(self) -> int:
+        """The layer whose cells are read."""
+        return self.layer if self.cells_of < 0 else self.cells_of
 
     @property
     def qkv_sizes(self) -> tuple[int, int, int]:
@@ -84,17 +91,20 @@ def rotate_and_store(
     b: Builder,
     shape: AttentionShape,
     q: Rows,
-    k: Rows,
-    v: Rows,
+    k: Rows | None,
+    v: Rows | None,
     q_norm: NDArray[np.float32] | None = None,
     k_norm: NDArray[np.float32] | None = None,
+    v_norm: NDArray[np.float32] | None = None,
     *,
     norms_last: bool = False,
 ) -> None:
     """Norm, rotate (with ``norms_last`` the other way round) and scale q and k in place; k and v
-    go into the layer's cells."""
-    assert q.stride == k.stride == v.stride
-    reads = [q.span, k.span, v.span, Span("step")]
+    (normed only) go into the layer's cells, unless it reads another's and has neither."""
+    assert (k is None) == (v is None) == (shape.cells_of >= 0)
+    changed = [rows for rows in (q, k, v) if rows is not None]
+    assert all(rows.stride == q.stride for rows in changed)
+    reads = [*(rows.span for rows in changed), Span("step")]
     cos = sin = n_pairs = 0
     neighbours = False
     if shape.rotation is not None:
@@ -102,15 +112,17 @@ def rotate_and_store(
         reads.append(span)
         n_pairs, neighbours = len(shape.rotation.frequencies), shape.rotation.neighbours
     k_type, v_type = b.cells.k_type, b.cells.v_type
-    k_cells, v_cells = b.cells.layer(shape.layer, shape.n_head_kv, shape.head_dim, shape.v_dim)
+    k_cells, v_cells = b.cells.layer(
+        shape.cells_layer, shape.n_head_kv, shape.head_dim, shape.v_dim
+    )
     b.append(
         f"rope.{'neighbours' if neighbours else 'halves'}.{k_type}.{v_type}",
         lambda: build_rope(neighbours, k_type, v_type),
         ROPE,
         {
             "q": q.address,
-            "k": k.address,
-            "v": v.address,
+            "k": k.address if k else 0,
+            "v": v.address if v else 0,
             "stride": q.stride,
             "n_head": shape.n_head,
             "n_head_kv": shape.n_head_kv,
@@ -121,14 +133,15 @@ def rotate_and_store(
             "sin": sin,
             "q_norm": 0 if q_norm is None else q_norm,
             "k_norm": 0 if k_norm is None else k_norm,
+            "v_norm": 0 if v_norm is None else v_norm,
             "norms_last": int(norms_last),
             "eps": b.scalar(shape.eps),
             "scale": b.scalar(shape.scale),
-            "k_cells": k_cells,
-            "v_cells": v_cells,
+            "k_cells": k_cells if k else 0,
+            "v_cells": v_cells if v else 0,
         },
         reads,
-        [q.span, k.span, Span(f"cells{shape.layer}")],
+        [rows.span for rows in changed] + ([Span(f"cells{shape.layer}")] if k else []),
     )
 
 
@@ -143,7 +156,7 @@ class _Plan:
 def _plan(b: Builder, shape: AttentionShape) -> _Plan:
     """How the step's attention is cut into work items; shared by layers of one shape."""
     group = shape.n_head // shape.n_head_kv
-    name = f"plan:{group}:{shape.n_head_kv}:{shape.window}"
+    name = f"plan:{group}:{shape.n_head_kv}:{shape.v_dim}:{shape.window}"
     # A long sequence's chunks are folded from partial sums: a numerator and, a vector further,
     # maximum and denominator, of each head and chunk. Memory for them bounds what may be split.
     row_bytes = (round_up(shape.v_dim, 16) + 16) * 4
@@ -190,7 +203,9 @@ def attend(
     assert shape.n_head % shape.n_head_kv == 0
     plan = _plan(b, shape)
     k_type, v_type = b.cells.k_type, b.cells.v_type
-    k_cells, v_cells = b.cells.layer(shape.layer, shape.n_head_kv, shape.head_dim, shape.v_dim)
+    k_cells, v_cells = b.cells.layer(
+        shape.cells_layer, shape.n_head_kv, shape.head_dim, shape.v_dim
+    )
     out = b.buffers.rows(name, shape.n_head * shape.v_dim)
     partials = Span(f"partials:{plan.partials}")
     shared: dict[str, int | NDArray[Any]] = {
@@ -217,7 +232,7 @@ def attend(
             "out": out.address,
             "out_stride": out.stride,
         },
-        [q.span, Span(f"cells{shape.layer}"), Span(plan.name), Span("step")],
+        [q.span, Span(f"cells{shape.cells_layer}"), Span(plan.name), Span("step")],
         [out.span, partials],
         scratch_bytes(shape.head_dim, shape.v_dim),
     )

@@ -90,6 +90,16 @@ class Experts(Panels):
         return self.n_expert * self.expert_bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A matrix whose rows are read from the mapped file as they stand."""
+
+    address: int
+    format: Format
+    n_in: int
+    row_bytes: int
+
+
 def _without_ones(shape: Sequence[int]) -> tuple[int, ...]:
     """A shape without 1s at its end: files leave them out or not."""
     kept = tuple(shape)
@@ -195,6 +205,12 @@ class Weights:
             _n_rows(t) % PANEL_ROWS == 0 for t in tensors[:-1]
         )
 
+    def table(self, name: str, n_in: int, n_rows: int) -> Table:
+        """A matrix of which steps need a few rows: neither repacked nor read ahead."""
+        tensor = self._tensor(name, (n_in, n_rows))
+        self._keep.append(tensor.data)
+        return Table(int(tensor.data.ctypes.data), self._format(tensor), n_in, tensor.row_bytes)
+
     def matrix(self, names: str | Sequence[str], n_in: int, n_out: Sequence[int] | int) -> Panels:
         """One matrix, or several of the same inputs and type stacked by rows."""
         names = (names,) if isinstance(names, str) else tuple(names)
@@ -213,6 +229,13 @@ class Weights:
             at += n_panels * f.panel_bytes(n_in)
         self._panels[names] = panels
         return panels
+
+    def stack(self, name: str, n_in: int, n_out: int, n: int) -> list[Panels]:
+        """The ``n`` matrices of one tensor [n_in, n_out, n], apart."""
+        all_ = self.experts([name], n_in, [n_out], n)
+        return [
+            Panels(all_.address + i * all_.expert_bytes, all_.format, n_in, n_out) for i in range(n)
+        ]
 
     def experts(
         self, names: Sequence[str], n_in: int, n_out: Sequence[int], n_expert: int

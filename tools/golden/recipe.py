@@ -46,6 +46,9 @@ class Recipe:
     offset_norms: tuple[str, ...] = ()  # patterns of norms whose weights are stored less one
     plain_norms: tuple[str, ...] = ()  # and of their exceptions
     transposed: tuple[str, ...] = ()  # patterns of weights whose last two axes change places
+    table: tuple[str, str] | None = (
+        None  # names of a large one that is stored in Q8_0: ours, GGUF's
+    )
     has_mtp: bool = False
     published: Callable[[Config], Config] = as_saved
     reads_raw_config: bool = False  # the converter shall not fill in defaults of transformers

@@ -40,13 +40,13 @@ from slotmux.kernels.simd import F32X16, f32x16
 ROPE_TABLE = words("RopeTable", "frequency n_pairs magnitude cos sin")
 # q, k, v: addresses of the first token's q, k, v in float32 rows of stride bytes (in place);
 # n_head, n_head_kv, head_dim, v_dim: sizes; n_pairs: rotated pairs (0: no rotation); cos, sin: as
-# above; q_norm, k_norm: float32 [head_dim] (0: none); norms_last: 1 norms after the rotation, not
-# before; eps, scale: addresses of float32;
+# above; q_norm, k_norm: float32 [head_dim], v_norm: float32 [v_dim] (0: none); norms_last: 1 norms
+# q and k after the rotation, not before; eps, scale: addresses of float32;
 # k_cells, v_cells: this layer's cells (0: the layer shares another's).
 ROPE = words(
     "Rope",
-    "q k v stride n_head n_head_kv head_dim v_dim n_pairs cos sin q_norm k_norm norms_last eps "
-    "scale k_cells v_cells",
+    "q k v stride n_head n_head_kv head_dim v_dim n_pairs cos sin q_norm k_norm v_norm "
+    "norms_last eps scale k_cells v_cells",
 )
 
 
@@ -162,6 +162,12 @@ def build_rope(neighbours: bool, k_type: str, v_type: str) -> Callable[..., None
                 _norm_head(at, head_dim, norm, eps)
 
     @njit
+    def norm_values(op, v, norm):
+        v_dim, eps = load_i64(op + ROPE.v_dim), load_f32(load_i64(op + ROPE.eps))
+        for head in range(load_i64(op + ROPE.n_head_kv)):
+            _norm_head(v + 4 * head * v_dim, v_dim, norm, eps)
+
+    @njit
     def store_token(op, k, v, block, cell):
         """Write a token's k and v into its cell."""
         head_dim, v_dim = load_i64(op + ROPE.head_dim), load_i64(op + ROPE.v_dim)
@@ -184,6 +190,8 @@ def build_rope(neighbours: bool, k_type: str, v_type: str) -> Callable[..., None
                 store_f32(q + 4 * i, load_f32(q + 4 * i) * scale)
             if load_i64(op + ROPE.k_cells) != 0:
                 prepare(op, k, n_head_kv, load_i64(op + ROPE.k_norm), token)
+                if load_i64(op + ROPE.v_norm) != 0:
+                    norm_values(op, load_i64(op + ROPE.v) + offset, load_i64(op + ROPE.v_norm))
                 pos = load_i32(load_i64(step + STEP.positions) + 4 * token)
                 table = block_table(step, seq_of(step, token))
                 block = load_i32(table + 4 * (pos // CELLS))

@@ -107,6 +107,16 @@ def _scale(x, y, z, v, c):
     return x * c
 
 
+@njit(forceinline=True)
+def _times(x, y, z, v, c):
+    return x * v
+
+
+@njit(forceinline=True)
+def _copy(x, y, z, v, c):
+    return y
+
+
 # name: formula, with c the scalar.
 FORMULAS = {
     "tanh": _tanh,  # tanh(x)
@@ -120,6 +130,8 @@ FORMULAS = {
     "add_scaled": _add_scaled,  # x + c y
     "add_gated": _add_gated,  # x + y sigmoid(z)
     "scale": _scale,  # c x
+    "times": _times,  # x v
+    "copy": _copy,  # y
 }
 
 

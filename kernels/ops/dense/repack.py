@@ -133,11 +133,15 @@ def _float_reader(f: Format) -> Any:
     return read_row
 
 
+def row_reader(f: Format) -> Any:
+    """A Numba function (panel, row, n_inputs, scale, out, scratch): a row's weights, as floats."""
+    return _quantised_reader(f) if f.is_quantised else _float_reader(f)
+
+
 def build_embed(format_name: str) -> Callable[..., None]:
     """Rows of the embedding for the step's tokens; a chunk is a token."""
     f = FORMATS[format_name]
-    read_row = _quantised_reader(f) if f.is_quantised else _float_reader(f)
-    block_bytes, block_inputs = f.block_bytes, f.block_inputs
+    read_row, block_bytes, block_inputs = row_reader(f), f.block_bytes, f.block_inputs
 
     def embed(op, step, thread):  # type: ignore[no-untyped-def]
         n_tokens = load_i64(step + STEP.n_tokens)

@@ -15,13 +15,6 @@ SMALL: Config = {
 }
 
 
-def phimoe_published(config: Config) -> Config:
-    """The name in checkpoints, and how far the rotation was trained."""
-    rope_parameters = {**rope(10000.0), "original_max_position_embeddings": 2048}
-    name = "PhiMoEForCausalLM"
-    return {**config, "architectures": [name], "rope_parameters": rope_parameters}
-
-
 def minimax_published(config: Config) -> Config:
     """Checkpoints say how many dimensions rotate, and how experts are scored."""
     return {**config, "rotary_dim": 12, "scoring_func": "sigmoid"}
@@ -141,22 +134,6 @@ RECIPES = (
         n_vocab=N_SMALL,
     ),
     Recipe(
-        "phimoe",
-        "PhimoeForCausalLM",
-        "PhimoeConfig",
-        {
-            **SMALL,
-            "intermediate_size": 24,
-            "num_local_experts": 6,
-            "num_experts_per_tok": 2,
-            "attention_bias": True,
-            "lm_head_bias": True,
-            "rope_parameters": rope(10000.0),
-        },
-        published=phimoe_published,
-        n_vocab=N_SMALL,
-    ),
-    Recipe(
         "dots1",
         "Dots1ForCausalLM",
         "Dots1Config",
@@ -201,7 +178,7 @@ RECIPES = (
         "GraniteMoeSWAConfig",
         {
             **SMALL,
-            "num_hidden_layers": 4,
+            "num_hidden_layers": 3,
             "intermediate_size": 24,
             "shared_intermediate_size": 40,
             "num_local_experts": 6,
@@ -213,7 +190,6 @@ RECIPES = (
             "sliding_window": 20,
             "layer_types": [
                 "full_attention",
-                "sliding_attention",
                 "sliding_attention",
                 "full_attention",
             ],
@@ -228,6 +204,7 @@ RECIPES = (
         {
             "text_config": {
                 **SMALL,
+                "vocab_size": N_SMALL,
                 "head_dim": 24,
                 "num_experts": 7,
                 "num_experts_per_tok": 3,
@@ -235,6 +212,15 @@ RECIPES = (
                 "decoder_sparse_step": 1,
                 "mlp_only_layers": [],
                 "rope_parameters": rope(1e6, mrope_section=[4, 4, 4], mrope_interleaved=True),
+            },
+            "vision_config": {
+                "depth": 1,
+                "hidden_size": 16,
+                "intermediate_size": 16,
+                "num_heads": 2,
+                "out_hidden_size": 48,
+                "num_position_embeddings": 4,
+                "deepstack_visual_indexes": [],
             },
         },
         transposed=(r"experts\.(gate_up|down)_proj$",),
@@ -254,8 +240,8 @@ RECIPES = (
             "num_experts_per_tok": 1,
             "interleave_moe_layer_step": 2,
             "use_qk_norm": True,
-            "attention_chunk_size": 32,
-            "floor_scale": 64,
+            "attention_chunk_size": 8192,  # what llama.cpp has, whatever the file says
+            "floor_scale": 8192,
             "attn_scale": 0.1,
             "no_rope_layer_interval": 4,
             "rope_parameters": rope(500000.0),
