@@ -45,6 +45,7 @@ class AttentionShape:
     rotation: Rotation | None
     eps: float = 0.0
     window: int = 0
+    softcap: float = 0.0  # scores become softcap * tanh(score / softcap), 0: they stay
     cells_of: int = -1
 
     @property
@@ -228,6 +229,7 @@ def attend(
             "v_cells": v_cells,
             "n_head_kv": shape.n_head_kv,
             "head_dim": shape.head_dim,
+            "softcap": b.scalar(shape.softcap),
             "counts": plan.counts,
             "out": out.address,
             "out_stride": out.stride,

@@ -38,9 +38,11 @@ def in_place(
     z: Rows | None = None,
     v: NDArray[np.float32] | None = None,
     scalar: float = 1.0,
+    n_rows: str = "n_tokens",
 ) -> None:
-    """x = formula(x, y, z, v, scalar)"""
+    """x = formula(x, y, z, v, scalar) of as many rows as the step's word ``n_rows`` says"""
     op = _append(b, formula, x, x, y, z, v, scalar)
+    op.operands["n_rows"] = b.count(n_rows)
     op.operands["out"] = x.address
 
 

@@ -36,14 +36,16 @@ from slotmux.kernels.ops.attention.plan import (
     seq_tokens,
 )
 from slotmux.kernels.ops.attention.tiles import CHUNK, build_scores, build_values
+from slotmux.kernels.ops.dense.elementwise import tanh
 
 CHUNK_BLOCKS = CHUNK // CELLS
 # q: float32 rows of stride bytes; out: float32 rows of out_stride bytes [n_head * v_dim];
+# softcap: address of a float32 c, scores become c tanh(score / c) (0.0: they stay);
 # sinks: float32 [n_head], a score of each head without a value (0: none);
 # partials: float32 [token][n_head][chunk seen][v_dim rounded up to 16, + 16] (last 16: m, l).
 ATTENTION = words(
     "Attention",
-    "q stride k_cells v_cells n_head n_head_kv head_dim v_dim window sinks counts split_base "
+    "q stride k_cells v_cells n_head n_head_kv head_dim v_dim window softcap sinks counts split_base "
     "partials out out_stride",
 )
 # A thread's scratch, in bytes: addresses of a chunk's blocks; of each row its state's (m, l), and
@@ -73,6 +75,16 @@ def _states_at(op, scratch):
     """Where the rows' states are, behind a tile's values."""
     width = (load_i64(op + ATTENTION.v_dim) + 15) // 16 * 16
     return _chunk_at(op, scratch) + 4 * TILE * width
+
+
+@njit
+def cap_scores(scores, n_rows, n, cap):
+    """cap * tanh(s / cap) of the first n scores of each row, in place."""
+    c = simd.splat(cap)
+    for r in range(n_rows):
+        for i in range(0, n, 16):
+            at = scores + 4 * (CHUNK * r + i)
+            simd.store(at, c * tanh(simd.load(at) / c))
 
 
 def _build_chunk(k_type: str, v_type: str) -> Any:
@@ -133,6 +145,9 @@ def _build_chunk(k_type: str, v_type: str) -> Any:
             store_i64(values + 8 * i, load_i64(op + ATTENTION.v_cells) + block * v_bytes)
             store_i64(later + 8 * i, load_i64(keys + 8 * i) + to_next * k_bytes)
         scores_of(n_rows, q, head_dim * 4, head_dim, keys, values, n_blocks, scores)
+        cap = load_f32(load_i64(op + ATTENTION.softcap))
+        if cap > 0.0:
+            cap_scores(scores, n_rows, 16 * n_blocks, cap)
         window = load_i64(op + ATTENTION.window)
         for r in range(n_rows):
             pos = load_i64(row_pos + 8 * r)

@@ -117,6 +117,11 @@ def _copy(x, y, z, v, c):
     return y
 
 
+@njit(forceinline=True)
+def _softcap(x, y, z, v, c):
+    return c * tanh(x / c)
+
+
 # name: formula, with c the scalar.
 FORMULAS = {
     "tanh": _tanh,  # tanh(x)
@@ -132,6 +137,7 @@ FORMULAS = {
     "scale": _scale,  # c x
     "times": _times,  # x v
     "copy": _copy,  # y
+    "softcap": _softcap,  # c tanh(x / c)
 }
 
 

@@ -20,7 +20,14 @@ from slotmux.runtime.lowering.builder import Builder
 from slotmux.runtime.lowering.elementwise import in_place
 from slotmux.runtime.lowering.moe import moe, routed
 from slotmux.runtime.lowering.per_layer import per_layer_inputs
-from slotmux.runtime.models.blocks import embedding, gated_ffn, head_norm, norm, output_head
+from slotmux.runtime.models.blocks import (
+    embedding,
+    gated_ffn,
+    head_norm,
+    norm,
+    output_head,
+    softcap_logits,
+)
 from slotmux.runtime.models.dense.gemma3 import add_normed
 from slotmux.runtime.models.hparams import Hparams, rotation
 from slotmux.runtime.models.moe_blocks import expert_shape
@@ -62,7 +69,7 @@ def lower(b: Builder, hp: Hparams) -> Rows:
 
 def head(b: Builder, hp: Hparams, x: Rows, capacity: int) -> Rows:
     """Logits, capped if the file says so."""
-    return output_head(b, hp, x, capacity)
+    return softcap_logits(b, hp, output_head(b, hp, x, capacity))
 
 
 def full_kind(b: Builder, hp: Hparams) -> Kind:
