@@ -1,4 +1,4 @@
-"""What each layer gets of a token beside the residual stream: per-layer embeddings (Gemma 3n, 4)."""
+"""What each layer gets of a token beside the residual stream: embeddings of its own (Gemma)."""
 
 from __future__ import annotations
 

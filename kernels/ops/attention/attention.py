@@ -45,8 +45,8 @@ CHUNK_BLOCKS = CHUNK // CELLS
 # partials: float32 [token][n_head][chunk seen][v_dim rounded up to 16, + 16] (last 16: m, l).
 ATTENTION = words(
     "Attention",
-    "q stride k_cells v_cells n_head n_head_kv head_dim v_dim window softcap sinks counts split_base "
-    "partials out out_stride",
+    "q stride k_cells v_cells n_head n_head_kv head_dim v_dim window softcap sinks counts "
+    "split_base partials out out_stride",
 )
 # A thread's scratch, in bytes: addresses of a chunk's blocks; of each row its state's (m, l), and
 # its position; (m, l) of a tile's rows in a chunk; a tile's scores. Behind them, as wide as heads

@@ -1,4 +1,4 @@
-"""gpt-oss (OpenAI 2025): attention with sinks, every other layer with a window; experts with biases.
+"""gpt-oss (OpenAI 2025): sinks in attention, a window on every other layer; experts with biases.
 
 Experts are chosen by their logits, the softmax is over the chosen ones. Their SwiGLU is clamped.
 """

@@ -1,7 +1,7 @@
 """gemma3n (Gemma 3n: E2B, E4B): four residual streams, one of which the layers work on.
 
 Before a layer all streams are predicted from each other, afterwards corrected (AltUp). A low-rank
-path beside attention (LAuReL), sparse gates in the first layers, and an embedding of each layer's own.
+path beside attention (LAuReL), sparse gates in the first layers, embeddings of each layer's own.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""gemma4 (Gemma 4: E2B, E4B, 31B, 26B-A4B): windowed layers with heads of one size, full ones of
-another.
+"""gemma4 (Gemma 4: E2B, E4B, 31B, 26B-A4B): full layers, and others with a window, heads of two
+sizes.
 
-Scores are not scaled, values are RMS-normed. The last layers read an earlier layer's keys and values
+Scores are not scaled, values are RMS-normed. The last layers read an earlier one's keys and values
 (E2B, E4B), and every layer gets an embedding of the token of its own. 26B-A4B has experts beside a
 dense block.
 """

@@ -1,6 +1,7 @@
 """llama.cpp's own converter, with the pre-tokenizer named instead of guessed.
 
-Run as a program it stands in for convert_hf_to_gguf.py: `convert.py SOURCE PRE RAW PLAIN ARGUMENTS...`.
+Run as a program it stands in for convert_hf_to_gguf.py:
+`convert.py SOURCE PRE RAW PLAIN ARGUMENTS...`.
 The converter knows pre-tokenizers by a hash of what real vocabularies do, and ours are not real.
 """
 

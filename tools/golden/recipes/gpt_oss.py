@@ -1,4 +1,4 @@
-"""gpt-oss: sinks, every other layer with a window, experts with biases and a clamped SwiGLU, YaRN."""
+"""gpt-oss: sinks, a window on every other layer, experts with biases, a clamped SwiGLU, YaRN."""
 
 from tools.golden.recipe import EPSILON, Config, Recipe
 

@@ -1,4 +1,4 @@
-"""Mixtures of experts whose layers are otherwise ordinary: what differs is how experts are chosen."""
+"""Mixtures of experts in ordinary layers: what differs is how experts are chosen."""
 
 from tools.golden.recipe import EPSILON, Config, Recipe, rope
 
