@@ -58,6 +58,7 @@ class Recipe:
     seed_offset: int = 0
     has_tokenizations: bool = False
     looks_up_gelu: bool = False  # llama.cpp's GELU comes from a half-precision table
+    known_difference: float = 0.0  # of the references, by their logits' deviation; the note says why
     keeps_float: bool = True  # the float32 file is kept, not only quantised ones
     quantised: tuple[str, ...] = ()  # types that llama-quantize shall make
     note: str = ""
@@ -91,6 +92,7 @@ class RwkvRecipe:
     note: str = ""
     hf_class: str = field(default="numpy", init=False)
     looks_up_gelu: bool = field(default=False, init=False)
+    known_difference: float = field(default=0.0, init=False)
     keeps_float: bool = field(default=True, init=False)
     quantised: tuple[str, ...] = field(default=(), init=False)
 

@@ -16,21 +16,78 @@ from numba import njit
 from slotmux.kernels import simd
 from slotmux.kernels.address import load_f32, load_i64
 from slotmux.kernels.claims import claim
-from slotmux.kernels.operands import STEP, words
+from slotmux.kernels.cpu import Isa
+from slotmux.kernels.operands import STEP, Op, Rows, given, offsets, reads, updates, word, writes
 from slotmux.kernels.ops.dense.norm import load_row_vector
 
-# x, out: float32 rows of stride bytes, n_streams streams of n columns, a multiple of 16; coef:
-# float32 rows of coef_stride bytes, [n_streams, n_streams] of a token.
-ALTUP_PREDICT = words("AltupPredict", "x out stride n_streams n coef coef_stride")
-# x: as above, in place; y: float32 rows of y_stride bytes, n wide, what the active stream became;
-# active: its number; coef: float32 rows of coef_stride bytes, [n_streams].
-ALTUP_CORRECT = words("AltupCorrect", "x stride n_streams n y y_stride active coef coef_stride")
-# x: float32 rows of x_stride bytes, scaled in place to the magnitude of y: float32 rows of
-# y_stride bytes; both n wide.
-MATCH = words("Match", "x x_stride y y_stride n")
-# x: float32 rows of stride bytes, n wide, in place: max(x - mean - factor * deviation, 0), with the
-# row's mean and (by n) deviation; factor: address of a float32.
-GAUSSIAN_TOPK = words("GaussianTopK", "x stride n factor")
+
+class AltupPredict(Op, kernel="altup_predict"):
+    """out[b] = x[b] + the sum over streams a of x[a] * coef[b, a]"""
+
+    x: Rows = reads("float32 [n_tokens, n_streams * n], n a multiple of 16")
+    n_streams: int = given("residual streams")
+    coef: Rows = reads("float32 [n_tokens, n_streams * n_streams]")
+    out: Rows = writes("float32 [n_tokens, n_streams * n]")
+
+    @word
+    def n(self) -> int:
+        """Width of a stream."""
+        return self.x.width // self.n_streams
+
+    def build(self, isa: Isa) -> Callable[..., None]:
+        return build_altup_predict()
+
+
+class AltupCorrect(Op, kernel="altup_correct"):
+    """x[i] += (y - x[active]) * (1 + coef[i]), all streams by what the active one was before"""
+
+    x: Rows = updates("float32 [n_tokens, n_streams * n], n a multiple of 16")
+    n_streams: int = given("residual streams")
+    y: Rows = reads("float32 [n_tokens, n], what the active stream became")
+    active: int = given("its number")
+    coef: Rows = reads("float32 [n_tokens, n_streams]")
+
+    @word
+    def n(self) -> int:
+        """Width of a stream."""
+        return self.x.width // self.n_streams
+
+    def build(self, isa: Isa) -> Callable[..., None]:
+        return build_altup_correct()
+
+
+class MatchMagnitude(Op, kernel="match_magnitude"):
+    """x *= |y| / |x|, row by row"""
+
+    x: Rows = updates("float32 [n_tokens, n]")
+    y: Rows = reads("float32 [n_tokens, n]")
+
+    @word
+    def n(self) -> int:
+        """Width."""
+        return self.x.width
+
+    def build(self, isa: Isa) -> Callable[..., None]:
+        return build_match()
+
+
+class GaussianTopK(Op, kernel="gaussian_topk"):
+    """x = max(x - mean - factor * deviation, 0), with each row's mean and (by n) deviation"""
+
+    x: Rows = updates("float32 [n_tokens, n]")
+    factor: float = given("float32")
+
+    @word
+    def n(self) -> int:
+        """Width."""
+        return self.x.width
+
+    def build(self, isa: Isa) -> Callable[..., None]:
+        return build_gaussian_topk()
+
+
+ALTUP_PREDICT, ALTUP_CORRECT = offsets(AltupPredict), offsets(AltupCorrect)
+MATCH, GAUSSIAN_TOPK = offsets(MatchMagnitude), offsets(GaussianTopK)
 LEAST_MEAN = 1e-5  # of squares, that a magnitude is divided by
 
 
@@ -43,7 +100,7 @@ def build_altup_predict() -> Callable[..., None]:
         chunk = claim(thread, n_chunks)
         while chunk >= 0:
             token, stream = chunk // n_streams, chunk % n_streams
-            offset = token * load_i64(op + ALTUP_PREDICT.stride)
+            offset = token * load_i64(op + ALTUP_PREDICT.x_stride)
             x = load_i64(op + ALTUP_PREDICT.x) + offset
             out = load_i64(op + ALTUP_PREDICT.out) + offset + 4 * n * stream
             coef = load_i64(op + ALTUP_PREDICT.coef) + 4 * stream * n_streams
@@ -76,7 +133,7 @@ def build_altup_correct() -> Callable[..., None]:
         n_tokens = load_i64(step + STEP.n_tokens)
         token = claim(thread, n_tokens)
         while token >= 0:
-            x = load_i64(op + ALTUP_CORRECT.x) + token * load_i64(op + ALTUP_CORRECT.stride)
+            x = load_i64(op + ALTUP_CORRECT.x) + token * load_i64(op + ALTUP_CORRECT.x_stride)
             y = load_i64(op + ALTUP_CORRECT.y) + token * load_i64(op + ALTUP_CORRECT.y_stride)
             coef = load_i64(op + ALTUP_CORRECT.coef)
             coef += token * load_i64(op + ALTUP_CORRECT.coef_stride)
@@ -140,7 +197,7 @@ def build_gaussian_topk() -> Callable[..., None]:
         n_tokens = load_i64(step + STEP.n_tokens)
         token = claim(thread, n_tokens)
         while token >= 0:
-            x = load_i64(op + GAUSSIAN_TOPK.x) + token * load_i64(op + GAUSSIAN_TOPK.stride)
+            x = load_i64(op + GAUSSIAN_TOPK.x) + token * load_i64(op + GAUSSIAN_TOPK.x_stride)
             factor = load_f32(load_i64(op + GAUSSIAN_TOPK.factor))
             _cut_row(x, load_i64(op + GAUSSIAN_TOPK.n), factor)
             token = claim(thread, n_tokens)

@@ -12,12 +12,26 @@ from numba import njit
 from slotmux.kernels import simd
 from slotmux.kernels.address import load_f32, load_i64
 from slotmux.kernels.claims import claim
-from slotmux.kernels.operands import STEP, words
+from slotmux.kernels.cpu import Isa
+from slotmux.kernels.operands import STEP, Op, Rows, Vector, given, offsets, reads, updates
 from slotmux.kernels.ops.dense.norm import inverse_rms
 
-# x: float32 rows of x_stride bytes; n_groups groups of width columns, a multiple of 16; weight:
-# float32 [width]; eps: address of a float32; out: float32 rows of out_stride bytes.
-GROUP_NORM = words("GroupNorm", "x x_stride n_groups width weight eps out out_stride")
+
+class GroupNorm(Op, kernel="group_norm"):
+    """out += x, each group of columns normed, times weight"""
+
+    x: Rows = reads("float32 [n_tokens, n_groups * width]")
+    n_groups: int = given("groups of neighbouring columns")
+    width: int = given("columns of a group, a multiple of 16")
+    weight: Vector = given("float32 [width]")
+    eps: float = given("float32")
+    out: Rows = updates("float32 [n_tokens, n_groups * width]")
+
+    def build(self, isa: Isa) -> Callable[..., None]:
+        return build_group_norm()
+
+
+GROUP_NORM = offsets(GroupNorm)
 
 
 @njit

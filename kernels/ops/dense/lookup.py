@@ -10,22 +10,48 @@ from collections.abc import Callable
 
 from slotmux.kernels.address import load_f32, load_i32, load_i64, store_i64
 from slotmux.kernels.claims import T_SCRATCH, claim
+from slotmux.kernels.cpu import Isa
 from slotmux.kernels.formats import FORMATS, Format
-from slotmux.kernels.operands import STEP, words
-from slotmux.kernels.ops.dense.repack import embed_scratch_bytes, row_reader
-
-# source: the file's rows, row_bytes apart; n_inputs; scale: address of a float32 factor; out:
-# float32 rows of out_stride bytes, one for each token of the step.
-LOOKUP = words("Lookup", "source row_bytes n_inputs scale out out_stride")
+from slotmux.kernels.formats.panels import FileRows
+from slotmux.kernels.operands import STEP, Op, Rows, given, offsets, round_up, word, writes
+from slotmux.kernels.ops.dense.repack import reader_scratch_bytes, row_reader
 
 
-def lookup_scratch_bytes(f: Format) -> int:
-    """What a thread needs: a block of a panel, and what its reader needs."""
-    return _block_room(f) + embed_scratch_bytes(f)
+class Lookup(Op, kernel="lookup"):
+    """out = source[token] * scale, for each token of the step"""
+
+    source: FileRows = given("[n_vocab, n_inputs]; their format is compiled in")
+    scale: float = given("float32")
+    out: Rows = writes("float32 [n_tokens, n_inputs]")
+
+    @word
+    def row_bytes(self) -> int:
+        """From a row of the file to the next."""
+        return self.source.row_bytes
+
+    @word
+    def n_inputs(self) -> int:
+        """Width."""
+        return self.source.n_in
+
+    @property
+    def variant(self) -> tuple[str]:
+        return (self.source.format.name,)
+
+    def build(self, isa: Isa) -> Callable[..., None]:
+        return build_lookup(self.source.format.name)
+
+    def scratch_bytes(self, isa: Isa) -> int:
+        """A block of a panel, and what its reader needs."""
+        f = self.source.format
+        return _block_room(f) + reader_scratch_bytes(f)
+
+
+LOOKUP = offsets(Lookup)
 
 
 def _block_room(f: Format) -> int:
-    return (f.block_bytes + 63) // 64 * 64
+    return round_up(f.block_bytes, 64)
 
 
 def build_lookup(format_name: str) -> Callable[..., None]:

@@ -10,12 +10,7 @@ import math
 
 import numpy as np
 
-from slotmux.runtime.lowering.altup import (
-    altup_correct,
-    altup_predict,
-    gaussian_topk,
-    match_magnitude,
-)
+from slotmux.kernels.ops.dense.altup import AltupCorrect, AltupPredict, GaussianTopK, MatchMagnitude
 from slotmux.runtime.lowering.buffers import Rows
 from slotmux.runtime.lowering.builder import Builder
 from slotmux.runtime.lowering.elementwise import elementwise, in_place
@@ -46,11 +41,14 @@ def lower(b: Builder, hp: Hparams) -> Rows:
     for layer in range(hp.n_layers):
         blk = f"blk.{layer}"
         now = stream(hp, x, active)
-        p = altup_predict(b, x, n, coefficients(b, hp, blk, now, "predict", n * n))
-        h = norm(b, hp, stream(hp, p, active), f"{blk}.attn_norm.weight").floats()
+        p = b.buffers.rows("predictions", x.width)
+        mix = coefficients(b, hp, blk, now, "predict", n * n)
+        b.append(AltupPredict(x=x, n_streams=n, coef=mix, out=p))
+        h = norm(b, hp, stream(hp, p, active), f"{blk}.attn_norm.weight")
         y = attention_and_laurel(b, hp, layer, h, stream(hp, p, active), kinds, is_local)
         feed_forward(b, hp, layer, y)
-        altup_correct(b, p, n, y, active, coefficients(b, hp, blk, y, "correct", n))
+        mix = coefficients(b, hp, blk, y, "correct", n)
+        b.append(AltupCorrect(x=p, n_streams=n, y=y, active=active, coef=mix))
         add_per_layer(b, hp, layer, p, n, active, inputs)
         in_place(b, "copy", x.columns(0, x.width), y=p)
     return mean_of(b, hp, x, n, active)
@@ -67,7 +65,7 @@ def streams(b: Builder, hp: Hparams, x0: Rows, n: int) -> Rows:
     in_place(b, "copy", stream(hp, x, 0), y=x0)
     projections(b, hp, "altup_proj.weight", [x0] * (n - 1), [stream(hp, x, i) for i in range(1, n)])
     for i in range(1, n):
-        match_magnitude(b, stream(hp, x, i), x0)
+        b.append(MatchMagnitude(x=stream(hp, x, i), y=x0))
     return x
 
 
@@ -122,7 +120,7 @@ def attention_and_laurel(
     rank = b.weights.file.tensors[f"{blk}.laurel_l.weight"].shape[-1]
     low = b.linear(h, b.weights.matrix(f"{blk}.laurel_l.weight", hp.n_embd, rank), "laurel_low")
     back = b.linear(low, b.weights.matrix(f"{blk}.laurel_r.weight", rank, hp.n_embd), "laurel")
-    total = elementwise(b, "add_scaled", h, "active", y=p).floats()
+    total = elementwise(b, "add_scaled", h, "active", y=p)
     add_normed(b, hp, total, y, f"{blk}.post_attention_norm.weight")
     add_normed(b, hp, total, back, f"{blk}.laurel_post_norm.weight")
     in_place(b, "scale", total, scalar=math.sqrt(0.5))
@@ -137,7 +135,7 @@ def feed_forward(b: Builder, hp: Hparams, layer: int, y: Rows) -> None:
     gate, up = b.linears(h, names, (n_ff, n_ff), "gate_up")
     factor = sparsity(hp, layer)
     if math.isfinite(factor):
-        gaussian_topk(b, gate, factor)
+        b.append(GaussianTopK(x=gate, factor=factor))
     f = b.glu("gelu", up, gate)
     out = b.linear(f, b.weights.matrix(f"{blk}.ffn_down.weight", n_ff, hp.n_embd), "block_out")
     add_normed(b, hp, y, out, f"{blk}.post_ffw_norm.weight")
@@ -173,8 +171,8 @@ def mean_of(b: Builder, hp: Hparams, x: Rows, n: int, active: int) -> Rows:
     back = b.buffers.rows("unembedded", n * hp.n_embd)
     sources, out = ([stream(hp, rows, i) for i in range(1, n)] for rows in (x, back))
     projections(b, hp, "altup_unembd_proj.weight", sources, out)
-    total = elementwise(b, "scale", stream(hp, x, 0), "x_mean", scalar=1.0 / n).floats()
+    total = elementwise(b, "scale", stream(hp, x, 0), "x_mean", scalar=1.0 / n)
     for rows in out:
-        match_magnitude(b, rows, stream(hp, x, active))
+        b.append(MatchMagnitude(x=rows, y=stream(hp, x, active)))
         in_place(b, "add_scaled", total, y=rows, scalar=1.0 / n)
     return total

@@ -163,7 +163,7 @@ def with_experts(b: Builder, hp: Hparams, blk: str, x: Rows, y: Rows) -> Rows:
     h = norm(b, hp, x, f"{blk}.pre_ffw_norm_2.weight")
     z = b.buffers.rows("experts_out", hp.n_embd)
     moe(b, blk, h, shape, z, groups=groups, add=False)
-    both = norm(b, hp, y, f"{blk}.post_ffw_norm_1.weight", "both").floats()
+    both = norm(b, hp, y, f"{blk}.post_ffw_norm_1.weight", "both")
     add_normed(b, hp, both, z, f"{blk}.post_ffw_norm_2.weight")
     return both
 

@@ -82,7 +82,6 @@ RECIPES = (
             "head_dim": 24,
             "num_hidden_layers": 2,
             "layer_types": [SLIDING, FULL],
-            # Its deviation is by n - 1, transformers' by n: wide enough to be the same.
             "intermediate_size": 192,
             "vocab_size_per_layer_input": N_TINY,
             "altup_num_inputs": 4,
@@ -92,6 +91,8 @@ RECIPES = (
         n_vocab=N_TINY,
         tokenizer="spm",
         looks_up_gelu=True,
+        known_difference=0.06,
+        note="llama.cpp's sparse gates take the deviation by n - 1, transformers' by n.",
         table=("model.embed_tokens_per_layer.weight", "per_layer_token_embd.weight"),
     ),
 )
