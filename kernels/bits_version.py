@@ -7,4 +7,4 @@ table, and a test holds the two together.
 
 from __future__ import annotations
 
-BITS_VERSION = "4af647c4f6bc4385"
+BITS_VERSION = "e20fd1f54952d6c0"
