@@ -58,9 +58,7 @@ class Recipe:
     seed_offset: int = 0
     has_tokenizations: bool = False
     looks_up_gelu: bool = False  # llama.cpp's GELU comes from a half-precision table
-    known_difference: float = (
-        0.0  # of both references, in deviations; see the note
-    )
+    known_difference: float = 0.0  # of both references, in deviations; see the note
     keeps_float: bool = True  # the float32 file is kept, not only quantised ones
     quantised: tuple[str, ...] = ()  # types that llama-quantize shall make
     note: str = ""
