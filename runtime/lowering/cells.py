@@ -8,6 +8,7 @@ from math import gcd
 
 import numpy as np
 
+from slotmux.kernels.operands import Cells
 from slotmux.kernels.ops.attention.cells import GROUP, head_bytes
 from slotmux.kernels.team import aligned_zeros
 from slotmux.runtime.errors import ConfigError
@@ -34,14 +35,14 @@ class KVCells:
         self._layers: dict[int, tuple[Bytes, Bytes]] = {}
         self._pages: list[Pages] = []
 
-    def layer(self, layer: int, n_head_kv: int, head_dim: int, v_dim: int) -> tuple[int, int]:
-        """Addresses of a layer's K and V blocks."""
+    def layer(self, layer: int, n_head_kv: int, head_dim: int, v_dim: int) -> Cells:
+        """A layer's K and V blocks."""
         if layer not in self._layers:
             k = self._blocks("cache_type_k", self.k_type, n_head_kv, head_dim, head_dim)
             v = self._blocks("cache_type_v", self.v_type, n_head_kv, v_dim, round_up(v_dim, 16))
             self._layers[layer] = (k, v)
         k, v = self._layers[layer]
-        return int(k.ctypes.data), int(v.ctypes.data)
+        return Cells(layer, int(k.ctypes.data), int(v.ctypes.data), self.k_type, self.v_type)
 
     def _blocks(self, field: str, cell_type: str, n_head_kv: int, dim: int, width: int) -> Bytes:
         if cell_type == "q8_0" and dim % GROUP:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from slotmux.runtime.lowering.attention import AttentionShape, Rotation, attend, rotate_and_store
 from slotmux.runtime.lowering.buffers import Rows
 from slotmux.runtime.lowering.builder import Builder
-from slotmux.runtime.lowering.elementwise import add_scaled
+from slotmux.runtime.lowering.elementwise import add_scaled, in_place
 from slotmux.runtime.models.hparams import Hparams
 
 
@@ -20,6 +20,14 @@ def embedding(b: Builder, hp: Hparams, scale: float = 1.0) -> Rows:
 def norm(b: Builder, hp: Hparams, x: Rows, tensor: str, name: str = "norm") -> Rows:
     """RMS norm by a weight vector of the file."""
     return b.rms_norm(x, b.weights.vector(tensor, x.width), hp.eps, name)
+
+
+def softcap_logits(b: Builder, hp: Hparams, out: Rows) -> Rows:
+    """Logits bounded by the file's ``final_logit_softcapping`` c: c tanh(logit / c)."""
+    cap = hp.f32("final_logit_softcapping", 0.0)
+    if cap:
+        in_place(b, "softcap", out, scalar=cap)
+    return out
 
 
 def head_norm(b: Builder, name: str, head_dim: int) -> NDArray[np.float32] | None:
@@ -49,6 +57,7 @@ def self_attention(
         rotation=rotation,
         eps=hp.eps,
         window=window,
+        softcap=hp.f32("attn_logit_softcapping", 0.0),
     )
     q, k, v = attention_inputs(b, x, blk, shape.qkv_sizes)
     q_norm = head_norm(b, f"{blk}.attn_q_norm.weight", hp.head_dim)
@@ -124,18 +133,14 @@ def output_head(
         weight = b.weights.constant(weight * np.float32(scale))
     # From here on rows are outputs, not tokens: of a prompt only the last token's logits are
     # wanted, and the output matrix is the largest of all.
-    index = b.step_address("out_tokens")
-    h = b.rms_norm(x, weight, hp.eps, "output_norm", index, "n_outputs", capacity)
-    return logits(b, hp, h, capacity)
+    return logits(b, hp, b.rms_norm_outputs(x, weight, hp.eps, capacity))
 
 
-def logits(b: Builder, hp: Hparams, h: Rows, capacity: int) -> Rows:
+def logits(b: Builder, hp: Hparams, h: Rows) -> Rows:
     """output W h + output.bias, of normed output rows."""
     tied = not b.weights.has("output.weight")
     name = "token_embd.weight" if tied else "output.weight"
-    out = b.linear(
-        h, b.weights.matrix(name, hp.n_embd, hp.n_vocab), "logits", "n_outputs", capacity
-    )
+    out = b.linear(h, b.weights.matrix(name, hp.n_embd, hp.n_vocab), "logits")
     if b.weights.has("output.bias"):
-        b.add_bias(out, b.weights.vector("output.bias", hp.n_vocab), "n_outputs")
+        b.add_bias(out, b.weights.vector("output.bias", hp.n_vocab))
     return out

@@ -167,7 +167,7 @@ def test_tiles_are_those_of_its_own_floats(case, team):
     assert np.isnan(floats_too.run(RUNS, alone, floats=False)).all()
     op.bench.run(
         "quantize", build_quantize, QUANTIZE, [(slot, n) for slot, _, n in RUNS],
-        x=out, stride=stride, n=op.n_out, tiles=expected,
+        x=out, x_stride=stride, n=op.n_out, tiles=expected,
     )  # fmt: skip
     assert expected.any()
     assert equal_tiles(tiles, expected, op.n_out, n_tokens)
