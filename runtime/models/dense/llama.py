@@ -13,6 +13,7 @@ from slotmux.runtime.lowering.attention import Rotation
 from slotmux.runtime.lowering.buffers import Rows
 from slotmux.runtime.lowering.builder import Builder
 from slotmux.runtime.models.blocks import embedding, gated_ffn, norm, project, self_attention
+from slotmux.runtime.models.experts import mixtral
 from slotmux.runtime.models.hparams import Hparams, rotation
 
 # Su et al. 2021 (RoFormer) rotate dimensions 2i and 2i + 1 together, checkpoints i and i + d/2.
@@ -26,6 +27,8 @@ Attend = Callable[[Builder, Hparams, int, Rows, Rotation | None], Rows]
 
 def lower(b: Builder, hp: Hparams) -> Rows:
     """Append all layers; returns the residual stream."""
+    if hp.u32("expert_count", 0):
+        return mixtral.lower(b, hp)
     return dense_layers(b, hp, NEIGHBOURS)
 
 
