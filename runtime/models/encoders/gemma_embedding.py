@@ -11,7 +11,8 @@ import math
 from slotmux.runtime.lowering.buffers import Rows
 from slotmux.runtime.lowering.builder import Builder
 from slotmux.runtime.models.blocks import embedding, gated_ffn, norm
-from slotmux.runtime.models.dense.gemma3 import GLOBAL_EVERY, add_normed
+from slotmux.runtime.models.dense.gemma3 import GLOBAL_EVERY
+from slotmux.runtime.models.dense.normed_blocks import add_normed
 from slotmux.runtime.models.encoders.blocks import attention_of_texts, is_windowed
 from slotmux.runtime.models.hparams import Hparams, rotation
 
