@@ -214,7 +214,8 @@ def build_both_ways() -> Callable[..., None]:
         states = scratch + S_WIDE + 4 * (TILE + CHUNK) * (head_dim + padded)
         state_bytes = 4 * padded + 8
         for i in range(n_rows * group):
-            start_state(states + state_bytes * i, states + state_bytes * i + 4 * padded, padded)
+            state = states + state_bytes * i
+            start_state(state, state + 4 * padded, padded, np.int64(0), np.int64(0))
         begin, end = np.int64(0), n_tokens
         if window > 0:
             begin = max(np.int64(0), row - window)
