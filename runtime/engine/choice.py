@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from slotmux.runtime.engine.constraint import Constraint
 from slotmux.runtime.engine.emitter import Emitter
@@ -16,13 +15,11 @@ from slotmux.runtime.engine.request import (
     TokenLogprobs,
     Usage,
 )
+from slotmux.runtime.engine.text_vector import TextVector
 from slotmux.runtime.memory.disk.fetch import Fetch
 from slotmux.runtime.memory.missed import Missed
 from slotmux.runtime.prompt_logprobs import PromptLogprobs
 from slotmux.runtime.ubatch import I32
-
-if TYPE_CHECKING:
-    from slotmux.runtime.engine.vectors import TextVector
 
 
 class Job:

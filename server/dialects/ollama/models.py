@@ -98,10 +98,11 @@ def show_told(info: ModelInfo, modified: float) -> dict[str, Any]:
 
 
 def capabilities(info: ModelInfo) -> list[str]:
-    """What a model, and its template, can be asked for."""
-    found = info.abilities
+    """What a model, and its template, can be asked for. Of one that generates Ollama tells no
+    vectors, though there are."""
     if not info.can_generate:
-        return found
+        return info.abilities
+    found = ["completion"]
     if "tools" in info.chat_template:
         found.append("tools")
     if "<think>" in info.chat_template or "reasoning_content" in info.chat_template:
