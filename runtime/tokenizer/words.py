@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from itertools import compress
 from operator import add
+from typing import NamedTuple, NoReturn
 
 from tokenizers import Regex, normalizers
 from tokenizers import Tokenizer as Backend
@@ -95,7 +96,8 @@ def merging_encoder(
 ) -> TextEncoder:
     """BPE over the words of ``words``. Raises ModelFileError for merges that cannot be."""
     is_bytes = words.spelling is Spelling.BYTES
-    merges = [] if may_lack_merges and MERGES_KEY not in metadata else _read_merges(metadata, vocab)
+    is_bare = may_lack_merges and MERGES_KEY not in metadata
+    merges = Merges([], []) if is_bare else _read_merges(metadata, vocab)
     unmade = _unmade(vocab, words.spelling)
 
     def build() -> Backend:
@@ -166,26 +168,46 @@ def _unmade(vocab: Vocab, spelling: Spelling) -> str | None:
     return text
 
 
-def _bpe(vocab: Vocab, merges: list[tuple[str, str]], unmade: str | None, **options: bool) -> BPE:
+def _bpe(vocab: Vocab, merges: Merges, unmade: str | None, **options: bool) -> BPE:
+    pairs = list(zip(*merges, strict=True))
     ids = vocab.ids if unmade is None else vocab.ids | {unmade: len(vocab.tokens)}
-    return BPE(vocab=ids, merges=merges, unk_token=unmade, fuse_unk=False, **options)
+    return BPE(vocab=ids, merges=pairs, unk_token=unmade, fuse_unk=False, **options)
 
 
-def _read_merges(metadata: Metadata, vocab: Vocab) -> list[tuple[str, str]]:
-    """Pairs of tokens that make a token; of repeated ones the first."""
+class Merges(NamedTuple):
+    """Tokens that are joined, the first pair before the others."""
+
+    lefts: list[str]
+    rights: list[str]
+
+
+def _read_merges(metadata: Metadata, vocab: Vocab) -> Merges:
+    """Of repeated ones the first. Raises ModelFileError where one makes no token."""
     stored = metadata.get_strings(MERGES_KEY)
     lefts, rights = _parts(metadata, stored)
     ids = vocab.ids
     if len(ids) < len(vocab.tokens):  # some have lost their text, and their merges with it
         kept = [{a, b, a + b} <= ids.keys() for a, b in zip(lefts, rights, strict=True)]
         lefts, rights = [*compress(lefts, kept)], [*compress(rights, kept)]
-    for part in (lefts, rights, map(add, lefts, rights)):
-        for rank, text in enumerate(part):
-            if text not in ids:
+    if not all(
+        all(map(ids.__contains__, part)) for part in (lefts, rights, map(add, lefts, rights))
+    ):
+        _refuse_merge(metadata, vocab, lefts, rights)
+    if len(set(stored)) < len(stored):
+        pairs = dict.fromkeys(zip(lefts, rights, strict=True))
+        lefts, rights = [a for a, _ in pairs], [b for _, b in pairs]
+    return Merges(lefts, rights)
+
+
+def _refuse_merge(
+    metadata: Metadata, vocab: Vocab, lefts: list[str], rights: list[str]
+) -> NoReturn:
+    for rank, (left, right) in enumerate(zip(lefts, rights, strict=True)):
+        for text in (left, right, left + right):
+            if text not in vocab.ids:
                 what = f"merge {rank} needs the token {text[:40]!a}, which is not there"
                 metadata.refuse(MERGES_KEY, what)
-    pairs = list(zip(lefts, rights, strict=True))
-    return pairs if len(set(stored)) == len(stored) else list(dict.fromkeys(pairs))
+    raise AssertionError("all are there")
 
 
 def _parts(metadata: Metadata, merges: list[str]) -> tuple[list[str], list[str]]:
