@@ -67,9 +67,28 @@ class Hparams:
             return self.metadata.get_f32(key, low=bounds.low, high=bounds.high)
         return self.metadata.get_f32(key, default, bounds.low, bounds.high)
 
+    def f32s(self, key: str) -> list[float]:
+        """A float for each block of the file, in its range, stored as one or as an array. The key
+        is one without the architecture's name."""
+        bounds = floats(key)
+        if not isinstance(self.metadata.get(key), np.ndarray):
+            return [self.metadata.get_f32(key, low=bounds.low, high=bounds.high)] * self.n_blocks
+        values = [float(value) for value in self.metadata.get_array(key)]
+        if len(values) != self.n_blocks:
+            self.metadata.refuse(key, f"{len(values)} values for {self.n_blocks} layers")
+        if not all(bounds.low <= value <= bounds.high for value in values):
+            self.metadata.refuse(key, f"a value is not between {bounds.low} and {bounds.high}")
+        return values
+
     def flag(self, name: str, default: bool) -> bool:
         """A bool key of the architecture."""
         return self.metadata.get_bool(self.key(name), default)
+
+    def flags(self, name: str, default: bool | None = None) -> list[bool]:
+        """A bool for each block of the file, stored as one or as an array."""
+        if default is None:
+            return self.metadata.per_layer_bool(self.key(name), self.n_blocks)
+        return self.metadata.per_layer_bool(self.key(name), self.n_blocks, default)
 
     def heads(self, layer: int) -> tuple[int, int]:
         """Query and KV heads of a layer that has attention; refuses none."""
@@ -186,14 +205,20 @@ def _divisors(weights: Weights, name: str, n: int) -> NDArray[np.float32]:
 
 
 def rotation(
-    hp: Hparams, weights: Weights, neighbours: bool, base: float = 0.0, n_ctx: int = 0
+    hp: Hparams,
+    weights: Weights,
+    neighbours: bool,
+    base: float = 0.0,
+    n_ctx: int = 0,
+    n_rot: int = 0,
 ) -> Rotation:
     """The file's rotary embedding with its scaling (linear, llama3's factors, yarn, longrope).
 
     ``base`` overrides ``rope.freq_base``, and then no scaling applies (gemma3's local layers).
+    ``n_rot`` overrides ``rope.dimension_count``.
     ``n_ctx``: positions a sequence may reach; longrope has other factors beyond the original ones.
     """
-    n_rot = hp.u32("rope.dimension_count", hp.head_dim, high=hp.head_dim)
+    n_rot = n_rot or hp.u32("rope.dimension_count", hp.head_dim, high=hp.head_dim)
     if n_rot % 2:
         hp.metadata.refuse(hp.key("rope.dimension_count"), f"{n_rot} is odd")
     if base:

@@ -5,13 +5,17 @@ from __future__ import annotations
 from tools.golden.recipe import AnyRecipe
 from tools.golden.recipes import (
     bamba,
+    dense,
     falcon_h1,
     gemma3,
+    gemma4,
+    gpt_oss,
     granitehybrid,
     jamba,
     lfm2,
     llama,
     mamba,
+    moe,
     nemotron_h,
     phi,
     qwen,
@@ -35,5 +39,9 @@ FAMILIES: tuple[tuple[AnyRecipe, ...], ...] = (
     gemma3.RECIPES,
     phi.RECIPES,
     rwkv.RECIPES,
+    dense.RECIPES,
+    gpt_oss.RECIPES,
+    gemma4.RECIPES,
+    moe.RECIPES,
 )
 RECIPES: dict[str, AnyRecipe] = {r.name: r for family in FAMILIES for r in family}
