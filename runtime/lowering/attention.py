@@ -7,7 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from slotmux.kernels.ops.attention.attention import ATTENTION, build_attention, scratch_bytes
+from slotmux.kernels.ops.attention.attention import (
+    ATTENTION,
+    build_attention,
+    build_latent_attention,
+    scratch_bytes,
+)
 from slotmux.kernels.ops.attention.fold import FOLD, build_attention_fold
 from slotmux.kernels.ops.attention.fold import scratch_bytes as fold_scratch_bytes
 from slotmux.kernels.ops.attention.plan import PLAN, SPLIT_TOKENS, build_attention_plan
@@ -51,7 +56,7 @@ class AttentionShape:
         return self.n_head * self.head_dim, n_kv * self.head_dim, n_kv * self.v_dim
 
 
-def _rope_table(b: Builder, rotation: Rotation) -> tuple[NDArray[np.float32], Span, int, int]:
+def rope_table(b: Builder, rotation: Rotation) -> tuple[NDArray[np.float32], Span, int, int]:
     """cos and sin of the step's tokens, computed once for all layers that share a rotation."""
     n_pairs = len(rotation.frequencies)
     name = f"rope{hash((rotation.frequencies, rotation.magnitude)) & 0xFFFFFFFFFFFF:x}"
@@ -94,7 +99,7 @@ def rotate_and_store(
     cos = sin = n_pairs = 0
     neighbours = False
     if shape.rotation is not None:
-        _, span, cos, sin = _rope_table(b, shape.rotation)
+        _, span, cos, sin = rope_table(b, shape.rotation)
         reads.append(span)
         n_pairs, neighbours = len(shape.rotation.frequencies), shape.rotation.neighbours
     k_type, v_type = b.cells.k_type, b.cells.v_type
@@ -176,14 +181,22 @@ def attend(
     gate: Rows | None = None,
     gate_head_stride: int = 0,
     name: str = "attention",
+    *,
+    is_latent: bool = False,
 ) -> Rows:
     """Attention of q over the layer's cells: [n_tokens, n_head * v_dim].
 
-    ``gate``: rows whose sigmoid scales head h from column h * gate_head_stride on."""
+    ``gate``: rows whose sigmoid scales head h from column h * gate_head_stride on; ``is_latent``:
+    cells are latent ones, of one KV head whose first ``v_dim`` dimensions are its values."""
     assert shape.n_head % shape.n_head_kv == 0
     plan = _plan(b, shape)
     k_type, v_type = b.cells.k_type, b.cells.v_type
-    k_cells, v_cells = b.cells.layer(shape.layer, shape.n_head_kv, shape.head_dim, shape.v_dim)
+    if is_latent:
+        k_cells, v_cells = b.cells.latent(shape.layer, shape.head_dim, shape.head_dim), 0
+        kernel, build = f"attention.latent.{k_type}", lambda: build_latent_attention(k_type)
+    else:
+        k_cells, v_cells = b.cells.layer(shape.layer, shape.n_head_kv, shape.head_dim, shape.v_dim)
+        kernel, build = f"attention.{k_type}.{v_type}", lambda: build_attention(k_type, v_type)
     out = b.buffers.rows(name, shape.n_head * shape.v_dim)
     partials = Span(f"partials:{plan.partials}")
     shared: dict[str, int | NDArray[np.int64]] = {
@@ -194,8 +207,8 @@ def attend(
         "partials": plan.partials,
     }
     b.append(
-        f"attention.{k_type}.{v_type}",
-        lambda: build_attention(k_type, v_type),
+        kernel,
+        build,
         ATTENTION,
         {
             **shared,

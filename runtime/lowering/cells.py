@@ -31,7 +31,7 @@ class KVCells:
         self.k_type, self.v_type = k_type, v_type
         self._n_ready, self._n_blocks = n_ready, n_ready + n_more
         self._is_elastic = is_elastic
-        self._layers: dict[int, tuple[Bytes, Bytes]] = {}
+        self._layers: dict[int, tuple[Bytes, ...]] = {}
         self._pages: list[Pages] = []
 
     def layer(self, layer: int, n_head_kv: int, head_dim: int, v_dim: int) -> tuple[int, int]:
@@ -42,6 +42,15 @@ class KVCells:
             self._layers[layer] = (k, v)
         k, v = self._layers[layer]
         return int(k.ctypes.data), int(v.ctypes.data)
+
+    def latent(self, layer: int, dim: int, width: int) -> int:
+        """Address of a layer's latent blocks (kernels/ops/attention/latent.py), of K's type: V is
+        the first part of K. ``dim``: dimensions of a cell, in ``width`` places."""
+        if layer not in self._layers:
+            memory = self._blocks("cache_type_k", self.k_type, 1, dim, width)
+            self._layers[layer] = (memory,)
+        (memory,) = self._layers[layer]
+        return int(memory.ctypes.data)
 
     def _blocks(self, field: str, cell_type: str, n_head_kv: int, dim: int, width: int) -> Bytes:
         if cell_type == "q8_0" and dim % GROUP:

@@ -23,6 +23,7 @@ FAMILIES = {
     "lfm2moe": "hybrid.lfm2",
     "rwkv6": "recurrent.rwkv6",
     "rwkv7": "recurrent.rwkv7",
+    "deepseek2": "latent.deepseek2",
     "phi2": "dense.phi2",
     "phi3": "dense.phi3",
     "granite": "dense.granite",

@@ -43,11 +43,14 @@ class Recipe:
     n_padded_vocab: int = 0  # rows of the embedding, if more
     tokenizer: Literal["bpe", "spm"] = "bpe"
     pre: str = "qwen2"  # llama.cpp's name of the pre-tokenizer
+    more_tokens: tuple[str, ...] = ()  # special tokens that the converter looks for
     offset_norms: tuple[str, ...] = ()  # patterns of norms whose weights are stored less one
     plain_norms: tuple[str, ...] = ()  # and of their exceptions
     has_mtp: bool = False
     published: Callable[[Config], Config] = as_saved
+    renamed: tuple[tuple[str, str], ...] = ()  # patterns of tensors as saved, as published
     reads_raw_config: bool = False  # the converter shall not fill in defaults of transformers
+    converter_class: str = ""  # the converter's name of the model class, if another
     converter_flags: tuple[str, ...] = ()
     file_name: str = ""  # general.name, if not golden-NAME
     seed_offset: int = 0

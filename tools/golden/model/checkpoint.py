@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -44,16 +45,28 @@ def save(model: transformers.PreTrainedModel, recipe: Recipe, folder: Path) -> N
     if recipe.tokenizer == "spm":
         write_spm(folder, recipe.n_vocab)
     else:
-        write_bpe(folder, recipe.n_vocab, recipe.pre)
+        write_bpe(folder, recipe.n_vocab, recipe.pre, recipe.more_tokens)
     model.save_pretrained(folder)
     if recipe.has_mtp:
         weights = load_file(folder / "model.safetensors")
         sizes = {key: n for key, n in recipe.config.items() if isinstance(n, int)}
         weights |= {k: w.contiguous() for k, w in mtp_tensors(sizes, recipe.seed).items()}
         save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    if recipe.renamed:
+        weights = load_file(folder / "model.safetensors")
+        weights = {renamed(name, recipe): tensor for name, tensor in weights.items()}
+        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     file = folder / "config.json"
     config = recipe.published(json.loads(file.read_text()))
-    file.write_text(json.dumps({**config, "architectures": [recipe.model_class]}, indent=1))
+    name = recipe.converter_class or recipe.model_class
+    file.write_text(json.dumps({**config, "architectures": [name]}, indent=1))
+
+
+def renamed(name: str, recipe: Recipe) -> str:
+    """A tensor's name in published checkpoints, where transformers saves another."""
+    for pattern, published in recipe.renamed:
+        name = re.sub(pattern, published, name)
+    return name
 
 
 def logits(model: transformers.PreTrainedModel, prompts: Sequence[Sequence[int]]) -> list[F32]:

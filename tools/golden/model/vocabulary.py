@@ -52,8 +52,9 @@ def corpus() -> list[str]:
     return [str(file) for file in files if file.is_file()]
 
 
-def write_bpe(folder: Path, n_vocab: int, pre: str) -> None:
-    """A byte-level BPE vocabulary of exactly ``n_vocab`` tokens, as transformers' files."""
+def write_bpe(folder: Path, n_vocab: int, pre: str, more: tuple[str, ...] = ()) -> None:
+    """A byte-level BPE vocabulary of exactly ``n_vocab`` tokens, as transformers' files; ``more``:
+    further special tokens."""
     tokenizer = Tokenizer(models.BPE(byte_fallback=False))
     if pre == "gpt-2":
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
@@ -68,7 +69,7 @@ def write_bpe(folder: Path, n_vocab: int, pre: str) -> None:
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=n_vocab,
-        special_tokens=BPE_SPECIALS,
+        special_tokens=[*BPE_SPECIALS, *more],
         show_progress=False,
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
     )

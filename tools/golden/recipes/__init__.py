@@ -5,10 +5,12 @@ from __future__ import annotations
 from tools.golden.recipe import AnyRecipe
 from tools.golden.recipes import (
     bamba,
+    deepseek,
     falcon_h1,
     gemma3,
     granitehybrid,
     jamba,
+    kda,
     lfm2,
     llama,
     mamba,
@@ -35,5 +37,7 @@ FAMILIES: tuple[tuple[AnyRecipe, ...], ...] = (
     gemma3.RECIPES,
     phi.RECIPES,
     rwkv.RECIPES,
+    deepseek.RECIPES,
+    kda.RECIPES,
 )
 RECIPES: dict[str, AnyRecipe] = {r.name: r for family in FAMILIES for r in family}

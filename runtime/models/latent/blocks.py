@@ -1,0 +1,147 @@
+"""The blocks that families with latent attention share."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from slotmux.runtime.exact import log
+from slotmux.runtime.lowering.attention import Rotation
+from slotmux.runtime.lowering.buffers import Rows
+from slotmux.runtime.lowering.builder import Builder
+from slotmux.runtime.lowering.latent import LatentShape, latent_attention, store_latent
+from slotmux.runtime.lowering.moe import MoeShape, moe
+from slotmux.runtime.models.blocks import gated_ffn, norm, project
+from slotmux.runtime.models.hparams import Hparams, rotation
+
+SCORES = {1: "softmax", 2: "sigmoid"}  # expert_gating_func
+
+
+def latent_rotation(hp: Hparams, b: Builder) -> tuple[Rotation, float]:
+    """The rotation of keys and queries, and the factor that YaRN puts on scores instead of on it.
+
+    DeepSeek's YaRN (mscale = mscale_all_dim) leaves cos and sin as they are."""
+    rope = rotation(hp, b.weights, neighbours=True)
+    log_multiplier = hp.f32("rope.scaling.yarn_log_multiplier", 0.0)
+    factor = hp.f32("rope.scaling.factor", 1.0)
+    kind = hp.metadata.get_str(hp.key("rope.scaling.type"), "linear")
+    if kind != "yarn" or not log_multiplier or factor <= 1.0:
+        return rope, 1.0
+    # The file has 0.1 * mscale_all_dim; factors below 1 stretch nothing.
+    mscale = 1.0 + log_multiplier * log(factor)
+    magnitude = hp.f32("rope.scaling.attn_factor", 1.0)
+    return replace(rope, magnitude=magnitude), mscale * mscale
+
+
+def latent_shape(
+    hp: Hparams, layer: int, rope: Rotation | None, factor: float = 1.0
+) -> LatentShape:
+    """One layer's attention, as the keys say; refuses what does not go together."""
+    meta = hp.metadata
+    n_head, _ = hp.heads(layer)
+    latent = hp.u32("attention.kv_lora_rank")
+    n_rot = hp.u32("rope.dimension_count", high=hp.head_dim)
+    if hp.head_dim != latent + n_rot:
+        meta.refuse(
+            hp.key("attention.key_length"), f"{hp.head_dim} is not {latent} + {n_rot} dimensions"
+        )
+    head = hp.u32("attention.key_length_mla", low=n_rot + 1)
+    return LatentShape(
+        layer=layer,
+        n_head=n_head,
+        nope=head - n_rot,
+        rope=n_rot,
+        v_dim=hp.u32("attention.value_length_mla"),
+        latent=latent,
+        scale=factor / math.sqrt(head),
+        rotation=rope,
+        eps=hp.eps,
+    )
+
+
+def attention(
+    b: Builder, hp: Hparams, shape: LatentShape, x: Rows, *, has_gate: bool = False
+) -> Rows:
+    """Latent attention; the output projection is the caller's. ``has_gate``: a number for each head
+    scales it."""
+    blk = f"blk.{shape.layer}"
+    if not b.weights.has(f"{blk}.attn_k_b.weight") and b.weights.has(f"{blk}.attn_kv_b.weight"):
+        b.weights.refuse(
+            f"{blk}.attn_kv_b.weight",
+            "this file has latent attention in its old form (of before 2025), without attn_k_b and"
+            " attn_v_b: convert it again",
+        )
+    n_q = shape.n_head * (shape.nope + shape.rope)
+    n_kv = shape.latent + shape.rope
+    names, sizes = [f"{blk}.attn_kv_a_mqa.weight"], [n_kv]
+    gates = [f"{blk}.attn_gate.weight"] if has_gate else []
+    if b.weights.optional(f"{blk}.attn_q_a.weight"):
+        n_rank = hp.u32("attention.q_lora_rank")
+        names, sizes = [f"{blk}.attn_q_a.weight", *names], [n_rank, *sizes]
+        parts = b.linears(x, names + gates, sizes + [shape.n_head] * has_gate, "latent_in")
+        h = norm(b, hp, parts[0], f"{blk}.attn_q_a_norm.weight", "latent_q_norm")
+        q = b.linear(h, b.weights.matrix(f"{blk}.attn_q_b.weight", n_rank, n_q), "latent_q")
+    else:
+        names, sizes = [f"{blk}.attn_q.weight", *names], [n_q, *sizes]
+        parts = b.linears(x, names + gates, sizes + [shape.n_head] * has_gate, "latent_in")
+        q = parts[0]
+    k_b = b.weights.experts([f"{blk}.attn_k_b.weight"], shape.nope, [shape.latent], shape.n_head)
+    v_b = b.weights.experts([f"{blk}.attn_v_b.weight"], shape.latent, [shape.v_dim], shape.n_head)
+    kv_norm = b.weights.vector(f"{blk}.attn_kv_a_norm.weight", shape.latent)
+    return latent_attention(
+        b, shape, q, parts[1], kv_norm, k_b, v_b, parts[2] if has_gate else None
+    )
+
+
+def keep_cells(b: Builder, shape: LatentShape, x: Rows) -> None:
+    """Only the cells of a layer, of rows that stand before it (a block that guesses tokens)."""
+    blk, n_kv = f"blk.{shape.layer}", shape.latent + shape.rope
+    kv = b.linear(x, b.weights.matrix(f"{blk}.attn_kv_a_mqa.weight", x.width, n_kv), "latent_kv")
+    store_latent(b, shape, kv, b.weights.vector(f"{blk}.attn_kv_a_norm.weight", shape.latent))
+
+
+def feed_forward(b: Builder, hp: Hparams, layer: int, x: Rows) -> None:
+    """The second half of a block, on the residual x: SwiGLU in leading blocks, then experts."""
+    blk = f"blk.{layer}"
+    h = norm(b, hp, x, f"{blk}.ffn_norm.weight")
+    if layer < hp.u32("leading_dense_block_count", 0):
+        project(b, gated_ffn(b, h, blk, hp.n_ff[layer]), f"{blk}.ffn_down.weight", x)
+        return
+    shape = moe_shape(hp)
+    moe(b, blk, h, shape, x, shared_expert(b, hp, blk, h))
+
+
+def shared_expert(b: Builder, hp: Hparams, blk: str, x: Rows) -> Rows | None:
+    """What the expert of every token finds, if there is one."""
+    n_ff = hp.u32("expert_feed_forward_length") * hp.u32("expert_shared_count", 0)
+    n_ff = hp.u32("expert_shared_feed_forward_length", n_ff) or n_ff
+    if not n_ff:
+        return None
+    names = [f"{blk}.ffn_gate_shexp.weight", f"{blk}.ffn_up_shexp.weight"]
+    gate, up = b.linears(x, names, (n_ff, n_ff), "shared_gate_up")
+    f = b.glu("silu", up, gate, "shared_glu")
+    down = b.weights.matrix(f"{blk}.ffn_down_shexp.weight", n_ff, x.width)
+    return b.linear(f, down, "shared_down")
+
+
+def moe_shape(hp: Hparams, scores: int = 1) -> MoeShape:
+    """Experts of which a bias (exp_probs_b) takes part in the choice only, in groups of which the
+    best are chosen from. ``scores``: of a file that does not say."""
+    meta = hp.metadata
+    n_expert = hp.u32("expert_count", low=1)
+    function = hp.u32("expert_gating_func", scores)
+    if function not in SCORES:
+        meta.refuse(hp.key("expert_gating_func"), f"{function} is not supported")
+    n_groups = hp.u32("expert_group_count", 1) or 1
+    if n_expert % n_groups:
+        meta.refuse(hp.key("expert_group_count"), f"{n_groups} does not divide {n_expert} experts")
+    if n_groups > 1:
+        meta.refuse(hp.key("expert_group_count"), "TODO groups")
+    return MoeShape(
+        n_expert=n_expert,
+        n_used=hp.u32("expert_used_count", low=1, high=n_expert),
+        n_ff=hp.u32("expert_feed_forward_length"),
+        scores=SCORES[function],
+        renormalise=hp.flag("expert_weights_norm", False),
+        scale=hp.f32("expert_weights_scale", 1.0) or 1.0,
+    )
