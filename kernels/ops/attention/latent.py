@@ -39,24 +39,24 @@ from slotmux.kernels.ops.dense.linear import build_panels_times_rows
 # n_head * nope, to fill with scale (address of a float32) times what is not rotated.
 PART = words("LatentPart", "q q_stride n_head nope rope scale out out_stride")
 # w: panels of the first head, head_bytes to the next one's; x: activation tiles of all heads'
-# inputs (quantised), tile_bytes apart, or rows of x_stride bytes, float32 or BF16 as linear.py takes
-# them; x_head: bytes from a head's inputs to the next one's; out: float32 rows of out_stride bytes,
-# out_head bytes from a head's outputs to the next one's.
+# inputs (quantised), tile_bytes apart, or rows of x_stride bytes, float32 or BF16 as linear.py
+# takes them; x_head: bytes from a head's inputs to the next one's; out: float32 rows of out_stride
+# bytes, out_head bytes from a head's outputs to the next one's.
 HEADS = words(
     "Heads",
     "w head_bytes n_heads n_panels n_blocks x x_stride x_head tile_bytes out out_stride out_head",
 )
 # q: rows of q_stride bytes, n_head heads of nope + rope; query: rows of query_stride bytes, n_head
-# heads of width floats, whose columns from latent on are filled: q's rotated part times scale, zeros;
-# kv: rows of kv_stride bytes, latent + rope, in place; norm: float32 [latent]; cos, sin: float32
+# heads of width floats, whose columns from latent on are filled: q's rotated part times scale,
+# zeros; kv: rows of kv_stride bytes, latent + rope, in place; norm: float32 [latent]; cos, sin: float32
 # [n_tokens, rope / 2] (n_pairs 0: no rotation); cells: the layer's blocks.
 STORE = words(
     "LatentStore",
     "q q_stride n_head nope rope query query_stride width kv kv_stride latent norm eps scale "
     "n_pairs cos sin cells",
 )
-# x: rows of x_stride bytes, heads x_head bytes apart; gate: rows of gate_stride bytes, whose sigmoid
-# scales a head (0: none); out: rows of out_stride bytes, n_head heads of n.
+# x: rows of x_stride bytes, heads x_head bytes apart; gate: rows of gate_stride bytes, whose
+# sigmoid scales a head (0: none); out: rows of out_stride bytes, n_head heads of n.
 JOIN = words("JoinHeads", "x x_stride x_head n_head n gate gate_stride out out_stride")
 TOKEN_BLOCK = 64  # tokens that a chunk of a product takes
 
