@@ -48,8 +48,8 @@ HEADS = words(
 )
 # q: rows of q_stride bytes, n_head heads of nope + rope; query: rows of query_stride bytes, n_head
 # heads of width floats, whose columns from latent on are filled: q's rotated part times scale,
-# zeros; kv: rows of kv_stride bytes, latent + rope, in place; norm: float32 [latent]; cos, sin: float32
-# [n_tokens, rope / 2] (n_pairs 0: no rotation); cells: the layer's blocks.
+# zeros; kv: rows of kv_stride bytes, latent + rope, in place; norm: float32 [latent]; cos, sin:
+# float32 [n_tokens, rope / 2] (n_pairs 0: no rotation); cells: the layer's blocks.
 STORE = words(
     "LatentStore",
     "q q_stride n_head nope rope query query_stride width kv kv_stride latent norm eps scale "
