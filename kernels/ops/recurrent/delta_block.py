@@ -62,26 +62,36 @@ def make_product(n_vectors: int) -> Any:
     return product
 
 
-def make_update(n_vectors: int, has_past: bool, has_next: bool, has_out: bool = True) -> Any:
+def make_update(
+    n_vectors: int,
+    has_past: bool,
+    has_next: bool,
+    has_out: bool = True,
+    *,
+    by_channel: bool = False,
+) -> Any:
     """An intrinsic (state, d, decay, k, u, q, out, k_next, next_out) for one block of columns:
     S = decay * S + k u^T (without past, S was zero and is not read); out = S^T q, unless nobody
-    wants it; and with a next token next_out = S^T k_next."""
+    wants it; and with a next token next_out = S^T k_next. ``by_channel``: decay is the address of a
+    factor for each row of S."""
 
     @intrinsic
     def update(ctx, state, d, decay, k, u, q, out, k_next, next_out):  # type: ignore[no-untyped-def]
         def codegen(c: Any, b: Any, sig: Any, args: Any) -> Any:
             state, d, decay, k, u, q, out, k_next, next_out = args
             outs, nexts = _sums(b, n_vectors), _sums(b, n_vectors)
-            decay = splat_ir(b, decay, F32X16)
+            factor = None if by_channel else splat_ir(b, decay, F32X16)
             u = [_load(b, u, 64 * j, F32X16) for j in range(n_vectors)]
             with cgutils.for_range(b, d, intp=I64) as loop:
                 row = b.add(state, b.mul(loop.index, ir.Constant(I64, 64 * n_vectors)))
                 k_i = _splat(b, k, loop.index)
                 q_i = _splat(b, q, loop.index) if has_out else None
                 n_i = _splat(b, k_next, loop.index) if has_next else None
+                if by_channel and has_past:
+                    factor = _splat(b, decay, loop.index)
                 for j in range(n_vectors):
                     if has_past:
-                        old = b.fmul(decay, _load(b, row, 64 * j, F32X16))
+                        old = b.fmul(factor, _load(b, row, 64 * j, F32X16))
                         s = fma_ir(b, k_i, u[j], old)
                     else:
                         s = b.fmul(k_i, u[j])
@@ -96,6 +106,7 @@ def make_update(n_vectors: int, has_past: bool, has_next: bool, has_out: bool = 
                 _store_sums(b, nexts, next_out)
             return c.get_dummy_value()
 
-        return types.void(*[types.int64] * 2, types.float32, *[types.int64] * 6), codegen
+        kind = types.int64 if by_channel else types.float32
+        return types.void(*[types.int64] * 2, kind, *[types.int64] * 6), codegen
 
     return update

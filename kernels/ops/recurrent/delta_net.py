@@ -61,7 +61,7 @@ def pending_floats(n_heads: int, d: int) -> int:
 
 
 @njit(forceinline=True)
-def _inverse_l2(x, d, eps):
+def inverse_l2(x, d, eps):
     """1 / sqrt(sum(x^2) + eps) of d floats."""
     total = simd.splat(np.float32(0.0))
     for i in range(0, d, 16):
@@ -77,8 +77,8 @@ def _prepare(op, scratch, q, k, stride, alpha, rate, gate_stride, head, n_tokens
     eps = load_f32(load_i64(op + DELTA.eps))
     root = np.float32(1.0) / np.sqrt(np.float32(d))
     for t in range(n_tokens):
-        store_f32(scratch + S_K + 4 * t, _inverse_l2(k + t * stride, d, eps))
-        store_f32(scratch + S_Q + 4 * t, _inverse_l2(q + t * stride, d, eps) * root)
+        store_f32(scratch + S_K + 4 * t, inverse_l2(k + t * stride, d, eps))
+        store_f32(scratch + S_Q + 4 * t, inverse_l2(q + t * stride, d, eps) * root)
         store_f32(scratch + S_DECAY + 4 * t, load_f32(alpha + t * gate_stride))
         store_f32(scratch + S_BETA + 4 * t, load_f32(rate + t * gate_stride))
     bias = simd.splat(load_f32(load_i64(op + DELTA.dt_bias) + 4 * head))
