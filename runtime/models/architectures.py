@@ -24,6 +24,8 @@ FAMILIES = {
     "rwkv6": "recurrent.rwkv6",
     "rwkv7": "recurrent.rwkv7",
     "deepseek2": "latent.deepseek2",
+    "kimi-linear": "latent.kda_hybrid",
+    "bailingmoe3": "latent.kda_hybrid",
     "phi2": "dense.phi2",
     "phi3": "dense.phi3",
     "granite": "dense.granite",

@@ -92,6 +92,8 @@ RANGES: dict[str, Integers | Floats] = {
     "ssm.state_size": Integers(1, 4096),
     "ssm.time_step_rank": Integers(1, 1 << 17),
     "ssm.group_count": _SOME_HEADS,
+    "kda.head_dim": Integers(16, 1024),
+    "kda.gate_lower_bound": Floats(-1e3, -1e-3),
     "shortconv.l_cache": _TAPS,
     "wkv.head_size": Integers(1, 1024),
     "time_mix_extra_dim": _SOME_WIDTH,

@@ -142,6 +142,7 @@ def moe_shape(hp: Hparams, scores: int = 1) -> MoeShape:
         n_used=hp.u32("expert_used_count", low=1, high=n_expert),
         n_ff=hp.u32("expert_feed_forward_length"),
         scores=SCORES[function],
-        renormalise=hp.flag("expert_weights_norm", False),
+        # Kimi Linear's files do not say that they do.
+        renormalise=hp.flag("expert_weights_norm", hp.arch == "kimi-linear"),
         scale=hp.f32("expert_weights_scale", 1.0) or 1.0,
     )
