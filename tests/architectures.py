@@ -36,7 +36,7 @@ ARCHITECTURES = (
     Architecture("phi3"),
     Architecture("deepseek2", is_crowded=True),
     Architecture("deepseek2-lite"),
-    Architecture("glm4moelite"),
+    Architecture("glm4moelite", has_mtp=True),
     Architecture("qwen35", has_state=True, has_mtp=True, is_crowded=True),
     Architecture("qwen35moe", has_state=True, has_mtp=True),
     Architecture("qwen3next", has_state=True, is_crowded=True),

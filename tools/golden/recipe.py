@@ -47,6 +47,7 @@ class Recipe:
     offset_norms: tuple[str, ...] = ()  # patterns of norms whose weights are stored less one
     plain_norms: tuple[str, ...] = ()  # and of their exceptions
     has_mtp: bool = False
+    mtp_form: Literal["qwen", "layer"] = "qwen"  # its checkpoints' form: see model/next_block.py
     published: Callable[[Config], Config] = as_saved
     renamed: tuple[tuple[str, str], ...] = ()  # patterns of tensors as saved, as published
     reads_raw_config: bool = False  # the converter shall not fill in defaults of transformers

@@ -59,45 +59,52 @@ def latent_shape(
     )
 
 
-def attention(
-    b: Builder, hp: Hparams, shape: LatentShape, x: Rows, *, has_gate: bool = False
-) -> Rows:
-    """Latent attention; the output projection is the caller's. ``has_gate``: a number for each head
-    scales it."""
+def attention(b: Builder, hp: Hparams, shape: LatentShape, x: Rows) -> Rows:
+    """Latent attention, in Ling 3 gated head by head; the output projection is the caller's."""
+    blk = f"blk.{shape.layer}"
+    names, sizes = input_matrices(b, hp, shape)
+    q, kv, *gate = b.linears(x, names, sizes, "latent_in")
+    if names[0].endswith("attn_q_a.weight"):
+        h = norm(b, hp, q, f"{blk}.attn_q_a_norm.weight", "latent_q_norm")
+        n_q = shape.n_head * (shape.nope + shape.rope)
+        q = b.linear(h, b.weights.matrix(f"{blk}.attn_q_b.weight", q.width, n_q), "latent_q")
+    k_b = b.weights.experts([f"{blk}.attn_k_b.weight"], shape.nope, [shape.latent], shape.n_head)
+    v_b = b.weights.experts([f"{blk}.attn_v_b.weight"], shape.latent, [shape.v_dim], shape.n_head)
+    kv_norm = b.weights.vector(f"{blk}.attn_kv_a_norm.weight", shape.latent)
+    return latent_attention(b, shape, q, kv, kv_norm, k_b, v_b, gate[0] if gate else None)
+
+
+def input_matrices(b: Builder, hp: Hparams, shape: LatentShape) -> tuple[list[str], list[int]]:
+    """The matrices of queries, or of what they are made from, of cells and of gates, if there are
+    any; and their outputs."""
     blk = f"blk.{shape.layer}"
     if not b.weights.has(f"{blk}.attn_k_b.weight") and b.weights.has(f"{blk}.attn_kv_b.weight"):
         b.weights.refuse(
             f"{blk}.attn_kv_b.weight",
-            "this file has latent attention in its old form (of before 2025), without attn_k_b and"
-            " attn_v_b: convert it again",
+            "latent attention in the form that files had before 2025, without attn_k_b and"
+            " attn_v_b: convert the model again",
         )
-    n_q = shape.n_head * (shape.nope + shape.rope)
     n_kv = shape.latent + shape.rope
-    names, sizes = [f"{blk}.attn_kv_a_mqa.weight"], [n_kv]
-    gates = [f"{blk}.attn_gate.weight"] if has_gate else []
     if b.weights.optional(f"{blk}.attn_q_a.weight"):
-        n_rank = hp.u32("attention.q_lora_rank")
-        names, sizes = [f"{blk}.attn_q_a.weight", *names], [n_rank, *sizes]
-        parts = b.linears(x, names + gates, sizes + [shape.n_head] * has_gate, "latent_in")
-        h = norm(b, hp, parts[0], f"{blk}.attn_q_a_norm.weight", "latent_q_norm")
-        q = b.linear(h, b.weights.matrix(f"{blk}.attn_q_b.weight", n_rank, n_q), "latent_q")
+        n_q, q = hp.u32("attention.q_lora_rank"), f"{blk}.attn_q_a.weight"
     else:
-        names, sizes = [f"{blk}.attn_q.weight", *names], [n_q, *sizes]
-        parts = b.linears(x, names + gates, sizes + [shape.n_head] * has_gate, "latent_in")
-        q = parts[0]
-    k_b = b.weights.experts([f"{blk}.attn_k_b.weight"], shape.nope, [shape.latent], shape.n_head)
-    v_b = b.weights.experts([f"{blk}.attn_v_b.weight"], shape.latent, [shape.v_dim], shape.n_head)
-    kv_norm = b.weights.vector(f"{blk}.attn_kv_a_norm.weight", shape.latent)
-    return latent_attention(
-        b, shape, q, parts[1], kv_norm, k_b, v_b, parts[2] if has_gate else None
-    )
+        n_q, q = shape.n_head * (shape.nope + shape.rope), f"{blk}.attn_q.weight"
+    names, sizes = [q, f"{blk}.attn_kv_a_mqa.weight"], [n_q, n_kv]
+    if hp.arch == "bailingmoe3":
+        return [*names, f"{blk}.attn_gate.weight"], [*sizes, shape.n_head]
+    return names, sizes
 
 
-def keep_cells(b: Builder, shape: LatentShape, x: Rows) -> None:
-    """Only the cells of a layer, of rows that stand before it (a block that guesses tokens)."""
-    blk, n_kv = f"blk.{shape.layer}", shape.latent + shape.rope
-    kv = b.linear(x, b.weights.matrix(f"{blk}.attn_kv_a_mqa.weight", x.width, n_kv), "latent_kv")
-    store_latent(b, shape, kv, b.weights.vector(f"{blk}.attn_kv_a_norm.weight", shape.latent))
+def keep_cells(b: Builder, hp: Hparams, shape: LatentShape, x: Rows) -> None:
+    """Only a layer's cells, of rows x before it: for a block that guesses tokens."""
+    names, sizes = input_matrices(b, hp, shape)
+    if b.weights.can_join(*names):
+        weight = b.weights.matrix(names, x.width, sizes).outputs(*sizes[:2])
+    else:
+        weight = b.weights.matrix(names[1], x.width, sizes[1])
+    kv = b.linear(x, weight, "latent_kv")
+    norm = b.weights.vector(f"blk.{shape.layer}.attn_kv_a_norm.weight", shape.latent)
+    store_latent(b, shape, kv, norm)
 
 
 def feed_forward(b: Builder, hp: Hparams, layer: int, x: Rows) -> None:

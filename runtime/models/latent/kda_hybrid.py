@@ -26,7 +26,7 @@ def lower(b: Builder, hp: Hparams) -> Rows:
         blk = f"blk.{layer}"
         h = norm(b, hp, x, f"{blk}.attn_norm.weight")
         if hp.n_head_kv[layer]:
-            a = attention(b, hp, latent_shape(hp, layer, rope), h, has_gate=is_ling)
+            a = attention(b, hp, latent_shape(hp, layer, rope), h)
         else:
             a = delta_attention(b, hp, layer, h)
         project(b, a, f"{blk}.attn_output.weight", x)

@@ -12,6 +12,7 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
+from tools.golden.model.next_block import NextBlock
 from tools.golden.model.vocabulary import write_bpe, write_spm
 from tools.golden.model.weights import fill, mtp_tensors
 from tools.golden.recipe import Recipe
@@ -49,8 +50,11 @@ def save(model: transformers.PreTrainedModel, recipe: Recipe, folder: Path) -> N
     model.save_pretrained(folder)
     if recipe.has_mtp:
         weights = load_file(folder / "model.safetensors")
-        sizes = {key: n for key, n in recipe.config.items() if isinstance(n, int)}
-        weights |= {k: w.contiguous() for k, w in mtp_tensors(sizes, recipe.seed).items()}
+        if recipe.mtp_form == "layer":
+            weights |= NextBlock(model, recipe).published()
+        else:
+            sizes = {key: n for key, n in recipe.config.items() if isinstance(n, int)}
+            weights |= {k: w.contiguous() for k, w in mtp_tensors(sizes, recipe.seed).items()}
         save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     if recipe.renamed:
         weights = load_file(folder / "model.safetensors")

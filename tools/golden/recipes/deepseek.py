@@ -22,6 +22,11 @@ def published(config: Config) -> Config:
     return {**config, "scoring_func": "sigmoid"}
 
 
+def published_glm(config: Config) -> Config:
+    """And that there is a block for multi-token prediction."""
+    return {**published(config), "num_nextn_predict_layers": 1}
+
+
 def yarn(factor: float, original: int, mscale: float) -> Config:
     """YaRN as DeepSeek's checkpoints have it: with a factor on the scale of the softmax."""
     return rope(
@@ -124,8 +129,10 @@ RECIPES = (
             "rope_parameters": rope(1e6),
         },
         n_vocab=323,
-        published=published,
+        published=published_glm,
         more_tokens=GLM_TOKENS,
+        has_mtp=True,
+        mtp_form="layer",
         note="GLM-4.7-Flash.",
     ),
 )
