@@ -18,6 +18,7 @@ from slotmux.kernels.bf16 import BF16X32, dot2
 from slotmux.kernels.cpu import Isa
 from slotmux.kernels.formats import Format, float_vectors
 from slotmux.kernels.formats.base import load_vector
+from slotmux.kernels.operands import Form
 from slotmux.kernels.simd import F32X16, I32X16, fma_ir
 from slotmux.kernels.tile import (
     Accs,
@@ -39,6 +40,13 @@ def rounds_rows(f: Format) -> bool:
     A rounding error of 2^-9 at most, where 8-bit activations have 2^-8 of a block's largest.
     """
     return f.name == "bf16"
+
+
+def form_of(f: Format) -> Form:
+    """In what form products with weights of this format take activations."""
+    if f.is_quantised:
+        return "tiles"
+    return "bf16" if rounds_rows(f) else "floats"
 
 
 def takes_bf16(isa: Isa, f: Format) -> bool:

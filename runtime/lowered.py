@@ -18,7 +18,7 @@ from slotmux.kernels.ops.attention.cells import CELL_TYPES
 from slotmux.kernels.team import TEAM_KERNELS
 from slotmux.runtime.errors import ConfigError
 from slotmux.runtime.gguf import GGUFFile, ModelFileError
-from slotmux.runtime.lowering.buffers import Buffers, Rows, round_up
+from slotmux.runtime.lowering.buffers import Buffers, Rows, round_up, step_count
 from slotmux.runtime.lowering.builder import Builder
 from slotmux.runtime.lowering.cells import KVCells
 from slotmux.runtime.lowering.drafts import DraftLowering, draft_ubatch, load_hidden
@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 DEFAULT_N_CTX = 32768
 MAX_DRAFTS = 16
 PAGE = 4096
+HEAD, DRAWS = "head", "draws"  # parts of the program behind the layers
 MAX_SCRATCH_BYTES = 1 << 26  # of a thread; a published shape needs 1 or 2 MB
 
 
@@ -122,7 +123,7 @@ class Lowered:
         self.step = step_words(self.ubatch)
         cache = PanelCache(config.panel_cache, file) if config.panel_cache else None
         self.weights = Weights(file, cache)
-        self.buffers = Buffers(config.n_ubatch)
+        self.buffers = Buffers(step_count(self.step, "n_tokens", config.n_ubatch))
         self.kv = KVCells(
             self._n_blocks,
             config.cache_type_k,
@@ -152,21 +153,24 @@ class Lowered:
         self.drafts = self._lower_mtp(x) if with_drafts else None
         if self.drafts is None:
             self._skip_draft_blocks()
-        n_before = len(self.builder.ops)
-        logits = self._family.head(self.builder, hp, x, config.n_outputs)
-        head = self.builder.ops[n_before:]
+        with self.builder.part(HEAD):
+            logits = self._family.head(self.builder, hp, x, config.n_outputs)
         self.weights.check_all_used()
         self.weights.check_alike()
         memory = self.buffers.array(logits.buffer).view(np.float32)
-        rows = memory[: self.buffers.padded_rows(config.n_outputs) * logits.stride // 4]
+        rows = memory[: round_up(config.n_outputs, TILE_ROWS) * logits.stride // 4]
         self.logits: NDArray[np.float32] = rows.reshape(-1, logits.stride // 4)[:, : hp.n_vocab]
-        append_draws(
-            self.builder, self.sampling, logits, self.logits, masks=self.ubatch.sample_masks
-        )
-        self.scores = ScoreLowering(self.builder, self.ubatch, head, logits)
+        with self.builder.part(DRAWS):
+            append_draws(
+                self.builder, self.sampling, logits, self.logits, masks=self.ubatch.sample_masks
+            )
+        self.scores = ScoreLowering(self.builder, self.ubatch, HEAD, logits)
+        self.builder.finish()
         if self.scratch_bytes > MAX_SCRATCH_BYTES:
-            op = max(self.builder.ops, key=lambda op: op.scratch)
-            reason = f"{op.kernel} of this shape would need {op.scratch} bytes for each thread"
+            isa = kernels.cpu.isa
+            op = max(self.builder.ops, key=lambda op: op.scratch_bytes(isa))
+            n_bytes = op.scratch_bytes(isa)
+            reason = f"{op.kernel} of this shape would need {n_bytes} bytes for each thread"
             raise ModelFileError("hyper-parameters", None, reason, file.paths[0])
 
     def _skip_draft_blocks(self) -> None:
@@ -180,7 +184,8 @@ class Lowered:
         assert mtp is not None  # has_mtp
         ubatch = draft_ubatch(self.ubatch)
         self.draft_step = step_words(ubatch)
-        b = trunk.beside(Buffers(self.config.n_slots), self.draft_step)
+        tokens = step_count(self.draft_step, "n_tokens", self.config.n_slots)
+        b = trunk.beside(Buffers(tokens), self.draft_step)
         try:
             last = mtp.keep_past(trunk, hp, x)
             hidden = load_hidden(b, last, hp.n_embd)
@@ -205,7 +210,8 @@ class Lowered:
     def builds(self) -> dict[str, Callable[[], Callable[..., None]]]:
         """Every kernel that the model needs, by name."""
         drafts = self.drafts.builds if self.drafts is not None else {}
-        scores = {op.kernel: op.build for op in self.scores.ops}
+        isa = self.builder.kernels.cpu.isa
+        scores = {op.kernel: op.builder(isa) for op in self.scores.ops}
         return {**TEAM_KERNELS, **self.weights.builds, **self.builder.builds, **scores, **drafts}
 
     @property

@@ -12,7 +12,7 @@ from slotmux.kernels.cpu import detect_cpu
 from slotmux.kernels.team import Team
 from slotmux.runtime.gguf import open_gguf
 from slotmux.runtime.interfaces import Meanwhile, nothing
-from slotmux.runtime.lowered import Lowered, ModelConfig
+from slotmux.runtime.lowered import DRAWS, HEAD, Lowered, ModelConfig
 from slotmux.runtime.lowering.drafts import Drafter
 from slotmux.runtime.lowering.scores import Scorer
 from slotmux.runtime.numa import Placement, chosen_nodes
@@ -52,8 +52,8 @@ class Model:
             builder = lowered.builder
             self._program = builder.program(self.team)
             # The same in two parts: what a draw may choose from can be found out meanwhile.
-            self._computing = builder.program(self.team, builder.ops[:-1])
-            self._drawing = builder.program(self.team, builder.ops[-1:])
+            self._computing = builder.program(self.team, builder.ops_of("", HEAD))
+            self._drawing = builder.program(self.team, builder.ops_of(DRAWS))
             self._scorer = Scorer(lowered.scores, self.ubatch, self._step, self.team)
             drafts = lowered.drafts
             self.drafter = Drafter(drafts, lowered.draft_step, self.team) if drafts else None

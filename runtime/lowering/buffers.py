@@ -1,91 +1,35 @@
-"""Working memory of a program: float rows and 8-bit activation tiles, one row a token."""
+"""Working memory of a program: float rows, 8-bit activation tiles, tables of an ubatch's sizes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from slotmux.kernels.activations import TILE_ROWS, tile_bytes
+from slotmux.kernels.operands import STEP, Count, Narrowed, Rows, Span, Table, Tiles, round_up
 from slotmux.kernels.team import aligned_zeros
 
-
-def round_up(n: int, multiple: int) -> int:
-    """The smallest multiple that is not below n."""
-    return -(-n // multiple) * multiple
+__all__ = ["Buffers", "Rows", "Span", "round_up", "step_count"]
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
-    """Columns ``start`` to ``end`` of a named buffer: what an op reads or writes."""
-
-    buffer: str
-    start: int = 0
-    end: int = 1 << 62
-
-    def overlaps(self, other: Span) -> bool:
-        """Whether both touch a common column."""
-        return self.buffer == other.buffer and self.start < other.end and other.start < self.end
-
-    def covers(self, other: Span) -> bool:
-        """Whether all of the other's columns are among these."""
-        return self.buffer == other.buffer and self.start <= other.start and other.end <= self.end
-
-
-@dataclass(slots=True)
-class Rows:
-    """Float32 rows [n_rows, width] of a buffer, rows ``stride`` bytes apart, padded to 16 floats.
-
-    ``tiles`` and ``floats`` have the rows' producer write the form that a consumer takes.
-    """
-
-    buffer: str
-    address: int
-    width: int
-    stride: int
-    start: int = 0  # column in the buffer
-    want_tiles: Callable[[], int] | None = None
-    want_floats: Callable[[], None] | None = None
-    _tiles: int = field(default=0)
-    _bf16: Rows | None = field(default=None)
-
-    @property
-    def span(self) -> Span:
-        """The columns, for dependencies."""
-        return Span(self.buffer, self.start, self.start + round_up(self.width, 16))
-
-    @property
-    def tiles_span(self) -> Span:
-        """The 8-bit form, for dependencies."""
-        return Span(self.buffer + ":tiles")
-
-    def columns(self, start: int, width: int) -> Rows:
-        """A part of the rows; ``start`` counts floats."""
-        return Rows(self.buffer, self.address + 4 * start, width, self.stride, self.start + start)
-
-    def tiles(self) -> int:
-        """Address of the rows as 8-bit tiles; 0 when the producer cannot make them."""
-        if not self._tiles and self.want_tiles is not None:
-            self._tiles = self.want_tiles()
-        return self._tiles
-
-    def floats(self) -> Rows:
-        """The rows themselves; tells the producer that they are wanted."""
-        if self.want_floats is not None:
-            self.want_floats()
-            self.want_floats = None
-        return self
+def step_count(step: NDArray[np.int64], word: str, most: int) -> Count:
+    """A number in a word of the step, such as n_tokens, that is at most ``most``."""
+    return Count(int(step.ctypes.data) + int(getattr(STEP, word)), most)
 
 
 class Buffers:
-    """Buffers by name; a name used again (by the next layer) is the same memory."""
+    """Buffers by name; a name used again (by the next layer) is the same memory. ``tokens``: how
+    many rows there are where nothing else is said."""
 
-    def __init__(self, n_rows: int) -> None:
-        self.n_rows = round_up(n_rows, TILE_ROWS)
+    def __init__(self, tokens: Count) -> None:
+        self.tokens = tokens
+        self.n_rows = round_up(tokens.most, TILE_ROWS)
         self.n_bytes = 0
         self._arrays: dict[str, NDArray[np.uint8]] = {}
+        self._tables: dict[str, Table[Any]] = {}
 
     def _bytes(self, name: str, n_bytes: int) -> int:
         array = self._arrays.get(name)
@@ -95,28 +39,35 @@ class Buffers:
         assert array.nbytes >= n_bytes, f"buffer {name} was made smaller"
         return int(array.ctypes.data)
 
-    def rows(self, name: str, width: int, n_rows: int = 0) -> Rows:
-        """Float rows [n_rows (default: an ubatch), width]."""
-        padded = round_up(width, 16)
-        n_rows = round_up(n_rows or self.n_rows, TILE_ROWS)
+    def rows(self, name: str, width: int, n_rows: Count | None = None) -> Rows:
+        """Float rows [n_rows, width]."""
+        padded, count = round_up(width, 16), n_rows or self.tokens
+        most = round_up(count.most, TILE_ROWS)
         # 16 more floats: a vector that starts in the last row may end past it.
-        name = f"{name}[{padded}x{n_rows}]"
-        address = self._bytes(name, 4 * (n_rows * padded + 16))
-        return Rows(name, address, width, 4 * padded)
+        name = f"{name}[{padded}x{most}]"
+        address = self._bytes(name, 4 * (most * padded + 16))
+        return Rows(name, address, width, 4 * padded, count)
 
-    def tiles(self, name: str, n_inputs: int, n_rows: int = 0) -> int:
-        """Address of 8-bit tiles of n_inputs."""
-        n_tiles = round_up(n_rows or self.n_rows, TILE_ROWS) // TILE_ROWS
-        return self._bytes(f"{name}:tiles[{n_inputs}]", n_tiles * tile_bytes(n_inputs))
+    def tiles(self, rows: Rows) -> Tiles:
+        """Room for the same as 8-bit activations."""
+        n_tiles = round_up(rows.n_rows.most, TILE_ROWS) // TILE_ROWS
+        name = f"{rows.buffer}@{rows.start}:tiles[{rows.width}]"
+        address = self._bytes(name, n_tiles * tile_bytes(rows.width))
+        return Tiles(name, address, rows.width, rows.n_rows)
 
-    def words(self, name: str, n_words: int, dtype: type = np.int64) -> NDArray[np.int64]:
-        """A table that ops write and read."""
-        self._bytes(name, n_words * 8)
-        return self._arrays[name].view(dtype)
+    def narrowed(self, rows: Rows, width: int) -> Narrowed:
+        """Room for the same rounded to BF16, which takes as much as ``width`` floats."""
+        made = self.rows(f"{rows.buffer}@{rows.start}:bf16", width, rows.n_rows)
+        return Narrowed(made.buffer, made.address, width, made.stride, made.n_rows)
 
-    def padded_rows(self, n_rows: int) -> int:
-        """Rows that a buffer for ``n_rows`` has."""
-        return round_up(n_rows, TILE_ROWS)
+    def table(self, name: str, n: int, dtype: type[Scalar]) -> Table[Scalar]:
+        """An array [n] that ops write and read."""
+        if name not in self._tables:
+            self._bytes(name, round_up(n * np.dtype(dtype).itemsize, 8))
+            self._tables[name] = Table(name, self._arrays[name].view(dtype)[:n])
+        table: Table[Scalar] = self._tables[name]
+        assert table.array.size >= n, f"table {name} was made smaller"
+        return table
 
     def array(self, name: str) -> NDArray[np.uint8]:
         """The memory of a buffer, for reading results."""

@@ -32,7 +32,7 @@ def short_conv(
     """act(conv(x * factor) + bias) * gate; ``weight`` [n_taps, channels] and ``bias`` are tensors;
     several weights are of as many channels each, side by side in x.
 
-    A consumer that reads the floats (all but ``b.linear``) takes ``.floats()`` of the result
+    A consumer that reads the floats (all but ``b.linear``) takes ```` of the result
     before ``.columns()``.
     """
     n = x.width
@@ -52,11 +52,11 @@ def short_conv(
         lambda: build_conv(n_taps, silu),
         CONV,
         {
-            "x": x.floats().address,
+            "x": x.address,
             "x_stride": x.stride,
-            "factor": factor.floats().address if factor else 0,
+            "factor": factor.address if factor else 0,
             "factor_stride": factor.stride if factor else 0,
-            "gate": gate.floats().address if gate else 0,
+            "gate": gate.address if gate else 0,
             "gate_stride": gate.stride if gate else 0,
             "weight": b.weights.constant(taps),
             "bias": 0 if bias is None else b.weights.vector(bias, n),
@@ -66,7 +66,7 @@ def short_conv(
             "tiles": 0,
         },
         [x.span, *(rows.span for rows in factors)],
-        [out.span, out.tiles_span],
+        [out.span],
         state_floats(n_taps, n),
         pending_floats(n),
     )

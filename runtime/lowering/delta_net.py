@@ -56,8 +56,9 @@ def delta_net(
     assert d % 16 == 0
     assert q.stride == k.stride == v.stride
     assert alpha.stride == beta.stride
-    heads = b.buffers.words(f"k_heads{shape.n_k_heads}:{hash(shape.k_heads):x}", n_heads, np.int32)
-    heads[:n_heads] = shape.k_heads
+    name_of_heads = f"k_heads{shape.n_k_heads}:{hash(shape.k_heads):x}"
+    heads = b.buffers.table(name_of_heads, n_heads, np.int32)
+    heads.array[:] = shape.k_heads
     # No producer of tiles: the norm of whole heads comes next, and quantises what it makes.
     out = b.buffers.rows(name, n_heads * d)
     n_vectors = block_vectors(d)
@@ -75,7 +76,7 @@ def delta_net(
             "gate_stride": alpha.stride,
             "a": a,
             "dt_bias": dt_bias,
-            "k_heads": heads,
+            "k_heads": heads.address,
             "n_heads": n_heads,
             "d": d,
             "eps": b.scalar(shape.eps),
@@ -106,7 +107,7 @@ def gated_norm(
     assert x.width == z.width
     assert x.width % d == 0
     out = b.buffers.rows(name, x.width)
-    op = b.append(
+    op = b.append_raw(
         f"gated_norm.{activation}",
         lambda: build_gated_norm(activation),
         GATED_NORM,
@@ -124,7 +125,7 @@ def gated_norm(
             "tiles": 0,
         },
         [x.span, z.span],
-        [out.span, out.tiles_span],
+        [out.span],
         norm_scratch_bytes(d),
     )
     return b.producer(out, op)

@@ -8,12 +8,12 @@ hidden state that it begins with in the recurrent row: both follow the sequence 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
+from slotmux.kernels.operands import State
 from slotmux.kernels.ops.recurrent.token_shift import LAST_TOKEN, build_last_token
 from slotmux.kernels.ops.sampling.advance import ADVANCE, build_advance
 from slotmux.kernels.team import Program, Team
@@ -21,7 +21,7 @@ from slotmux.runtime.interfaces import GuideLike
 from slotmux.runtime.lowering.buffers import Rows, Span
 from slotmux.runtime.lowering.builder import Builder
 from slotmux.runtime.lowering.draws import append_draws
-from slotmux.runtime.lowering.ops import Op
+from slotmux.runtime.lowering.ops import RawOp
 from slotmux.runtime.lowering.weights import Panels
 from slotmux.runtime.sampling.table import SamplingTable
 from slotmux.runtime.ubatch import I32, Ubatch
@@ -30,44 +30,27 @@ from slotmux.runtime.ubatch import I32, Ubatch
 # learned them, so the first ones are by far the most frequent, and the whole output matrix of a
 # small model with a large vocabulary is a third of all it reads.
 SHORT_VOCAB = 32768
-N_DRAWING = 2  # last ops of a pass: the draws, and the way to the next pass
+# Parts of the program beside what comes first and the body: the products of a pass, with all tokens
+# or some, and behind each, its draws and the way to the next pass.
+_LONG, _SHORT, _DRAWS = "long", "short", " draws"
 
 
-@dataclass(frozen=True, slots=True)
-class LastHidden:
-    """Where in a row the hidden state of a sequence's last token is: bytes, and from there to
-    those of accepted drafts."""
-
-    offset: int
-    pending: int
-
-
-def last_hidden(b: Builder) -> LastHidden:
-    """Of the token_shift that was appended last."""
-    operands = b.ops[-1].operands
-    return LastHidden(int(operands["rows"]), int(operands["pending"]))
+def last_hidden(b: Builder) -> State:
+    """The state of the token_shift that was appended last: a sequence's last hidden state."""
+    op = b.ops[-1]
+    assert isinstance(op, RawOp)
+    assert op.state is not None
+    return op.state
 
 
-def load_hidden(b: Builder, last: LastHidden, width: int) -> Rows:
+def load_hidden(b: Builder, last: State, width: int) -> Rows:
     """The hidden states of the last tokens of the step's sequences."""
     out = b.buffers.rows("mtp_guess", width)
-    op = b.append(
-        "last_token",
-        build_last_token,
-        LAST_TOKEN,
-        {
-            "n": width,
-            "out": out.address,
-            "out_stride": out.stride,
-            "rows": last.offset,
-            "row_stride": 0,
-            "pending": last.pending,
-        },
-        [Span("rows"), Span("step")],
-        [out.span],
-    )
-    op.has_state = True
-    return out
+    words = {"n": width, "out": out.address, "out_stride": out.stride}
+    own: dict[str, int | NDArray[np.float32]] = {**words, "rows": 0, "row_stride": 0, "pending": 0}
+    op = b.append_raw("last_token", build_last_token, LAST_TOKEN, own, [Span("rows")], [out.span])
+    op.state = last
+    return b.keep(out)  # the next pass begins with what this one leaves there
 
 
 def draft_ubatch(trunk: Ubatch) -> Ubatch:
@@ -103,10 +86,8 @@ class DraftLowering:
         self.logprobs: NDArray[np.float32] = np.zeros((max_drafts, n_slots), np.float32)
         self.n_wanting: I32 = np.zeros(max_drafts + 1, np.int32)
         self.n_passes = np.zeros(1, np.int64)
-        self._begin = list(b.ops)
-        guess()
-        b.activations(hidden, head.format)  # made here, not in each of the tails
-        self._body = b.ops[len(self._begin) :]
+        with b.part("body"):
+            guess()
         rows = b.buffers.rows("draft_logits", head.n_out)
         memory = b.buffers.array(rows.buffer).view(np.float32)
         floats = rows.stride // 4
@@ -114,18 +95,22 @@ class DraftLowering:
             :, : head.n_out
         ]
         self.short_vocab = min(SHORT_VOCAB, head.n_out)
-        self._tails = {False: self._tail(hidden, head, rows)}  # by whether it is the short one
+        self._tail(_LONG, hidden, head, rows)
         if self.short_vocab < head.n_out:
-            self._tails[True] = self._tail(hidden, head.outputs(0, self.short_vocab), rows)
+            self._tail(_SHORT, hidden, head.outputs(0, self.short_vocab), rows)
+        b.finish()
 
-    def _tail(self, hidden: Rows, head: Panels, logits: Rows) -> list[Op]:
+    def _tail(self, part: str, hidden: Rows, head: Panels, logits: Rows) -> None:
         """Logits of a pass, its draws, and the way to the next one."""
-        b = self._b
-        first = len(b.ops)
-        b.linear(hidden, head, logits)
-        masks = self.ubatch.sample_masks
+        with self._b.part(part):
+            self._b.linear(hidden, head, logits)
+        with self._b.part(part + _DRAWS):
+            self._append_draws(logits)
+
+    def _append_draws(self, logits: Rows) -> None:
+        b, masks = self._b, self.ubatch.sample_masks
         append_draws(b, self._sampling, logits, self.logits, masks=masks, is_draft=True)
-        advance = b.append(
+        advance = b.append_raw(
             "advance",
             build_advance,
             ADVANCE,
@@ -140,8 +125,7 @@ class DraftLowering:
             [Span("draws")],
             [Span("step")],
         )
-        advance.changes_step = True
-        return b.ops[first:]
+        advance.changes_step = True  # type: ignore[misc]
 
     @property
     def builds(self) -> dict[str, Callable[[], Callable[..., None]]]:
@@ -161,22 +145,21 @@ class DraftLowering:
     @property
     def has_short(self) -> bool:
         """Whether looking among the first tokens only is anything else than among all."""
-        return True in self._tails
+        return bool(self._b.ops_of(_SHORT))
 
     def program(self, team: Team, n_passes: int, *, is_short: bool) -> Program:
         """A chain of ``n_passes``."""
-        ops = self._body + self._tails[is_short]
-        return self._b.program(team, [*self._begin, *ops * n_passes])
+        tail = _SHORT if is_short else _LONG
+        one = self._b.ops_of("body", tail, tail + _DRAWS)
+        return self._b.program(team, [*self._b.ops_of(""), *one * n_passes])
 
     def parts(self, team: Team, *, is_short: bool) -> tuple[Program, Program, Program]:
         """The same pass by pass: the first one up to its draws, each further one, the draws."""
-        tail = self._tails[is_short]
-        computing = self._body + tail[:-N_DRAWING]
-        first = self._b.program(team, [*self._begin, *computing])
+        b, tail = self._b, _SHORT if is_short else _LONG
         return (
-            first,
-            self._b.program(team, computing),
-            self._b.program(team, tail[-N_DRAWING:]),
+            b.program(team, b.ops_of("", "body", tail)),
+            b.program(team, b.ops_of("body", tail)),
+            b.program(team, b.ops_of(tail + _DRAWS)),
         )
 
 

@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
-
-from slotmux.kernels.ops.dense.elementwise import ELEMENTWISE, SCRATCH_BYTES, build_elementwise
-from slotmux.runtime.lowering.buffers import Rows
+from slotmux.kernels.operands import Rows, Vector
+from slotmux.kernels.ops.dense.elementwise import Elementwise
 from slotmux.runtime.lowering.builder import Builder
-from slotmux.runtime.lowering.ops import Op
 
 
 def elementwise(
     b: Builder,
     formula: str,
     x: Rows,
-    out: str,
+    out: Rows | str,
     *,
     y: Rows | None = None,
     z: Rows | None = None,
-    v: NDArray[np.float32] | None = None,
+    v: Vector | None = None,
     scalar: float = 1.0,
 ) -> Rows:
-    """A formula of FORMULAS over rows x, y, z, a vector v and a scalar, into a buffer ``out``."""
-    rows = b.buffers.rows(out, x.width)
-    op = _append(b, formula, x, rows, y, z, v, scalar)
-    op.writes.append(rows.tiles_span)
-    return b.producer(rows, op)
+    """A formula of FORMULAS over rows x, y, z, a vector v and a scalar, into ``out`` (rows, or the
+    name of a buffer)."""
+    assert all(rows.width == x.width for rows in (y, z) if rows is not None)
+    if isinstance(out, str):
+        out = b.buffers.rows(out, x.width, x.n_rows)
+    b.append(Elementwise(formula=formula, x=x, y=y, z=z, v=v, scalar=scalar, out=out))
+    return out
 
 
 def in_place(
@@ -36,51 +34,13 @@ def in_place(
     *,
     y: Rows | None = None,
     z: Rows | None = None,
-    v: NDArray[np.float32] | None = None,
+    v: Vector | None = None,
     scalar: float = 1.0,
 ) -> None:
     """x = formula(x, y, z, v, scalar)"""
-    op = _append(b, formula, x, x, y, z, v, scalar)
-    op.operands["out"] = x.address
+    elementwise(b, formula, x, x, y=y, z=z, v=v, scalar=scalar)
 
 
 def add_scaled(b: Builder, x: Rows, y: Rows, scale: float) -> None:
     """x += scale * y"""
     in_place(b, "add_scaled", x, y=y, scalar=scale)
-
-
-def _append(
-    b: Builder,
-    formula: str,
-    x: Rows,
-    out: Rows,
-    y: Rows | None,
-    z: Rows | None,
-    v: NDArray[np.float32] | None,
-    scalar: float,
-) -> Op:
-    inputs = [rows.floats() for rows in (x, y, z) if rows is not None]
-    assert all(rows.width == x.width for rows in inputs)
-    return b.append(
-        f"elementwise.{formula}",
-        lambda: build_elementwise(formula),
-        ELEMENTWISE,
-        {
-            "x": x.address,
-            "x_stride": x.stride,
-            "y": y.address if y else 0,
-            "y_stride": y.stride if y else 0,
-            "z": z.address if z else 0,
-            "z_stride": z.stride if z else 0,
-            "v": 0 if v is None else v,
-            "scalar": b.scalar(scalar),
-            "n": x.width,
-            "n_rows": b.count("n_tokens"),
-            "out": 0,
-            "out_stride": out.stride,
-            "tiles": 0,
-        },
-        [rows.span for rows in inputs],
-        [out.span],
-        SCRATCH_BYTES,
-    )

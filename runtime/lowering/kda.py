@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from slotmux.kernels.operands import Rows
 from slotmux.kernels.ops.recurrent.delta_net import block_vectors
 from slotmux.kernels.ops.recurrent.kda import KDA, build_kda, pending_floats, scratch_bytes
-from slotmux.runtime.lowering.buffers import Rows
 from slotmux.runtime.lowering.builder import Builder
 
 

@@ -68,7 +68,7 @@ def selective_scan(
     n, n_state = a.shape
     assert x.width == dt.width == z.width == n
     assert b_rows.width == c_rows.width == n_state
-    inputs = [rows.floats() for rows in (x, dt, z, b_rows, c_rows)]
+    inputs = (x, dt, z, b_rows, c_rows)
     assert b_rows.stride == c_rows.stride
     out = b.buffers.rows("ssm_y", n)
     op = b.append_recurrent(
@@ -95,7 +95,7 @@ def selective_scan(
             "tiles": 0,
         },
         [rows.span for rows in inputs],
-        [out.span, out.tiles_span],
+        [out.span],
         mamba1_state_floats(n, n_state),
         mamba1_pending_floats(n, n_state),
         mamba1_scratch_bytes(n_state),
@@ -110,8 +110,7 @@ def ssd_scan(
     n, n_bc = shape.n_inner, shape.n_bc
     assert xbc.width == shape.n_conv
     assert dt.width == shape.n_head
-    xbc = xbc.floats()
-    steps, decay = _step_sizes(b, dt.floats(), a, dt_bias)
+    steps, decay = _step_sizes(b, dt, a, dt_bias)
     out = b.buffers.rows("ssm_y", n)
     b.append_recurrent(
         "mamba2",
@@ -150,7 +149,7 @@ def _step_sizes(b: Builder, dt: Rows, a: Vector, dt_bias: Vector) -> tuple[Rows,
     # sixteen costs no more than that of one.
     both = b.buffers.rows("ssm_steps", 2 * round_up(n_head, 16))
     steps, decay = both.columns(0, n_head), both.columns(round_up(n_head, 16), n_head)
-    b.append(
+    b.append_raw(
         "mamba2_steps",
         build_mamba2_steps,
         MAMBA2_STEPS,
@@ -177,9 +176,8 @@ def gate_then_norm(
     """RMS norm of y * silu(z) in ``n_group`` groups of columns; without weight only the gate."""
     assert y.width == z.width
     assert y.width % n_group == 0
-    y, z = y.floats(), z.floats()
     out = b.buffers.rows("ssm_gated", y.width)
-    b.append(
+    b.append_raw(
         "mamba2_gate",
         build_gate_then_norm,
         GATE_THEN_NORM,

@@ -5,29 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from slotmux.kernels.float_tile import rounds_rows
-from slotmux.kernels.formats import Format
-from slotmux.kernels.ops.dense.linear import unpacking_bytes
-from slotmux.kernels.ops.moe.experts import EXPERT_GLU, EXPERTS, build_expert_glu, build_experts
+from slotmux.kernels.float_tile import form_of
+from slotmux.kernels.formats.panels import Experts
+from slotmux.kernels.operands import Activations, Count, Form, Narrowed, Rows, Table, round_up
+from slotmux.kernels.ops.dense.narrow import narrow_width
+from slotmux.kernels.ops.moe.experts import ExpertGlu, ExpertProducts
 from slotmux.kernels.ops.moe.route import (
-    COMBINE,
     COUNT_ROWS,
     COUNT_WORDS,
-    GATHER,
-    GROUP,
     GROUP_WORDS,
-    ROUTE,
-    build_combine,
-    build_gather,
-    build_group,
-    build_route,
-    route_scratch_bytes,
+    Combine,
+    Gather,
+    Group,
+    Route,
 )
-from slotmux.runtime.lowering.buffers import Rows, Span, round_up
 from slotmux.runtime.lowering.builder import Builder
-from slotmux.runtime.lowering.weights import Experts
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +45,11 @@ class MoeShape:
 class _Groups:
     """The step's (token, rank) pairs sorted by expert (see kernels/ops/moe/route.py)."""
 
-    span: Span
-    place: NDArray[np.int64]
-    weights: NDArray[np.int64]
-    table: NDArray[np.int64]
-    counts: NDArray[np.int64]
-    n_rows: int  # most rows that the groups can take
+    place: Table[np.int32]
+    weights: Table[np.float32]
+    table: Table[np.int64]
+    counts: Table[np.int64]
+    n_rows: Count  # in the groups' whole tiles
 
 
 def moe(
@@ -72,6 +64,7 @@ def moe(
     """residual += sum of the chosen experts' results for x, by the tensors ``blk``.ffn_*_exps.
 
     ``shared``: rows of a shared expert to add as well, times sigmoid(``shared_gate``) [n, 1]."""
+    assert shared is not None or shared_gate is None
     groups = _group(b, blk, x, shape)
     n_ff, n_expert = shape.n_ff, shape.n_expert
     names = [f"{blk}.ffn_{n}_exps.weight" for n in (("gate", "up") if shape.has_gate else ("up",))]
@@ -85,18 +78,37 @@ def moe(
             (b.weights.experts([name], x.width, [n_ff], n_expert), part)
             for name, part in zip(names, parts, strict=True)
         ]
-    gathered: dict[str, _Input] = {}
+    gathered: dict[Form, Activations] = {}
     for weight, out in products:
-        form = _form(weight.format)
+        form = form_of(weight.format)
         if form not in gathered:
             gathered[form] = _gather(b, x, groups, shape.n_used, form)
         _products(b, weight, gathered[form], out, groups)
+    glu = b.buffers.rows("expert_glu", n_ff, groups.n_rows)
+    b.append(
+        ExpertGlu(
+            activation=shape.activation,
+            place=groups.place,
+            n_used=shape.n_used,
+            gate=parts[0] if shape.has_gate else None,
+            up=parts[-1],
+            out=glu,
+        )
+    )
     down = b.weights.experts([f"{blk}.ffn_down_exps.weight"], n_ff, [residual.width], n_expert)
-    gate = parts[0] if shape.has_gate else None
-    glu = _glu(b, shape, gate, parts[-1], groups, _form(down.format))
     y = b.buffers.rows("expert_down", residual.width, groups.n_rows)
     _products(b, down, glu, y, groups)
-    _combine(b, shape, groups, y, residual, shared, shared_gate)
+    b.append(
+        Combine(
+            place=groups.place,
+            weights=groups.weights,
+            n_used=shape.n_used,
+            y=y,
+            out=residual,
+            shared=shared,
+            shared_gate=shared_gate,
+        )
+    )
 
 
 def _group(b: Builder, blk: str, x: Rows, shape: MoeShape) -> _Groups:
@@ -105,193 +117,64 @@ def _group(b: Builder, blk: str, x: Rows, shape: MoeShape) -> _Groups:
     assert 0 < n_used <= n_expert
     name = f"experts[{n_expert},{n_used}]"
     n_pairs = b.buffers.n_rows * n_used
-    ids, place, weights = (
-        b.buffers.words(f"{name}:{part}", n_pairs) for part in ("ids", "place", "weights")
-    )
+    counts = b.buffers.table(f"{name}:{blk}:counts", COUNT_WORDS, np.int64)
+    n_rows = Count(counts.address + COUNT_ROWS, n_pairs + 7 * min(n_expert, n_pairs), counts.span)
     groups = _Groups(
-        Span(name),
-        place,
-        weights,
-        b.buffers.words(f"{name}:table", n_expert * GROUP_WORDS),
-        b.buffers.words(f"{name}:{blk}:counts", COUNT_WORDS),
-        n_pairs + 7 * min(n_expert, n_pairs),
+        b.buffers.table(f"{name}:place", n_pairs, np.int32),
+        b.buffers.table(f"{name}:weights", n_pairs, np.float32),
+        b.buffers.table(f"{name}:table", n_expert * GROUP_WORDS, np.int64),
+        counts,
+        n_rows,
     )
-    _route(b, blk, x, shape, ids, groups)
     b.append(
-        "group",
-        build_group,
-        GROUP,
-        {
-            "ids": ids,
-            "n_used": n_used,
-            "n_expert": n_expert,
-            "place": place,
-            "starts": b.buffers.words(f"{name}:starts", n_expert + 1),
-            "table": groups.table,
-            "counts": groups.counts,
-        },
-        [groups.span],
-        [groups.span],
+        Group(
+            ids=_route(b, blk, x, shape, groups),
+            n_used=n_used,
+            n_expert=n_expert,
+            place=groups.place,
+            starts=b.buffers.table(f"{name}:starts", n_expert + 1, np.int64),
+            table=groups.table,
+            counts=counts,
+        )
     )
     return groups
 
 
-def _route(
-    b: Builder, blk: str, x: Rows, shape: MoeShape, ids: NDArray[np.int64], groups: _Groups
-) -> None:
-    """Each token's experts into ``ids``, and their weights."""
+def _route(b: Builder, blk: str, x: Rows, shape: MoeShape, groups: _Groups) -> Table[np.int32]:
+    """Each token's experts; their weights go to the groups'."""
     router = b.weights.matrix(f"{blk}.ffn_gate_inp.weight", x.width, shape.n_expert)
-    logits = b.linear(x, router, "router")
-    bias = f"{blk}.exp_probs_b.bias"
+    logits, bias = b.linear(x, router, "router"), f"{blk}.exp_probs_b.bias"
+    has_bias = b.weights.optional(bias)
+    n_pairs = b.buffers.n_rows * shape.n_used
+    ids = b.buffers.table(f"experts[{shape.n_expert},{shape.n_used}]:ids", n_pairs, np.int32)
     b.append(
-        f"route.{shape.scores}",
-        lambda: build_route(shape.scores),
-        ROUTE,
-        {
-            "logits": logits.address,
-            "stride": logits.stride,
-            "n_expert": shape.n_expert,
-            "bias": b.weights.vector(bias, shape.n_expert) if b.weights.optional(bias) else 0,
-            "n_used": shape.n_used,
-            "renormalise": int(shape.renormalise),
-            "scale": b.scalar(shape.scale),
-            "ids": ids,
-            "weights": groups.weights,
-        },
-        [logits.span],
-        [groups.span],
-        route_scratch_bytes(shape.n_expert),
+        Route(
+            scores=shape.scores,
+            logits=logits,
+            bias=b.weights.vector(bias, shape.n_expert) if has_bias else None,
+            n_used=shape.n_used,
+            renormalise=shape.renormalise,
+            scale=shape.scale,
+            ids=ids,
+            weights=groups.weights,
+        )
     )
+    return ids
 
 
-def _form(f: Format) -> str:
-    """What products with weights of this format take: tiles, floats, or floats as BF16."""
-    if f.is_quantised:
-        return "tiles"
-    return "bf16" if rounds_rows(f) else "floats"
-
-
-@dataclass(frozen=True, slots=True)
-class _Input:
-    """Rows by place: their address, bytes from a row to the next, and what is read."""
-
-    address: int
-    stride: int
-    span: Span
-
-
-def _gather(b: Builder, x: Rows, groups: _Groups, n_used: int, form: str) -> _Input:
+def _gather(b: Builder, x: Rows, groups: _Groups, n_used: int, form: Form) -> Activations:
     """x by place in one of the forms."""
+    rows = b.buffers.rows(f"expert_in:{form}", x.width, groups.n_rows)
+    tiles = b.buffers.tiles(rows) if form == "tiles" else None
+    out: Rows | Narrowed | None = rows if form == "floats" else None
     if form == "bf16":
-        x = b.narrow(x)
-    out = b.buffers.rows(f"expert_in:{form}", x.width, groups.n_rows)
-    is_tiles = form == "tiles"
-    tiles = b.buffers.tiles(out.buffer, x.width, groups.n_rows) if is_tiles else 0
-    b.append(
-        "gather",
-        build_gather,
-        GATHER,
-        {
-            "place": groups.place,
-            "n_used": n_used,
-            "x": 0 if is_tiles else x.floats().address,
-            "stride": x.stride,
-            "n": x.width,
-            "out": 0 if is_tiles else out.address,
-            "out_stride": out.stride,
-            "tiles": b.quantize(x) if is_tiles else 0,
-            "out_tiles": tiles,
-        },
-        [groups.span, x.tiles_span if is_tiles else x.span],
-        [out.tiles_span if is_tiles else out.span],
-    )
-    return _Input(tiles or out.address, out.stride, out.tiles_span if is_tiles else out.span)
+        out = b.buffers.narrowed(rows, narrow_width(b.kernels.cpu.isa, x.width))
+    b.append(Gather(place=groups.place, n_used=n_used, x=x, out=out, out_tiles=tiles))
+    made = tiles or out
+    assert made is not None
+    return made
 
 
-def _products(b: Builder, weight: Experts, x: _Input, out: Rows, groups: _Groups) -> None:
+def _products(b: Builder, weight: Experts, x: Activations, out: Rows, groups: _Groups) -> None:
     """Each expert's matrix times its rows of x."""
-    f, isa = weight.format, b.kernels.cpu.isa
-    b.append(
-        f"experts.{f.name}",
-        lambda: build_experts(isa, f.name),
-        EXPERTS,
-        {
-            "w": weight.address,
-            "expert_bytes": weight.expert_bytes,
-            "x": x.address,
-            "x_stride": x.stride,
-            "out": out.address,
-            "out_stride": out.stride,
-            "counts": groups.counts,
-            "table": groups.table,
-            "n_panels": weight.n_panels,
-            "n_blocks": weight.n_blocks,
-        },
-        [groups.span, x.span],
-        [out.span],
-        unpacking_bytes(isa, f, weight.n_blocks),
-    )
-
-
-def _glu(
-    b: Builder, shape: MoeShape, gate: Rows | None, up: Rows, groups: _Groups, form: str
-) -> _Input:
-    """The activation in one of the forms."""
-    out = b.buffers.rows("expert_glu", shape.n_ff, groups.n_rows)
-    is_tiles = form == "tiles"
-    tiles = b.buffers.tiles(out.buffer, shape.n_ff, groups.n_rows) if is_tiles else 0
-    b.append(
-        f"expert_glu.{shape.activation}",
-        lambda: build_expert_glu(shape.activation),
-        EXPERT_GLU,
-        {
-            "place": groups.place,
-            "n_used": shape.n_used,
-            "gate": gate.address if gate else 0,
-            "up": up.address,
-            "stride": up.stride,
-            "n": shape.n_ff,
-            "out": 0 if is_tiles else out.address,
-            "out_stride": out.stride,
-            "tiles": tiles,
-        },
-        [groups.span, up.span, *([gate.span] if gate else [])],
-        [out.tiles_span if is_tiles else out.span],
-    )
-    if form == "bf16":
-        n_rows = int(groups.counts.ctypes.data) + COUNT_ROWS
-        out = b.append_narrow(out, n_rows, groups.n_rows, [groups.span])
-    return _Input(tiles or out.address, out.stride, out.tiles_span if is_tiles else out.span)
-
-
-def _combine(
-    b: Builder,
-    shape: MoeShape,
-    groups: _Groups,
-    y: Rows,
-    residual: Rows,
-    shared: Rows | None,
-    shared_gate: Rows | None,
-) -> None:
-    assert shared is not None or shared_gate is None
-    b.append(
-        "combine",
-        build_combine,
-        COMBINE,
-        {
-            "place": groups.place,
-            "weights": groups.weights,
-            "n_used": shape.n_used,
-            "y": y.address,
-            "y_stride": y.stride,
-            "n": residual.width,
-            "out": residual.address,
-            "out_stride": residual.stride,
-            "shared": shared.address if shared else 0,
-            "shared_stride": shared.stride if shared else 0,
-            "shared_gate": shared_gate.address if shared_gate else 0,
-            "gate_stride": shared_gate.stride if shared_gate else 0,
-        },
-        [groups.span, y.span, residual.span, *(r.span for r in (shared, shared_gate) if r)],
-        [residual.span],
-    )
+    b.append(ExpertProducts(w=weight, x=x, counts=groups.counts, table=groups.table, out=out))

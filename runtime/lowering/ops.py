@@ -1,55 +1,86 @@
-"""An op of a program, and the waits between ops that follow from what they read and write."""
+"""Ops that do not declare their operands yet: kernels of recurrent layers and of sampling."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
-from slotmux.runtime.lowering.buffers import Span
+from slotmux.kernels.cpu import Isa
+from slotmux.kernels.operands import Count, Form, Op, Rows, Span, State, Tiles, fill
 
-# Where each word of an op stands: byte offsets, with the words' names as attributes, which no type
-# checker knows.
 Layout = tuple[int, ...]
+_NO_COUNT = Count(0, 0)
 
 
-@dataclass(slots=True)
-class Op:
-    """A kernel with operands that may still be completed, and what it reads and writes."""
+class RawOp(Op, kernel=""):
+    """A kernel with operands by name, and what it reads and writes."""
 
-    kernel: str
-    build: Callable[[], Callable[..., None]]
-    layout: Layout
-    operands: dict[str, int | NDArray[Any]]
-    reads: list[Span]
-    writes: list[Span]
-    scratch: int = 0  # bytes of a thread's working memory
-    has_state: bool = False  # operands "rows" and "row_stride" are completed by the builder
-    changes_step: bool = False  # all ops before it must be finished, and none after it begun
+    def __init__(
+        self,
+        kernel: str,
+        build: Callable[[], Callable[..., None]],
+        layout: Layout,
+        raw: dict[str, int | NDArray[Any]],
+        reads: Sequence[Span],
+        writes: Sequence[Span],
+        scratch: int = 0,
+        state: State | None = None,
+    ) -> None:
+        self._kernel, self._build, self._layout, self.raw = kernel, build, layout, raw
+        self._reads_spans, self._writes_spans, self._scratch = list(reads), list(writes), scratch
+        self.state = state
+        self.is_producer = False
+        self.out: Rows | None = None
+        self.tiles: Tiles | None = None
+
+    @property
+    def kernel(self) -> str:
+        return self._kernel
+
+    def builder(self, isa: Isa) -> Callable[[], Callable[..., None]]:
+        return self._build
+
+    def scratch_bytes(self, isa: Isa) -> int:
+        return self._scratch
+
+    def words(self) -> NDArray[np.int64]:
+        raw = dict(self.raw)
+        if self.state is not None:
+            raw |= zip(("rows", "row_stride", "pending"), self.state.values, strict=True)
+        if self.is_producer:
+            raw["tiles"] = self.tiles.address if self.tiles else 0
+            if "out" in raw:
+                raw["out"] = self.out.address if self.out else 0
+        words: NDArray[np.int64] = fill(self._layout, **raw)
+        return words
+
+    @property
+    def reads(self) -> list[Span]:
+        return [*self._reads_spans, *([self.state.span] if self.state else [])]
+
+    @property
+    def writes(self) -> list[Span]:
+        more = [self.state.span] if self.state else []
+        return [*self._writes_spans, *more, *([self.tiles.span] if self.tiles else [])]
+
+    def rows_read(self) -> Iterator[tuple[str, Rows, Form]]:
+        for span in self._reads_spans:
+            yield "", _rows(span), "floats"
+
+    def rows_written(self) -> Iterator[tuple[str, Rows]]:
+        for span in self._writes_spans:
+            is_out = self.out is not None and span == self.out.span
+            yield ("out", self.out) if is_out and self.out else ("", _rows(span))
+
+    def tiles_field(self, name: str) -> str | None:
+        return "tiles" if self.is_producer and name == "out" else None
+
+    def may_omit(self, name: str) -> bool:
+        return self.is_producer and name == "out" and "out" in self.raw
 
 
-def derive_waits(ops: Sequence[Op]) -> list[int]:
-    """For each op, the first op that must be finished before it (with all that follow), or -1.
-
-    An op waits when it reads what an unfinished op writes, or writes what one reads or writes.
-    """
-    waits, pending = [], 0
-    for i, op in enumerate(ops):
-        conflict = any(
-            earlier.changes_step
-            or op.changes_step
-            or any(
-                a.overlaps(b)
-                for a, b in (
-                    *((w, r) for w in earlier.writes for r in (*op.reads, *op.writes)),
-                    *((r, w) for r in earlier.reads for w in op.writes),
-                )
-            )
-            for earlier in ops[pending:i]
-        )
-        waits.append(pending if conflict else -1)
-        if conflict:
-            pending = i
-    return waits
+def _rows(span: Span) -> Rows:
+    return Rows(span.buffer, 0, span.end - span.start, 0, _NO_COUNT, span.start)

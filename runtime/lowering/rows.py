@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from slotmux.kernels.operands import State, StatePool
 from slotmux.kernels.team import aligned_zeros
 from slotmux.runtime.interfaces import Bytes
 from slotmux.runtime.lowering.buffers import round_up
@@ -33,24 +34,20 @@ class StateRows:
         self._max_drafts = max_drafts
         self._states: list[tuple[int, int]] = []
         self._n_columns = 0
+        self._pool = StatePool()
         self._array: NDArray[np.float32] = np.zeros((self._n_rows, 0), np.float32)
 
-    def reserve(self, n_state: int, n_pending: int) -> tuple[int, int]:
-        """Claim columns for a layer: its state, and ``n_pending`` floats for each draft.
-
-        Returns the byte offset of the state in every row, and from there to the drafts.
-        """
+    def reserve(self, n_state: int, n_pending: int) -> State:
+        """Claim columns for a layer: its state, and ``n_pending`` floats for each draft."""
         offset, width = self._n_columns, round_up(n_state, 16)
         self._n_columns += width + round_up(self._max_drafts * n_pending, 16)
         self._states.append((offset, n_state))
-        return 4 * offset, 4 * width
+        return State(self._pool, 4 * offset, n_state, 4 * width)
 
-    @property
-    def memory(self) -> tuple[int, int]:
-        """Address of the rows, which are made now if they were not, and bytes from one to the
-        next."""
+    def make(self) -> None:
+        """Have the memory, if it was not there and a layer wants any; states know where it is."""
         width = self.row_bytes // 4
-        if not self._array.size:
+        if width and not self._array.size:
             n_bytes = 4 * self._n_rows * width
             n_ready = self._n_rows
             if self._alignment * 4 == PAGE:
@@ -60,7 +57,7 @@ class StateRows:
                 memory = aligned_zeros(n_bytes).view(np.float32)
             self._array = memory.reshape(self._n_rows, width)
             self._array[:n_ready] = 0.0  # touch every page: no surprise later
-        return int(self._array.ctypes.data), 4 * width
+            self._pool.address, self._pool.stride = int(self._array.ctypes.data), 4 * width
 
     def place(self, placement: Placement) -> None:
         """Any thread computes any sequence's state: pages are spread."""

@@ -30,7 +30,7 @@ def token_shift(b: Builder, x: Rows, name: str = "dx", *, is_difference: bool = 
         lambda: build_token_shift(is_difference),
         TOKEN_SHIFT,
         {
-            "x": x.floats().address,
+            "x": x.address,
             "x_stride": x.stride,
             "n": x.width,
             "out": out.address,
@@ -84,7 +84,7 @@ def _wkv(
         build,
         layout,
         {
-            **{name: rows.floats().address for name, rows in inputs.items()},
+            **{name: rows.address for name, rows in inputs.items()},
             **vectors,
             "stride": stride,
             "n_heads": n // d,
@@ -97,12 +97,12 @@ def _wkv(
             "tiles": 0,
         },
         [rows.span for rows in inputs.values()],
-        [out.span, out.tiles_span],
+        [out.span],
         n * round_up(d, 16),
         pending_floats(n_kept, n // d, d),
         scratch_bytes(n_scratch, d),
     )
     if d % 32 == 0:
         return b.producer(out, op)
-    op.operands["out"] = out.address  # 8-bit blocks would span heads: an op of their own
+    op.raw["out"] = out.address  # 8-bit blocks would span heads: an op of their own
     return out

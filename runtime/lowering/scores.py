@@ -6,25 +6,25 @@ had afterwards, some at a time, in the memory that the forward's own logits had.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
+from slotmux.kernels.operands import Op
 from slotmux.kernels.ops.sampling.score import SCORE, build_score_rows
 from slotmux.kernels.team import Program, Team
 from slotmux.runtime.lowering.buffers import Rows, Span
 from slotmux.runtime.lowering.builder import Builder
-from slotmux.runtime.lowering.ops import Op
+from slotmux.runtime.lowering.ops import RawOp
 from slotmux.runtime.prompt_logprobs import PromptLogprobs
 from slotmux.runtime.ubatch import I32, MAX_TOP_LOGPROBS, Ubatch
 
 
 class ScoreLowering:
-    """The ops of scoring, and their tables. ``head``: those that end in ``logits``; the last op of
-    the builder draws from the same memory."""
+    """The ops of scoring, and their tables. ``head``: the part of the builder's program that ends
+    in ``logits``; its last op draws from the same memory."""
 
-    def __init__(self, b: Builder, ubatch: Ubatch, head: Sequence[Op], logits: Rows) -> None:
+    def __init__(self, b: Builder, ubatch: Ubatch, head: str, logits: Rows) -> None:
+        self._head = head
         n = ubatch.max_outputs
         self.targets: I32 = np.zeros(n, np.int32)
         self.n_top: I32 = np.zeros(n, np.int32)
@@ -32,22 +32,28 @@ class ScoreLowering:
         self.ranks: I32 = np.zeros(n, np.int32)
         self.top_ids: I32 = np.zeros((n, MAX_TOP_LOGPROBS), np.int32)
         self.top_logprobs: NDArray[np.float32] = np.zeros((n, MAX_TOP_LOGPROBS), np.float32)
-        draws = b.ops[-1].operands
+        last = b.ops[-1]
+        assert isinstance(last, RawOp)
+        draws = last.raw
         operands: dict[str, int | NDArray[np.float32] | I32] = {
             name: draws[name] for name in ("logits", "stride", "n_vocab", "work", "work_bytes")
         }
         for name in ("targets", "n_top", "logprobs", "ranks", "top_ids", "top_logprobs"):
             operands[name] = getattr(self, name)
-        score = Op(
+        self._score = RawOp(
             "score_rows",
             build_score_rows,
             SCORE,
             operands,
-            [logits.span, Span("step")],
+            [logits.span],
             [Span("scores")],
         )
         self._b = b
-        self.ops = [*head, score]
+
+    @property
+    def ops(self) -> list[Op]:
+        """The head, and the score of each of its rows."""
+        return [*self._b.ops_of(self._head), self._score]
 
     def program(self, team: Team) -> Program:
         """The head, and the score of each of its rows."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import NoReturn
 
 import numpy as np
@@ -17,14 +17,16 @@ from gguf.quants import dequantize
 from numpy.typing import NDArray
 
 from slotmux.kernels.formats import FORMATS, PANEL_ROWS, Format
-from slotmux.kernels.operands import fill
-from slotmux.kernels.ops.dense.repack import REPACK, build_repack
+from slotmux.kernels.formats.panels import Experts, Panels
+from slotmux.kernels.operands import Address
+from slotmux.kernels.ops.dense.repack import Repack, build_repack
 from slotmux.kernels.team import Program, Team, aligned_zeros
 from slotmux.runtime.gguf import GGUFFile, ModelFileError, TensorInfo, drop_pages
 from slotmux.runtime.lowering.buffers import round_up
 from slotmux.runtime.lowering.panel_cache import PanelCache
 from slotmux.runtime.numa import Placement
 
+__all__ = ["Experts", "Panels", "Weights", "aligned_empty"]
 ARENA_BYTES = 64 << 20
 HUGE_PAGE = 2 << 20
 _IN_BLOCK = re.compile(r"blk\.\d+\.")
@@ -38,56 +40,6 @@ def aligned_empty(n_bytes: int) -> NDArray[np.uint8]:
     alignment = HUGE_PAGE if n_bytes >= 2 * HUGE_PAGE else 64
     raw = np.empty(n_bytes + alignment, np.uint8)
     return raw[-raw.ctypes.data % alignment :][:n_bytes]
-
-
-@dataclass(frozen=True, slots=True)
-class Panels:
-    """A weight matrix [n_out, n_in] in panels of 16 rows."""
-
-    address: int
-    format: Format
-    n_in: int
-    n_out: int
-
-    @property
-    def n_panels(self) -> int:
-        """Panels, the last one filled up with zero rows."""
-        return -(-self.n_out // PANEL_ROWS)
-
-    @property
-    def n_blocks(self) -> int:
-        """Panel blocks along the inputs."""
-        return self.n_in // self.format.block_inputs
-
-    @property
-    def n_bytes(self) -> int:
-        """Size in memory."""
-        return self.n_panels * self.format.panel_bytes(self.n_in)
-
-    def outputs(self, start: int, n: int) -> Panels:
-        """Outputs ``start`` to ``start + n`` alone, as they stand; both whole panels, or at the
-        end."""
-        assert start % PANEL_ROWS == 0
-        assert n % PANEL_ROWS == 0 or start + n == self.n_out
-        at = self.address + start // PANEL_ROWS * self.format.panel_bytes(self.n_in)
-        return Panels(at, self.format, self.n_in, n)
-
-
-@dataclass(frozen=True, slots=True)
-class Experts(Panels):
-    """A matrix for each expert, one's panels after the other's."""
-
-    n_expert: int = 0
-
-    @property
-    def expert_bytes(self) -> int:
-        """From one expert's panels to the next one's."""
-        return self.n_panels * self.format.panel_bytes(self.n_in)
-
-    @property
-    def n_bytes(self) -> int:
-        """Size in memory."""
-        return self.n_expert * self.expert_bytes
 
 
 def _without_ones(shape: Sequence[int]) -> tuple[int, ...]:
@@ -208,9 +160,9 @@ class Weights:
         panels = Panels(int(memory.ctypes.data), f, n_in, sum(sizes))
         at = panels.address
         for tensor, size in zip(tensors, sizes, strict=True):
-            n_panels = -(-size // PANEL_ROWS)
-            self._repack(tensor, f, at, size, n_panels, panels.n_blocks)
-            at += n_panels * f.panel_bytes(n_in)
+            part = Panels(at, f, n_in, size)
+            self._repack_later(tensor, [part])
+            at += part.n_bytes
         self._panels[names] = panels
         return panels
 
@@ -234,23 +186,11 @@ class Weights:
 
     def _repack_experts(self, tensor: TensorInfo, panels: Experts, at: int, n_rows: int) -> None:
         """Repack each expert's rows to its own panels, later."""
-        f = panels.format
-
-        def operands(source: int) -> list[NDArray[np.int64]]:
-            return [
-                fill(
-                    REPACK,
-                    source=source + expert * n_rows * tensor.row_bytes,
-                    row_bytes=tensor.row_bytes,
-                    panels=at + expert * panels.expert_bytes,
-                    n_rows=n_rows,
-                    n_panels=-(-n_rows // PANEL_ROWS),
-                    n_blocks=panels.n_blocks,
-                )
-                for expert in range(panels.n_expert)
-            ]
-
-        self._repack_later(tensor, f, operands)
+        each = [
+            Panels(at + expert * panels.expert_bytes, panels.format, panels.n_in, n_rows)
+            for expert in range(panels.n_expert)
+        ]
+        self._repack_later(tensor, each)
 
     def _memory(self, n_bytes: int) -> NDArray[np.uint8]:
         """Aligned memory, not touched yet: the threads that repack do that.
@@ -278,31 +218,10 @@ class Weights:
             self.refuse(tensor.name, reason)
         return f
 
-    def _repack(
-        self, tensor: TensorInfo, f: Format, at: int, n_rows: int, n_panels: int, n_blocks: int
-    ) -> None:
-        """Repack a matrix, later."""
-
-        def operands(source: int) -> list[NDArray[np.int64]]:
-            return [
-                fill(
-                    REPACK,
-                    source=source,
-                    row_bytes=tensor.row_bytes,
-                    panels=at,
-                    n_rows=n_rows,
-                    n_panels=n_panels,
-                    n_blocks=n_blocks,
-                )
-            ]
-
-        self._repack_later(tensor, f, operands)
-
-    def _repack_later(
-        self, tensor: TensorInfo, f: Format, operands: Callable[[int], list[NDArray[np.int64]]]
-    ) -> None:
-        """``operands`` of the repacking ops, given the address of the tensor's rows."""
-        name = f"repack.{f.name}"
+    def _repack_later(self, tensor: TensorInfo, parts: Sequence[Panels]) -> None:
+        """Have the tensor's rows, from the first on, be repacked to one part after the other."""
+        f = parts[0].format
+        name = Repack(source=Address(0), row_bytes=tensor.row_bytes, panels=parts[0]).kernel
         self.builds[name] = lambda: build_repack(f.name)
         order = self._row_orders.get(tensor.name)
 
@@ -314,7 +233,11 @@ class Weights:
                 rows = source.view(np.uint8).reshape(tensor.shape[1], -1)
                 source = rows[np.array(order)].reshape(-1)
             kernel = team.kernels.address(name, self.builds[name])
-            ops = [(kernel, each, -1) for each in operands(int(source.ctypes.data))]
+            at, ops = int(source.ctypes.data), []
+            for part in parts:
+                op = Repack(source=Address(at), row_bytes=tensor.row_bytes, panels=part)
+                ops.append((kernel, op.words(), -1))
+                at += part.n_out * tensor.row_bytes
             team.run(Program(team, self._step, ops))
             drop_pages(tensor.data)
 

@@ -16,9 +16,9 @@ from slotmux.runtime.gguf import GGUFFile
 from slotmux.runtime.models.architectures import check_architecture, n_stored_draft_blocks
 
 if TYPE_CHECKING:
+    from slotmux.kernels.operands import State
     from slotmux.runtime.lowering.buffers import Rows
     from slotmux.runtime.lowering.builder import Builder
-    from slotmux.runtime.lowering.drafts import LastHidden
     from slotmux.runtime.lowering.weights import Panels
     from slotmux.runtime.models.hparams import Hparams
 
@@ -29,7 +29,7 @@ Head: TypeAlias = "Callable[[Builder, Hparams, Rows, int], Rows]"
 class DraftBlock(Protocol):
     """The module of a block for multi-token prediction: the functions of qwen_mtp.py."""
 
-    def keep_past(self, b: Builder, hp: Hparams, x: Rows) -> LastHidden:
+    def keep_past(self, b: Builder, hp: Hparams, x: Rows) -> State:
         """In the trunk's program: what the block keeps of the tokens of a step."""
 
     def guess(self, b: Builder, hp: Hparams, hidden: Rows) -> None:

@@ -124,18 +124,14 @@ def output_head(
         weight = b.weights.constant(weight * np.float32(scale))
     # From here on rows are outputs, not tokens: of a prompt only the last token's logits are
     # wanted, and the output matrix is the largest of all.
-    index = b.step_address("out_tokens")
-    h = b.rms_norm(x, weight, hp.eps, "output_norm", index, "n_outputs", capacity)
-    return logits(b, hp, h, capacity)
+    return logits(b, hp, b.rms_norm_outputs(x, weight, hp.eps, capacity))
 
 
-def logits(b: Builder, hp: Hparams, h: Rows, capacity: int) -> Rows:
+def logits(b: Builder, hp: Hparams, h: Rows) -> Rows:
     """output W h + output.bias, of normed output rows."""
     tied = not b.weights.has("output.weight")
     name = "token_embd.weight" if tied else "output.weight"
-    out = b.linear(
-        h, b.weights.matrix(name, hp.n_embd, hp.n_vocab), "logits", "n_outputs", capacity
-    )
+    out = b.linear(h, b.weights.matrix(name, hp.n_embd, hp.n_vocab), "logits")
     if b.weights.has("output.bias"):
-        b.add_bias(out, b.weights.vector("output.bias", hp.n_vocab), "n_outputs")
+        b.add_bias(out, b.weights.vector("output.bias", hp.n_vocab))
     return out

@@ -21,8 +21,20 @@ from numba import njit
 from slotmux.kernels import simd
 from slotmux.kernels.address import load_f32, load_i32, load_i64, store_f32, store_i64
 from slotmux.kernels.claims import T_SCRATCH, claim
-from slotmux.kernels.operands import STEP, words
-from slotmux.kernels.ops.attention.cells import CELLS, build_head_bytes
+from slotmux.kernels.cpu import Isa
+from slotmux.kernels.operands import (
+    STEP,
+    Cells,
+    Op,
+    Rows,
+    Table,
+    given,
+    offsets,
+    reads,
+    round_up,
+    writes,
+)
+from slotmux.kernels.ops.attention.cells import CELLS, LATENT, build_head_bytes
 from slotmux.kernels.ops.attention.fold import LOW, finish_row, fold_chunk, start_state
 from slotmux.kernels.ops.attention.latent_tiles import build_latent_scores, build_latent_values
 from slotmux.kernels.ops.attention.plan import (
@@ -37,13 +49,6 @@ from slotmux.kernels.ops.attention.plan import (
 from slotmux.kernels.ops.attention.tiles import CHUNK, build_scores, build_values
 
 CHUNK_BLOCKS = CHUNK // CELLS
-# q: float32 rows of stride bytes; out: float32 rows of out_stride bytes [n_head * v_dim];
-# partials: float32 [token][n_head][chunk seen][v_dim rounded up to 16, + 16] (last 16: m, l).
-ATTENTION = words(
-    "Attention",
-    "q stride k_cells v_cells n_head n_head_kv head_dim v_dim window counts split_base partials "
-    "out out_stride",
-)
 # A thread's scratch, in bytes: addresses of a chunk's blocks; of each row its state's (m, l), and
 # its position; (m, l) of a tile's rows in a chunk; a tile's scores. Behind them, as wide as heads
 # are: query rows, a tile's values of a chunk, the rows' states.
@@ -55,9 +60,37 @@ S_SCORES = S_ML + 32 * ROWS
 S_Q = S_SCORES + 4 * CHUNK * TILE
 
 
-def scratch_bytes(head_dim: int, v_dim: int) -> int:
-    """What a thread needs for heads of these widths."""
-    return S_Q + 4 * ROWS * head_dim + 4 * (TILE + ROWS) * ((v_dim + 15) // 16 * 16)
+class Attention(Op, kernel="attention"):
+    """out = softmax(q k^T) v of every token over its sequence's cells; of split sequences only
+    ``partials``"""
+
+    q: Rows = reads("float32 [n_tokens, n_head * head_dim], scaled")
+    cells: Cells = reads("the layer's; their types are compiled in")
+    counts: Table[np.int64] = reads("see AttentionPlan")
+    split_base: Table[np.int64] = reads("see AttentionPlan")
+    n_head: int = given("query heads")
+    n_head_kv: int = given("KV heads")
+    head_dim: int = given("width of a head's q and k")
+    v_dim: int = given("width of a head's values")
+    window: int = given("positions that a token sees; 0: all")
+    partials: Table[np.float32] = writes(
+        "[token][n_head][chunk seen][v_dim rounded up to 16, + 16]; the last 16: m, l"
+    )
+    out: Rows = writes("float32 [n_tokens, n_head * v_dim]")
+
+    @property
+    def variant(self) -> tuple[str, str]:
+        return self.cells.k_type, self.cells.v_type
+
+    def build(self, isa: Isa) -> Callable[..., None]:
+        return build_attention(*self.variant)
+
+    def scratch_bytes(self, isa: Isa) -> int:
+        """Query rows, a tile's values and the rows' states, behind what has a fixed size."""
+        return S_Q + 4 * ROWS * self.head_dim + 4 * (TILE + ROWS) * round_up(self.v_dim, 16)
+
+
+ATTENTION = offsets(Attention)
 
 
 @njit(forceinline=True)
@@ -176,7 +209,7 @@ def _build_latent_chunk(cell_type: str) -> Any:
 @njit
 def _gather_rows(op, step, scratch, first_token, first_row, n_rows, group, head):
     """Copy n_rows query rows of a KV head's group into scratch, and their positions."""
-    head_dim, stride = load_i64(op + ATTENTION.head_dim), load_i64(op + ATTENTION.stride)
+    head_dim, stride = load_i64(op + ATTENTION.head_dim), load_i64(op + ATTENTION.q_stride)
     row_pos = scratch + S_POS
     for r in range(n_rows):
         row = first_row + r
@@ -195,12 +228,8 @@ def _gather_rows(op, step, scratch, first_token, first_row, n_rows, group, head)
 
 def build_attention(k_type: str, v_type: str) -> Callable[..., None]:
     """The kernel for one pair of cell types; work items as counted by the plan."""
-    return _build_attention(_build_chunk(k_type, v_type))
-
-
-def build_latent_attention(cell_type: str) -> Callable[..., None]:
-    """The kernel for latent cells of one type."""
-    return _build_attention(_build_latent_chunk(cell_type))
+    chunk = _build_latent_chunk(k_type) if v_type == LATENT else _build_chunk(k_type, v_type)
+    return _build_attention(chunk)
 
 
 def _build_attention(attend_chunk: Any) -> Callable[..., None]:

@@ -18,6 +18,7 @@ from slotmux.kernels.address import load_f32, store_f16, store_f32, store_i8
 CELLS = 16  # in a block
 GROUP = 32  # dimensions that share a scale
 CELL_TYPES = ("f16", "f32", "q8_0")
+LATENT = "latent"  # V's type where V is the first part of K: see latent.py
 
 
 CELL_BYTES = {"f16": 2, "f32": 4, "q8_0": 1}  # of one dimension, without scales

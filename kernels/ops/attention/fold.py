@@ -11,24 +11,50 @@ from slotmux.kernels import simd
 from slotmux.kernels.activations import BLOCK, blocks_at, n_tile_parts, tile_part
 from slotmux.kernels.address import load_f32, load_i32, load_i64, store_f32
 from slotmux.kernels.claims import T_SCRATCH, claim
-from slotmux.kernels.operands import STEP, words
+from slotmux.kernels.cpu import Isa
+from slotmux.kernels.operands import (
+    STEP,
+    Op,
+    Rows,
+    Table,
+    Tiles,
+    given,
+    offsets,
+    reads,
+    round_up,
+    tiles_of,
+    updates,
+)
 from slotmux.kernels.ops.attention.plan import chunks_seen, partial_row, seq_of, seq_tokens
 from slotmux.kernels.ops.attention.tiles import CHUNK
 from slotmux.kernels.quantize import quantize_tile
 
 CHUNK_WIDTH = 256  # columns of a token that a chunk covers, about
 LOW = np.float32(-1e30)  # below every score; not infinite, so that differences stay finite
-# x: rows that attention wrote (or will be folded from partials); gate: rows whose sigmoid scales
-# the result (0: none), head h at gate + h * gate_head_stride; tiles: 8-bit activations (0: none).
-FOLD = words(
-    "AttentionFold",
-    "x x_stride n_head v_dim split_base partials window gate gate_stride gate_head_stride tiles",
-)
 
 
-def scratch_bytes(v_dim: int) -> int:
-    """What a thread needs: a head's state and its (m, l)."""
-    return 4 * ((v_dim + 15) // 16 * 16) + 8
+class AttentionFold(Op, kernel="attention_fold"):
+    """x = what partials of split sequences fold to, times sigmoid(gate)"""
+
+    x: Rows = updates("float32 [n_tokens, n_head * v_dim], of sequences that are not split")
+    split_base: Table[np.int64] = reads("see AttentionPlan")
+    partials: Table[np.float32] = reads("see Attention")
+    n_head: int = given("query heads")
+    v_dim: int = given("width of a head's values")
+    window: int = given("positions that a token sees; 0: all")
+    gate: Rows | None = reads("float32 [n_tokens, ..]; None: no gate", default=None)
+    gate_head_stride: int = given("bytes from a head's gates to the next's", default=0)
+    tiles: Tiles | None = tiles_of("x")
+
+    def build(self, isa: Isa) -> Callable[..., None]:
+        return build_attention_fold()
+
+    def scratch_bytes(self, isa: Isa) -> int:
+        """A head's state and its (m, l)."""
+        return 4 * round_up(self.v_dim, 16) + 8
+
+
+FOLD = offsets(AttentionFold)
 
 
 @njit

@@ -17,12 +17,30 @@ import numpy as np
 from numba import njit
 
 from slotmux.kernels import simd
-from slotmux.kernels.activations import TILE_ROWS
+from slotmux.kernels.activations import TILE_ROWS, tile_bytes
 from slotmux.kernels.address import load_f32, load_i32, load_i64, store_f32
 from slotmux.kernels.claims import claim
 from slotmux.kernels.cpu import Isa
+from slotmux.kernels.float_tile import form_of
 from slotmux.kernels.formats import FORMATS
-from slotmux.kernels.operands import STEP, words
+from slotmux.kernels.formats.panels import Experts
+from slotmux.kernels.operands import (
+    STEP,
+    Activations,
+    Cells,
+    Form,
+    Op,
+    Rows,
+    Table,
+    Tiles,
+    Vector,
+    given,
+    offsets,
+    reads,
+    updates,
+    word,
+    writes,
+)
 from slotmux.kernels.ops.attention.cells import (
     CELL_BYTES,
     CELLS,
@@ -35,30 +53,120 @@ from slotmux.kernels.ops.attention.rope import norm_head, rotate_neighbours
 from slotmux.kernels.ops.dense.elementwise import sigmoid
 from slotmux.kernels.ops.dense.linear import build_panels_times_rows
 
-# q: float32 rows of q_stride bytes, n_head heads of nope + rope; out: rows of out_stride bytes,
-# n_head * nope, to fill with scale (address of a float32) times what is not rotated.
-PART = words("LatentPart", "q q_stride n_head nope rope scale out out_stride")
-# w: panels of the first head, head_bytes to the next one's; x: activation tiles of all heads'
-# inputs (quantised), tile_bytes apart, or rows of x_stride bytes, float32 or BF16 as linear.py
-# takes them; x_head: bytes from a head's inputs to the next one's; out: float32 rows of out_stride
-# bytes, out_head bytes from a head's outputs to the next one's.
-HEADS = words(
-    "Heads",
-    "w head_bytes n_heads n_panels n_blocks x x_stride x_head tile_bytes out out_stride out_head",
-)
-# q: rows of q_stride bytes, n_head heads of nope + rope; query: rows of query_stride bytes, n_head
-# heads of width floats, whose columns from latent on are filled: q's rotated part times scale,
-# zeros; kv: rows of kv_stride bytes, latent + rope, in place; norm: float32 [latent]; cos, sin:
-# float32 [n_tokens, rope / 2] (n_pairs 0: no rotation); cells: the layer's blocks.
-STORE = words(
-    "LatentStore",
-    "q q_stride n_head nope rope query query_stride width kv kv_stride latent norm eps scale "
-    "n_pairs cos sin cells",
-)
-# x: rows of x_stride bytes, heads x_head bytes apart; gate: rows of gate_stride bytes, whose
-# sigmoid scales a head (0: none); out: rows of out_stride bytes, n_head heads of n.
-JOIN = words("JoinHeads", "x x_stride x_head n_head n gate gate_stride out out_stride")
 TOKEN_BLOCK = 64  # tokens that a chunk of a product takes
+
+
+class LatentPart(Op, kernel="latent_part"):
+    """out = scale times the part of every head's q that latents are scored with"""
+
+    q: Rows = reads("float32 [n_tokens, n_head * (nope + rope)]")
+    n_head: int = given("query heads")
+    nope: int = given("dimensions of a head that are not rotated")
+    rope: int = given("dimensions that are")
+    scale: float = given("float32")
+    out: Rows = writes("float32 [n_tokens, n_head * nope]")
+
+    def build(self, isa: Isa) -> Callable[..., None]:
+        return build_latent_part()
+
+
+class TimesHeads(Op, kernel="heads"):
+    """out = x w^T, every head's own matrix and its own part of x"""
+
+    w: Experts = given("weights [n_heads, n_out, n_in]; their format is compiled in")
+    x: Activations = reads("[n_tokens, n_heads * n_in], in the form that the format takes")
+    out: Rows = writes("float32 [n_tokens in whole tiles, n_heads * out_width]")
+    out_width: int = given("columns of a head's outputs, whole panels")
+
+    @word
+    def head_bytes(self) -> int:
+        """From a head's panels to the next one's."""
+        return self.w.expert_bytes
+
+    @word
+    def n_heads(self) -> int:
+        """How many matrices."""
+        return self.w.n_expert
+
+    @word
+    def n_panels(self) -> int:
+        """Panels of a head."""
+        return self.w.n_panels
+
+    @word
+    def n_blocks(self) -> int:
+        """Blocks of a panel."""
+        return self.w.n_blocks
+
+    @word
+    def x_head(self) -> int:
+        """Bytes from a head's inputs to the next one's."""
+        n_in = self.w.n_in
+        if isinstance(self.x, Tiles):
+            return tile_bytes(n_in)
+        is_packed = self.x.width < n_in * self.w.n_expert  # two columns in a float's place
+        return (2 if is_packed else 4) * n_in
+
+    @word
+    def x_tile(self) -> int:
+        """Bytes of a tile of all heads' inputs."""
+        return tile_bytes(self.w.n_in * self.w.n_expert)
+
+    @property
+    def form(self) -> Form:
+        return form_of(self.w.format)
+
+    @property
+    def variant(self) -> tuple[str]:
+        return (self.w.format.name,)
+
+    def build(self, isa: Isa) -> Callable[..., None]:
+        return build_heads(isa, self.w.format.name)
+
+
+class LatentStore(Op, kernel="latent_store"):
+    """kv normed and rotated into the cells of its tokens; q's rotated part, times scale, and zeros
+    into what queries lack"""
+
+    q: Rows | None = reads("float32 [n_tokens, n_head * (nope + rope)]; None: only cells")
+    query: Rows | None = updates("float32 [n_tokens, n_head * width], filled from latent on")
+    kv: Rows = updates("float32 [n_tokens, latent + rope]")
+    n_head: int = given("query heads")
+    nope: int = given("dimensions of a head's q that are not rotated")
+    rope: int = given("dimensions that are")
+    latent: int = given("dimensions of a latent")
+    width: int = given("floats of a cell: latent + rope, rounded up to 16")
+    norm: Vector = given("float32 [latent]")
+    eps: float = given("float32, of the norm")
+    scale: float = given("float32")
+    n_pairs: int = given("rotated pairs; 0: no rotation")
+    cos: Table[np.float32] | None = reads("see RopeTable; None: no rotation")
+    sin: Table[np.float32] | None = reads("see RopeTable; None: no rotation")
+    cells: Cells = writes("the layer's; their type is compiled in")
+
+    @property
+    def variant(self) -> tuple[str]:
+        return (self.cells.k_type,)
+
+    def build(self, isa: Isa) -> Callable[..., None]:
+        return build_latent_store(self.cells.k_type)
+
+
+class JoinHeads(Op, kernel="join_heads"):
+    """out = heads of x side by side, each times sigmoid(gate)"""
+
+    x: Rows = reads("float32 [n_tokens, n_head * x_width]")
+    x_width: int = given("columns from a head to the next one")
+    n_head: int = given("heads")
+    n: int = given("columns of a head")
+    gate: Rows | None = reads("float32 [n_tokens, n_head]; None: no gate")
+    out: Rows = writes("float32 [n_tokens, n_head * n]")
+
+    def build(self, isa: Isa) -> Callable[..., None]:
+        return build_join_heads()
+
+
+PART, HEADS, STORE, JOIN = (offsets(op) for op in (LatentPart, TimesHeads, LatentStore, JoinHeads))
 
 
 @njit(forceinline=True)
@@ -101,7 +209,7 @@ def build_heads(isa: Isa, format_name: str) -> Callable[..., None]:
         x_stride, out_stride = load_i64(op + HEADS.x_stride), load_i64(op + HEADS.out_stride)
         w = load_i64(op + HEADS.w) + head * load_i64(op + HEADS.head_bytes)
         x = load_i64(op + HEADS.x) + head * load_i64(op + HEADS.x_head)
-        out = load_i64(op + HEADS.out) + head * load_i64(op + HEADS.out_head)
+        out = load_i64(op + HEADS.out) + head * 4 * load_i64(op + HEADS.out_width)
         if not quantised:
             x, last = x + token * x_stride, x + (token + (n_rows - 1) // 8 * 8) * x_stride
             panels_times_rows(
@@ -111,7 +219,7 @@ def build_heads(isa: Isa, format_name: str) -> Callable[..., None]:
             return
         # Between a head's blocks in two tiles stand those of all other heads.
         for first in range(token, token + n_rows, TILE_ROWS):
-            x_t = x + first // TILE_ROWS * load_i64(op + HEADS.tile_bytes)
+            x_t = x + first // TILE_ROWS * load_i64(op + HEADS.x_tile)
             n = min(np.int64(TILE_ROWS), token + n_rows - first)
             panels_times_rows(
                 w, n_panels, x_t, n, x_t, n_blocks, x_stride, out + first * out_stride,
@@ -172,7 +280,7 @@ def build_latent_store(cell_type: str) -> Callable[..., None]:
         pos = load_i32(load_i64(step + STEP.positions) + 4 * token)
         block = load_i32(block_table(step, seq_of(step, token)) + 4 * (pos // CELLS))
         cell = pos % CELLS
-        at = load_i64(op + STORE.cells) + block * bytes_of(width)
+        at = load_i64(op + STORE.k_cells) + block * bytes_of(width)
         scales = at + CELLS * width + 2 * cell * (width // GROUP)
         write(kv, latent + rope, at + cell * width * size, 1, scales, 1, width)
 
@@ -200,9 +308,10 @@ def build_join_heads() -> Callable[..., None]:
             for head in range(load_i64(op + JOIN.n_head)):
                 factor = np.float32(1.0)
                 if gate != 0:
-                    at = gate + token * load_i64(op + JOIN.gate_stride) + 4 * head
-                    factor = simd.first(sigmoid(simd.splat(load_f32(at))))
-                _copy_scaled(x + head * load_i64(op + JOIN.x_head), n, factor, out + 4 * head * n)
+                    gates = gate + token * load_i64(op + JOIN.gate_stride)
+                    factor = simd.first(sigmoid(simd.splat(load_f32(gates + 4 * head))))
+                at = x + 4 * head * load_i64(op + JOIN.x_width)
+                _copy_scaled(at, n, factor, out + 4 * head * n)
             token = claim(thread, n_tokens)
 
     return join_heads

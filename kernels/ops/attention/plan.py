@@ -13,17 +13,30 @@ from numba import njit
 
 from slotmux.kernels.address import load_i32, load_i64, store_i64
 from slotmux.kernels.claims import claim
-from slotmux.kernels.operands import STEP, words
+from slotmux.kernels.cpu import Isa
+from slotmux.kernels.operands import STEP, Op, Table, given, offsets, writes
 from slotmux.kernels.ops.attention.tiles import CHUNK
 
 TILE = 8  # query rows computed together; a row is one token's head
 GROUP_TILES = 4  # tiles of a prompt that share a chunk's K and V in cache
 SPLIT_TOKENS = 16  # a sequence with at most so many tokens in the ubatch may be split by chunks
 
-# counts: int64 [n_slots + 1] work items before each sequence of the ubatch; split_base: int64
-# [n_slots] first row in partials, -1 = not split; split_capacity: rows that partials can hold, of
-# one head and chunk each; group: query heads that share a KV head.
-PLAN = words("AttentionPlan", "counts split_base split_capacity group n_head_kv window")
+
+class AttentionPlan(Op, kernel="attention_plan"):
+    """How the step's attention is cut, for all layers of one shape."""
+
+    counts: Table[np.int64] = writes("[n_slots + 1], work items before each sequence of the ubatch")
+    split_base: Table[np.int64] = writes("[n_slots], first row in partials; -1: not split")
+    split_capacity: int = given("rows that partials can hold, of one head and chunk each")
+    group: int = given("query heads that share a KV head")
+    n_head_kv: int = given("KV heads")
+    window: int = given("positions that a token sees; 0: all")
+
+    def build(self, isa: Isa) -> Callable[..., None]:
+        return build_attention_plan()
+
+
+PLAN = offsets(AttentionPlan)
 
 
 @njit

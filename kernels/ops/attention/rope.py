@@ -15,6 +15,7 @@ import numpy as np
 from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
+from numpy.typing import NDArray
 
 from slotmux.kernels import simd
 from slotmux.kernels.address import (
@@ -28,25 +29,77 @@ from slotmux.kernels.address import (
     store_f32,
 )
 from slotmux.kernels.claims import claim
-from slotmux.kernels.operands import STEP, words
+from slotmux.kernels.cpu import Isa
+from slotmux.kernels.operands import (
+    STEP,
+    Cells,
+    Op,
+    Rows,
+    Table,
+    Vector,
+    compiled,
+    given,
+    offsets,
+    reads,
+    updates,
+    word,
+    writes,
+)
 from slotmux.kernels.ops.attention.cells import CELLS, build_head_bytes, build_store
 from slotmux.kernels.ops.attention.plan import block_table, seq_of
 from slotmux.kernels.ops.dense.norm import rms_norm_row
 from slotmux.kernels.scalar import cos_sin
 from slotmux.kernels.simd import F32X16, f32x16
 
-# frequency: float64 [n_pairs] (angle per position); magnitude: address of a float32 factor;
-# cos, sin: float32 [n_tokens, n_pairs] to fill.
-ROPE_TABLE = words("RopeTable", "frequency n_pairs magnitude cos sin")
-# q, k, v: addresses of the first token's q, k, v in float32 rows of stride bytes (in place);
-# n_head, n_head_kv, head_dim, v_dim: sizes; n_pairs: rotated pairs (0: no rotation); cos, sin: as
-# above; q_norm, k_norm: float32 [head_dim] (0: none); eps, scale: addresses of float32;
-# k_cells, v_cells: this layer's cells (0: the layer shares another's).
-ROPE = words(
-    "Rope",
-    "q k v stride n_head n_head_kv head_dim v_dim n_pairs cos sin q_norm k_norm eps scale "
-    "k_cells v_cells",
-)
+
+class RopeTable(Op, kernel="rope_table"):
+    """cos, sin = those of pos * frequency, times magnitude, for every token of the step"""
+
+    frequency: NDArray[np.float64] = given("[n_pairs], angle per position")
+    magnitude: float = given("float32")
+    cos: Table[np.float32] = writes("[n_tokens, n_pairs]")
+    sin: Table[np.float32] = writes("[n_tokens, n_pairs]")
+
+    @word
+    def n_pairs(self) -> int:
+        """Rotated pairs."""
+        return self.frequency.size
+
+    def build(self, isa: Isa) -> Callable[..., None]:
+        return build_rope_table()
+
+
+class Rope(Op, kernel="rope"):
+    """q, k = normed and rotated, q times scale too; k and v into the cells of their tokens"""
+
+    pairs: str = compiled("neighbours or halves")
+    q: Rows = updates("float32 [n_tokens, n_head * head_dim]")
+    k: Rows = updates("float32 [n_tokens, n_head_kv * head_dim]", stride_of="q")
+    v: Rows = reads("float32 [n_tokens, n_head_kv * v_dim]", stride_of="q")
+    n_head: int = given("query heads; may be 0")
+    n_head_kv: int = given("KV heads")
+    head_dim: int = given("width of a head's q and k")
+    v_dim: int = given("width of a head's values")
+    n_pairs: int = given("rotated pairs of a head; 0: no rotation")
+    cos: Table[np.float32] | None = reads("see RopeTable; None: no rotation")
+    sin: Table[np.float32] | None = reads("see RopeTable; None: no rotation")
+    q_norm: Vector | None = given("float32 [head_dim]; None: no norm")
+    k_norm: Vector | None = given("float32 [head_dim]; None: no norm")
+    eps: float = given("float32, of the norms")
+    scale: float = given("float32")
+    cells: Cells | None = writes("the layer's, types compiled in; None: it shares another's")
+
+    @property
+    def variant(self) -> tuple[str, str, str]:
+        k_type, v_type = (self.cells.k_type, self.cells.v_type) if self.cells else ("f16", "f16")
+        return self.pairs, k_type, v_type
+
+    def build(self, isa: Isa) -> Callable[..., None]:
+        pairs, k_type, v_type = self.variant
+        return build_rope(pairs == "neighbours", k_type, v_type)
+
+
+ROPE_TABLE, ROPE = offsets(RopeTable), offsets(Rope)
 
 
 @intrinsic
@@ -172,7 +225,7 @@ def build_rope(neighbours: bool, k_type: str, v_type: str) -> Callable[..., None
         n_tokens = load_i64(step + STEP.n_tokens)
         token = claim(thread, n_tokens)
         while token >= 0:
-            offset = token * load_i64(op + ROPE.stride)
+            offset = token * load_i64(op + ROPE.q_stride)
             q, k = load_i64(op + ROPE.q) + offset, load_i64(op + ROPE.k) + offset
             n_head, n_head_kv = load_i64(op + ROPE.n_head), load_i64(op + ROPE.n_head_kv)
             prepare(op, q, n_head, load_i64(op + ROPE.q_norm), token)

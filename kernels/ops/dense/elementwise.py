@@ -15,19 +15,58 @@ from slotmux.kernels import simd
 from slotmux.kernels.activations import TILE_ROWS, blocks_at, n_tile_parts, tile_part
 from slotmux.kernels.address import load_f32, load_i64
 from slotmux.kernels.claims import T_SCRATCH, claim
-from slotmux.kernels.operands import words
+from slotmux.kernels.cpu import Isa
+from slotmux.kernels.operands import (
+    Count,
+    Op,
+    Rows,
+    Tiles,
+    Vector,
+    compiled,
+    given,
+    offsets,
+    reads,
+    tiles_of,
+    word,
+    writes,
+)
 from slotmux.kernels.quantize import quantize_tile
 
-# x, y, z: float32 rows of x_stride, y_stride, z_stride bytes (0: not used); v: float32 [n] (0: not
-# used); scalar: address of a float32 factor; n: width, buffers have room up to a multiple of 16;
-# n_rows: address of the number of rows; out: float32 rows of out_stride bytes (0: none);
-# tiles: 8-bit activations (0: none), then n is a multiple of 32.
-ELEMENTWISE = words(
-    "Elementwise",
-    "x x_stride y y_stride z z_stride v scalar n n_rows out out_stride tiles",
-)
 SEGMENT = 512  # inputs of a row that a chunk covers
-SCRATCH_BYTES = 4 * TILE_ROWS * SEGMENT  # of a thread: a segment of a tile of rows
+
+
+class Elementwise(Op, kernel="elementwise"):
+    """out = formula(x, y, z, v, scalar), column by column; what a formula does not use may be None.
+    ``out`` may be one of the rows that are read."""
+
+    formula: str = compiled("one of FORMULAS")
+    x: Rows = reads("float32 [n_rows, n]")
+    y: Rows | None = reads("float32 [n_rows, n]", default=None)
+    z: Rows | None = reads("float32 [n_rows, n]", default=None)
+    v: Vector | None = given("float32 [n]", default=None)
+    scalar: float = given("float32", default=1.0)
+    out: Rows | None = writes("float32 [n_rows, n]")
+    tiles: Tiles | None = tiles_of("out")
+
+    @word
+    def n(self) -> int:
+        """Width; buffers have room up to a multiple of 16."""
+        return self.x.width
+
+    @word
+    def n_rows(self) -> Count:
+        """How many rows."""
+        return self.x.n_rows
+
+    def build(self, isa: Isa) -> Callable[..., None]:
+        return build_elementwise(self.formula)
+
+    def scratch_bytes(self, isa: Isa) -> int:
+        """A segment of a tile of rows."""
+        return 4 * TILE_ROWS * SEGMENT
+
+
+ELEMENTWISE = offsets(Elementwise)
 
 
 @njit(forceinline=True)

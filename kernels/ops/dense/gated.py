@@ -18,8 +18,9 @@ from slotmux.kernels.address import load_i64, prefetch_to_write
 from slotmux.kernels.claims import T_SCRATCH, claim
 from slotmux.kernels.cpu import Isa
 from slotmux.kernels.formats import FORMATS, Format
+from slotmux.kernels.formats.panels import Panels
 from slotmux.kernels.formats.unpacked import make_unpack, unpacked
-from slotmux.kernels.operands import words
+from slotmux.kernels.operands import Count, Op, Tiles, compiled, given, offsets, reads, word, writes
 from slotmux.kernels.ops.dense.glu import activation_function
 from slotmux.kernels.ops.dense.linear import (
     LEAST_TILES,
@@ -30,10 +31,6 @@ from slotmux.kernels.ops.dense.linear import (
 from slotmux.kernels.quantize import quantize_tile
 from slotmux.kernels.tile import PAIR_AHEAD, activation_bytes, can_pair, make_pair_tile, must_unpack
 
-# gate, up: panels of a quantised format; x: activation tiles; n_rows: address of the number of
-# rows; n_panels, of each weight: an even number; tiles: 8-bit activations of n_panels * 16, whole
-# tiles of rows. With up to most_rows it does nothing: the three ops do.
-GATED = words("Gated", "gate up x n_rows n_panels n_blocks tiles most_rows")
 # A last tile of few rows is computed like a whole one, so this must be worth more than that. Three
 # ops -> this, from 32 rows on 0 to 8 % faster where they are whole tiles.
 MOST_UNGATED = 63  # what most_rows is in a model's program
@@ -46,16 +43,52 @@ S_UNPACKED = (1 + MOST_TILES) * PART
 TILES_AHEAD = 4  # tiles whose lines are asked for before they are written
 
 
+class Gated(Op, kernel="gated"):
+    """tiles = act(x gate^T) * (x up^T), in 8 bits"""
+
+    activation: str = compiled("one of ACTIVATIONS")
+    gate: Panels = given("weights [n_out, n_in] of a quantised format, which is compiled in")
+    up: Panels = given("weights [n_out, n_in] of the same format")
+    x: Tiles = reads("[n_rows, n_in]")
+    tiles: Tiles = writes("[n_rows in whole tiles, n_out], n_out a multiple of 32")
+    most_rows: int = given("with no more it does nothing: the three ops do", default=MOST_UNGATED)
+
+    @word
+    def n_rows(self) -> Count:
+        """How many rows."""
+        return self.x.n_rows
+
+    @word
+    def n_panels(self) -> int:
+        """Panels of each weight."""
+        return self.gate.n_panels
+
+    @word
+    def n_blocks(self) -> int:
+        """Blocks of a panel."""
+        return self.gate.n_blocks
+
+    @property
+    def variant(self) -> tuple[str, str]:
+        return self.gate.format.name, self.activation
+
+    def build(self, isa: Isa) -> Callable[..., None]:
+        return build_gated(isa, *self.variant)
+
+    def scratch_bytes(self, isa: Isa) -> int:
+        """Sums and outputs of a chunk, and unpacked panels."""
+        f, n_inputs = self.gate.format, self.gate.n_in
+        return S_UNPACKED + (2 * unpacked(f).panel_bytes(n_inputs) if must_unpack(f) else 0)
+
+
+GATED = offsets(Gated)
+
+
 def can_gate(isa: Isa, f: Format, n_inputs: int, n_outputs: int) -> bool:
     """Whether there is such a kernel for weights [n_outputs, n_inputs] of this format."""
     if not (f.is_quantised and can_pair(isa) and n_outputs % BLOCK == 0):
         return False
     return not must_unpack(f) or 2 * unpacked(f).panel_bytes(n_inputs) <= UNPACKED_BYTES
-
-
-def scratch_bytes(f: Format, n_inputs: int) -> int:
-    """What a thread needs for weights of this format and so many inputs."""
-    return S_UNPACKED + (2 * unpacked(f).panel_bytes(n_inputs) if must_unpack(f) else 0)
 
 
 def build_gated_panels(isa: Isa, f: Format, activation: str) -> Callable[..., None]:

@@ -16,19 +16,59 @@ from slotmux.kernels import simd
 from slotmux.kernels.activations import TILE_ROWS, blocks_at, n_tile_parts, tile_part
 from slotmux.kernels.address import load_i64, prefetch
 from slotmux.kernels.claims import T_SCRATCH, claim
-from slotmux.kernels.operands import words
+from slotmux.kernels.cpu import Isa
+from slotmux.kernels.operands import (
+    ANY_ROWS,
+    Count,
+    Op,
+    Rows,
+    Tiles,
+    compiled,
+    given,
+    offsets,
+    reads,
+    tiles_of,
+    word,
+    writes,
+)
 from slotmux.kernels.quantize import quantize_tile
 
-# gate, up: float32 rows of stride bytes (gate 0: none); n: width; n_rows: address of the number
-# of rows; out: float32 rows of out_stride bytes (0: none); tiles: 8-bit activations (0: none). With
-# more than most_rows it does nothing: see gated.py.
-GLU = words("Glu", "gate up stride n n_rows out out_stride tiles most_rows")
 ACTIVATIONS = ("silu", "gelu", "relu2")
 SEGMENT, MANY_ROWS_SEGMENT = 256, 512  # inputs of a tile of rows that a chunk covers
-SCRATCH_BYTES = 4 * TILE_ROWS * MANY_ROWS_SEGMENT  # of a thread: a segment of a tile of rows
 # Rows that are asked for before they are used: with many rows inputs come from far away, in pieces
 # too short for the hardware to notice. 512 rows of 4608, one Zen 5 core: 45 -> 25 cycles a vector.
 ROWS_AHEAD = 2
+
+
+class Glu(Op, kernel="glu"):
+    """out = act(gate) * up, or act(up) without a gate"""
+
+    activation: str = compiled("one of ACTIVATIONS")
+    gate: Rows | None = reads("float32 [n_rows, n]", stride_of="up")
+    up: Rows = reads("float32 [n_rows, n]")
+    out: Rows | None = writes("float32 [n_rows, n]")
+    tiles: Tiles | None = tiles_of("out")
+    most_rows: int = given("with more it does nothing: see gated.py", default=ANY_ROWS)
+
+    @word
+    def n(self) -> int:
+        """Width."""
+        return self.up.width
+
+    @word
+    def n_rows(self) -> Count:
+        """How many rows."""
+        return self.up.n_rows
+
+    def build(self, isa: Isa) -> Callable[..., None]:
+        return build_glu(self.activation)
+
+    def scratch_bytes(self, isa: Isa) -> int:
+        """A segment of a tile of rows."""
+        return 4 * TILE_ROWS * MANY_ROWS_SEGMENT
+
+
+GLU = offsets(Glu)
 
 
 @njit(forceinline=True)
@@ -75,11 +115,11 @@ def build_glu(activation: str) -> Callable[..., None]:
 
     @njit
     def segment_of_row(op, row, first, end, to):
-        offset = row * load_i64(op + GLU.stride)
+        offset = row * load_i64(op + GLU.up_stride)
         gate, up = load_i64(op + GLU.gate), load_i64(op + GLU.up) + offset
         if gate != 0:
             gate += offset
-        ahead = ROWS_AHEAD * load_i64(op + GLU.stride)
+        ahead = ROWS_AHEAD * load_i64(op + GLU.up_stride)
         for i in range(4 * first, 4 * end, 64):
             if gate != 0:
                 prefetch(gate + i + ahead)

@@ -14,15 +14,47 @@ from slotmux.kernels import simd
 from slotmux.kernels.activations import TILE_ROWS, blocks_at
 from slotmux.kernels.address import load_f32, load_i32, load_i64
 from slotmux.kernels.claims import claim
-from slotmux.kernels.operands import words
+from slotmux.kernels.cpu import Isa
+from slotmux.kernels.operands import (
+    Address,
+    Count,
+    Op,
+    Rows,
+    Tiles,
+    Vector,
+    given,
+    offsets,
+    reads,
+    tiles_of,
+    word,
+    writes,
+)
 from slotmux.kernels.ops.dense.norm import load_row_vector
 from slotmux.kernels.quantize import quantize_tile
 
-# x: float32 rows of x_stride bytes; index: int32 row numbers to take instead of 0, 1, ... (0:
-# none); n_rows: address of the number of rows; weight: float32 [n]; bias: float32 [n] (0: none);
-# eps: address of a float32; out: float32 rows of out_stride bytes; tiles: 8-bit activations (0:
-# none).
-LAYER_NORM = words("LayerNorm", "x x_stride index n_rows n weight bias eps out out_stride tiles")
+
+class LayerNorm(Op, kernel="layer_norm"):
+    """out = (x - mean(x)) / sqrt(mean((x - mean(x))^2) + eps) * weight + bias"""
+
+    x: Rows = reads("float32 [.., n]")
+    index: Address = given("int32 [n_rows], the rows to take; 0: all", default=Address(0))
+    n_rows: Count = given("rows of out")
+    weight: Vector = given("float32 [n]")
+    bias: Vector | None = given("float32 [n]; None: 0")
+    eps: float = given("float32")
+    out: Rows = writes("float32 [n_rows, n]")
+    tiles: Tiles | None = tiles_of("out")
+
+    @word
+    def n(self) -> int:
+        """Width."""
+        return self.x.width
+
+    def build(self, isa: Isa) -> Callable[..., None]:
+        return build_layer_norm()
+
+
+LAYER_NORM = offsets(LayerNorm)
 
 
 @njit(forceinline=True)

@@ -15,11 +15,24 @@ from slotmux.kernels.address import load_i64
 from slotmux.kernels.claims import T_N_THREADS, T_SCRATCH, claim
 from slotmux.kernels.cpu import Isa
 from slotmux.kernels.float_tile import PAIR_AHEAD as FLOAT_AHEAD
-from slotmux.kernels.float_tile import make_float_pair, make_float_tile
+from slotmux.kernels.float_tile import form_of, make_float_pair, make_float_tile
 from slotmux.kernels.formats import FORMATS, Format
+from slotmux.kernels.formats.panels import Panels
 from slotmux.kernels.formats.unpacked import make_unpack, unpacked
 from slotmux.kernels.heights import HEIGHTS, by_height, tile_height
-from slotmux.kernels.operands import words
+from slotmux.kernels.operands import (
+    ANY_ROWS,
+    Activations,
+    Count,
+    Form,
+    Op,
+    Rows,
+    given,
+    offsets,
+    reads,
+    word,
+    writes,
+)
 from slotmux.kernels.tile import (
     PAIR_AHEAD,
     activation_bytes,
@@ -29,14 +42,6 @@ from slotmux.kernels.tile import (
     must_unpack,
 )
 
-# w: panels; x: activation tiles (quantised) or rows of x_stride bytes, float32 or BF16 (see
-# ``rounds_rows`` and ``takes_bf16``); out: float32 rows of out_stride bytes, as many as tokens
-# rounded up to a tile. n_rows: address of the number of tokens (a word of the step). accumulate: 1
-# adds to out. With more than most_rows it does nothing: see gated.py.
-LINEAR = words(
-    "Linear", "w x out n_rows n_panels n_blocks x_stride out_stride accumulate most_rows"
-)
-ANY_ROWS = 1 << 30  # for most_rows
 CHUNK_BYTES = 49152  # weights that a thread takes at a time when there are few tokens
 # Activations that stay in a core's own cache; more of them where panels are unpacked for each.
 TOKEN_BLOCK_BYTES, UNPACKING_BLOCK_BYTES = 393216, 786432
@@ -49,6 +54,50 @@ PAIR_TILES, FEW_TILES = 4, 2
 # 512 rows, two Zen 5 cores, 1 -> 16, GOP/s: Q8_0 1123 -> 1330, BF16 617 -> 960, Q4_K 1199 -> 1248.
 LEAST_TILES = 16
 UNPACKED_BYTES = 786432  # two panels of a format that must be unpacked, where they fit in a cache
+
+
+class Linear(Op, kernel="linear"):
+    """out = x w^T, or out += that"""
+
+    w: Panels = given("weights [n_out, n_in]; their format is compiled in")
+    x: Activations = reads("[n_rows, n_in], in the form that the weights' format takes")
+    out: Rows = writes("float32 [n_rows in whole tiles, n_out in whole panels]", reads_if="add")
+    add: bool = given("adds to out", default=False)
+    most_rows: int = given("with more it does nothing: see gated.py", default=ANY_ROWS)
+
+    @word
+    def n_rows(self) -> Count:
+        """How many rows."""
+        return self.out.n_rows
+
+    @word
+    def n_panels(self) -> int:
+        """Panels of w."""
+        return self.w.n_panels
+
+    @word
+    def n_blocks(self) -> int:
+        """Blocks of a panel."""
+        return self.w.n_blocks
+
+    @property
+    def form(self) -> Form:
+        return form_of(self.w.format)
+
+    @property
+    def variant(self) -> tuple[str]:
+        return (self.w.format.name,)
+
+    def build(self, isa: Isa) -> Callable[..., None]:
+        return build_linear(isa, self.w.format.name)
+
+    def scratch_bytes(self, isa: Isa) -> int:
+        """A last tile of few rows, and unpacked panels."""
+        f, n_blocks = self.w.format, self.w.n_blocks
+        return n_blocks * compact_bytes(f) + unpacking_bytes(isa, f, n_blocks)
+
+
+LINEAR = offsets(Linear)
 
 
 def compact_bytes(f: Format) -> int:
@@ -70,11 +119,6 @@ def unpacking_bytes(isa: Isa, f: Format, n_blocks: int) -> int:
     """Scratch in which ``build_panels_times_rows`` unpacks panels of ``n_blocks`` blocks."""
     n_bytes = n_blocks * working_bytes(f)
     return n_bytes if can_pair(isa) and n_bytes <= UNPACKED_BYTES else 0
-
-
-def scratch_bytes(isa: Isa, f: Format, n_blocks: int) -> int:
-    """What a thread needs for panels of ``n_blocks`` blocks: a last tile, unpacked panels."""
-    return n_blocks * compact_bytes(f) + unpacking_bytes(isa, f, n_blocks)
 
 
 def token_block_bytes(isa: Isa, f: Format) -> int:
@@ -252,7 +296,7 @@ def build_linear(isa: Isa, format_name: str) -> Callable[..., None]:
                 x_stride,
                 load_i64(op + LINEAR.out) + first_panel * 64 + 8 * first_tile * out_stride,
                 out_stride,
-                load_i64(op + LINEAR.accumulate),
+                load_i64(op + LINEAR.add),
                 load_i64(thread + 8 * T_SCRATCH) + n_blocks * last_bytes,
             )
             chunk = claim(thread, n_chunks)

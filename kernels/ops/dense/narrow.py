@@ -9,12 +9,47 @@ from slotmux.kernels.address import load_i64
 from slotmux.kernels.bf16 import round_bf16, store_bf16
 from slotmux.kernels.claims import claim
 from slotmux.kernels.cpu import Isa
-from slotmux.kernels.operands import words
+from slotmux.kernels.operands import (
+    Count,
+    Narrowed,
+    Op,
+    Rows,
+    offsets,
+    reads,
+    round_up,
+    word,
+    writes,
+)
 
-# x: float32 rows of stride bytes; n: width, rounded up to 16; n_rows: address of their number;
-# out: rows of out_stride bytes, BF16 or still float32 (see ``takes_bf16``).
-NARROW = words("Narrow", "x stride n n_rows out out_stride")
+
+class Narrow(Op, kernel="narrow"):
+    """out = x rounded to BF16: two columns stand in a float's place, or each still has its own
+    (see ``takes_bf16``)."""
+
+    x: Rows = reads("float32 [n_rows, n]")
+    out: Narrowed = writes("[n_rows, narrow_width(n)]")
+
+    @word
+    def n(self) -> int:
+        """Width; as many as fit into a last vector are rounded too."""
+        return self.x.width
+
+    @word
+    def n_rows(self) -> Count:
+        """How many rows."""
+        return self.x.n_rows
+
+    def build(self, isa: Isa) -> Callable[..., None]:
+        return build_narrow(isa)
+
+
+NARROW = offsets(Narrow)
 CHUNK_ROWS = 4
+
+
+def narrow_width(isa: Isa, n: int) -> int:
+    """Floats in whose place n columns stand when they were rounded."""
+    return round_up(n, 32) // 2 if isa is Isa.AVX512_BF16 else n
 
 
 def build_narrow(isa: Isa) -> Callable[..., None]:
@@ -27,7 +62,7 @@ def build_narrow(isa: Isa) -> Callable[..., None]:
         chunk = claim(thread, n_chunks)
         while chunk >= 0:
             for row in range(CHUNK_ROWS * chunk, min(CHUNK_ROWS * (chunk + 1), n_rows)):
-                x = load_i64(op + NARROW.x) + row * load_i64(op + NARROW.stride)
+                x = load_i64(op + NARROW.x) + row * load_i64(op + NARROW.x_stride)
                 out = load_i64(op + NARROW.out) + row * load_i64(op + NARROW.out_stride)
                 for i in range(0, load_i64(op + NARROW.n), 16):
                     if to_words:

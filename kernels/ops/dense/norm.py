@@ -14,20 +14,58 @@ from slotmux.kernels import simd
 from slotmux.kernels.activations import TILE_ROWS, blocks_at, n_tile_parts, tile_part
 from slotmux.kernels.address import load_f32, load_i32, load_i64, store_f32
 from slotmux.kernels.claims import T_N_THREADS, T_SCRATCH, claim
-from slotmux.kernels.operands import words
+from slotmux.kernels.cpu import Isa
+from slotmux.kernels.operands import (
+    Address,
+    Count,
+    Op,
+    Rows,
+    Tiles,
+    Vector,
+    given,
+    offsets,
+    reads,
+    tiles_of,
+    word,
+    writes,
+)
 from slotmux.kernels.quantize import quantize_tile
 
-# x: float32 rows of x_stride bytes; index: int32 row numbers to take instead of 0, 1, ... (0:
-# none); n_rows: address of the number of rows; weight: float32 [n] (0: none); eps: address of
-# a float32; out: float32 rows of out_stride bytes, not those of x (0: none); tiles: 8-bit
-# activations (0: none); add: 1 adds to out instead of overwriting it (then
-# tiles is 0).
-RMS_NORM = words("RmsNorm", "x x_stride index n_rows n weight eps out out_stride tiles add")
 MIN_COLUMNS = 128  # of a chunk
 SEGMENT = 512  # columns of a tile of rows that are normalised, then quantised
-# A thread's scratch: a scale of each row of a tile, then a segment of it.
-S_ROWS = 64
-SCRATCH_BYTES = S_ROWS + 4 * TILE_ROWS * SEGMENT
+S_ROWS = 64  # bytes of scratch before a segment: a scale of each row of a tile
+
+
+class RmsNorm(Op, kernel="rms_norm"):
+    """out = x / sqrt(mean(x^2) + eps) * weight, or out += that"""
+
+    x: Rows = reads("float32 [.., n]")
+    index: Address = given("int32 [n_rows], the rows to take; 0: all", default=Address(0))
+    n_rows: Count = given("rows of out")
+    weight: Vector | None = given("float32 [n]; None: 1")
+    eps: float = given("float32")
+    out: Rows | None = writes("float32 [n_rows, n], not the rows of x", reads_if="add")
+    tiles: Tiles | None = tiles_of("out")
+    add: bool = given("adds to out; then there are no tiles", default=False)
+
+    @word
+    def n(self) -> int:
+        """Width."""
+        return self.x.width
+
+    @property
+    def can_quantise(self) -> bool:
+        return not self.add
+
+    def build(self, isa: Isa) -> Callable[..., None]:
+        return build_rms_norm()
+
+    def scratch_bytes(self, isa: Isa) -> int:
+        """Scales of a tile's rows, and a segment of it."""
+        return S_ROWS + 4 * TILE_ROWS * SEGMENT
+
+
+RMS_NORM = offsets(RmsNorm)
 
 
 @njit(forceinline=True)

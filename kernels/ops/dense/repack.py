@@ -25,22 +25,70 @@ from slotmux.kernels.address import (
 from slotmux.kernels.claims import T_SCRATCH, claim
 from slotmux.kernels.cpu import Isa
 from slotmux.kernels.formats import FORMATS, PANEL_ROWS, QUANT_BLOCK, Format, float_vectors
-from slotmux.kernels.operands import STEP, words
+from slotmux.kernels.formats.panels import Panels
+from slotmux.kernels.operands import STEP, Address, Op, Rows, given, offsets, word, writes
 from slotmux.kernels.simd import const_ir
 
-# source: the file's rows, row_bytes apart; panels: where to; n_rows: rows of the source (a last
-# panel is filled up with zero weights); n_panels; n_blocks: panel blocks along the inputs.
-REPACK = words("Repack", "source row_bytes panels n_rows n_panels n_blocks")
-# panels of the embedding; n_inputs; scale: address of a float32 factor; out: float32 rows of
-# out_stride bytes, one for each token of the step.
-EMBED = words("Embed", "panels n_inputs scale out out_stride")
 # A decoded sub-block in scratch: 8 code vectors, then for each half 16 scales and 16 minima.
 _SCALES, _MINIMA = 512, 512 + 128
 
 
-def embed_scratch_bytes(f: Format) -> int:
-    """What a thread needs to read rows of an embedding: a decoded sub-block, or vectors of one."""
-    return _MINIMA + 128 if f.is_quantised else 64 * f.block_inputs
+class Repack(Op, kernel="repack"):
+    """panels = the file's rows"""
+
+    source: Address = given("rows of the file")
+    row_bytes: int = given("from one of them to the next")
+    panels: Panels = given("[n_rows, n_in], to fill; a last panel is filled up with zero weights")
+
+    @word
+    def n_rows(self) -> int:
+        """Rows of the source."""
+        return self.panels.n_out
+
+    @word
+    def n_panels(self) -> int:
+        """Panels to fill."""
+        return self.panels.n_panels
+
+    @word
+    def n_blocks(self) -> int:
+        """Blocks of a panel."""
+        return self.panels.n_blocks
+
+    @property
+    def variant(self) -> tuple[str]:
+        return (self.panels.format.name,)
+
+    def build(self, isa: Isa) -> Callable[..., None]:
+        return build_repack(self.panels.format.name)
+
+
+class Embed(Op, kernel="embed"):
+    """out = panels[token] * scale, for each token of the step"""
+
+    panels: Panels = given("[n_vocab, n_inputs]; their format is compiled in")
+    scale: float = given("float32")
+    out: Rows = writes("float32 [n_tokens, n_inputs]")
+
+    @word
+    def n_inputs(self) -> int:
+        """Width."""
+        return self.panels.n_in
+
+    @property
+    def variant(self) -> tuple[str]:
+        return (self.panels.format.name,)
+
+    def build(self, isa: Isa) -> Callable[..., None]:
+        return build_embed(self.panels.format.name)
+
+    def scratch_bytes(self, isa: Isa) -> int:
+        """A decoded sub-block, or vectors of one."""
+        f = self.panels.format
+        return _MINIMA + 128 if f.is_quantised else 64 * f.block_inputs
+
+
+REPACK, EMBED = offsets(Repack), offsets(Embed)
 
 
 def build_repack(format_name: str) -> Callable[..., None]:

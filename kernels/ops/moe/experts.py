@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 from numba import njit
 
 from slotmux.kernels import simd
@@ -15,28 +16,99 @@ from slotmux.kernels.activations import TILE_ROWS, blocks_at
 from slotmux.kernels.address import load_i32, load_i64
 from slotmux.kernels.claims import T_N_THREADS, T_SCRATCH, claim
 from slotmux.kernels.cpu import Isa
+from slotmux.kernels.float_tile import form_of
 from slotmux.kernels.formats import FORMATS
-from slotmux.kernels.operands import STEP, words
+from slotmux.kernels.formats.panels import Experts
+from slotmux.kernels.operands import (
+    STEP,
+    Activations,
+    Form,
+    Op,
+    Rows,
+    Table,
+    Tiles,
+    compiled,
+    given,
+    offsets,
+    reads,
+    tiles_of,
+    word,
+    writes,
+)
 from slotmux.kernels.ops.dense.glu import SEGMENT, gelu, relu2, silu
 from slotmux.kernels.ops.dense.linear import (
     CHUNK_BYTES,
     PAIR_TILES,
     build_panels_times_rows,
     token_block_bytes,
+    unpacking_bytes,
 )
 from slotmux.kernels.ops.moe.route import G_EXPERT, G_FIRST, G_N_ROWS, GROUP_WORDS
 from slotmux.kernels.quantize import quantize_block
 from slotmux.kernels.tile import activation_bytes, can_pair
 
-# w: panels of the first expert, expert_bytes to the next one's; x: activation tiles (quantised)
-# or rows of x_stride bytes, float32 or BF16 as linear.py takes them, by place; out: float32 rows of
-# out_stride bytes, by place, whole tiles; counts, table: see GROUP.
-EXPERTS = words(
-    "Experts", "w expert_bytes x x_stride out out_stride counts table n_panels n_blocks"
-)
-# gate, up: float32 rows of stride bytes, by place (gate 0: none), n wide; out: float32 rows of
-# out_stride bytes (0: none); tiles: 8-bit activations (0: none).
-EXPERT_GLU = words("ExpertGlu", "place n_used gate up stride n out out_stride tiles")
+
+class ExpertProducts(Op, kernel="experts"):
+    """out = x w^T, each expert's rows with its own matrix"""
+
+    w: Experts = given("weights [n_expert, n_out, n_in]; their format is compiled in")
+    x: Activations = reads("[rows of the groups, n_in], in the form that the format takes")
+    counts: Table[np.int64] = reads("see Group")
+    table: Table[np.int64] = reads("see Group")
+    out: Rows = writes("float32 [rows of the groups, n_out in whole panels]")
+
+    @word
+    def expert_bytes(self) -> int:
+        """From an expert's panels to the next one's."""
+        return self.w.expert_bytes
+
+    @word
+    def n_panels(self) -> int:
+        """Panels of an expert."""
+        return self.w.n_panels
+
+    @word
+    def n_blocks(self) -> int:
+        """Blocks of a panel."""
+        return self.w.n_blocks
+
+    @property
+    def form(self) -> Form:
+        return form_of(self.w.format)
+
+    @property
+    def variant(self) -> tuple[str]:
+        return (self.w.format.name,)
+
+    def build(self, isa: Isa) -> Callable[..., None]:
+        return build_experts(isa, self.w.format.name)
+
+    def scratch_bytes(self, isa: Isa) -> int:
+        """Unpacked panels."""
+        return unpacking_bytes(isa, self.w.format, self.w.n_blocks)
+
+
+class ExpertGlu(Op, kernel="expert_glu"):
+    """out = act(gate) * up, or act(up) without a gate, for rows by place"""
+
+    activation: str = compiled("silu, gelu or relu2")
+    place: Table[np.int32] = reads("see Group")
+    n_used: int = given("experts a token takes")
+    gate: Rows | None = reads("float32 [rows of the groups, n]", stride_of="up")
+    up: Rows = reads("float32 [rows of the groups, n]")
+    out: Rows | None = writes("float32 [rows of the groups, n]")
+    tiles: Tiles | None = tiles_of("out")
+
+    @word
+    def n(self) -> int:
+        """Width."""
+        return self.up.width
+
+    def build(self, isa: Isa) -> Callable[..., None]:
+        return build_expert_glu(self.activation)
+
+
+EXPERTS, EXPERT_GLU = offsets(ExpertProducts), offsets(ExpertGlu)
 
 
 def build_experts(isa: Isa, format_name: str) -> Callable[..., None]:
@@ -104,7 +176,7 @@ def build_expert_glu(activation: str) -> Callable[..., None]:
 
     @njit
     def segment(op, row, first, end):
-        n, offset = load_i64(op + EXPERT_GLU.n), row * load_i64(op + EXPERT_GLU.stride)
+        n, offset = load_i64(op + EXPERT_GLU.n), row * load_i64(op + EXPERT_GLU.up_stride)
         gate, up = load_i64(op + EXPERT_GLU.gate), load_i64(op + EXPERT_GLU.up) + offset
         out, tiles = load_i64(op + EXPERT_GLU.out), load_i64(op + EXPERT_GLU.tiles)
         if gate != 0:

@@ -27,30 +27,119 @@ from slotmux.kernels.address import (
 )
 from slotmux.kernels.bits import bits_at_least, lowest_bit
 from slotmux.kernels.claims import T_SCRATCH, claim
-from slotmux.kernels.operands import STEP, words
+from slotmux.kernels.cpu import Isa
+from slotmux.kernels.operands import (
+    STEP,
+    Activations,
+    Form,
+    Narrowed,
+    Op,
+    Rows,
+    Table,
+    Tiles,
+    Vector,
+    compiled,
+    given,
+    offsets,
+    reads,
+    round_up,
+    updates,
+    word,
+    writes,
+)
 
-# logits: float32 rows [n_tokens, n_expert] of stride bytes; bias: float32 [n_expert] added for
-# the selection only (0: none); n_used: experts a token takes; renormalise: 1 divides the weights
-# by their sum; scale: address of a float32 factor on the weights; ids: int32 [n_tokens, n_used]
-# and weights: float32 [n_tokens, n_used], to fill.
-ROUTE = words("Route", "logits stride n_expert bias n_used renormalise scale ids weights")
-# ids as above; place: int32 [n_tokens, n_used] to fill; starts: int64 [n_expert + 1], working
-# memory; table: int64 [n_expert, 3] to fill, for each expert in use its number, first row and
-# number of rows; counts: int64 [3] to fill, experts in use, tiles and rows. counts belongs to one
-# layer (a late thread may look at it when others are at the next layer), the rest may be shared.
-GROUP = words("Group", "ids n_used n_expert place starts table counts")
 COUNT_ROWS, COUNT_WORDS = 16, 3  # of counts
 G_EXPERT, G_FIRST, G_N_ROWS, GROUP_WORDS = 0, 8, 16, 3
-# x: float32 rows of stride bytes, n wide, copied to out (0: not), rows of out_stride bytes;
-# tiles: 8-bit activations, copied to out_tiles (0: not).
-GATHER = words("Gather", "place n_used x stride n out out_stride tiles out_tiles")
-# y: the experts' results by place, float32 rows of y_stride bytes; out: rows n wide to add to;
-# shared: rows of a shared expert, added as well (0: none), times sigmoid(shared_gate), one
-# number a token (0: none).
-COMBINE = words(
-    "Combine",
-    "place weights n_used y y_stride n out out_stride shared shared_stride shared_gate gate_stride",
-)
+
+
+class Route(Op, kernel="route"):
+    """ids, weights = the n_used experts with the best scores, and their scores"""
+
+    scores: str = compiled("softmax or sigmoid")
+    logits: Rows = reads("float32 [n_tokens, n_expert]")
+    bias: Vector | None = given("float32 [n_expert], added for the selection only; None: 0")
+    n_used: int = given("experts a token takes")
+    renormalise: bool = given("divides the weights by their sum")
+    scale: float = given("float32, a factor on the weights")
+    ids: Table[np.int32] = writes("[n_tokens, n_used]")
+    weights: Table[np.float32] = writes("[n_tokens, n_used]")
+
+    @word
+    def n_expert(self) -> int:
+        """Experts to choose from."""
+        return self.logits.width
+
+    def build(self, isa: Isa) -> Callable[..., None]:
+        return build_route(self.scores)
+
+    def scratch_bytes(self, isa: Isa) -> int:
+        """Scores, and a ranking of them."""
+        return 2 * 4 * round_up(self.n_expert, 16)
+
+
+class Group(Op, kernel="group"):
+    """place = the (token, rank) pairs sorted by expert"""
+
+    ids: Table[np.int32] = reads("see Route")
+    n_used: int = given("experts a token takes")
+    n_expert: int = given("experts to choose from")
+    place: Table[np.int32] = writes("[n_tokens, n_used], a pair's row")
+    starts: Table[np.int64] = updates("[n_expert + 1], working memory")
+    table: Table[np.int64] = writes(
+        "[n_expert, 3], for each expert in use its number, first row and number of rows"
+    )
+    # It belongs to one layer: a late thread may look at it when others are at the next layer.
+    counts: Table[np.int64] = writes("[3], experts in use, tiles and rows")
+
+    def build(self, isa: Isa) -> Callable[..., None]:
+        return build_group()
+
+
+class Gather(Op, kernel="gather"):
+    """out[place] = x[token], as floats (or what is as wide) or as 8-bit activations"""
+
+    place: Table[np.int32] = reads("see Group")
+    n_used: int = given("experts a token takes")
+    x: Activations = reads("[n_tokens, n] in the form of out")
+    out: Rows | Narrowed | None = writes("[rows of the groups, n]; None: as tiles")
+    out_tiles: Tiles | None = writes("[rows of the groups, n]", default=None)
+
+    @word
+    def n(self) -> int:
+        """Width."""
+        return self.x.width
+
+    @property
+    def form(self) -> Form:
+        if self.out_tiles is not None:
+            return "tiles"
+        return "bf16" if isinstance(self.out, Narrowed) else "floats"
+
+    def build(self, isa: Isa) -> Callable[..., None]:
+        return build_gather()
+
+
+class Combine(Op, kernel="combine"):
+    """out += the sum over a token's experts of weight * y, + sigmoid(shared_gate) * shared"""
+
+    place: Table[np.int32] = reads("see Group")
+    weights: Table[np.float32] = reads("see Route")
+    n_used: int = given("experts a token takes")
+    y: Rows = reads("float32 [rows of the groups, n], the experts' results by place")
+    out: Rows = updates("float32 [n_tokens, n]")
+    shared: Rows | None = reads("float32 [n_tokens, n], of a shared expert")
+    shared_gate: Rows | None = reads("float32 [n_tokens, 1]; None: the factor is 1")
+
+    @word
+    def n(self) -> int:
+        """Width."""
+        return self.out.width
+
+    def build(self, isa: Isa) -> Callable[..., None]:
+        return build_combine()
+
+
+ROUTE, GROUP, GATHER, COMBINE = (offsets(op) for op in (Route, Group, Gather, Combine))
 SCORES = ("softmax", "sigmoid")
 SEGMENT = 512  # columns of a token that a chunk of combine covers
 # Least sum of weights to divide by: float16's smallest normal number, as llama.cpp has it.
@@ -137,11 +226,6 @@ def _choose(op, scores, ranking, ids, weights):
         store_f32(weights + 4 * rank, load_f32(weights + 4 * rank) * factor)
 
 
-def route_scratch_bytes(n_expert: int) -> int:
-    """What a thread needs: scores, and a ranking of them."""
-    return 2 * 64 * ((n_expert + 15) // 16)
-
-
 def build_route(scores: str) -> Callable[..., None]:
     """Scores (softmax or sigmoid) and the choice of experts; a chunk is a token."""
     score = {"softmax": _softmax, "sigmoid": _sigmoid}[scores]
@@ -153,7 +237,9 @@ def build_route(scores: str) -> Callable[..., None]:
             n, n_used = load_i64(op + ROUTE.n_expert), load_i64(op + ROUTE.n_used)
             scratch = load_i64(thread + 8 * T_SCRATCH)
             ranking = scratch + (n + 15) // 16 * 64
-            score(load_i64(op + ROUTE.logits) + token * load_i64(op + ROUTE.stride), n, scratch)
+            score(
+                load_i64(op + ROUTE.logits) + token * load_i64(op + ROUTE.logits_stride), n, scratch
+            )
             offset = 4 * token * n_used
             ids, weights = load_i64(op + ROUTE.ids), load_i64(op + ROUTE.weights)
             _choose(op, scratch, ranking, ids + offset, weights + offset)
@@ -215,12 +301,12 @@ def build_gather() -> Callable[..., None]:
             place = load_i32(load_i64(op + GATHER.place) + 4 * pair)
             out, out_tiles = load_i64(op + GATHER.out), load_i64(op + GATHER.out_tiles)
             if out != 0:
-                x = load_i64(op + GATHER.x) + row * load_i64(op + GATHER.stride)
+                x = load_i64(op + GATHER.x) + row * load_i64(op + GATHER.x_stride)
                 out += place * load_i64(op + GATHER.out_stride)
                 for i in range(0, n, 16):
                     simd.store(out + 4 * i, simd.load(x + 4 * i))
             if out_tiles != 0:
-                copy_row(load_i64(op + GATHER.tiles), row, out_tiles, place, n)
+                copy_row(load_i64(op + GATHER.x), row, out_tiles, place, n)
             pair = claim(thread, n_pairs)
 
     return gather
@@ -233,7 +319,7 @@ def _shared_factor(op, token):
     one = simd.splat(np.float32(1.0))
     if gate == 0:
         return one
-    gate += token * load_i64(op + COMBINE.gate_stride)
+    gate += token * load_i64(op + COMBINE.shared_gate_stride)
     return one / (one + simd.exp(simd.splat(-load_f32(gate))))
 
 

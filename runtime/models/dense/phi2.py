@@ -30,8 +30,7 @@ def lower(b: Builder, hp: Hparams) -> Rows:
 
 def head(b: Builder, hp: Hparams, x: Rows, capacity: int) -> Rows:
     """output W layer_norm(x) + output.bias"""
-    h = layer_norm_outputs(b, x, "output_norm", layer_norm_eps(hp), capacity)
-    return logits(b, hp, h, capacity)
+    return logits(b, hp, layer_norm_outputs(b, x, "output_norm", layer_norm_eps(hp), capacity))
 
 
 def layer_norm_eps(hp: Hparams) -> float:

@@ -114,7 +114,7 @@ def linear_attention(b: Builder, hp: Hparams, blk: str, x: Rows, shape: DeltaSha
     n_taps = hp.u32("ssm.conv_kernel")
     # One convolution over the channels of q, k and v alike, as in Yang et al. 2024 (Gated Delta
     # Networks, arXiv 2412.06464); only then are they parted.
-    qkv = short_conv(b, qkv, f"{blk}.ssm_conv1d.weight", n_taps, silu=True).floats()
+    qkv = short_conv(b, qkv, f"{blk}.ssm_conv1d.weight", n_taps, silu=True)
     parts = (qkv.columns(0, n_q), qkv.columns(n_q, n_k), qkv.columns(n_q + n_k, n_v))
     a = b.weights.vector(f"{blk}.ssm_a", n_heads)
     dt_bias = b.weights.vector(f"{blk}.ssm_dt.bias", n_heads)

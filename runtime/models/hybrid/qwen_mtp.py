@@ -12,10 +12,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from slotmux.kernels.operands import State
 from slotmux.runtime.lowering.attention import Rotation, rotate_and_store
 from slotmux.runtime.lowering.buffers import Rows, round_up
 from slotmux.runtime.lowering.builder import Builder
-from slotmux.runtime.lowering.drafts import LastHidden, last_hidden
+from slotmux.runtime.lowering.drafts import last_hidden
 from slotmux.runtime.lowering.rwkv import token_shift
 from slotmux.runtime.lowering.weights import Panels
 from slotmux.runtime.models.blocks import head_norm, norm, project
@@ -29,9 +30,9 @@ from slotmux.runtime.models.hybrid.qwen_hybrid import (
 )
 
 
-def keep_past(b: Builder, hp: Hparams, x: Rows) -> LastHidden:
+def keep_past(b: Builder, hp: Hparams, x: Rows) -> State:
     """Of the trunk's program, behind its last block (x): the block's cells of the step's tokens."""
-    hidden = norm(b, hp, x, "output_norm.weight", "mtp_hidden").floats()
+    hidden = norm(b, hp, x, "output_norm.weight", "mtp_hidden")
     before = token_shift(b, hidden, "mtp_before", is_difference=False)
     last = last_hidden(b)
     shape = attention_shape(hp, hp.n_layers, _rotation(b, hp))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+from slotmux.kernels.operands import Rows
 from slotmux.runtime.exact import log
 from slotmux.runtime.lowering.attention import Rotation
-from slotmux.runtime.lowering.buffers import Rows
 from slotmux.runtime.lowering.builder import Builder
 from slotmux.runtime.lowering.latent import LatentShape, latent_attention, store_latent
 from slotmux.runtime.lowering.moe import MoeShape, moe

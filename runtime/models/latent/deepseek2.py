@@ -7,7 +7,7 @@ experts with a shared one.
 
 from __future__ import annotations
 
-from slotmux.runtime.lowering.buffers import Rows
+from slotmux.kernels.operands import Rows
 from slotmux.runtime.lowering.builder import Builder
 from slotmux.runtime.models.blocks import embedding, norm, project
 from slotmux.runtime.models.hparams import Hparams

@@ -7,7 +7,7 @@ in all others experts with a shared one.
 
 from __future__ import annotations
 
-from slotmux.runtime.lowering.buffers import Rows
+from slotmux.kernels.operands import Rows
 from slotmux.runtime.lowering.builder import Builder
 from slotmux.runtime.lowering.conv import short_conv
 from slotmux.runtime.lowering.delta_net import gated_norm
@@ -62,9 +62,9 @@ def delta_attention(b: Builder, hp: Hparams, layer: int, x: Rows) -> Rows:
         f = b.linear(f, b.weights.matrix(f"{blk}.ssm_f_b.weight", n_gate, n), "kda_f")
         z = b.linear(z, b.weights.matrix(f"{blk}.ssm_g_b.weight", n_gate, n), "kda_z")
     # q, k and v have a convolution each; channels do not touch each other.
-    qkv = Rows(parts[0].buffer, parts[0].address, 3 * n, parts[0].stride, parts[0].start)
+    qkv = parts[0].columns(0, 3 * n)
     taps = [f"{blk}.ssm_conv1d_{name}.weight" for name in "qkv"]
-    qkv = short_conv(b, qkv, taps, hp.u32("ssm.conv_kernel"), silu=True).floats()
+    qkv = short_conv(b, qkv, taps, hp.u32("ssm.conv_kernel"), silu=True)
     heads = [qkv.columns(i * n, n) for i in range(3)]
     a = b.weights.vector(f"{blk}.ssm_a", 1, n_heads).reshape(-1)
     dt_bias = b.weights.vector(f"{blk}.ssm_dt.bias", n)

@@ -3,9 +3,9 @@ attention and experts behind the trunk's, used as qwen_mtp.py tells."""
 
 from __future__ import annotations
 
-from slotmux.runtime.lowering.buffers import Rows
+from slotmux.kernels.operands import Rows, State
 from slotmux.runtime.lowering.builder import Builder
-from slotmux.runtime.lowering.drafts import LastHidden, last_hidden
+from slotmux.runtime.lowering.drafts import last_hidden
 from slotmux.runtime.lowering.latent import LatentShape
 from slotmux.runtime.lowering.rwkv import token_shift
 from slotmux.runtime.models.blocks import norm, project
@@ -21,9 +21,9 @@ from slotmux.runtime.models.latent.blocks import (
 )
 
 
-def keep_past(b: Builder, hp: Hparams, x: Rows) -> LastHidden:
+def keep_past(b: Builder, hp: Hparams, x: Rows) -> State:
     """Of the trunk's program, behind its last block (x): the block's cells of the step's tokens."""
-    hidden = norm(b, hp, x, "output_norm.weight", "mtp_hidden").floats()
+    hidden = norm(b, hp, x, "output_norm.weight", "mtp_hidden")
     before = token_shift(b, hidden, "mtp_before", is_difference=False)
     last = last_hidden(b)
     h = norm(b, hp, inputs(b, hp, before), f"blk.{hp.n_layers}.attn_norm.weight", "mtp_norm")

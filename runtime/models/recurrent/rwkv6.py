@@ -25,7 +25,7 @@ PARTS = "wkvrg"  # order of lerp_fused and of w2
 def lower(b: Builder, hp: Hparams) -> Rows:
     """Append all layers; returns the residual stream."""
     eps, n_rescale = layer_norm_eps(hp), hp.u32("rescale_every_n_layers", 0)
-    x = layer_norm(b, embedding(b, hp), "token_embd_norm", eps, "residual").floats()
+    x = layer_norm(b, embedding(b, hp), "token_embd_norm", eps, "residual")
     for layer in range(hp.n_layers):
         blk = f"blk.{layer}"
         h = layer_norm(b, x, f"{blk}.attn_norm", eps)
@@ -40,9 +40,7 @@ def lower(b: Builder, hp: Hparams) -> Rows:
 
 def head(b: Builder, hp: Hparams, x: Rows, capacity: int) -> Rows:
     """output W layer_norm(x)"""
-    return logits(
-        b, hp, layer_norm_outputs(b, x, "output_norm", layer_norm_eps(hp), capacity), capacity
-    )
+    return logits(b, hp, layer_norm_outputs(b, x, "output_norm", layer_norm_eps(hp), capacity))
 
 
 def head_size(hp: Hparams) -> int:

@@ -25,7 +25,7 @@ DECAY_FACTOR = -0.6065306597126334
 def lower(b: Builder, hp: Hparams) -> Rows:
     """Append all layers; returns the residual stream."""
     eps = layer_norm_eps(hp)
-    x = layer_norm(b, embedding(b, hp), "token_embd_norm", eps, "residual").floats()
+    x = layer_norm(b, embedding(b, hp), "token_embd_norm", eps, "residual")
     v_first: Rows | None = None
     # Placeholders: there is no layer before the first one, whose values its own could be drawn to.
     b.weights.skip("blk.0.time_mix_v[012].weight")

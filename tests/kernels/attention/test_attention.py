@@ -115,7 +115,7 @@ class Case:
         plan = fill(PLAN, counts=counts, split_base=split, split_capacity=self.capacity,
                     group=self.n_head // self.n_head_kv, n_head_kv=self.n_head_kv,
                     window=self.window)  # fmt: skip
-        attend = fill(ATTENTION, q=self.q, stride=stride, k_cells=self.k_cells,
+        attend = fill(ATTENTION, q=self.q, q_stride=stride, k_cells=self.k_cells,
                       v_cells=self.v_cells, n_head_kv=self.n_head_kv, head_dim=self.d,
                       counts=counts, out=self.out, out_stride=stride, **shared)  # fmt: skip
         fold = fill(FOLD, x=self.out, x_stride=stride, gate=0, gate_stride=0,

@@ -99,7 +99,7 @@ def quantise(team, x: np.ndarray) -> np.ndarray:
     n_rows, n = x.shape
     tiles = aligned_zeros(-(-n_rows // act.TILE_ROWS) * act.tile_bytes(n))
     count = np.array([n_rows])
-    operands = fill(QUANTIZE, x=x, stride=4 * n, n=n, n_rows=count, tiles=tiles)
+    operands = fill(QUANTIZE, x=x, x_stride=4 * n, n=n, n_rows=count, tiles=tiles)
     run(team, [("quantize", build_quantize, operands)], x, tiles, count)
     return tiles
 
@@ -121,7 +121,7 @@ def product(team, name: str, panels: np.ndarray, x: np.ndarray, n_out: int) -> n
     operands = fill(
         LINEAR, w=panels, x=source, out=out, n_rows=count, n_panels=n_panels,
         n_blocks=n_in // f.block_inputs, x_stride=x_stride, out_stride=64 * n_panels,
-        accumulate=0, most_rows=n_rows,
+        add=0, most_rows=n_rows,
     )  # fmt: skip
     ops = [(f"linear.{name}", lambda: build_linear(isa, name), operands)]
     run(team, ops, panels, source, out, count)

@@ -87,7 +87,7 @@ def test_elementwise_tiles_are_those_of_its_own_floats(team):
     out, stride = float_rows(run_formula(team, "lerp", inputs, inputs[0][0], 1.0, tiles=tiles))
     run(
         team, "quantize", build_quantize, QUANTIZE, n_rows,
-        x=out, stride=stride, n=n, tiles=expected,
+        x=out, x_stride=stride, n=n, tiles=expected,
     )  # fmt: skip
     assert tiles.any()
     assert equal_tiles(tiles, expected, n, n_rows)
@@ -128,6 +128,8 @@ def test_layer_norm_of_chosen_rows_and_as_tiles(team):
     tiles, expected = (aligned_zeros(tile_bytes(64)) for _ in range(2))
     run_layer_norm(team, x, weight, None, 1e-5, index=index, tiles=tiles)
     rows, stride = float_rows(got)
-    run(team, "quantize", build_quantize, QUANTIZE, 3, x=rows, stride=stride, n=64, tiles=expected)
+    run(
+        team, "quantize", build_quantize, QUANTIZE, 3, x=rows, x_stride=stride, n=64, tiles=expected
+    )
     assert tiles.any()
     assert equal_tiles(tiles, expected, 64, 3)

@@ -45,11 +45,11 @@ class GatedPair:
         stride, address = 8 * self.n, rows.ctypes.data
         product = fill(
             LINEAR, w=self.panels, x=self.x, out=rows, n_rows=count, n_panels=self.n // 8,
-            n_blocks=self.k // f.block_inputs, x_stride=0, out_stride=stride, accumulate=0,
+            n_blocks=self.k // f.block_inputs, x_stride=0, out_stride=stride, add=0,
             most_rows=most_rows,
         )  # fmt: skip
         glu = fill(
-            GLU, gate=address, up=address + 4 * self.n, stride=stride, n=self.n, n_rows=count,
+            GLU, gate=address, up=address + 4 * self.n, up_stride=stride, n=self.n, n_rows=count,
             out=0, out_stride=0, tiles=tiles, most_rows=most_rows,
         )  # fmt: skip
         ops = [

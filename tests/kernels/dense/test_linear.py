@@ -33,7 +33,7 @@ def quantised(team, x):
     n_tiles = -(-len(x) // twin.TILE_ROWS)
     out = aligned_zeros(n_tiles * tile_bytes(x.shape[1]))
     n_rows, (rows, stride) = np.array([len(x)], np.int64), float_rows(x)
-    operands = fill(QUANTIZE, x=rows, stride=stride, n=x.shape[1], n_rows=n_rows, tiles=out)
+    operands = fill(QUANTIZE, x=rows, x_stride=stride, n=x.shape[1], n_rows=n_rows, tiles=out)
     run(team, "quantize", build_quantize, operands)
     return out
 
@@ -47,7 +47,7 @@ def narrowed(team, rows):
     operands = fill(
         NARROW,
         x=rows,
-        stride=rows.strides[0],
+        x_stride=rows.strides[0],
         n=rows.shape[1],
         n_rows=n_rows,
         out=out,
@@ -92,7 +92,7 @@ class Linear:
             n_blocks=self.k // self.format.block_inputs,
             x_stride=source.strides[0],
             out_stride=target.strides[0],
-            accumulate=int(out is not None),
+            add=int(out is not None),
             most_rows=n_rows,
         )
         run(

@@ -51,7 +51,7 @@ def test_rms_norm(team_of, n_threads, n_rows, n):
     assert np.isnan(out[n_rows:]).all()
     if n % 32 == 0:  # its 8-bit form is the one that quantising the result gives
         again = aligned_zeros(tiles.nbytes)
-        operands = fill(QUANTIZE, x=out, stride=4 * stride, n=n, n_rows=count, tiles=again)
+        operands = fill(QUANTIZE, x=out, x_stride=4 * stride, n=n, n_rows=count, tiles=again)
         run(team, "quantize", build_quantize, operands)
         assert equal_tiles(tiles, again, n, n_rows)
 
@@ -66,7 +66,7 @@ def test_glu(team_of, n_threads, activation, n_rows, n, gated):
     both, out = rows_of(rng, n_rows, 2 * n), rows_of(rng, 0, n)
     tiles = aligned_zeros(CAPACITY // 8 * tile_bytes(n)) if n % 32 == 0 else 0
     count, address = np.array([n_rows]), both.ctypes.data
-    operands = fill(GLU, gate=address if gated else 0, up=address + 4 * n, stride=8 * n, n=n,
+    operands = fill(GLU, gate=address if gated else 0, up=address + 4 * n, up_stride=8 * n, n=n,
                     n_rows=count, out=out, out_stride=4 * n, tiles=tiles,
                     most_rows=n_rows)  # fmt: skip
     team = team_of("auto", n_threads)
@@ -78,6 +78,6 @@ def test_glu(team_of, n_threads, activation, n_rows, n, gated):
     assert np.isnan(out[n_rows:]).all()
     if n % 32 == 0:
         again = aligned_zeros(tiles.nbytes)
-        operands = fill(QUANTIZE, x=out, stride=4 * n, n=n, n_rows=count, tiles=again)
+        operands = fill(QUANTIZE, x=out, x_stride=4 * n, n=n, n_rows=count, tiles=again)
         run(team, "quantize", build_quantize, operands)
         assert equal_tiles(tiles, again, n, n_rows)

@@ -16,7 +16,7 @@ def quantised(team, x):
     """Activation tiles of float32 rows."""
     (rows, stride), count = float_rows(x), np.array([len(x)])
     tiles = aligned_zeros(-(-len(x) // 8) * tile_bytes(x.shape[1]))
-    operands = fill(QUANTIZE, x=rows, stride=stride, n=x.shape[1], n_rows=count, tiles=tiles)
+    operands = fill(QUANTIZE, x=rows, x_stride=stride, n=x.shape[1], n_rows=count, tiles=tiles)
     address = team.kernels.address("quantize", build_quantize)
     team.run(Program(team, np.zeros(1, np.int64), [(address, operands, -1)]))
     return tiles

@@ -33,7 +33,7 @@ def choose(team, logits, n_used, *, scores="softmax", bias=None, renormalise=Tru
         ROUTE,
         [(0, n)],
         logits=rows,
-        stride=stride,
+        logits_stride=stride,
         n_expert=n_expert,
         bias=0 if bias is None else aligned(bias),
         n_used=n_used,

@@ -132,7 +132,7 @@ def test_tiles_are_those_of_its_own_floats(team):
     out, stride = float_rows(conv.run(parts, tiles))
     conv.bench.run(
         "quantize", build_quantize, QUANTIZE, [(2, 11), (6, 4)],
-        x=out, stride=stride, n=160, tiles=expected,
+        x=out, x_stride=stride, n=160, tiles=expected,
     )  # fmt: skip
     assert equal_tiles(tiles, expected, 160, 15)
     assert tiles.any()

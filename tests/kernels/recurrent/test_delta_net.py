@@ -211,7 +211,7 @@ def test_gated_norm(team, n_heads, d, n_tokens):
     rows, stride = float_rows(found)
     Bench(team, 0).run(
         "quantize", build_quantize, QUANTIZE, [(0, n_tokens)],
-        x=rows, stride=stride, n=n_heads * d, tiles=expected_tiles,
+        x=rows, x_stride=stride, n=n_heads * d, tiles=expected_tiles,
     )  # fmt: skip
     assert expected_tiles.any()
     assert equal_tiles(tiles, expected_tiles, n_heads * d, n_tokens)

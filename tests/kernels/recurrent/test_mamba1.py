@@ -123,7 +123,7 @@ def test_tiles_are_those_of_its_own_floats(team):
     out, stride = float_rows(scan.run([(2, 0, 37), (6, 0, 4)], tiles))
     scan.bench.run(
         "quantize", build_quantize, QUANTIZE, [(2, 37), (6, 4)],
-        x=out, stride=stride, n=160, tiles=expected,
+        x=out, x_stride=stride, n=160, tiles=expected,
     )  # fmt: skip
     assert equal_tiles(tiles, expected, 160, 41)
     assert tiles.any()

@@ -139,7 +139,7 @@ def test_tiles_are_those_of_its_own_floats(team, version):
     assert np.isnan(wkv.run(parts, tiles, floats=False)).all()
     wkv.bench.run(
         "quantize", build_quantize, QUANTIZE, [(2, 11), (6, 4)],
-        x=out, stride=stride, n=n, tiles=expected,
+        x=out, x_stride=stride, n=n, tiles=expected,
     )  # fmt: skip
     assert tiles.any()
     assert equal_tiles(tiles, expected, n, 15)

@@ -13,7 +13,7 @@ from slotmux.kernels.operands import STEP
 from slotmux.kernels.team import make_team
 from slotmux.runtime.gguf import TensorInfo
 from slotmux.runtime.lowering import Builder, Weights
-from slotmux.runtime.lowering.buffers import Buffers
+from slotmux.runtime.lowering.buffers import Buffers, step_count
 from slotmux.runtime.lowering.cells import KVCells
 from slotmux.runtime.lowering.moe import MoeShape, moe
 from slotmux.runtime.lowering.rows import StateRows
@@ -65,7 +65,7 @@ class Block:
 
     def _lower(self, weights, shared):
         self.step = np.zeros(len(STEP._fields), np.int64)
-        self.buffers = Buffers(N_ROWS)
+        self.buffers = Buffers(step_count(self.step, "n_tokens", N_ROWS))
         kernels, n_threads = self.team.kernels, self.team.n_threads
         cells, rows = KVCells(1, "f32", "f32"), StateRows(1)
         b = Builder(kernels, n_threads, weights, self.buffers, cells, rows, self.step, 64, 1)

@@ -51,10 +51,11 @@ def guarded(
         ub = model.ubatch
         model._step[:4] = ub.n_tokens, ub.n_seqs, ub.n_outputs, ub.n_samples
         for op, program in ops:
-            behind = scratch[:, op.scratch : op.scratch + GUARD]
+            n_bytes = op.scratch_bytes(kernels.cpu.isa)
+            behind = scratch[:, n_bytes : n_bytes + GUARD]
             behind[:] = PATTERN
             model.team.run(program)
-            assert (behind == PATTERN).all(), f"{op.kernel} uses more than {op.scratch} bytes"
+            assert (behind == PATTERN).all(), f"{op.kernel} uses more than {n_bytes} bytes"
 
     monkeypatch.setattr(model, "forward", forward)
     try:
