@@ -67,11 +67,8 @@ class Case:
         rng = np.random.default_rng(len(lengths) + d)
         self.lengths, self.window, self.d = lengths, window, d
         self.n_head, self.n_head_kv = n_head, n_head_kv
-        padded = -(-d // 16) * 16
-        k_cells, v_cells = (
-            Side(kind, n_head_kv, d, is_k)
-            for kind, is_k in zip(cell_types, (True, False), strict=True)
-        )
+        padded = -(-self.v_dim // 16) * 16
+        k_cells, v_cells = self.sides(cell_types)
         self.k_cells, self.v_cells = k_cells.memory, v_cells.memory
         self.tables = np.zeros((len(lengths), MAX_BLOCKS), np.int32)
         free = rng.permutation(N_BLOCKS)
@@ -93,8 +90,20 @@ class Case:
         self.slots = np.arange(len(lengths), dtype=np.int32)
         n_tokens = int(self.starts[-1])
         self.q = (rng.standard_normal((n_tokens, n_head * d)) / np.sqrt(d)).astype(np.float32)
-        self.out = np.zeros((n_tokens + 8, n_head * d), np.float32)
+        self.out = np.zeros((n_tokens + 8, n_head * self.v_dim), np.float32)
         self.capacity, self.cell_types, self.padded = capacity, cell_types, padded
+
+    def sides(self, cell_types):
+        """K's and V's memory."""
+        return [
+            Side(kind, self.n_head_kv, self.d, is_k)
+            for kind, is_k in zip(cell_types, (True, False), strict=True)
+        ]
+
+    @property
+    def v_dim(self):
+        """Dimensions of a head's values."""
+        return self.d
 
     def run(self, team):
         """The three ops on a team; returns the rows."""
@@ -109,16 +118,17 @@ class Case:
         n_floats = (self.capacity + N_GUARD) * (self.padded + 16)
         counts, split = np.zeros(len(self.lengths) + 1, np.int64), aligned_zeros(256)
         partials, stride = aligned_zeros(4 * n_floats), 4 * self.n_head * self.d
+        out_stride = 4 * self.n_head * self.v_dim
         partials.view(np.float32)[:] = np.nan
-        shared = {"n_head": self.n_head, "v_dim": self.d, "window": self.window,
+        shared = {"n_head": self.n_head, "v_dim": self.v_dim, "window": self.window,
                   "split_base": split, "partials": partials}  # fmt: skip
         plan = fill(PLAN, counts=counts, split_base=split, split_capacity=self.capacity,
                     group=self.n_head // self.n_head_kv, n_head_kv=self.n_head_kv,
                     window=self.window)  # fmt: skip
         attend = fill(ATTENTION, q=self.q, q_stride=stride, k_cells=self.k_cells,
                       v_cells=self.v_cells, n_head_kv=self.n_head_kv, head_dim=self.d,
-                      counts=counts, out=self.out, out_stride=stride, **shared)  # fmt: skip
-        fold = fill(FOLD, x=self.out, x_stride=stride, gate=0, gate_stride=0,
+                      counts=counts, out=self.out, out_stride=out_stride, **shared)  # fmt: skip
+        fold = fill(FOLD, x=self.out, x_stride=out_stride, gate=0, gate_stride=0,
                     gate_head_stride=0, tiles=0, **shared)  # fmt: skip
         k_type, v_type = self.cell_types
         address = team.kernels.address
@@ -147,8 +157,8 @@ class Case:
                     g = head // (self.n_head // self.n_head_kv)
                     scores = k[first : pos + 1, g] @ q[head]
                     p = np.exp(scores - scores.max())
-                    rows.append(p @ v[first : pos + 1, g] / p.sum())
-        return np.array(rows).reshape(-1, self.n_head * self.d)
+                    rows.append(p @ v[first : pos + 1, g, : self.v_dim] / p.sum())
+        return np.array(rows).reshape(-1, self.n_head * self.v_dim)
 
 
 LENGTHS = [(0, 37), (300, 1), (130, 5), (127, 2), (0, 1), (500, 40)]
