@@ -22,7 +22,6 @@ from slotmux.runtime.lowering.buffers import Buffers, Rows, round_up, step_count
 from slotmux.runtime.lowering.builder import Builder
 from slotmux.runtime.lowering.cells import KVCells
 from slotmux.runtime.lowering.drafts import DraftLowering, draft_ubatch, load_hidden
-from slotmux.runtime.lowering.draws import append_draws
 from slotmux.runtime.lowering.panel_cache import PanelCache
 from slotmux.runtime.lowering.rows import StateRows
 from slotmux.runtime.lowering.scores import ScoreLowering
@@ -161,10 +160,9 @@ class Lowered:
         rows = memory[: round_up(config.n_outputs, TILE_ROWS) * logits.stride // 4]
         self.logits: NDArray[np.float32] = rows.reshape(-1, logits.stride // 4)[:, : hp.n_vocab]
         with self.builder.part(DRAWS):
-            append_draws(
-                self.builder, self.sampling, logits, self.logits, masks=self.ubatch.sample_masks
-            )
-        self.scores = ScoreLowering(self.builder, self.ubatch, HEAD, logits)
+            draws = self.sampling.draws(logits, config.n_threads, self.ubatch.sample_masks)
+            self.builder.append(draws)
+        self.scores = ScoreLowering(self.builder, self.ubatch, HEAD, draws)
         self.builder.finish()
         if self.scratch_bytes > MAX_SCRATCH_BYTES:
             isa = kernels.cpu.isa

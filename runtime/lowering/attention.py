@@ -41,6 +41,7 @@ class AttentionShape:
     rotation: Rotation | None
     eps: float = 0.0
     window: int = 0
+    softcap: float = 0.0  # scores become softcap * tanh(score / softcap), 0: they stay
 
     @property
     def qkv_sizes(self) -> tuple[int, int, int]:
@@ -153,6 +154,7 @@ def attend(
             head_dim=shape.head_dim,
             v_dim=shape.v_dim,
             window=shape.window,
+            softcap=shape.softcap,
             partials=partials,
             out=out,
         )

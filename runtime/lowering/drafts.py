@@ -13,14 +13,13 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from slotmux.kernels.operands import State
+from slotmux.kernels.operands import State, Table
 from slotmux.kernels.ops.recurrent.token_shift import LAST_TOKEN, build_last_token
-from slotmux.kernels.ops.sampling.advance import ADVANCE, build_advance
+from slotmux.kernels.ops.sampling.advance import Advance
 from slotmux.kernels.team import Program, Team
 from slotmux.runtime.interfaces import GuideLike
 from slotmux.runtime.lowering.buffers import Rows, Span
 from slotmux.runtime.lowering.builder import Builder
-from slotmux.runtime.lowering.draws import append_draws
 from slotmux.runtime.lowering.ops import RawOp
 from slotmux.runtime.lowering.weights import Panels
 from slotmux.runtime.sampling.table import SamplingTable
@@ -109,23 +108,16 @@ class DraftLowering:
 
     def _append_draws(self, logits: Rows) -> None:
         b, masks = self._b, self.ubatch.sample_masks
-        append_draws(b, self._sampling, logits, self.logits, masks=masks, is_draft=True)
-        advance = b.append_raw(
-            "advance",
-            build_advance,
-            ADVANCE,
-            {
-                "slots": self._sampling.rows.ctypes.data,
-                "n_passes": self.n_passes,
-                "n_wanting": self.n_wanting,
-                "tokens": self.tokens,
-                "logprobs": self.logprobs,
-                "n_seqs_max": self.tokens.shape[1],
-            },
-            [Span("draws")],
-            [Span("step")],
+        b.append(self._sampling.draws(logits, b.n_threads, masks, is_draft=True))
+        b.append(
+            Advance(
+                slots=self._sampling.slots,
+                n_passes=Table("drafts:n_passes", self.n_passes),
+                n_wanting=self.n_wanting,
+                tokens=Table("drafts:tokens", self.tokens),
+                logprobs=Table("drafts:logprobs", self.logprobs),
+            )
         )
-        advance.changes_step = True  # type: ignore[misc]
 
     @property
     def builds(self) -> dict[str, Callable[[], Callable[..., None]]]:

@@ -9,22 +9,21 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from slotmux.kernels.operands import Op
-from slotmux.kernels.ops.sampling.score import SCORE, build_score_rows
+from slotmux.kernels.operands import Op, Table
+from slotmux.kernels.ops.sampling.draw import Sample
+from slotmux.kernels.ops.sampling.score import Score
 from slotmux.kernels.team import Program, Team
-from slotmux.runtime.lowering.buffers import Rows, Span
 from slotmux.runtime.lowering.builder import Builder
-from slotmux.runtime.lowering.ops import RawOp
 from slotmux.runtime.prompt_logprobs import PromptLogprobs
 from slotmux.runtime.ubatch import I32, MAX_TOP_LOGPROBS, Ubatch
 
 
 class ScoreLowering:
     """The ops of scoring, and their tables. ``head``: the part of the builder's program that ends
-    in ``logits``; its last op draws from the same memory."""
+    in the logits of ``draws``, whose working memory serves here too."""
 
-    def __init__(self, b: Builder, ubatch: Ubatch, head: str, logits: Rows) -> None:
-        self._head = head
+    def __init__(self, b: Builder, ubatch: Ubatch, head: str, draws: Sample) -> None:
+        self._b, self._head = b, head
         n = ubatch.max_outputs
         self.targets: I32 = np.zeros(n, np.int32)
         self.n_top: I32 = np.zeros(n, np.int32)
@@ -32,23 +31,17 @@ class ScoreLowering:
         self.ranks: I32 = np.zeros(n, np.int32)
         self.top_ids: I32 = np.zeros((n, MAX_TOP_LOGPROBS), np.int32)
         self.top_logprobs: NDArray[np.float32] = np.zeros((n, MAX_TOP_LOGPROBS), np.float32)
-        last = b.ops[-1]
-        assert isinstance(last, RawOp)
-        draws = last.raw
-        operands: dict[str, int | NDArray[np.float32] | I32] = {
-            name: draws[name] for name in ("logits", "stride", "n_vocab", "work", "work_bytes")
-        }
-        for name in ("targets", "n_top", "logprobs", "ranks", "top_ids", "top_logprobs"):
-            operands[name] = getattr(self, name)
-        self._score = RawOp(
-            "score_rows",
-            build_score_rows,
-            SCORE,
-            operands,
-            [logits.span],
-            [Span("scores")],
+        self._score = Score(
+            logits=draws.logits,
+            work=draws.work,
+            work_bytes=draws.work_bytes,
+            targets=self.targets,
+            n_top=self.n_top,
+            logprobs=Table("scores:logprobs", self.logprobs),
+            ranks=Table("scores:ranks", self.ranks),
+            top_ids=Table("scores:top_ids", self.top_ids),
+            top_logprobs=Table("scores:top_logprobs", self.top_logprobs),
         )
-        self._b = b
 
     @property
     def ops(self) -> list[Op]:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from slotmux.runtime.lowering.attention import AttentionShape, Rotation, attend, rotate_and_store
 from slotmux.runtime.lowering.buffers import Rows
 from slotmux.runtime.lowering.builder import Builder
-from slotmux.runtime.lowering.elementwise import add_scaled
+from slotmux.runtime.lowering.elementwise import add_scaled, in_place
 from slotmux.runtime.models.hparams import Hparams
 
 
@@ -20,6 +20,14 @@ def embedding(b: Builder, hp: Hparams, scale: float = 1.0) -> Rows:
 def norm(b: Builder, hp: Hparams, x: Rows, tensor: str, name: str = "norm") -> Rows:
     """RMS norm by a weight vector of the file."""
     return b.rms_norm(x, b.weights.vector(tensor, x.width), hp.eps, name)
+
+
+def softcap_logits(b: Builder, hp: Hparams, out: Rows) -> Rows:
+    """Logits bounded by the file's ``final_logit_softcapping`` c: c tanh(logit / c)."""
+    cap = hp.f32("final_logit_softcapping", 0.0)
+    if cap:
+        in_place(b, "softcap", out, scalar=cap)
+    return out
 
 
 def head_norm(b: Builder, name: str, head_dim: int) -> NDArray[np.float32] | None:
@@ -49,6 +57,7 @@ def self_attention(
         rotation=rotation,
         eps=hp.eps,
         window=window,
+        softcap=hp.f32("attn_logit_softcapping", 0.0),
     )
     q, k, v = attention_inputs(b, x, blk, shape.qkv_sizes)
     q_norm = head_norm(b, f"{blk}.attn_q_norm.weight", hp.head_dim)

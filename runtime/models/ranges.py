@@ -52,6 +52,8 @@ RANGES: dict[str, Integers | Floats] = {
     "embedding_scale": _FACTOR,
     "residual_scale": _FACTOR,
     "logit_scale": _FACTOR,
+    "final_logit_softcapping": _FACTOR,
+    "attn_logit_softcapping": _FACTOR,
     "attention.head_count": _HEADS,
     "attention.head_count_kv": _HEADS,
     "attention.key_length": Integers(1, 1024),

@@ -1,4 +1,4 @@
-"""Each slot's sampling parameters as the kernels read them, and the operands of the draws."""
+"""Each slot's sampling parameters as the kernels read them, and the op that draws by them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from slotmux.kernels.operands import fill
-from slotmux.kernels.ops.sampling.draw import SAMPLE
+from slotmux.kernels.operands import Address, Rows
+from slotmux.kernels.ops.sampling.draw import Sample
 from slotmux.kernels.ops.sampling.slot_words import SLOT, work_bytes
 from slotmux.kernels.team import aligned_zeros
 from slotmux.runtime import exact
@@ -133,38 +133,38 @@ class SamplingTable:
         """Back to the plain distribution; nothing of the request is kept."""
         self.set(slot, SamplingParams(), self._no_history, frozenset(), 0)
 
-    def operands(
+    @property
+    def slots(self) -> Address:
+        """Of the rows of parameters, one a slot."""
+        return Address(int(self.rows.ctypes.data))
+
+    def draws(
         self,
-        logits: NDArray[np.float32],
+        logits: Rows,
         n_threads: int,
         masks: NDArray[np.int64] | None = None,
         *,
         is_draft: bool = False,
-    ) -> NDArray[np.int64]:
-        """Operands of sample_rows for rows of ``logits`` [max_outputs, >= n_vocab].
+    ) -> Sample:
+        """The op that draws from rows of ``logits`` [max_outputs, n_vocab].
 
         ``masks`` [max_outputs]: for each draw the address of its allowed-token bits (bit i % 32
         of uint32 word i // 32 allows token i) or 0. ``is_draft``: logprobs of the drawn tokens
         only, of every draw. The table and the caller keep arrays alive.
         """
-        assert logits.dtype == np.float32
-        assert logits.shape[1] >= self.n_vocab
-        assert logits.strides[1] == 4
+        assert logits.width == self.n_vocab
         size = -(-work_bytes(self.n_vocab, self.n_ctx) // 4096) * 4096
         # A team runs one program at a time: all that draw may have the same working memory.
         if self._work.nbytes < n_threads * size:
             assert not self._work.size, "draws of one table with different numbers of threads"
             self._work = aligned_zeros(n_threads * size, 4096)
-        return fill(
-            SAMPLE,
+        return Sample(
             logits=logits,
-            stride=logits.strides[0],
-            n_vocab=self.n_vocab,
-            slots=self.rows,
+            slots=self.slots,
             work=self._work,
             work_bytes=size,
-            masks=0 if masks is None else masks,
-            is_draft=int(is_draft),
+            masks=masks,
+            is_draft=is_draft,
         )
 
     def _ids(self, field: str, ids: list[int]) -> I32:

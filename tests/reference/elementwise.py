@@ -23,4 +23,5 @@ FORMULAS = {
     "add_scaled": lambda x, y, z, v, c: x + c * y,
     "add_gated": lambda x, y, z, v, c: x + y * sigmoid(z),
     "scale": lambda x, y, z, v, c: c * x,
+    "softcap": lambda x, y, z, v, c: c * np.tanh(x / c),
 }

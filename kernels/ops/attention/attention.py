@@ -47,6 +47,7 @@ from slotmux.kernels.ops.attention.plan import (
     seq_tokens,
 )
 from slotmux.kernels.ops.attention.tiles import CHUNK, build_scores, build_values
+from slotmux.kernels.ops.dense.elementwise import tanh
 
 CHUNK_BLOCKS = CHUNK // CELLS
 # A thread's scratch, in bytes: addresses of a chunk's blocks; of each row its state's (m, l), and
@@ -73,6 +74,7 @@ class Attention(Op, kernel="attention"):
     head_dim: int = given("width of a head's q and k")
     v_dim: int = given("width of a head's values")
     window: int = given("positions that a token sees; 0: all")
+    softcap: float = given("float32 c, scores become c tanh(score / c); 0: they stay", default=0.0)
     partials: Table[np.float32] = writes(
         "[token][n_head][chunk seen][v_dim rounded up to 16, + 16]; the last 16: m, l"
     )
@@ -137,6 +139,16 @@ def softmax_row(scores, first, n_blocks, pos, window, ml):
     store_f32(ml + 4, simd.sum_lanes(total))
 
 
+@njit
+def cap_scores(scores, n_rows, n, cap):
+    """cap * tanh(s / cap) of the first n scores of each row, in place."""
+    c = simd.splat(cap)
+    for r in range(n_rows):
+        for i in range(0, n, 16):
+            at = scores + 4 * (CHUNK * r + i)
+            simd.store(at, c * tanh(simd.load(at) / c))
+
+
 def _build_chunk(k_type: str, v_type: str) -> Any:
     """Scores, softmax terms and weighted values of one tile of rows over one chunk."""
     scores_of, values_of = build_scores(k_type), build_values(v_type)
@@ -173,7 +185,10 @@ def _build_chunk(k_type: str, v_type: str) -> Any:
 
 @njit
 def softmax_rows(op, scores, n_rows, first, n_blocks, row_pos, ml):
-    """``softmax_row`` of a tile's rows, as the op has it."""
+    """``softmax_row`` of a tile's rows, capped before it if the op says so."""
+    cap = load_f32(load_i64(op + ATTENTION.softcap))
+    if cap > 0.0:
+        cap_scores(scores, n_rows, 16 * n_blocks, cap)
     window = load_i64(op + ATTENTION.window)
     for r in range(n_rows):
         pos = load_i64(row_pos + 8 * r)

@@ -146,6 +146,11 @@ def _scale(x, y, z, v, c):
     return x * c
 
 
+@njit(forceinline=True)
+def _softcap(x, y, z, v, c):
+    return c * tanh(x / c)
+
+
 # name: formula, with c the scalar.
 FORMULAS = {
     "tanh": _tanh,  # tanh(x)
@@ -159,6 +164,7 @@ FORMULAS = {
     "add_scaled": _add_scaled,  # x + c y
     "add_gated": _add_gated,  # x + y sigmoid(z)
     "scale": _scale,  # c x
+    "softcap": _softcap,  # c tanh(x / c)
 }
 
 

@@ -11,16 +11,36 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from slotmux.kernels.address import load_f32, load_i32, load_i64, store_f32, store_i32, store_i64
 from slotmux.kernels.claims import claim
-from slotmux.kernels.operands import STEP, words
+from slotmux.kernels.cpu import Isa
+from slotmux.kernels.operands import STEP, Address, Op, Table, given, offsets, updates, word, writes
 from slotmux.kernels.ops.sampling.slot_words import SLOT
 
-# slots: a row of SLOT words for each slot; n_passes: int64, passes done so far; n_wanting: int32,
-# how many sequences want a token from each pass, 0 behind the last; tokens: int32 and logprobs:
-# float32 [passes, n_seqs_max] of what was drawn, token -1 where nothing could be.
-ADVANCE = words("Advance", "slots n_passes n_wanting tokens logprobs n_seqs_max")
+
+class Advance(Op, kernel="advance", changes_step=True):
+    """The step's tokens, positions and sizes = those of the next pass"""
+
+    slots: Address = given("a row of SLOT words for each slot")
+    n_passes: Table[np.int64] = updates("[1], passes done so far")
+    n_wanting: NDArray[np.int32] = given(
+        "[passes + 1], how many sequences want a token from each pass, 0 behind the last"
+    )
+    tokens: Table[np.int32] = writes("[passes, n_seqs_max], drawn; -1 where nothing could be")
+    logprobs: Table[np.float32] = writes("[passes, n_seqs_max]")
+
+    @word
+    def n_seqs_max(self) -> int:
+        """Most sequences of a step."""
+        return int(self.tokens.array.shape[1])
+
+    def build(self, isa: Isa) -> Callable[..., None]:
+        return build_advance()
+
+
+ADVANCE = offsets(Advance)
 
 
 def build_advance() -> Callable[..., None]:

@@ -12,10 +12,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from slotmux.kernels.address import load_f32, load_f64, load_i32, load_i64, store_f32, store_i32
 from slotmux.kernels.claims import T_TID, claim
-from slotmux.kernels.operands import STEP, words
+from slotmux.kernels.cpu import Isa
+from slotmux.kernels.operands import STEP, Address, Op, Rows, given, offsets, reads, word
 from slotmux.kernels.ops.sampling.chain import draw_by_chain
 from slotmux.kernels.ops.sampling.cutoff import gather_largest
 from slotmux.kernels.ops.sampling.edits import edit_row, needs_edits
@@ -41,12 +43,34 @@ from slotmux.kernels.ops.sampling.truncation import (
 )
 from slotmux.kernels.scalar import log
 
-# logits: float32 rows of stride bytes; slots: a row of SLOT words for each slot; work: of each
-# thread, work_bytes apart, zeroed when allocated; masks: int64 [n_samples], for each draw the
-# address of its allowed-token bits or 0 (masks 0: no draw has any); is_draft: 1 gives every draw
-# its own log-probability and none the most likely ones, whatever the slot asks for.
-SAMPLE = words("Sample", "logits stride n_vocab slots work work_bytes masks is_draft")
 MAX_TOP = 20  # columns of top_ids and top_logprobs
+
+
+class Sample(Op, kernel="sample"):
+    """A token for each draw that the step's sample tables ask for, into its tables of results."""
+
+    logits: Rows = reads("float32 [n_outputs, n_vocab]")
+    slots: Address = given("a row of SLOT words for each slot")
+    work: NDArray[np.uint8] = given("working memory, zeroed when it is allocated")
+    work_bytes: int = given("of work, what each thread has")
+    masks: NDArray[np.int64] | None = given(
+        "[n_samples], for each draw the address of its allowed-token bits or 0; None: none has any"
+    )
+    is_draft: bool = given(
+        "gives every draw its own log-probability and none the most likely ones, whatever the slot "
+        "asks for"
+    )
+
+    @word
+    def n_vocab(self) -> int:
+        """Logits of a row."""
+        return self.logits.width
+
+    def build(self, isa: Isa) -> Callable[..., None]:
+        return build_sample_rows()
+
+
+SAMPLE = offsets(Sample)
 _INF = np.float32(np.inf)
 _NAN = np.float32(np.nan)
 _ONE = np.float32(1.0)
@@ -127,7 +151,9 @@ def _sample(op, step, s, n_vocab, w):
     slot += load_i32(load_i64(step + STEP.sample_slot) + 4 * s) * (8 * len(SLOT))
     pos = load_i32(load_i64(step + STEP.sample_pos) + 4 * s)
     logits = load_i64(op + SAMPLE.logits)
-    logits += load_i32(load_i64(step + STEP.sample_output) + 4 * s) * load_i64(op + SAMPLE.stride)
+    logits += load_i32(load_i64(step + STEP.sample_output) + 4 * s) * load_i64(
+        op + SAMPLE.logits_stride
+    )
     row = _edited_row(op, slot, pos, s, n_vocab, logits, w)
     top, total, token = span_maxima(row, w.maxima), 0.0, np.int64(-1)
     n_logprobs = load_i64(slot + SLOT.n_logprobs)

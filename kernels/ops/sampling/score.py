@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from slotmux.kernels import simd
 from slotmux.kernels.address import load_f32, load_i32, load_i64, store_f32, store_i32
 from slotmux.kernels.claims import T_TID, claim
-from slotmux.kernels.operands import STEP, words
+from slotmux.kernels.cpu import Isa
+from slotmux.kernels.operands import STEP, Op, Rows, Table, given, offsets, reads, word, writes
 from slotmux.kernels.ops.sampling.draw import MAX_TOP, store_top
 from slotmux.kernels.ops.sampling.logits import (
     SPAN,
@@ -28,15 +30,30 @@ from slotmux.kernels.ops.sampling.logits import (
 from slotmux.kernels.ops.sampling.slot_words import work_arrays
 from slotmux.kernels.scalar import log
 
-# logits: float32 rows of stride bytes, one an output row; work: of each thread, work_bytes apart,
-# as the draws have it; of each output row targets: int32, the token that is asked about, and n_top:
-# int32, how many of the likeliest tokens are wanted. Results: logprobs: float32, NaN where the row
-# holds a NaN or inf; ranks: int32; top_ids: int32 and top_logprobs: float32 [rows, 20], likeliest
-# first. All are the model's own.
-SCORE = words(
-    "Score",
-    "logits stride n_vocab work work_bytes targets n_top logprobs ranks top_ids top_logprobs",
-)
+
+class Score(Op, kernel="score_rows"):
+    """logprobs, ranks = of a given token for each output row; the model's own, not a request's"""
+
+    logits: Rows = reads("float32 [n_outputs, n_vocab]")
+    work: NDArray[np.uint8] = given("working memory, as the draws have it")
+    work_bytes: int = given("of work, what each thread has")
+    targets: NDArray[np.int32] = given("[n_outputs], the tokens that are asked about")
+    n_top: NDArray[np.int32] = given("[n_outputs], how many of the likeliest tokens are wanted")
+    logprobs: Table[np.float32] = writes("[n_outputs], NaN where the row holds a NaN or inf")
+    ranks: Table[np.int32] = writes("[n_outputs]")
+    top_ids: Table[np.int32] = writes("[n_outputs, MAX_TOP], likeliest first")
+    top_logprobs: Table[np.float32] = writes("[n_outputs, MAX_TOP], likeliest first")
+
+    @word
+    def n_vocab(self) -> int:
+        """Logits of a row."""
+        return self.logits.width
+
+    def build(self, isa: Isa) -> Callable[..., None]:
+        return build_score_rows()
+
+
+SCORE = offsets(Score)
 _INF = np.float32(np.inf)
 _NAN = np.float32(np.nan)
 _ONE = np.float32(1.0)
@@ -59,7 +76,7 @@ def _rank(row, value):
 @inlined
 def _score(op, r, n_vocab, w):
     """Output row ``r``."""
-    logits = load_i64(op + SCORE.logits) + r * load_i64(op + SCORE.stride)
+    logits = load_i64(op + SCORE.logits) + r * load_i64(op + SCORE.logits_stride)
     row = plain_row(logits, n_vocab, w.tail)
     top = span_maxima(row, w.maxima)
     logprob, rank = _NAN, np.int64(0)

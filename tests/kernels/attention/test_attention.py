@@ -63,9 +63,10 @@ class Side:
 class Case:
     """Sequences of (tokens before the ubatch, tokens in it) over shuffled blocks."""
 
-    def __init__(self, lengths, n_head, n_head_kv, d, window, cell_types, capacity):
+    def __init__(self, lengths, n_head, n_head_kv, d, window, cell_types, capacity, softcap=0.0):
         rng = np.random.default_rng(len(lengths) + d)
         self.lengths, self.window, self.d = lengths, window, d
+        self.softcap = np.array([softcap], np.float32)
         self.n_head, self.n_head_kv = n_head, n_head_kv
         padded = -(-self.v_dim // 16) * 16
         k_cells, v_cells = self.sides(cell_types)
@@ -127,7 +128,8 @@ class Case:
                     window=self.window)  # fmt: skip
         attend = fill(ATTENTION, q=self.q, q_stride=stride, k_cells=self.k_cells,
                       v_cells=self.v_cells, n_head_kv=self.n_head_kv, head_dim=self.d,
-                      counts=counts, out=self.out, out_stride=out_stride, **shared)  # fmt: skip
+                      softcap=self.softcap, counts=counts, out=self.out, out_stride=out_stride,
+                      **shared)  # fmt: skip
         fold = fill(FOLD, x=self.out, x_stride=out_stride, gate=0, gate_stride=0,
                     gate_head_stride=0, tiles=0, **shared)  # fmt: skip
         k_type, v_type = self.cell_types
@@ -156,6 +158,8 @@ class Case:
                 for head in range(self.n_head):
                     g = head // (self.n_head // self.n_head_kv)
                     scores = k[first : pos + 1, g] @ q[head]
+                    if self.softcap[0]:
+                        scores = self.softcap[0] * np.tanh(scores / self.softcap[0])
                     p = np.exp(scores - scores.max())
                     rows.append(p @ v[first : pos + 1, g, : self.v_dim] / p.sum())
         return np.array(rows).reshape(-1, self.n_head * self.v_dim)
@@ -179,6 +183,13 @@ def assert_twin(team, case):
 @pytest.mark.parametrize("window", [0, 100])
 def test_attention_equals_its_twin(team_of, cell_types, n_head, n_head_kv, d, window):
     assert_twin(team_of("auto", 3), Case(LENGTHS, n_head, n_head_kv, d, window, cell_types, 102))
+
+
+@pytest.mark.parametrize("window", [0, 100])
+def test_scores_are_capped_before_the_softmax(team_of, window):
+    """Most scores are far above the cap: without it, another result."""
+    case = Case(LENGTHS, 6, 2, 64, window, ("f32", "f32"), 102, softcap=0.7)
+    assert_twin(team_of("auto", 3), case)
 
 
 @pytest.mark.parametrize("cell_types", PAIRS)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from slotmux.kernels.operands import STEP
-from slotmux.kernels.ops.sampling.draw import build_sample_rows
+from slotmux.kernels.operands import STEP, Count, Rows
 from slotmux.kernels.team import Program
 from slotmux.runtime.engine.request import SamplingParams
 from slotmux.runtime.sampling.table import SamplingTable
@@ -30,10 +29,12 @@ class Sampler:
         self.step = np.zeros(len(STEP), np.int64)
         for name in TABLES.split():
             self.step[getattr(STEP, name) // 8] = getattr(self.ub, name).ctypes.data
-        kernel = team.kernels.address("sample_rows", build_sample_rows)
-        # The operands say n_vocab; rows are longer.
-        operands = self.table.operands(self.buffer, team.n_threads, masks)
-        self.program = Program(team, self.step, [(kernel, operands, -1)])
+        # The op says n_vocab; rows are longer.
+        address, stride = self.buffer.ctypes.data, self.buffer.strides[0]
+        rows = Rows("logits", address, n_vocab, stride, Count(0, n_rows))
+        op = self.table.draws(rows, team.n_threads, masks)
+        kernel = team.kernels.address(op.kernel, op.builder(team.kernels.cpu.isa))
+        self.program = Program(team, self.step, [(kernel, op.words(), -1)])
 
     def set(self, slot=0, history=(), banned=(), min_pos=0, **params):
         """Give a slot its parameters; returns them."""
