@@ -24,6 +24,8 @@ class Architecture:
 
 # llama.cpp looks its GELU up in a half-precision table; measured, that alone is up to 4e-3.
 GELU_TABLE = 6e-3
+# The same of models that are small, and cap their logits.
+GELU_TABLE_SMALL = 2e-2
 
 ARCHITECTURES = (
     Architecture("llama", is_crowded=True),
@@ -37,6 +39,18 @@ ARCHITECTURES = (
     Architecture("deepseek2", is_crowded=True),
     Architecture("deepseek2-lite"),
     Architecture("glm4moelite", has_mtp=True),
+    Architecture("gpt-oss"),
+    Architecture("gemma4", is_crowded=True, lcpp_tolerance=GELU_TABLE_SMALL),
+    Architecture("gemma4-moe", lcpp_tolerance=GELU_TABLE_SMALL),
+    Architecture("qwen2moe"),
+    Architecture("qwen3vlmoe"),
+    Architecture("glm4moe"),
+    Architecture("dots1"),
+    Architecture("ernie4_5-moe"),
+    Architecture("olmoe"),
+    Architecture("minimax-m2"),
+    Architecture("hunyuan-moe"),
+    Architecture("granite-swa"),
     Architecture("qwen35", has_state=True, has_mtp=True, is_crowded=True),
     Architecture("qwen35moe", has_state=True, has_mtp=True),
     Architecture("qwen3next", has_state=True, is_crowded=True),
@@ -51,6 +65,7 @@ ARCHITECTURES = (
     Architecture("falcon-h1", has_state=True, is_crowded=True),
     Architecture("nemotron_h", has_state=True, is_crowded=True),
     Architecture("nemotron_h-moe", has_state=True),
+    Architecture("nemotron_h-latent", has_state=True),
     Architecture("lfm2", has_state=True, is_crowded=True),
     Architecture("lfm2moe", has_state=True),
     Architecture("rwkv6", has_state=True, is_crowded=True),

@@ -142,8 +142,6 @@ def moe_shape(hp: Hparams, scores: int = 1) -> MoeShape:
     n_groups = hp.u32("expert_group_count", 1) or 1
     if n_expert % n_groups:
         meta.refuse(hp.key("expert_group_count"), f"{n_groups} does not divide {n_expert} experts")
-    if n_groups > 1:
-        meta.refuse(hp.key("expert_group_count"), "TODO groups")
     return MoeShape(
         n_expert=n_expert,
         n_used=hp.u32("expert_used_count", low=1, high=n_expert),
@@ -152,4 +150,6 @@ def moe_shape(hp: Hparams, scores: int = 1) -> MoeShape:
         # Kimi Linear's files do not say that they do.
         renormalise=hp.flag("expert_weights_norm", hp.arch == "kimi-linear"),
         scale=hp.f32("expert_weights_scale", 1.0) or 1.0,
+        n_groups=n_groups,
+        n_groups_used=hp.u32("expert_group_used_count", n_groups, 1, n_groups),
     )

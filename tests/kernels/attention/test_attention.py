@@ -63,10 +63,13 @@ class Side:
 class Case:
     """Sequences of (tokens before the ubatch, tokens in it) over shuffled blocks."""
 
-    def __init__(self, lengths, n_head, n_head_kv, d, window, cell_types, capacity, softcap=0.0):
+    def __init__(
+        self, lengths, n_head, n_head_kv, d, window, cell_types, capacity, softcap=0.0, sinks=False
+    ):
         rng = np.random.default_rng(len(lengths) + d)
         self.lengths, self.window, self.d = lengths, window, d
         self.softcap = np.array([softcap], np.float32)
+        self.sinks = (2 * rng.standard_normal(n_head)).astype(np.float32) if sinks else None
         self.n_head, self.n_head_kv = n_head, n_head_kv
         padded = -(-self.v_dim // 16) * 16
         k_cells, v_cells = self.sides(cell_types)
@@ -122,7 +125,8 @@ class Case:
         out_stride = 4 * self.n_head * self.v_dim
         partials.view(np.float32)[:] = np.nan
         shared = {"n_head": self.n_head, "v_dim": self.v_dim, "window": self.window,
-                  "split_base": split, "partials": partials}  # fmt: skip
+                  "split_base": split, "partials": partials,
+                  "sinks": 0 if self.sinks is None else self.sinks}  # fmt: skip
         plan = fill(PLAN, counts=counts, split_base=split, split_capacity=self.capacity,
                     group=self.n_head // self.n_head_kv, n_head_kv=self.n_head_kv,
                     window=self.window)  # fmt: skip
@@ -160,8 +164,9 @@ class Case:
                     scores = k[first : pos + 1, g] @ q[head]
                     if self.softcap[0]:
                         scores = self.softcap[0] * np.tanh(scores / self.softcap[0])
-                    p = np.exp(scores - scores.max())
-                    rows.append(p @ v[first : pos + 1, g, : self.v_dim] / p.sum())
+                    seen = scores if self.sinks is None else np.append(scores, self.sinks[head])
+                    p, top = np.exp(scores - seen.max()), seen.max()
+                    rows.append(p @ v[first : pos + 1, g, : self.v_dim] / np.exp(seen - top).sum())
         return np.array(rows).reshape(-1, self.n_head * self.v_dim)
 
 
@@ -190,6 +195,18 @@ def test_scores_are_capped_before_the_softmax(team_of, window):
     """Most scores are far above the cap: without it, another result."""
     case = Case(LENGTHS, 6, 2, 64, window, ("f32", "f32"), 102, softcap=0.7)
     assert_twin(team_of("auto", 3), case)
+
+
+@pytest.mark.parametrize("capacity", [102, 0])
+@pytest.mark.parametrize("window", [0, 100])
+def test_a_sink_takes_its_share_of_a_heads_softmax(team_of, window, capacity):
+    """Folded from parts and not: to the same bits."""
+    cases = [
+        Case(LENGTHS, 6, 2, 64, window, ("f16", "f16"), n, sinks=True) for n in (capacity, 102)
+    ]
+    assert_twin(team_of("auto", 3), cases[0])
+    one, other = (case.run(team_of("auto", 2)) for case in cases)
+    assert np.array_equal(one, other)
 
 
 @pytest.mark.parametrize("cell_types", PAIRS)

@@ -13,10 +13,6 @@ LATENT: Config = {
 }
 
 
-# What _set_vocab_glm of the converter looks up.
-GLM_TOKENS = ("[gMASK]", "<|user|>", "<|observation|>")
-
-
 def published(config: Config) -> Config:
     """Checkpoints say how scores are made, transformers knows it."""
     return {**config, "scoring_func": "sigmoid"}
@@ -130,7 +126,7 @@ RECIPES = (
         },
         n_vocab=323,
         published=published_glm,
-        more_tokens=GLM_TOKENS,
+        has_plain_vocab=True,
         has_mtp=True,
         mtp_form="layer",
         note="GLM-4.7-Flash.",

@@ -50,9 +50,10 @@ def published_kimi(config: Config) -> Config:
 
 
 def published_ling(config: Config) -> Config:
-    """The gates' kinds, which transformers knows."""
+    """The gates' kinds, which transformers knows, and the class's name of checkpoints."""
     return {
         **config,
+        "architectures": ["BailingMoeV3ForCausalLM"],
         "head_dim": 16,
         "no_kda_lora": True,
         "kda_safe_gate": True,
@@ -118,7 +119,6 @@ RECIPES = (
         },
         n_vocab=323,
         published=published_ling,
-        converter_class="BailingMoeV3ForCausalLM",
         reads_raw_config=True,
         note="Ling 3.",
     ),

@@ -141,7 +141,9 @@ class Library:
         self.c = C.CDLL(last, mode=C.RTLD_GLOBAL)
         self.declare(FUNCTIONS)
         self._lines: list[str] = []
-        self._log = LogCallback(lambda _level, text, _data: self._lines.append(text.decode()))
+        self._log = LogCallback(
+            lambda _level, text, _data: self._lines.append(text.decode(errors="replace"))
+        )
         self.c.llama_log_set(self._log, None)
         self.c.llama_backend_init()
         defaults = self.c.llama_context_default_params()
