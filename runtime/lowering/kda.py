@@ -5,12 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
-from slotmux.kernels.operands import Rows
-from slotmux.kernels.ops.recurrent.delta_net import block_vectors
-from slotmux.kernels.ops.recurrent.kda import KDA, build_kda, pending_floats, scratch_bytes
+from slotmux.kernels.operands import Rows, Vector
+from slotmux.kernels.ops.recurrent.kda import Kda
 from slotmux.runtime.lowering.builder import Builder
 
 
@@ -36,8 +32,8 @@ def kda(
     qkv: Sequence[Rows],
     f: Rows,
     beta: Rows,
-    a: NDArray[np.float32],
-    dt_bias: NDArray[np.float32],
+    a: Vector,
+    dt_bias: Vector,
     name: str = "kda",
 ) -> Rows:
     """The recurrence over q, k and v: [n_tokens, n_heads * d].
@@ -45,37 +41,22 @@ def kda(
     ``f`` [n_tokens, n_heads * d] and ``beta`` [n_tokens, n_heads] before their functions; the state
     is the sequence's own."""
     q, k, v = qkv
-    n_heads, d = shape.n_heads, shape.d
-    assert d % 16 == 0
-    assert q.stride == k.stride == v.stride
+    assert shape.d % 16 == 0
     out = b.buffers.rows(name, shape.width)
-    n_vectors, is_bounded = block_vectors(d), shape.bound != 0.0
-    b.append_recurrent(
-        f"kda.{n_vectors}.{'bounded' if is_bounded else 'softplus'}",
-        lambda: build_kda(n_vectors, is_bounded),
-        KDA,
-        {
-            "q": q.address,
-            "k": k.address,
-            "v": v.address,
-            "stride": q.stride,
-            "f": f.address,
-            "f_stride": f.stride,
-            "b": beta.address,
-            "b_stride": beta.stride,
-            "a": a,
-            "dt_bias": dt_bias,
-            "bound": b.scalar(shape.bound),
-            "n_heads": n_heads,
-            "d": d,
-            "eps": b.scalar(shape.eps),
-            "out": out.address,
-            "out_stride": out.stride,
-        },
-        [rows.span for rows in (q, k, v, f, beta)],
-        [out.span],
-        n_heads * d * d,
-        pending_floats(n_heads, d, n_vectors),
-        scratch_bytes(d, n_vectors),
+    b.append(
+        Kda(
+            q=q,
+            k=k,
+            v=v,
+            f=f,
+            b=beta,
+            a=a,
+            dt_bias=dt_bias,
+            bound=shape.bound,
+            n_heads=shape.n_heads,
+            d=shape.d,
+            eps=shape.eps,
+            out=out,
+        )
     )
     return out
