@@ -55,7 +55,7 @@ ARCHITECTURES = (
     Architecture("qwen35moe", has_state=True, has_mtp=True),
     Architecture("qwen3next", has_state=True, is_crowded=True),
     Architecture("kimi-linear", has_state=True, is_crowded=True),
-    Architecture("bailingmoe3", has_state=True),
+    Architecture("bailingmoe3", has_state=True, has_mtp=True),
     Architecture("mamba", has_state=True, is_crowded=True),
     Architecture("mamba2", has_state=True, is_crowded=True),
     Architecture("jamba", has_state=True, is_crowded=True),

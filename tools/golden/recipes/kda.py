@@ -59,7 +59,7 @@ def published_ling(config: Config) -> Config:
         "kda_safe_gate": True,
         "gated_attention_proj_granularity_type": "head_wise",
         "score_function": "sigmoid",
-        "num_nextn_predict_layers": 0,
+        "num_nextn_predict_layers": 1,
         "num_experts": 8,
         "num_shared_experts": 1,
         "num_experts_per_tok": 2,
@@ -119,7 +119,16 @@ RECIPES = (
         },
         n_vocab=323,
         published=published_ling,
+        # The block for multi-token prediction, which transformers does not save.
+        renamed=(
+            (r"(layers\.3\.)self_attn\.", r"\1attention."),
+            (r"(layers\.3\.attention\.)o_proj", r"\1dense"),
+            (r"(layers\.3\.)shared_head\.norm", r"\1final_layernorm"),
+            (r"(layers\.3\.mlp\.gate\.)e_score_correction_bias", r"\1expert_bias"),
+        ),
         reads_raw_config=True,
+        has_mtp=True,
+        mtp_form="layer",
         note="Ling 3.",
     ),
 )
