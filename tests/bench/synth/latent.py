@@ -103,11 +103,15 @@ def deepseek2(
         attention(p, blk, n_embd, heads)
         feed_forward(p, blk, n_embd, n_ff, experts if i >= n_dense else None)
     if has_next:
-        blk = f"blk.{n_layers}"
-        p.matrix(f"{blk}.nextn.eh_proj.weight", n_embd, 2 * n_embd)
-        for name in ("enorm", "hnorm", "shared_head_norm"):
-            p.vector(f"{blk}.nextn.{name}.weight", n_embd)
+        prediction_block(p, f"blk.{n_layers}", n_embd, "nextn.shared_head_norm")
     return p
+
+
+def prediction_block(p: FilePlan, blk: str, n_embd: int, last_norm: str) -> None:
+    """What a block for multi-token prediction has beside its layer."""
+    p.matrix(f"{blk}.nextn.eh_proj.weight", n_embd, 2 * n_embd)
+    for name in ("nextn.enorm", "nextn.hnorm", last_norm):
+        p.vector(f"{blk}.{name}.weight", n_embd)
 
 
 def bailingmoe3(
@@ -121,10 +125,12 @@ def bailingmoe3(
     n_vocab: int,
     n_dense: int = 1,
 ) -> FilePlan:
-    """Ling 3: delta attention with heads of ``d``, every ``every``-th layer latent attention."""
+    """Ling 3: delta attention with heads of ``d``, every ``every``-th layer latent attention, and a
+    block for multi-token prediction."""
     p = FilePlan("bailingmoe3")
-    p.key("block_count", n_layers)
-    is_full = [(i + 1) % every == 0 for i in range(n_layers)]
+    p.key("block_count", n_layers + 1)
+    p.key("nextn_predict_layers", 1)
+    is_full = [*((i + 1) % every == 0 for i in range(n_layers)), True]
     p.key("attention.head_count_kv", [int(full) for full in is_full])
     p.key("expert_group_count", 8)
     p.key("expert_group_used_count", 4)
@@ -143,6 +149,7 @@ def bailingmoe3(
         else:
             delta_attention(p, blk, n_embd, heads.n, d)
         feed_forward(p, blk, n_embd, n_ff, experts if i >= n_dense else None)
+    prediction_block(p, f"blk.{n_layers}", n_embd, "layer_output_norm")
     return p
 
 
