@@ -40,6 +40,7 @@ ARCHITECTURES = (
     Architecture("deepseek2-lite"),
     Architecture("glm4moelite", has_mtp=True),
     Architecture("gpt-oss"),
+    Architecture("gemma3n", lcpp_tolerance=0.1),  # its gates' deviation is by n - 1
     Architecture("gemma4", is_crowded=True, lcpp_tolerance=GELU_TABLE_SMALL),
     Architecture("gemma4-moe", lcpp_tolerance=GELU_TABLE_SMALL),
     Architecture("qwen2moe"),

@@ -43,7 +43,6 @@ FAMILIES = {
     "minimax-m2": "experts.olmoe",
     "hunyuan-moe": "experts.hunyuan_moe",
     "granite_swa": "experts.granite_swa",
-    "smallthinker": "experts.smallthinker",
     "mamba": "recurrent.mamba",
     "mamba2": "recurrent.mamba",
     "jamba": "hybrid.jamba",
