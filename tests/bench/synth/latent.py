@@ -138,6 +138,7 @@ def bailingmoe3(
     p.key("kda.head_dim", d)
     p.key("kda.safe_gate", True)
     p.key("kda.gate_lower_bound", -5.0)
+    p.key("expert_shared_feed_forward_length", experts.n_ff)
     _keys(p, n_embd, n_ff, heads, experts, n_dense)
     blocks.trunk(p, n_embd, n_vocab, tied=False)
     for i, full in enumerate(is_full):
