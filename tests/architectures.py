@@ -66,7 +66,7 @@ ARCHITECTURES = (
     Architecture("falcon-h1", has_state=True, is_crowded=True),
     Architecture("nemotron_h", has_state=True, is_crowded=True),
     Architecture("nemotron_h-moe", has_state=True),
-    Architecture("nemotron_h-latent", has_state=True),
+    Architecture("nemotron_h-latent", has_state=True, has_mtp=True),
     Architecture("lfm2", has_state=True, is_crowded=True),
     Architecture("lfm2moe", has_state=True),
     Architecture("rwkv6", has_state=True, is_crowded=True),

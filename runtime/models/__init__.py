@@ -42,6 +42,7 @@ class DraftBlock(Protocol):
 # Module of a family -> module of its block for multi-token prediction.
 MTP = {
     "hybrid.qwen_hybrid": "hybrid.qwen_mtp",
+    "hybrid.nemotron_h": "hybrid.nemotron_mtp",
     "latent.deepseek2": "latent.mtp",
     "latent.kda_hybrid": "latent.mtp",
 }

@@ -50,7 +50,9 @@ class Recipe:
         None  # names of a large one that is stored in Q8_0: ours, GGUF's
     )
     has_mtp: bool = False
-    mtp_form: Literal["qwen", "layer"] = "qwen"  # its checkpoints' form: see model/next_block.py
+    mtp_form: Literal["qwen", "layer", "nemotron"] = (
+        "qwen"  # its checkpoints' form: see model/next_block.py
+    )
     published: Callable[[Config], Config] = as_saved
     renamed: tuple[tuple[str, str], ...] = ()  # patterns of tensors as saved, as published
     reads_raw_config: bool = False  # the converter shall not fill in defaults of transformers

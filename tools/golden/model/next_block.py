@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import transformers
@@ -32,21 +33,26 @@ class Norm(nn.Module):  # type: ignore[misc]
 class NextBlock(nn.Module):  # type: ignore[misc]
     """The block of ``model``: its weights depend on the recipe alone."""
 
+    last_norm: type[Norm] = Norm
+
     def __init__(self, model: transformers.PreTrainedModel, recipe: Recipe) -> None:
         super().__init__()
         config = copy.deepcopy(model.config)
-        self.index, n, eps = config.num_hidden_layers, config.hidden_size, config.rms_norm_eps
+        self.index, n = config.num_hidden_layers, config.hidden_size
+        eps = getattr(config, "rms_norm_eps", None) or config.layer_norm_epsilon
+        self.layers: nn.ModuleList = self.made(model, config)
+        self.eh_proj = nn.Linear(2 * n, n, bias=False)
+        self.enorm, self.hnorm, self.norm = Norm(n, eps), Norm(n, eps), self.last_norm(n, eps)
+        fill(self, recipe)
+        self.float().eval()
+
+    def made(self, model: transformers.PreTrainedModel, config: Any) -> nn.ModuleList:
+        """The decoder layer; ``config``: the model's, a copy."""
         config.num_hidden_layers += 1
         config.mlp_layer_types = [*config.mlp_layer_types, "sparse"]
         if getattr(config, "layer_types", None):
             config.layer_types = [*config.layer_types, "full_attention"]
-        module = sys.modules[type(model).__module__]
-        cls = next(getattr(module, name) for name in dir(module) if name.endswith("DecoderLayer"))
-        self.layer: nn.Module = cls(config, self.index)
-        self.eh_proj = nn.Linear(2 * n, n, bias=False)
-        self.enorm, self.hnorm, self.norm = (Norm(n, eps) for _ in range(3))
-        fill(self, recipe)
-        self.float().eval()
+        return nn.ModuleList([class_of(model, "DecoderLayer")(config, self.index)])
 
     def run(
         self, model: transformers.PreTrainedModel, tokens: Sequence[int], states: Sequence[Tensor]
@@ -58,9 +64,12 @@ class NextBlock(nn.Module):  # type: ignore[misc]
         x = self.eh_proj(torch.cat([embedded, self.hnorm(torch.stack(list(states))[None])], -1))
         pos = torch.arange(n)[None]
         mask = torch.full((n, n), float("-inf")).triu(1)[None, None]
-        rotary = model.model.rotary_emb(x, pos)
-        y = self.layer(x, position_embeddings=rotary, attention_mask=mask, position_ids=pos)
-        y = self.norm(y[0] if isinstance(y, tuple) else y).reshape(1, n, -1)
+        given = {"attention_mask": mask, "position_ids": pos}
+        if hasattr(model.model, "rotary_emb"):
+            given["position_embeddings"] = model.model.rotary_emb(x, pos)
+        for layer in self.layers:
+            x = layer(x, **given)
+        y = self.norm(x).reshape(1, n, -1)
         return model.get_output_embeddings()(y)[0], y[0]
 
     def published(self) -> dict[str, Tensor]:
@@ -70,7 +79,7 @@ class NextBlock(nn.Module):  # type: ignore[misc]
             "enorm.weight": self.enorm.weight,
             "hnorm.weight": self.hnorm.weight,
             "shared_head.norm.weight": self.norm.weight,
-            **split_experts(dict(self.layer.state_dict())),
+            **split_experts(dict(self.layers[0].state_dict()), "mlp."),
         }
         return {
             f"model.layers.{self.index}.{name}": tensor.detach().contiguous()
@@ -78,13 +87,55 @@ class NextBlock(nn.Module):  # type: ignore[misc]
         }
 
 
-def split_experts(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A tensor for each expert, where transformers holds all in one."""
+class CentredNorm(Norm):
+    """Layer norm without a bias."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x - x.mean(-1, keepdim=True))
+
+
+class NemotronBlock(NextBlock):
+    """Nemotron 3's: attention, then experts; its last norm alone is a layer norm."""
+
+    last_norm = CentredNorm
+
+    def made(self, model: transformers.PreTrainedModel, config: Any) -> nn.ModuleList:
+        self.index = 0
+        config.layers_block_type = ["full_attention", "moe"]
+        cls = class_of(model, "NemotronHBlock")
+        return nn.ModuleList([cls(config, i) for i in range(2)])
+
+    def published(self) -> dict[str, Tensor]:
+        own = {
+            "0.eh_proj.weight": self.eh_proj.weight,
+            "0.enorm.weight": self.enorm.weight,
+            "0.hnorm.weight": self.hnorm.weight,
+            "1.final_layernorm.weight": self.norm.weight,
+        }
+        for i, layer in enumerate(self.layers):
+            for name, tensor in split_experts(dict(layer.state_dict()), "mixer.").items():
+                own[f"{i}.{name}"] = tensor
+        return {f"mtp.layers.{name}": tensor.detach().contiguous() for name, tensor in own.items()}
+
+
+def block_for(model: transformers.PreTrainedModel, recipe: Recipe) -> NextBlock:
+    """The block in the recipe's form."""
+    return (NemotronBlock if recipe.mtp_form == "nemotron" else NextBlock)(model, recipe)
+
+
+def class_of(model: transformers.PreTrainedModel, ending: str) -> Any:
+    """A class of the model's module by the end of its name."""
+    module = sys.modules[type(model).__module__]
+    return next(getattr(module, name) for name in dir(module) if name.endswith(ending))
+
+
+def split_experts(weights: dict[str, Tensor], mlp: str) -> dict[str, Tensor]:
+    """A tensor for each expert, where transformers holds all in one; ``mlp``: before "experts"."""
     kept = {name: w for name, w in weights.items() if ".experts." not in name}
-    fused = weights["mlp.experts.gate_up_proj"]
-    for i in range(fused.shape[0]):
-        gate, up = fused[i].chunk(2)
-        down = weights["mlp.experts.down_proj"][i]
-        for name, w in (("gate_proj", gate), ("up_proj", up), ("down_proj", down)):
-            kept[f"mlp.experts.{i}.{name}.weight"] = w
+    for name in ("gate_up_proj", "up_proj", "down_proj"):
+        fused = weights.get(f"{mlp}experts.{name}", torch.empty(0))
+        parts = ("gate_proj", "up_proj") if name == "gate_up_proj" else (name,)
+        for i in range(len(fused)):
+            for part, w in zip(parts, fused[i].chunk(len(parts)), strict=True):
+                kept[f"{mlp}experts.{i}.{part}.weight"] = w
     return kept

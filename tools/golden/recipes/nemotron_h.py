@@ -33,6 +33,11 @@ def published_dense(config: Config) -> Config:
     return {**kept, "hybrid_override_pattern": pattern, "num_hidden_layers": len(DENSE_LAYERS)}
 
 
+def published_with_next(config: Config) -> Config:
+    """With a block for multi-token prediction."""
+    return {**config, "num_nextn_predict_layers": 1}
+
+
 RECIPES = (
     Recipe(
         "nemotron_h",
@@ -101,6 +106,9 @@ RECIPES = (
             "norm_topk_prob": True,
         },
         n_vocab=320,
+        published=published_with_next,
+        has_mtp=True,
+        mtp_form="nemotron",
         note="Nemotron 3 Super: routed experts in a space of their own.",
     ),
 )

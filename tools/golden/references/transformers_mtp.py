@@ -17,7 +17,7 @@ import transformers
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from tools.golden.model.next_block import NextBlock
+from tools.golden.model.next_block import block_for
 from tools.golden.recipe import Recipe
 from tools.golden.references.llama_mtp import N_DRAFT
 from tools.golden.references.logits import F32
@@ -95,8 +95,8 @@ Step = Callable[[Sequence[int], Sequence[Tensor]], tuple[Tensor, Tensor]]
 
 def block_of(model: transformers.PreTrainedModel, checkpoint: Path, recipe: Recipe) -> Step:
     """The recipe's block as a function of tokens and the hidden states before them."""
-    if recipe.mtp_form == "layer":
-        return partial(NextBlock(model, recipe).run, model)
+    if recipe.mtp_form != "qwen":
+        return partial(block_for(model, recipe).run, model)
     return Block(model, checkpoint)
 
 
