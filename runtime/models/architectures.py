@@ -42,6 +42,7 @@ FAMILIES = {
     "olmoe": "experts.olmoe",
     "minimax-m2": "experts.olmoe",
     "hunyuan-moe": "experts.hunyuan_moe",
+    "smallthinker": "experts.smallthinker",
     "granite_swa": "experts.granite_swa",
     "mamba": "recurrent.mamba",
     "mamba2": "recurrent.mamba",

@@ -9,6 +9,7 @@ from __future__ import annotations
 from slotmux.runtime.lowering.buffers import Rows
 from slotmux.runtime.lowering.builder import Builder
 from slotmux.runtime.models.blocks import embedding, gated_ffn, norm, project, self_attention
+from slotmux.runtime.models.experts import mixtral
 from slotmux.runtime.models.hparams import Hparams, rotation
 
 # Su et al. 2021 (RoFormer) rotate dimensions 2i and 2i + 1 together, checkpoints i and i + d/2.
@@ -18,6 +19,8 @@ NEIGHBOURS = True
 
 def lower(b: Builder, hp: Hparams) -> Rows:
     """Append all layers; returns the residual stream."""
+    if hp.u32("expert_count", 0):
+        return mixtral.lower(b, hp)
     return dense_layers(b, hp, NEIGHBOURS)
 
 
