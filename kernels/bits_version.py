@@ -7,4 +7,4 @@ table, and a test holds the two together.
 
 from __future__ import annotations
 
-BITS_VERSION = "6f2e8ff0b31367e2"
+BITS_VERSION = "ba001f60697791bc"

@@ -64,20 +64,12 @@ def save(model: transformers.PreTrainedModel, recipe: Recipe, folder: Path) -> N
             sizes = {key: n for key, n in recipe.config.items() if isinstance(n, int)}
             weights |= {k: w.contiguous() for k, w in mtp_tensors(sizes, recipe.seed).items()}
         save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    if recipe.renamed:
-        weights = load_file(folder / "model.safetensors")
-        weights = {renamed(name, recipe): tensor for name, tensor in weights.items()}
+    if recipe.rewritten is not None:
+        weights = recipe.rewritten(load_file(folder / "model.safetensors"))
         save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     file = folder / "config.json"
     config = {**json.loads(file.read_text()), "architectures": [recipe.model_class]}
     file.write_text(json.dumps(recipe.published(config), indent=1))
-
-
-def renamed(name: str, recipe: Recipe) -> str:
-    """A tensor's name in published checkpoints, where transformers saves another."""
-    for pattern, published in recipe.renamed:
-        name = re.sub(pattern, published, name)
-    return name
 
 
 def logits(model: transformers.PreTrainedModel, prompts: Sequence[Sequence[int]]) -> list[F32]:

@@ -6,6 +6,7 @@ from tools.golden.recipe import AnyRecipe
 from tools.golden.recipes import (
     bamba,
     deepseek,
+    dense,
     falcon_h1,
     gemma3,
     gemma4,
@@ -42,6 +43,7 @@ FAMILIES: tuple[tuple[AnyRecipe, ...], ...] = (
     rwkv.RECIPES,
     deepseek.RECIPES,
     kda.RECIPES,
+    dense.RECIPES,
     gpt_oss.RECIPES,
     gemma4.RECIPES,
     moe.RECIPES,

@@ -1,6 +1,6 @@
 """Kimi Delta Attention beside multi-head latent attention: Kimi Linear and Ling 3."""
 
-from tools.golden.recipe import Config, Recipe, rope
+from tools.golden.recipe import Config, Recipe, renaming, rope
 
 KINDS = ["linear_attention", "full_attention", "linear_attention"]
 HYBRID: Config = {
@@ -93,7 +93,7 @@ RECIPES = (
         n_vocab=323,
         published=published_kimi,
         # transformers' mapping knows no dense layer.
-        renamed=((r"layers\.0\.block_sparse_moe\.", "layers.0.mlp."),),
+        rewritten=renaming((r"layers\.0\.block_sparse_moe\.", "layers.0.mlp.")),
         reads_raw_config=True,
     ),
     Recipe(
@@ -120,7 +120,7 @@ RECIPES = (
         n_vocab=323,
         published=published_ling,
         # The block for multi-token prediction, which transformers does not save.
-        renamed=(
+        rewritten=renaming(
             (r"(layers\.3\.)self_attn\.", r"\1attention."),
             (r"(layers\.3\.attention\.)o_proj", r"\1dense"),
             (r"(layers\.3\.)shared_head\.norm", r"\1final_layernorm"),
