@@ -7,4 +7,4 @@ table, and a test holds the two together.
 
 from __future__ import annotations
 
-BITS_VERSION = "b6934c2f12c0d300"
+BITS_VERSION = "edf4aea296b5deb9"

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Weights: TypeAlias = "dict[str, Tensor]"
 Config = dict[str, object]
 
 SEED = 20260131
@@ -51,7 +55,9 @@ class Recipe:
         None  # names of a large one that is stored in Q8_0: ours, GGUF's
     )
     has_mtp: bool = False
+    ternary: tuple[str, ...] = ()  # patterns of weights that are -1, 0 or 1 times a scale
     published: Callable[[Config], Config] = as_saved
+    rewritten: Callable[[Weights], Weights] | None = None  # as the checkpoint names and cuts them
     reads_raw_config: bool = False  # the converter shall not fill in defaults of transformers
     has_plain_vocab: bool = False  # the converter shall not look for tokens of the family
     converter_flags: tuple[str, ...] = ()

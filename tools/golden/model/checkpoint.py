@@ -55,6 +55,9 @@ def save(model: transformers.PreTrainedModel, recipe: Recipe, folder: Path) -> N
             if any(re.search(pattern, name) for pattern in recipe.transposed):
                 weights[name] = weight.transpose(-1, -2).contiguous()
         save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    if recipe.rewritten is not None:
+        weights = recipe.rewritten(load_file(folder / "model.safetensors"))
+        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     if recipe.has_mtp:
         weights = load_file(folder / "model.safetensors")
         sizes = {key: n for key, n in recipe.config.items() if isinstance(n, int)}

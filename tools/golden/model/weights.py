@@ -118,6 +118,9 @@ def fill(model: nn.Module, recipe: Recipe) -> None:
             drawn_values = values(draw)
             if recipe.table is not None and name == recipe.table[0]:
                 drawn_values = rounded(drawn_values)
+            if any(re.search(pattern, name) for pattern in recipe.ternary):
+                scale = drawn_values.abs().mean()
+                drawn_values = (drawn_values / scale).round().clamp(-1, 1) * scale
             parameter.copy_(drawn_values)
 
 

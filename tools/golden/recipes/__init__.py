@@ -5,6 +5,7 @@ from __future__ import annotations
 from tools.golden.recipe import AnyRecipe
 from tools.golden.recipes import (
     bamba,
+    dense,
     falcon_h1,
     gemma3,
     gemma4,
@@ -38,6 +39,7 @@ FAMILIES: tuple[tuple[AnyRecipe, ...], ...] = (
     gemma3.RECIPES,
     phi.RECIPES,
     rwkv.RECIPES,
+    dense.RECIPES,
     gpt_oss.RECIPES,
     gemma4.RECIPES,
     moe.RECIPES,
