@@ -21,6 +21,7 @@ EPSILON = 1e-3
 TOKEN_IDS: Config = {"bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 3}
 
 FLOAT_TYPES = ("F16", "BF16")
+MOE_TYPES = ("MXFP4_MOE",)  # of experts; rows of 32 will do
 BLOCK_TYPES = (
     "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q2_K", "Q3_K_M", "Q4_K_M", "Q5_K_M", "Q6_K",
     "IQ4_NL", "IQ4_XS",
