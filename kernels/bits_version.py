@@ -7,4 +7,4 @@ table, and a test holds the two together.
 
 from __future__ import annotations
 
-BITS_VERSION = "b272827e9cc426e6"
+BITS_VERSION = "2ef302805ce06b00"

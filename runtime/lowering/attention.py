@@ -151,18 +151,21 @@ def attend(
     gate_head_stride: int = 0,
     name: str = "attention",
     sinks: Vector | None = None,
+    *,
+    cells: Cells | None = None,
 ) -> Rows:
     """Attention of q over the layer's cells: [n_tokens, n_head * v_dim].
 
     ``gate``: rows whose sigmoid scales head h from column h * gate_head_stride on; ``sinks``: a
-    score of each head that takes part in its softmax and has no value."""
+    score of each head that takes part in its softmax and has no value; ``cells``: the layer's, if
+    they are not plain ones."""
     assert shape.n_head % shape.n_head_kv == 0
     plan, partials = _plan(b, shape)
     out = b.buffers.rows(name, shape.n_head * shape.v_dim)
     b.append(
         Attention(
             q=q,
-            cells=_cells(b, shape),
+            cells=cells or _cells(b, shape),
             counts=plan.counts,
             split_base=plan.split_base,
             n_head=shape.n_head,
