@@ -15,8 +15,7 @@ from slotmux.kernels.ops.recurrent.delta_net import (
     pending_floats,
     scratch_bytes,
 )
-from slotmux.kernels.ops.recurrent.gated_norm import GATED_NORM, build_gated_norm
-from slotmux.kernels.ops.recurrent.gated_norm import scratch_bytes as norm_scratch_bytes
+from slotmux.kernels.ops.recurrent.gated_norm import GatedNorm
 from slotmux.runtime.lowering.buffers import Rows
 from slotmux.runtime.lowering.builder import Builder
 
@@ -105,25 +104,5 @@ def gated_norm(
     assert x.width == z.width
     assert x.width % d == 0
     out = b.buffers.rows(name, x.width)
-    op = b.append_raw(
-        "gated_norm",
-        build_gated_norm,
-        GATED_NORM,
-        {
-            "x": x.address,
-            "x_stride": x.stride,
-            "z": z.address,
-            "z_stride": z.stride,
-            "weight": weight,
-            "eps": b.scalar(eps),
-            "n_heads": x.width // d,
-            "d": d,
-            "out": 0,
-            "out_stride": out.stride,
-            "tiles": 0,
-        },
-        [x.span, z.span],
-        [out.span],
-        norm_scratch_bytes(d),
-    )
-    return b.producer(out, op)
+    b.append(GatedNorm(x=x, z=z, weight=weight, eps=eps, out=out))
+    return out
