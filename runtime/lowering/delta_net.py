@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from slotmux.kernels.ops.recurrent.delta_net import (
     DELTA,
-    block_vectors,
     build_delta_net,
     pending_floats,
     scratch_bytes,
 )
+from slotmux.kernels.ops.recurrent.delta_rule import block_vectors
 from slotmux.kernels.ops.recurrent.gated_norm import GatedNorm
 from slotmux.runtime.lowering.buffers import Rows
 from slotmux.runtime.lowering.builder import Builder

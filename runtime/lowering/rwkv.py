@@ -15,6 +15,7 @@ from slotmux.kernels.ops.recurrent.rwkv7 import N_KEPT as N_KEPT7
 from slotmux.kernels.ops.recurrent.rwkv7 import N_SCRATCH as N_SCRATCH7
 from slotmux.kernels.ops.recurrent.rwkv7 import WKV7, build_wkv7
 from slotmux.kernels.ops.recurrent.token_shift import TOKEN_SHIFT, build_token_shift, state_floats
+from slotmux.kernels.ops.recurrent.token_shift import scratch_bytes as shift_scratch_bytes
 from slotmux.runtime.lowering.buffers import Rows, round_up
 from slotmux.runtime.lowering.builder import Builder
 from slotmux.runtime.lowering.ops import Layout
@@ -40,6 +41,7 @@ def token_shift(b: Builder, x: Rows, name: str = "dx", *, is_difference: bool = 
         [out.span],
         state_floats(x.width),
         state_floats(x.width),
+        shift_scratch_bytes(),
     )
     return out
 

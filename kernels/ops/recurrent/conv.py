@@ -18,10 +18,9 @@ from numba import njit
 from slotmux.kernels import simd
 from slotmux.kernels.activations import TILE_ROWS, blocks_at
 from slotmux.kernels.address import load_i64
-from slotmux.kernels.claims import claim
-from slotmux.kernels.operands import STEP, words
+from slotmux.kernels.operands import words
 from slotmux.kernels.ops.dense.glu import silu
-from slotmux.kernels.ops.recurrent.state import drafts_of_run, locate_run
+from slotmux.kernels.ops.recurrent.frame import build_recurrent
 from slotmux.kernels.quantize import quantize_block
 
 # x, factor (0: none), gate (0: none): float32 rows [n_tokens, n] of their strides, in bytes;
@@ -35,7 +34,7 @@ CONV = words(
     "x x_stride factor factor_stride gate gate_stride weight bias n out out_stride tiles "
     "rows row_stride pending",
 )
-CHANNELS = 128  # of a chunk
+CHANNELS = 128  # of a part
 MAX_TAPS = 16
 
 
@@ -54,105 +53,101 @@ def pending_floats(n: int) -> int:
     return padded_channels(n)
 
 
-def build_conv(n_taps: int, has_silu: bool) -> Callable[..., None]:
-    """The kernel for K = ``n_taps``; a chunk is one sequence's tokens of a group of channels."""
-    assert 2 <= n_taps <= MAX_TAPS
-    n_past = n_taps - 1
+@njit(forceinline=True)
+def _value_of(op, token, c):
+    """u of 16 channels from c on."""
+    x = load_i64(op + CONV.x) + token * load_i64(op + CONV.x_stride)
+    factor = load_i64(op + CONV.factor)
+    value = simd.load(x + 4 * c)
+    if factor != 0:
+        at = factor + token * load_i64(op + CONV.factor_stride)
+        value = value * simd.load(at + 4 * c)
+    return value
 
-    @njit(forceinline=True)
-    def value_of(op, token, c):
-        """u of 16 channels from c on."""
-        x = load_i64(op + CONV.x) + token * load_i64(op + CONV.x_stride)
-        factor = load_i64(op + CONV.factor)
-        value = simd.load(x + 4 * c)
-        if factor != 0:
-            at = factor + token * load_i64(op + CONV.factor_stride)
-            value = value * simd.load(at + 4 * c)
-        return value
 
-    @njit(forceinline=True)
-    def past_value(op, state, fresh, n_pending, first, i, c, width):
-        """Value i of the sequence's window (i < K - 1), accepted drafts and the run's tokens."""
-        value = simd.splat(np.float32(0.0))
-        if i >= n_past + n_pending:
-            value = value_of(op, first + i - n_past - n_pending, c)
-        elif i >= n_past:
-            pending = state + load_i64(op + CONV.pending)
-            value = simd.load(pending + 4 * ((i - n_past) * width + c))
-        elif not fresh:
-            value = simd.load(state + 4 * (i * width + c))
-        return value
+@njit(forceinline=True)
+def _past_value(op, n_past, run, i, c, width):
+    """Value i of the sequence's window (i < n_past), accepted drafts and the run's tokens."""
+    value = simd.splat(np.float32(0.0))
+    if i >= n_past + run.n_pending:
+        value = _value_of(op, run.first + i - n_past - run.n_pending, c)
+    elif i >= n_past:
+        value = simd.load(run.pending + 4 * ((i - n_past) * width + c))
+    elif run.fresh == 0:
+        value = simd.load(run.state + 4 * (i * width + c))
+    return value
 
-    @njit(forceinline=True)
-    def output(op, state, fresh, n_pending, first, t, c, width):
-        """Output of token t of the run for 16 channels."""
-        weight, bias = load_i64(op + CONV.weight), load_i64(op + CONV.bias)
-        total = simd.splat(np.float32(0.0))
-        if bias != 0:
-            total = simd.load(bias + 4 * c)
-        for k in range(n_taps):
-            u = past_value(op, state, fresh, n_pending, first, n_pending + t + k, c, width)
-            total = simd.fma(simd.load(weight + 4 * (k * width + c)), u, total)
-        if has_silu:
-            total = silu(total)
-        gate = load_i64(op + CONV.gate)
-        if gate != 0:
-            at = gate + (first + t) * load_i64(op + CONV.gate_stride)
-            total = total * simd.load(at + 4 * c)
-        return total
 
-    @njit
-    def convolve(op, state, fresh, n_pending, first, n_tokens, c_first, c_end):
-        """Outputs of a run's tokens, channels c_first to c_end."""
-        n = load_i64(op + CONV.n)
-        width = (n + 31) // 32 * 32
-        out, tiles = load_i64(op + CONV.out), load_i64(op + CONV.tiles)
-        for t in range(n_tokens):
-            row = first + t
-            y = out + row * load_i64(op + CONV.out_stride)
-            for c in range(c_first, c_end, 32):
-                low = output(op, state, fresh, n_pending, first, t, c, width)
-                high = low
+@njit(forceinline=True)
+def _output(op, n_taps, has_silu, run, t, c, width):
+    """Output of token t of the run for 16 channels."""
+    weight, bias = load_i64(op + CONV.weight), load_i64(op + CONV.bias)
+    total = simd.splat(np.float32(0.0))
+    if bias != 0:
+        total = simd.load(bias + 4 * c)
+    for k in range(n_taps):
+        u = _past_value(op, n_taps - 1, run, run.n_pending + t + k, c, width)
+        total = simd.fma(simd.load(weight + 4 * (k * width + c)), u, total)
+    if has_silu:
+        total = silu(total)
+    gate = load_i64(op + CONV.gate)
+    if gate != 0:
+        at = gate + (run.first + t) * load_i64(op + CONV.gate_stride)
+        total = total * simd.load(at + 4 * c)
+    return total
+
+
+@njit(forceinline=True)
+def _convolve(op, n_taps, has_silu, run, c_first, c_end):
+    """Outputs of a run's tokens, channels c_first to c_end."""
+    n = load_i64(op + CONV.n)
+    width = (n + 31) // 32 * 32
+    out, tiles = load_i64(op + CONV.out), load_i64(op + CONV.tiles)
+    for t in range(run.n_kept + run.n_drafts):
+        row = run.first + t
+        y = out + row * load_i64(op + CONV.out_stride)
+        for c in range(c_first, c_end, 32):
+            low = _output(op, n_taps, has_silu, run, t, c, width)
+            high = low
+            if c + 16 < n:
+                high = _output(op, n_taps, has_silu, run, t, c + 16, width)
+            if out != 0:
+                simd.store(y + 4 * c, low)
                 if c + 16 < n:
-                    high = output(op, state, fresh, n_pending, first, t, c + 16, width)
-                if out != 0:
-                    simd.store(y + 4 * c, low)
-                    if c + 16 < n:
-                        simd.store(y + 4 * c + 64, high)
-                if tiles != 0:
-                    quantize_block(low, high, blocks_at(tiles, n, row, c), row % TILE_ROWS)
+                    simd.store(y + 4 * c + 64, high)
+            if tiles != 0:
+                quantize_block(low, high, blocks_at(tiles, n, row, c), row % TILE_ROWS)
+
+
+@njit(forceinline=True)
+def _keep_window(op, n_past, run, c_first, c_end):
+    """The window before the run's drafts (ascending: value i moves down), and the drafts."""
+    n = load_i64(op + CONV.n)
+    width = (n + 31) // 32 * 32
+    for c in range(c_first, min(c_end, n), 16):
+        for i in range(n_past):
+            value = _past_value(op, n_past, run, i + run.n_pending + run.n_kept, c, width)
+            simd.store(run.state + 4 * (i * width + c), value)
+        for i in range(run.n_drafts):
+            value = _value_of(op, run.first + run.n_kept + i, c)
+            simd.store(run.pending + 4 * (i * width + c), value)
+
+
+@njit
+def _n_parts(op):
+    return (load_i64(op + CONV.n) + CHANNELS - 1) // CHANNELS
+
+
+def build_conv(n_taps: int, has_silu: bool) -> Callable[..., None]:
+    """The kernel for K = ``n_taps``; its parts are groups of channels. It has its own order: every
+    output is made of window, accepted drafts and tokens as they are, so drafts need no copy."""
+    assert 2 <= n_taps <= MAX_TAPS
 
     @njit
-    def keep_window(op, state, fresh, n_pending, first, n_tokens, n_drafts, c_first, c_end):
-        """The window before the run's drafts (ascending: value i moves down), and the drafts."""
-        n = load_i64(op + CONV.n)
-        width, pending = (n + 31) // 32 * 32, state + load_i64(op + CONV.pending)
-        n_moved = n_pending + n_tokens - n_drafts
-        for c in range(c_first, min(c_end, n), 16):
-            for i in range(n_past):
-                value = past_value(op, state, fresh, n_pending, first, i + n_moved, c, width)
-                simd.store(state + 4 * (i * width + c), value)
-            for i in range(n_drafts):
-                value = value_of(op, first + n_tokens - n_drafts + i, c)
-                simd.store(pending + 4 * (i * width + c), value)
+    def visit(op, scratch, run, first_part, end_part):
+        c_first = first_part * CHANNELS
+        c_end = min(end_part * CHANNELS, load_i64(op + CONV.n))
+        _convolve(op, n_taps, has_silu, run, c_first, c_end)
+        _keep_window(op, n_taps - 1, run, c_first, c_end)
 
-    def conv(op, step, thread):  # type: ignore[no-untyped-def]
-        n_groups = (load_i64(op + CONV.n) + CHANNELS - 1) // CHANNELS
-        # Channels first: threads then write different cache lines of the 8-bit tiles, in which all
-        # rows of a tile share lines.
-        n_seqs = load_i64(step + STEP.n_seqs)
-        n_chunks = n_seqs * n_groups
-        chunk = claim(thread, n_chunks)
-        while chunk >= 0:
-            run, c_first = chunk % n_seqs, chunk // n_seqs * CHANNELS
-            c_end = min(c_first + CHANNELS, load_i64(op + CONV.n))
-            first, n_tokens, state, is_fresh = locate_run(
-                load_i64(op + CONV.rows), load_i64(op + CONV.row_stride), step, run
-            )
-            n_pending, n_drafts = drafts_of_run(step, run)
-            fresh = is_fresh != 0
-            convolve(op, state, fresh, n_pending, first, n_tokens, c_first, c_end)
-            keep_window(op, state, fresh, n_pending, first, n_tokens, n_drafts, c_first, c_end)
-            chunk = claim(thread, n_chunks)
-
-    return conv
+    return build_recurrent(CONV, _n_parts, visit)

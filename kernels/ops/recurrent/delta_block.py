@@ -1,4 +1,4 @@
-"""The inner loops of Gated DeltaNet: one block of columns of a head's state, one token.
+"""The inner loops of the delta rule: one block of columns of a head's state, one token.
 
 A block is float32 [d, width]: rows are inputs (d_k), columns stand in lanes. Every sum over d_k is
 in ascending order, whichever of the loops takes it.
@@ -6,10 +6,10 @@ in ascending order, whichever of the loops takes it.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from llvmlite import ir
-from numba import types
+from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
@@ -62,26 +62,30 @@ def make_product(n_vectors: int) -> Any:
     return product
 
 
-def make_update(n_vectors: int, has_past: bool, has_next: bool, has_out: bool = True) -> Any:
+def make_update(
+    n_vectors: int, has_past: bool, has_next: bool, has_out: bool, decay_per_row: bool
+) -> Any:
     """An intrinsic (state, d, decay, k, u, q, out, k_next, next_out) for one block of columns:
     S = decay * S + k u^T (without past, S was zero and is not read); out = S^T q, unless nobody
-    wants it; and with a next token next_out = S^T k_next."""
+    wants it; and with a next token next_out = S^T k_next. ``decay`` is the address of one float, or
+    of d, one a row."""
 
     @intrinsic
     def update(ctx, state, d, decay, k, u, q, out, k_next, next_out):  # type: ignore[no-untyped-def]
         def codegen(c: Any, b: Any, sig: Any, args: Any) -> Any:
             state, d, decay, k, u, q, out, k_next, next_out = args
             outs, nexts = _sums(b, n_vectors), _sums(b, n_vectors)
-            decay = splat_ir(b, decay, F32X16)
+            factor = None if decay_per_row else _splat(b, decay, ir.Constant(I64, 0))
             u = [_load(b, u, 64 * j, F32X16) for j in range(n_vectors)]
             with cgutils.for_range(b, d, intp=I64) as loop:
                 row = b.add(state, b.mul(loop.index, ir.Constant(I64, 64 * n_vectors)))
                 k_i = _splat(b, k, loop.index)
                 q_i = _splat(b, q, loop.index) if has_out else None
                 n_i = _splat(b, k_next, loop.index) if has_next else None
+                decay_i = _splat(b, decay, loop.index) if decay_per_row else factor
                 for j in range(n_vectors):
                     if has_past:
-                        old = b.fmul(decay, _load(b, row, 64 * j, F32X16))
+                        old = b.fmul(decay_i, _load(b, row, 64 * j, F32X16))
                         s = fma_ir(b, k_i, u[j], old)
                     else:
                         s = b.fmul(k_i, u[j])
@@ -96,6 +100,48 @@ def make_update(n_vectors: int, has_past: bool, has_next: bool, has_out: bool = 
                 _store_sums(b, nexts, next_out)
             return c.get_dummy_value()
 
-        return types.void(*[types.int64] * 2, types.float32, *[types.int64] * 6), codegen
+        return types.void(*[types.int64] * 9), codegen
+
+    return update
+
+
+class Blocks(NamedTuple):
+    """The loops for one width of block: compiled functions, handed to those that call them.
+
+    ``product`` as make_product's. Updates as make_update's, by what they do: with a past and a next
+    token, or the last; the first of a fresh sequence, or its only one; and without outputs."""
+
+    product: Any
+    update: Any
+    last: Any
+    begin: Any
+    only: Any
+    again: Any
+    last_again: Any
+
+
+def make_blocks(n_vectors: int, decay_per_row: bool = False) -> Blocks:
+    """The loops for blocks of 16 * ``n_vectors`` columns."""
+    product_ir = make_product(n_vectors)
+
+    @njit(forceinline=True)
+    def product(state, d, k, out):
+        product_ir(state, d, k, out)
+
+    def updates(has_past: bool, has_out: bool) -> tuple[Any, Any]:
+        return tuple(
+            _as_function(make_update(n_vectors, has_past, has_next, has_out, decay_per_row))
+            for has_next in (True, False)
+        )
+
+    return Blocks(product, *updates(True, True), *updates(False, True), *updates(True, False))
+
+
+def _as_function(update_ir: Any) -> Any:
+    """An update as a value, which an intrinsic is not."""
+
+    @njit(forceinline=True)
+    def update(state, d, decay, k, u, q, out, k_next, next_out):
+        update_ir(state, d, decay, k, u, q, out, k_next, next_out)
 
     return update

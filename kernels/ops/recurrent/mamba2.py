@@ -15,11 +15,11 @@ from numba import njit
 from slotmux.kernels import simd
 from slotmux.kernels.address import load_f32, load_i64, store_f32
 from slotmux.kernels.claims import T_SCRATCH, claim
-from slotmux.kernels.operands import STEP, words
+from slotmux.kernels.operands import words
 from slotmux.kernels.ops.dense.glu import silu
 from slotmux.kernels.ops.dense.norm import rms_norm_row
+from slotmux.kernels.ops.recurrent.frame import build_recurrent, copy_bytes, copy_vectors, in_order
 from slotmux.kernels.ops.recurrent.ssm_scan import SEGMENT, TOKEN_BYTES, U, Y, make_scan
-from slotmux.kernels.ops.recurrent.state import drafts_of_run, locate_run
 
 # x: float32 rows [n_rows, n_head] of x_stride bytes; n_rows: address of their number; dt_bias, a:
 # float32 [n_head], padded; dt, decay: float32 rows [n_rows, n_head] of out_stride bytes, written
@@ -37,7 +37,6 @@ MAMBA2 = words(
     "x x_stride b c bc_stride dt decay dt_stride d n_head head_dim n_group n_state "
     "out out_stride rows row_stride pending",
 )
-STATE_COPY = TOKEN_BYTES * SEGMENT  # in a thread's scratch, behind the scan's tokens
 
 # y, z: float32 rows [n_rows, n] of their strides in bytes; weight: float32 [n], padded (0: no
 # norm, only the gate); eps: address of a float32; out: float32 rows of out_stride bytes. Thread
@@ -53,8 +52,8 @@ def state_floats(n_head: int, head_dim: int, n_state: int) -> int:
 
 
 def scratch_bytes(head_dim: int, n_state: int) -> int:
-    """What a thread needs for the scan: a segment's tokens, and a copy of a head's state."""
-    return STATE_COPY + 4 * state_floats(1, head_dim, n_state)
+    """What a thread needs for the scan: a copy of a head's state, and a segment's tokens."""
+    return copy_bytes(state_floats(1, head_dim, n_state)) + TOKEN_BYTES * SEGMENT
 
 
 def pending_floats(n_head: int, head_dim: int, n_state: int) -> int:
@@ -86,126 +85,120 @@ def build_mamba2_steps() -> Callable[..., None]:
     return mamba2_steps
 
 
+_scan = make_scan(decay_per_state=False)
+
+
+@njit
+def _prepare(op, tokens, x, x_stride, dt, dt_stride, n_tokens, head):
+    """U = dt * x and Y = D * x of 16 channels of a head."""
+    d = simd.splat(load_f32(load_i64(op + MAMBA2.d) + 4 * head))
+    for t in range(n_tokens):
+        v, dt_t = simd.load(x + t * x_stride), simd.splat(load_f32(dt + t * dt_stride))
+        simd.store(tokens + TOKEN_BYTES * t + U, dt_t * v)
+        simd.store(tokens + TOKEN_BYTES * t + Y, d * v)
+
+
+@njit
+def _write(op, tokens, first, n_tokens, column, n_lanes):
+    """Y of 16 channels; where a head ends within them, not into the next head's."""
+    stride = load_i64(op + MAMBA2.out_stride)
+    out = load_i64(op + MAMBA2.out) + first * stride + 4 * column
+    for t in range(n_tokens):
+        y = tokens + TOKEN_BYTES * t + Y
+        if n_lanes >= 16:
+            simd.store(out + t * stride, simd.load(y))
+        else:
+            for lane in range(n_lanes):
+                store_f32(out + t * stride + 4 * lane, load_f32(y + 4 * lane))
+
+
+@njit(forceinline=True)
+def _group_at(op, head):
+    """Where a head's B, and its C, begin in their rows, in bytes."""
+    group = head // (load_i64(op + MAMBA2.n_head) // load_i64(op + MAMBA2.n_group))
+    return 4 * group * load_i64(op + MAMBA2.n_state)
+
+
+@njit
+def _scan_head(op, tokens, state, fresh, first, n_tokens, head):
+    """One segment of tokens through one head, whose state is at ``state``."""
+    head_dim, n_state = load_i64(op + MAMBA2.head_dim), load_i64(op + MAMBA2.n_state)
+    bc_stride, dt_stride = load_i64(op + MAMBA2.bc_stride), load_i64(op + MAMBA2.dt_stride)
+    x_stride, at = load_i64(op + MAMBA2.x_stride), first * dt_stride + 4 * head
+    offset = first * bc_stride + _group_at(op, head)
+    dt, decay = load_i64(op + MAMBA2.dt) + at, load_i64(op + MAMBA2.decay) + at
+    for p in range(0, head_dim, 16):
+        column = head * head_dim + p
+        x = load_i64(op + MAMBA2.x) + first * x_stride + 4 * column
+        _prepare(op, tokens, x, x_stride, dt, dt_stride, n_tokens, head)
+        _scan(
+            state + 4 * p * n_state, fresh, 0, decay, dt_stride, tokens,
+            load_i64(op + MAMBA2.b) + offset, load_i64(op + MAMBA2.c) + offset, bc_stride,
+            n_tokens, n_state,
+        )  # fmt: skip
+        _write(op, tokens, first, n_tokens, column, head_dim - p)
+
+
+@njit(forceinline=True)
+def _pending_of(op, pending, head):
+    """What is kept of drafts for a head: of the first its x, its B, its dt and decay, and bytes to
+    the next draft's."""
+    x_bytes = (load_i64(op + MAMBA2.head_dim) + 15) // 16 * 64
+    b_bytes = (load_i64(op + MAMBA2.n_state) + 15) // 16 * 64
+    n_bytes = x_bytes + b_bytes + 64
+    x = pending + head * n_bytes
+    return x, x + x_bytes, x + x_bytes + b_bytes, load_i64(op + MAMBA2.n_head) * n_bytes
+
+
+@njit
+def _n_parts(op):
+    return load_i64(op + MAMBA2.n_head)
+
+
+@njit
+def _state_of(op, head):
+    lanes = (load_i64(op + MAMBA2.head_dim) + 15) // 16 * 16
+    n_bytes = 4 * lanes * load_i64(op + MAMBA2.n_state)
+    return head * n_bytes, n_bytes
+
+
+@njit
+def _apply(op, tokens, state, pending, n_pending, head):
+    n_state = load_i64(op + MAMBA2.n_state)
+    x, b, steps, stride = _pending_of(op, pending, head)
+    for p in range(0, load_i64(op + MAMBA2.head_dim), 16):
+        _prepare(op, tokens, x + 4 * p, stride, steps, stride, n_pending, head)
+        _scan(
+            state + 4 * p * n_state, 0, 0, steps + 4, stride, tokens, b, b, stride,
+            n_pending, n_state,
+        )  # fmt: skip
+
+
+@njit
+def _advance(op, tokens, state, fresh, first, n_tokens, head):
+    for t in range(0, n_tokens, SEGMENT):
+        _scan_head(op, tokens, state, fresh, first + t, min(SEGMENT, n_tokens - t), head)
+        fresh = 0
+
+
+@njit
+def _keep(op, pending, first, n_drafts, head):
+    head_dim, n_state = load_i64(op + MAMBA2.head_dim), load_i64(op + MAMBA2.n_state)
+    to_x, to_b, to_steps, stride = _pending_of(op, pending, head)
+    for i in range(n_drafts):
+        t = first + i
+        x = load_i64(op + MAMBA2.x) + t * load_i64(op + MAMBA2.x_stride) + 4 * head * head_dim
+        b = load_i64(op + MAMBA2.b) + t * load_i64(op + MAMBA2.bc_stride) + _group_at(op, head)
+        steps = t * load_i64(op + MAMBA2.dt_stride) + 4 * head
+        copy_vectors(x, head_dim, to_x + i * stride)
+        copy_vectors(b, n_state, to_b + i * stride)
+        store_f32(to_steps + i * stride, load_f32(load_i64(op + MAMBA2.dt) + steps))
+        store_f32(to_steps + i * stride + 4, load_f32(load_i64(op + MAMBA2.decay) + steps))
+
+
 def build_mamba2() -> Callable[..., None]:
-    """The kernel of the scan; a chunk is one sequence's tokens of one head."""
-    scan = make_scan(decay_per_state=False)
-
-    @njit
-    def prepare(op, scratch, x, x_stride, dt, dt_stride, n_tokens, head):
-        """U = dt * x and Y = D * x of 16 channels of a head."""
-        d = simd.splat(load_f32(load_i64(op + MAMBA2.d) + 4 * head))
-        for t in range(n_tokens):
-            v, dt_t = simd.load(x + t * x_stride), simd.splat(load_f32(dt + t * dt_stride))
-            simd.store(scratch + TOKEN_BYTES * t + U, dt_t * v)
-            simd.store(scratch + TOKEN_BYTES * t + Y, d * v)
-
-    @njit
-    def write(op, scratch, first, n_tokens, column, n_lanes):
-        """Y of 16 channels; where a head ends within them, not into the next head's."""
-        stride = load_i64(op + MAMBA2.out_stride)
-        out = load_i64(op + MAMBA2.out) + first * stride + 4 * column
-        for t in range(n_tokens):
-            y = scratch + TOKEN_BYTES * t + Y
-            if n_lanes >= 16:
-                simd.store(out + t * stride, simd.load(y))
-            else:
-                for lane in range(n_lanes):
-                    store_f32(out + t * stride + 4 * lane, load_f32(y + 4 * lane))
-
-    @njit
-    def scan_head(op, scratch, state, fresh, first, n_tokens, head):
-        """One segment of tokens through one head, whose state is at ``state``."""
-        head_dim, n_state = load_i64(op + MAMBA2.head_dim), load_i64(op + MAMBA2.n_state)
-        bc_stride, dt_stride = load_i64(op + MAMBA2.bc_stride), load_i64(op + MAMBA2.dt_stride)
-        x_stride = load_i64(op + MAMBA2.x_stride)
-        group = head // (load_i64(op + MAMBA2.n_head) // load_i64(op + MAMBA2.n_group))
-        offset = first * bc_stride + 4 * group * n_state
-        dt = load_i64(op + MAMBA2.dt) + first * dt_stride + 4 * head
-        decay = load_i64(op + MAMBA2.decay) + first * dt_stride + 4 * head
-        for p in range(0, head_dim, 16):
-            column = head * head_dim + p
-            x = load_i64(op + MAMBA2.x) + first * x_stride + 4 * column
-            prepare(op, scratch, x, x_stride, dt, dt_stride, n_tokens, head)
-            scan(
-                state + 4 * p * n_state, fresh, 0, decay, dt_stride, scratch,
-                load_i64(op + MAMBA2.b) + offset, load_i64(op + MAMBA2.c) + offset, bc_stride,
-                n_tokens, n_state,
-            )  # fmt: skip
-            write(op, scratch, first, n_tokens, column, head_dim - p)
-
-    @njit(forceinline=True)
-    def pending_of(op, pending, head):
-        """What is kept of drafts for a head: of the first its x, its B, its dt and decay, and
-        bytes to the next draft's."""
-        x_bytes = (load_i64(op + MAMBA2.head_dim) + 15) // 16 * 64
-        b_bytes = (load_i64(op + MAMBA2.n_state) + 15) // 16 * 64
-        n_bytes = x_bytes + b_bytes + 64
-        x = pending + head * n_bytes
-        return x, x + x_bytes, x + x_bytes + b_bytes, load_i64(op + MAMBA2.n_head) * n_bytes
-
-    @njit
-    def apply_pending(op, scratch, state, pending, n_pending, head):
-        """Accepted drafts of the run before, to one head."""
-        n_state = load_i64(op + MAMBA2.n_state)
-        x, b, steps, stride = pending_of(op, pending, head)
-        for p in range(0, load_i64(op + MAMBA2.head_dim), 16):
-            prepare(op, scratch, x + 4 * p, stride, steps, stride, n_pending, head)
-            scan(
-                state + 4 * p * n_state, 0, 0, steps + 4, stride, scratch, b, b, stride,
-                n_pending, n_state,
-            )  # fmt: skip
-
-    @njit
-    def keep_drafts(op, pending, first, n_drafts, head):
-        """Keep what drafts do to a head."""
-        head_dim, n_state = load_i64(op + MAMBA2.head_dim), load_i64(op + MAMBA2.n_state)
-        group = head // (load_i64(op + MAMBA2.n_head) // load_i64(op + MAMBA2.n_group))
-        to_x, to_b, to_steps, stride = pending_of(op, pending, head)
-        for i in range(n_drafts):
-            t = first + i
-            x = load_i64(op + MAMBA2.x) + t * load_i64(op + MAMBA2.x_stride) + 4 * head * head_dim
-            b = load_i64(op + MAMBA2.b) + t * load_i64(op + MAMBA2.bc_stride) + 4 * group * n_state
-            steps = t * load_i64(op + MAMBA2.dt_stride) + 4 * head
-            for j in range(0, 4 * head_dim, 64):
-                simd.store(to_x + i * stride + j, simd.load(x + j))
-            for j in range(0, 4 * n_state, 64):
-                simd.store(to_b + i * stride + j, simd.load(b + j))
-            store_f32(to_steps + i * stride, load_f32(load_i64(op + MAMBA2.dt) + steps))
-            store_f32(to_steps + i * stride + 4, load_f32(load_i64(op + MAMBA2.decay) + steps))
-
-    @njit
-    def scan_run(op, step, scratch, run, head):
-        """A run through a head: accepted drafts of the one before, its tokens, its drafts."""
-        first, n_tokens, state, fresh = locate_run(
-            load_i64(op + MAMBA2.rows), load_i64(op + MAMBA2.row_stride), step, run
-        )
-        n_pending, n_drafts = drafts_of_run(step, run)
-        pending, n_kept = state + load_i64(op + MAMBA2.pending), n_tokens - n_drafts
-        lanes = (load_i64(op + MAMBA2.head_dim) + 15) // 16 * 16
-        n_bytes = 4 * lanes * load_i64(op + MAMBA2.n_state)
-        state += head * n_bytes
-        if n_pending > 0:
-            apply_pending(op, scratch, state, pending, n_pending, head)
-        for t in range(0, n_kept, SEGMENT):
-            scan_head(op, scratch, state, fresh, first + t, min(SEGMENT, n_kept - t), head)
-            fresh = 0
-        if n_drafts > 0:
-            copy = scratch + STATE_COPY
-            for i in range(0, n_bytes, 64):
-                simd.store(copy + i, simd.load(state + i))
-            scan_head(op, scratch, copy, 0, first + n_kept, n_drafts, head)
-            keep_drafts(op, pending, first + n_kept, n_drafts, head)
-
-    def mamba2(op, step, thread):  # type: ignore[no-untyped-def]
-        n_head = load_i64(op + MAMBA2.n_head)
-        n_chunks = load_i64(step + STEP.n_seqs) * n_head
-        chunk = claim(thread, n_chunks)
-        while chunk >= 0:
-            scratch = load_i64(thread + 8 * T_SCRATCH)
-            scan_run(op, step, scratch, chunk // n_head, chunk % n_head)
-            chunk = claim(thread, n_chunks)
-
-    return mamba2
+    """The kernel of the scan; its parts are heads."""
+    return build_recurrent(MAMBA2, _n_parts, in_order(_state_of, _apply, _advance, _keep))
 
 
 def build_gate_then_norm() -> Callable[..., None]:

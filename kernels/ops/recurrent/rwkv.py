@@ -7,12 +7,13 @@ from numba import njit
 from slotmux.kernels import simd
 from slotmux.kernels.activations import TILE_ROWS, blocks_at
 from slotmux.kernels.address import load_f32, store_f32
+from slotmux.kernels.ops.recurrent.frame import copy_bytes
 from slotmux.kernels.quantize import quantize_block
 
 
 def scratch_bytes(n_vectors: int, d: int) -> int:
-    """What a thread needs for a head: ``n_vectors`` vectors, and a copy of its state."""
-    return 4 * (n_vectors + d) * -(-d // 16) * 16
+    """What a thread needs for a head: a copy of its state, and ``n_vectors`` vectors."""
+    return copy_bytes(d * -(-d // 16) * 16) + 4 * n_vectors * -(-d // 16) * 16
 
 
 def pending_floats(n_kept: int, n_heads: int, d: int) -> int:
@@ -39,10 +40,10 @@ def pending_at(pending, n_kept, d, n_heads, head, i):
 
 
 @njit(forceinline=True)
-def copy_vector(x, n, to):
-    """Copy n floats, in whole vectors."""
-    for i in range(0, 4 * n, 64):
-        simd.store(to + i, simd.load(x + i))
+def state_of_head(d, head):
+    """Where a head's state begins, and its size, in bytes."""
+    n_bytes = 4 * d * padded(d)
+    return head * n_bytes, n_bytes
 
 
 @njit(forceinline=True)

@@ -16,12 +16,17 @@ from numba import njit
 
 from slotmux.kernels import simd
 from slotmux.kernels.address import load_f32, load_i64
-from slotmux.kernels.claims import T_SCRATCH, claim
-from slotmux.kernels.operands import STEP, words
+from slotmux.kernels.operands import words
 from slotmux.kernels.ops.dense.glu import silu
 from slotmux.kernels.ops.dense.layer_norm import layer_norm_row
-from slotmux.kernels.ops.recurrent.rwkv import copy_vector, emit_head, padded, pending_at, splat_at
-from slotmux.kernels.ops.recurrent.state import drafts_of_run, locate_run
+from slotmux.kernels.ops.recurrent.frame import build_recurrent, copy_vectors, in_order
+from slotmux.kernels.ops.recurrent.rwkv import (
+    emit_head,
+    padded,
+    pending_at,
+    splat_at,
+    state_of_head,
+)
 
 # r, k, v, w (decay, 0 to 1), g (gate before its SiLU): float32 rows [n_tokens, n_heads * d] of
 # stride bytes; u: float32 [n_heads, d]; ln_weight, ln_bias: float32 [n_heads * d]; eps: address of
@@ -35,7 +40,7 @@ WKV6 = words(
     "pending",
 )
 N_KEPT = 3  # vectors of a head kept of a draft
-N_SCRATCH = 1  # vectors in a thread's scratch, before a copy of the state
+N_SCRATCH = 1  # vectors in a thread's scratch
 
 
 @njit(forceinline=True)
@@ -79,87 +84,76 @@ def _columns1(state, width, d, is_new, r, k, w, u, v, y):
     simd.store(y, acc)
 
 
-def build_wkv6() -> Callable[..., None]:
-    """The kernel; a chunk is one sequence's tokens of a head."""
+@njit
+def _mix(op, state, is_new, head, r, k, v, w, y):
+    """The recurrence of one token; the head's output goes to y."""
+    d = load_i64(op + WKV6.d)
+    width, u = padded(d), load_i64(op + WKV6.u) + 4 * head * d
+    c = np.int64(0)
+    while c + 64 <= width:
+        _columns4(state + 4 * c, width, d, is_new, r, k, w, u, v + 4 * c, y + 4 * c)
+        c += 64
+    while c < width:
+        _columns1(state + 4 * c, width, d, is_new, r, k, w, u, v + 4 * c, y + 4 * c)
+        c += 16
 
-    @njit
-    def mix(op, state, is_new, head, r, k, v, w, y):
-        """The recurrence of one token; the head's output goes to y."""
-        d = load_i64(op + WKV6.d)
-        width, u = padded(d), load_i64(op + WKV6.u) + 4 * head * d
-        c = np.int64(0)
-        while c + 64 <= width:
-            _columns4(state + 4 * c, width, d, is_new, r, k, w, u, v + 4 * c, y + 4 * c)
-            c += 64
-        while c < width:
-            _columns1(state + 4 * c, width, d, is_new, r, k, w, u, v + 4 * c, y + 4 * c)
-            c += 16
 
-    @njit
-    def finish_token(op, head, token, y):
-        """Norm, gate and write a head's output."""
-        d, stride = load_i64(op + WKV6.d), load_i64(op + WKV6.stride)
-        weight = load_i64(op + WKV6.ln_weight) + 4 * head * d
-        bias = load_i64(op + WKV6.ln_bias) + 4 * head * d
-        layer_norm_row(y, d, weight, bias, load_f32(load_i64(op + WKV6.eps)), y)
-        g = load_i64(op + WKV6.g) + token * stride + 4 * head * d
-        for i in range(0, 4 * d, 64):
-            simd.store(y + i, simd.load(y + i) * silu(simd.load(g + i)))
-        out, tiles = load_i64(op + WKV6.out), load_i64(op + WKV6.tiles)
-        n_heads, out_stride = load_i64(op + WKV6.n_heads), load_i64(op + WKV6.out_stride)
-        emit_head(y, d, head, n_heads, token, out, out_stride, tiles)
+@njit
+def _finish_token(op, head, token, y):
+    """Norm, gate and write a head's output."""
+    d, stride = load_i64(op + WKV6.d), load_i64(op + WKV6.stride)
+    weight = load_i64(op + WKV6.ln_weight) + 4 * head * d
+    bias = load_i64(op + WKV6.ln_bias) + 4 * head * d
+    layer_norm_row(y, d, weight, bias, load_f32(load_i64(op + WKV6.eps)), y)
+    g = load_i64(op + WKV6.g) + token * stride + 4 * head * d
+    for i in range(0, 4 * d, 64):
+        simd.store(y + i, simd.load(y + i) * silu(simd.load(g + i)))
+    out, tiles = load_i64(op + WKV6.out), load_i64(op + WKV6.tiles)
+    n_heads, out_stride = load_i64(op + WKV6.n_heads), load_i64(op + WKV6.out_stride)
+    emit_head(y, d, head, n_heads, token, out, out_stride, tiles)
 
-    @njit
-    def apply_pending(op, state, pending, n_pending, head, y):
-        """Accepted drafts of the run before, to one head."""
-        d, n_heads = load_i64(op + WKV6.d), load_i64(op + WKV6.n_heads)
-        for i in range(n_pending):
-            k = pending_at(pending, N_KEPT, d, n_heads, head, i)
-            v = k + 4 * padded(d)
-            mix(op, state, False, head, k, k, v, v + 4 * padded(d), y)
 
-    @njit
-    def mix_token(op, state, is_new, head, token, y):
-        """One of the run's own tokens."""
+@njit
+def _n_parts(op):
+    return load_i64(op + WKV6.n_heads)
+
+
+@njit
+def _state_of(op, head):
+    return state_of_head(load_i64(op + WKV6.d), head)
+
+
+@njit
+def _apply(op, y, state, pending, n_pending, head):
+    d, n_heads = load_i64(op + WKV6.d), load_i64(op + WKV6.n_heads)
+    for i in range(n_pending):
+        k = pending_at(pending, N_KEPT, d, n_heads, head, i)
+        v = k + 4 * padded(d)
+        _mix(op, state, False, head, k, k, v, v + 4 * padded(d), y)
+
+
+@njit
+def _advance(op, y, state, fresh, first, n_tokens, head):
+    for t in range(n_tokens):
+        token = first + t
         at = token * load_i64(op + WKV6.stride) + 4 * head * load_i64(op + WKV6.d)
         r, k, v = load_i64(op + WKV6.r) + at, load_i64(op + WKV6.k) + at, load_i64(op + WKV6.v) + at
-        mix(op, state, is_new, head, r, k, v, load_i64(op + WKV6.w) + at, y)
-        finish_token(op, head, token, y)
+        is_new = fresh != 0 and t == 0
+        _mix(op, state, is_new, head, r, k, v, load_i64(op + WKV6.w) + at, y)
+        _finish_token(op, head, token, y)
 
-    @njit
-    def keep_draft(op, pending, i, head, token):
-        """Keep what draft ``i`` does to one head."""
-        d, n_heads = load_i64(op + WKV6.d), load_i64(op + WKV6.n_heads)
-        at, to = token * load_i64(op + WKV6.stride) + 4 * head * d, 4 * padded(d)
+
+@njit
+def _keep(op, pending, first, n_drafts, head):
+    d, n_heads = load_i64(op + WKV6.d), load_i64(op + WKV6.n_heads)
+    for i in range(n_drafts):
+        at, to = (first + i) * load_i64(op + WKV6.stride) + 4 * head * d, 4 * padded(d)
         kept = pending_at(pending, N_KEPT, d, n_heads, head, i)
-        copy_vector(load_i64(op + WKV6.k) + at, d, kept)
-        copy_vector(load_i64(op + WKV6.v) + at, d, kept + to)
-        copy_vector(load_i64(op + WKV6.w) + at, d, kept + 2 * to)
+        copy_vectors(load_i64(op + WKV6.k) + at, d, kept)
+        copy_vectors(load_i64(op + WKV6.v) + at, d, kept + to)
+        copy_vectors(load_i64(op + WKV6.w) + at, d, kept + 2 * to)
 
-    def wkv6(op, step, thread):  # type: ignore[no-untyped-def]
-        n_heads = load_i64(op + WKV6.n_heads)
-        # Columns first: threads then write different cache lines of the 8-bit tiles, in which all
-        # rows of a tile share lines.
-        n_seqs = load_i64(step + STEP.n_seqs)
-        n_chunks = n_seqs * n_heads
-        chunk = claim(thread, n_chunks)
-        while chunk >= 0:
-            head, run, d = chunk // n_seqs, chunk % n_seqs, load_i64(op + WKV6.d)
-            rows, row_stride = load_i64(op + WKV6.rows), load_i64(op + WKV6.row_stride)
-            first, n_tokens, state, fresh = locate_run(rows, row_stride, step, run)
-            n_pending, n_drafts = drafts_of_run(step, run)
-            n_kept, pending = n_tokens - n_drafts, state + load_i64(op + WKV6.pending)
-            state += 4 * head * d * padded(d)
-            y = load_i64(thread + 8 * T_SCRATCH)
-            apply_pending(op, state, pending, n_pending, head, y)
-            for t in range(n_kept):
-                mix_token(op, state, fresh != 0 and t == 0, head, first + t, y)
-            if n_drafts > 0:
-                copy = y + 4 * N_SCRATCH * padded(d)
-                copy_vector(state, d * padded(d), copy)
-                for i in range(n_drafts):
-                    mix_token(op, copy, False, head, first + n_kept + i, y)
-                    keep_draft(op, pending, i, head, first + n_kept + i)
-            chunk = claim(thread, n_chunks)
 
-    return wkv6
+def build_wkv6() -> Callable[..., None]:
+    """The kernel; its parts are heads."""
+    return build_recurrent(WKV6, _n_parts, in_order(_state_of, _apply, _advance, _keep))

@@ -13,9 +13,13 @@ from numba import njit
 
 from slotmux.kernels import simd
 from slotmux.kernels.address import load_i64
-from slotmux.kernels.claims import claim
-from slotmux.kernels.operands import STEP, words
-from slotmux.kernels.ops.recurrent.state import drafts_of_run, locate_run
+from slotmux.kernels.operands import words
+from slotmux.kernels.ops.recurrent.frame import (
+    build_recurrent,
+    copy_bytes,
+    copy_vectors,
+    in_order,
+)
 
 # x: float32 rows [n_tokens, n] of x_stride bytes; out: float32 rows of out_stride bytes, with
 # room up to a multiple of 16. State: float32 [n rounded up to 16], the sequence's last x, zeros
@@ -23,7 +27,7 @@ from slotmux.kernels.ops.recurrent.state import drafts_of_run, locate_run
 TOKEN_SHIFT = words("TokenShift", "x x_stride n out out_stride rows row_stride pending")
 # The sequence's last x alone, one row a run of the step; operands as above.
 LAST_TOKEN = words("LastToken", "n out out_stride rows row_stride pending")
-CHANNELS = 256  # of a chunk
+CHANNELS = 256  # of a part
 
 
 def state_floats(n: int) -> int:
@@ -31,78 +35,108 @@ def state_floats(n: int) -> int:
     return -(-n // 16) * 16
 
 
+def scratch_bytes() -> int:
+    """What a thread needs: a copy of a part's state."""
+    return copy_bytes(CHANNELS)
+
+
 @njit(forceinline=True)
-def last_value(state, fresh, pending, n_pending, n, c):
-    """16 channels, from byte c on, of the sequence's last x."""
-    value = simd.splat(np.float32(0.0))
-    if n_pending > 0:
-        value = simd.load(pending + 4 * ((n_pending - 1) * ((n + 15) // 16 * 16)) + c)
-    elif fresh == 0:
-        value = simd.load(state + c)
-    return value
+def _padded(n):
+    return (n + 15) // 16 * 16
 
 
-def build_last_token() -> Callable[..., None]:
-    """The kernel of LAST_TOKEN, which leaves the state as it is; a chunk is a run."""
+@njit
+def _n_parts(op):
+    return (load_i64(op + TOKEN_SHIFT.n) + CHANNELS - 1) // CHANNELS
 
-    def last_token(op, step, thread):  # type: ignore[no-untyped-def]
-        n_seqs = load_i64(step + STEP.n_seqs)
-        run = claim(thread, n_seqs)
-        while run >= 0:
-            rows, row_stride = load_i64(op + LAST_TOKEN.rows), load_i64(op + LAST_TOKEN.row_stride)
-            _, _, state, fresh = locate_run(rows, row_stride, step, run)
-            n_pending, _ = drafts_of_run(step, run)
-            n, pending = load_i64(op + LAST_TOKEN.n), state + load_i64(op + LAST_TOKEN.pending)
-            out = load_i64(op + LAST_TOKEN.out) + run * load_i64(op + LAST_TOKEN.out_stride)
-            for c in range(0, 4 * n, 64):
-                simd.store(out + c, last_value(state, fresh, pending, n_pending, n, c))
-            run = claim(thread, n_seqs)
 
-    return last_token
+@njit(forceinline=True)
+def _channels(op, part):
+    """First of a part's channels, and how many, in whole vectors."""
+    first = part * CHANNELS
+    return first, min(CHANNELS, _padded(load_i64(op + TOKEN_SHIFT.n)) - first)
+
+
+@njit
+def _state_of(op, part):
+    first, n = _channels(op, part)
+    return 4 * first, 4 * n
+
+
+@njit(forceinline=True)
+def _draft_at(n, pending, i):
+    """Where x is kept of draft ``i``."""
+    return pending + 4 * i * _padded(n)
+
+
+@njit
+def _apply(op, scratch, state, pending, n_pending, part):
+    first, n = _channels(op, part)
+    last = _draft_at(load_i64(op + TOKEN_SHIFT.n), pending, n_pending - 1)
+    copy_vectors(last + 4 * first, n, state)
+
+
+@njit(forceinline=True)
+def _advance(op, is_difference, state, fresh, first, n_tokens, part):
+    first_channel, n = _channels(op, part)
+    x_stride, out_stride = (
+        load_i64(op + TOKEN_SHIFT.x_stride),
+        load_i64(op + TOKEN_SHIFT.out_stride),
+    )
+    x = load_i64(op + TOKEN_SHIFT.x) + first * x_stride + 4 * first_channel
+    out = load_i64(op + TOKEN_SHIFT.out) + first * out_stride + 4 * first_channel
+    for c in range(0, 4 * n, 64):
+        before = simd.splat(np.float32(0.0))
+        if fresh == 0:
+            before = simd.load(state + c)
+        for t in range(n_tokens):
+            value = simd.load(x + t * x_stride + c)
+            if is_difference:
+                before = before - value
+            simd.store(out + t * out_stride + c, before)
+            before = value
+        simd.store(state + c, before)
+
+
+@njit
+def _keep(op, pending, first, n_drafts, part):
+    first_channel, n = _channels(op, part)
+    for i in range(n_drafts):
+        x = load_i64(op + TOKEN_SHIFT.x) + (first + i) * load_i64(op + TOKEN_SHIFT.x_stride)
+        to = _draft_at(load_i64(op + TOKEN_SHIFT.n), pending, i) + 4 * first_channel
+        copy_vectors(x + 4 * first_channel, n, to)
 
 
 def build_token_shift(is_difference: bool) -> Callable[..., None]:
-    """The kernel; a chunk is one sequence's tokens of a group of channels."""
+    """The kernel; its parts are groups of channels."""
 
-    @njit(forceinline=True)
-    def shift(x, x_stride, out, out_stride, first, end, before):
-        """Tokens first to end of 16 channels; returns the last x."""
-        for t in range(first, end):
-            value = simd.load(x + t * x_stride)
-            if is_difference:
-                simd.store(out + t * out_stride, before - value)
-            else:
-                simd.store(out + t * out_stride, before)
-            before = value
-        return before
+    @njit
+    def advance(op, scratch, state, fresh, first, n_tokens, part):
+        _advance(op, is_difference, state, fresh, first, n_tokens, part)
 
-    def token_shift(op, step, thread):  # type: ignore[no-untyped-def]
-        n = load_i64(op + TOKEN_SHIFT.n)
-        n_groups = (n + CHANNELS - 1) // CHANNELS
-        n_chunks = load_i64(step + STEP.n_seqs) * n_groups
-        chunk = claim(thread, n_chunks)
-        while chunk >= 0:
-            rows, row_stride = (
-                load_i64(op + TOKEN_SHIFT.rows),
-                load_i64(op + TOKEN_SHIFT.row_stride),
-            )
-            run = chunk // n_groups
-            first, n_tokens, state, fresh = locate_run(rows, row_stride, step, run)
-            n_pending, n_drafts = drafts_of_run(step, run)
-            n_kept, pending = n_tokens - n_drafts, state + load_i64(op + TOKEN_SHIFT.pending)
-            x_stride = load_i64(op + TOKEN_SHIFT.x_stride)
-            out_stride = load_i64(op + TOKEN_SHIFT.out_stride)
-            x = load_i64(op + TOKEN_SHIFT.x) + first * x_stride
-            out = load_i64(op + TOKEN_SHIFT.out) + first * out_stride
-            begin = chunk % n_groups * CHANNELS
-            for c in range(4 * begin, 4 * min(n, begin + CHANNELS), 64):
-                before = last_value(state, fresh, pending, n_pending, n, c)
-                before = shift(x + c, x_stride, out + c, out_stride, 0, n_kept, before)
-                simd.store(state + c, before)
-                shift(x + c, x_stride, out + c, out_stride, n_kept, n_tokens, before)
-                for i in range(n_drafts):
-                    at = pending + 4 * (i * ((n + 15) // 16 * 16)) + c
-                    simd.store(at, simd.load(x + (n_kept + i) * x_stride + c))
-            chunk = claim(thread, n_chunks)
+    return build_recurrent(TOKEN_SHIFT, _n_parts, in_order(_state_of, _apply, advance, _keep))
 
-    return token_shift
+
+@njit
+def _one(op):
+    return np.int64(1)
+
+
+@njit
+def _last_token(op, scratch, run, first_part, end_part):
+    """The sequence's last x before the run."""
+    n = load_i64(op + LAST_TOKEN.n)
+    out = load_i64(op + LAST_TOKEN.out) + run.index * load_i64(op + LAST_TOKEN.out_stride)
+    last = run.state
+    if run.n_pending > 0:
+        last = _draft_at(n, run.pending, run.n_pending - 1)
+    for c in range(0, 4 * n, 64):
+        value = simd.splat(np.float32(0.0))
+        if run.fresh == 0 or run.n_pending > 0:
+            value = simd.load(last + c)
+        simd.store(out + c, value)
+
+
+def build_last_token() -> Callable[..., None]:
+    """The kernel of LAST_TOKEN, which leaves the state as it is."""
+    return build_recurrent(LAST_TOKEN, _one, _last_token)

@@ -97,18 +97,3 @@ class Bench:
         others = np.setdiff1d(np.arange(len(self.pool)), touched)
         assert np.array_equal(self.pool[others], before[others], equal_nan=True)
         assert np.isnan(self.pool[:, -16:]).all()
-
-
-def cut(runs: list[tuple[int, int]], sizes: list[int]) -> list[list[tuple[int, int, int]]]:
-    """Steps of (slot, first token of the slot, number), taking ``sizes[i % n]`` tokens a time."""
-    done = dict.fromkeys((slot for slot, _ in runs), 0)
-    steps, i = [], 0
-    while any(done[slot] < n for slot, n in runs):
-        size = sizes[i % len(sizes)]
-        step = [(slot, done[slot], min(size, n - done[slot])) for slot, n in runs]
-        step = [part for part in step if part[2]]
-        for slot, _, n in step:
-            done[slot] += n
-        steps.append(step)
-        i += 1
-    return steps
