@@ -16,8 +16,7 @@ from slotmux.kernels.operands import State
 from slotmux.runtime.lowering.attention import Rotation, rotate_and_store
 from slotmux.runtime.lowering.buffers import Rows, round_up
 from slotmux.runtime.lowering.builder import Builder
-from slotmux.runtime.lowering.drafts import last_hidden
-from slotmux.runtime.lowering.rwkv import token_shift
+from slotmux.runtime.lowering.rwkv import append_shift
 from slotmux.runtime.lowering.weights import Panels
 from slotmux.runtime.models.blocks import head_norm, norm, project
 from slotmux.runtime.models.hparams import Hparams, rotation
@@ -33,10 +32,9 @@ from slotmux.runtime.models.hybrid.qwen_hybrid import (
 def keep_past(b: Builder, hp: Hparams, x: Rows) -> State:
     """Of the trunk's program, behind its last block (x): the block's cells of the step's tokens."""
     hidden = norm(b, hp, x, "output_norm.weight", "mtp_hidden")
-    before = token_shift(b, hidden, "mtp_before", is_difference=False)
-    last = last_hidden(b)
+    shift = append_shift(b, hidden, "mtp_before", "before")
     shape = attention_shape(hp, hp.n_layers, _rotation(b, hp))
-    h = norm(b, hp, _inputs(b, hp, before), f"{_blk(hp)}.attn_norm.weight", "mtp_norm")
+    h = norm(b, hp, _inputs(b, hp, shift.out), f"{_blk(hp)}.attn_norm.weight", "mtp_norm")
     names, sizes = qkv_matrices(b, shape)
     _, n_k, n_v = sizes
     if b.weights.can_join(*names):
@@ -47,7 +45,8 @@ def keep_past(b: Builder, hp: Hparams, x: Rows) -> State:
         k, v = b.linears(h, names[1:], (n_k, n_v), "mtp_kv")
     k_norm = head_norm(b, f"{_blk(hp)}.attn_k_norm.weight", hp.head_dim)
     rotate_and_store(b, replace(shape, n_head=0), k, k, v, None, k_norm)
-    return last
+    assert shift.state is not None
+    return shift.state
 
 
 def guess(b: Builder, hp: Hparams, hidden: Rows) -> None:
