@@ -27,7 +27,7 @@ endef
 export FETCH_DEFAULT_MODEL
 
 .DEFAULT_GOAL := help
-.PHONY: help serve serve-ray test test-real test-isa test-timing test-clients test-kills test-page
+.PHONY: help serve serve-ray test test-real test-vocabularies test-isa test-timing test-clients test-kills test-page
 .PHONY: test-deploy test-ray webui fuzz check docs format bench clean venv
 .DELETE_ON_ERROR:
 
@@ -57,6 +57,10 @@ test: $(VENV)/.installed-dev ## run every test that needs no downloaded model, o
 test-real: $(VENV)/.installed-dev ## run the tests against real models (./models or SLOTMUX_TEST_MODELS)
 	@[ -n "$$SLOTMUX_TEST_MODELS" ] || $(BIN)/python -c "$$FETCH_DEFAULT_MODEL"
 	@$(BIN)/python -m pytest -m real -rs $(ARGS)
+
+test-vocabularies: $(VENV)/.installed-dev ## llama.cpp's own vocabularies: VOCABULARIES=its folder models
+	@SLOTMUX_TEST_VOCABULARIES="$(VOCABULARIES)" $(BIN)/python -m pytest -m real -rs \
+		tests/runtime/tokenizer/test_vocabularies.py $(ARGS)
 
 fuzz: $(VENV)/.installed-dev ## random crowds, each compared with itself alone: STEPS=100000 SEED=0
 	@exec $(BIN)/python -m tests.fuzz --steps $(or $(STEPS),10000) --seed $(or $(SEED),0) $(ARGS)

@@ -14,7 +14,7 @@ GOLDEN = ROOT / "tests" / "golden"
 # A developer's own SLOTMUX_* choices must not change what is tested. Freed memory is filled with
 # NaN in the whole suite, so that a stale read cannot go unnoticed.
 for _name in [name for name in os.environ if name.startswith("SLOTMUX_")]:
-    if _name != "SLOTMUX_TEST_MODELS":
+    if _name not in ("SLOTMUX_TEST_MODELS", "SLOTMUX_TEST_VOCABULARIES"):
         del os.environ[_name]
 os.environ["SLOTMUX_POISON_FREED"] = "1"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 CHUNK_CHARS = 1 << 17
 _TAIL = 1 << 12
@@ -13,8 +13,11 @@ _TAIL = 1 << 12
 # Every pre-tokenizer ends a word between a letter and these.
 WORD_BREAK = re.compile(r"(?<=[^\W\d_])(?=\n| [^\W\d_]|[，。、！？；：])")
 LINE_BREAK = re.compile(r"(?<=[^\W\d_])(?=\n)")
+NUMBER_BREAK = re.compile(r"(?<=[^\W\d_])(?=[0-9])")
 # For vocabularies with "▁" at the beginning of words only.
 SPACE_BREAK = re.compile(r"(?<=\S)(?= )")
+NO_BREAK = re.compile("(?!)")
+ESCAPED_SPACE_BREAK = re.compile("(?<=[^▁])(?=▁)")
 
 
 def chunks(text: str, breaks: re.Pattern[str], size: int = CHUNK_CHARS) -> Iterator[str]:
@@ -30,6 +33,12 @@ def chunks(text: str, breaks: re.Pattern[str], size: int = CHUNK_CHARS) -> Itera
         start = cut
     if start < len(text) or not text:
         yield text[start:]
+
+
+def whole_tokens_break(tokens: Iterable[str], breaks: re.Pattern[str]) -> re.Pattern[str]:
+    """``breaks``, or if one would be inside a token a pattern that breaks nowhere: for tokenizers
+    that know no words."""
+    return NO_BREAK if breaks.search("\0".join(tokens)) else breaks
 
 
 def _last_break(text: str, breaks: re.Pattern[str], start: int, end: int) -> int:

@@ -17,12 +17,17 @@ _SPACES = " \t\n\v\f\r"
 class SpecialMatcher:
     """Splits texts at special tokens. Immutable, so safe on several threads."""
 
-    def __init__(self, texts: dict[str, int], rstrip: Iterable[int] = ()) -> None:
-        """``texts`` maps a special token's text to its id; the ids in ``rstrip`` also eat the
-        whitespace to their right."""
+    def __init__(
+        self, texts: dict[str, int], rstrip: Iterable[int] = (), lstrip: Iterable[int] = ()
+    ) -> None:
+        """``texts`` maps a special token's text to its id; the ids in ``rstrip`` and ``lstrip``
+        also eat the whitespace to their right and left."""
         self._ids = texts
         self._order = sorted(texts, key=lambda text: (-len(text.encode()), texts[text]))
         self._rstrip = frozenset(rstrip)
+        self._lstrip = frozenset(lstrip)
+        strips = self._rstrip | self._lstrip
+        self._stripping = [text for text in self._order if texts[text] in strips]
         self._pattern = re.compile(trie_pattern(texts)) if texts else None
         self._charsets = {text: frozenset(text) for text in self._order}
         self._longest = max(map(len, texts), default=0)
@@ -34,7 +39,8 @@ class SpecialMatcher:
             return []
         if self._pattern is None:
             return [text]
-        if self._rstrip:  # stripping depends on the order of the tokens, so take it literally
+        if any(special in text for special in self._stripping):
+            # What is stripped depends on the order of the tokens, so take it literally.
             return self._split_in_order(text, self._order)
         fragments: list[Fragment] = []
         done = 0
@@ -104,6 +110,9 @@ class SpecialMatcher:
                 tails.append(piece)
                 head = head.lstrip(_SPACES)
             head, *tails = [*tails, head]
+        if token_id in self._lstrip and tails:
+            *before, last = (head, *tails)
+            head, *tails = [*(piece.rstrip(_SPACES) for piece in before), last]
         if head:
             out.append(head)
         for tail in tails:

@@ -6,8 +6,7 @@ from collections.abc import Callable
 
 from slotmux.runtime.tokenizer.attributes import HIDDEN, Attr
 from slotmux.runtime.tokenizer.rwkv import unescape
-from slotmux.runtime.tokenizer.spm import SPACE
-from slotmux.runtime.tokenizer.vocab import Vocab
+from slotmux.runtime.tokenizer.vocab import SPACE, Vocab
 
 _AS_WRITTEN = HIDDEN | Attr.USER_DEFINED
 

@@ -3,7 +3,11 @@ byte-pair merging. Patterns are Oniguruma's (the `tokenizers` library) and follo
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from enum import Enum
+
+from slotmux.runtime.tokenizer import chunks
 
 _CONTRACTION = r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])"
 _SPACE_TAIL = r"\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -40,10 +44,37 @@ _GPT4O = (
     rf"{_LEAD}{_UPPER}*{_LOWER}+{_CONTRACTION}?|{_LEAD}{_UPPER}+{_LOWER}*{_CONTRACTION}?"
     rf"|\p{{N}}{{1,3}}|{_CASED_TAIL}"
 )
+# llama.cpp takes \p{Lu} and the other cases of letters for \p{L}.
+_ANY_CASE = rf"{_LEAD}[\p{{L}}\p{{M}}]+{_CONTRACTION}?"
+_TINY_AYA = rf"{_ANY_CASE}|\p{{N}}{{1,3}}|{_CASED_TAIL}"
+_YOUTU = rf"{_ANY_CASE}|\p{{N}}|{_CASED_TAIL}"
+_YOUTU_SCRIPTS = "[가-힣ㄱ-ㆎ]+|[！…“”‘’—：；，、-〿︰-﹏]+|[ㄅ-ㄯ]+|[一-龥぀-ゟ゠-ヿ]+"
+_UPPER_MARK, _LOWER_MARK = r"[[\p{L}\p{M}]&&[^a-z]]", r"[[\p{L}\p{M}]&&[^A-Z]]"
+_GRANITE_EMBED = (
+    rf"{_LEAD}{_UPPER_MARK}*{_LOWER_MARK}+{_CONTRACTION}?"
+    rf"|{_LEAD}{_UPPER_MARK}+{_LOWER_MARK}*{_CONTRACTION}?|\p{{N}}{{1,3}}|{_CASED_TAIL}"
+)
+_UFAKZEKA = rf"{_LETTERS}|\p{{N}}|{_SYMBOLS}|{_SPACE_TAIL}"
+# Han by blocks, with their unassigned places; the compatibility forms as escapes, see below.
+_HAN = (
+    "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0002a6df\U0002a700-\U0002b73f"
+    "\U0002b740-\U0002b81f\U0002b820-\U0002ceaf\U0002ceb0-\U0002ebef\U0002f800-\U0002fa1f"
+)
+_KIMI = (
+    rf"[{_HAN}]+|{_LEAD}[\p{{L}}&&[^{_HAN}]]+{_CONTRACTION}?|\p{{N}}{{1,3}}"
+    rf"|{_SYMBOLS}|{_SPACE_TAIL}"
+)
+# The third range of llama.cpp begins at an unlikely place; Hangul is in it anyway.
+_AFMOE_SCRIPTS = (
+    "[\u4e00-\u9fff\u3400-\u4dbf\u8c48-\ufaff\u3040-\u30ff\uff65-\uff9f\u2f00-\u2fdf"
+    "\u0e40-\u0eff\u1780-\u17ff\u1000-\u109f\uaa60-\uaa7f\ua9e0-\ua9ff\uac00-\ud7af"
+    "\u1100-\u11ff]+"
+)
 _ASCII_PUNCT_WORD = r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+"
 _MARKED_LETTERS = r"[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"
 _KANA_HAN = "[一-龥぀-ゟ゠-ヿ]+"
 _DEEPSEEK3 = rf"{_ASCII_PUNCT_WORD}|{_MARKED_LETTERS}| ?[\p{{P}}\p{{S}}]+[\r\n]*|{_SPACE_TAIL}"
+_SPARK = rf"{_ASCII_PUNCT_WORD}|{_MARKED_LETTERS}| ?[\p{{P}}\p{{S}}]+|[\r\n]|\s+(?!\S)|\s+"
 # Latin, Greek, Cyrillic, Georgian, Cherokee... as escapes: editors normalise some of them.
 _CASED_SCRIPTS = (
     "A-Za-z\u00b5\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u01ba\u01bc-\u01bf\u01c4-\u0293"
@@ -63,12 +94,33 @@ _CASED_SCRIPTS = (
 # The ranges hold Unicode spaces (U+2000, U+3000...), which llama.cpp does not match with them.
 _DEEPSEEK_HAN = r"[一-龥ࠀ-一가-퟿&&[^\s]]+"
 _DEEPSEEK_PUNCT = r"\s?[!-/:-~！-／：-～‘-‟　-。&&[^\s]]+"
+# Numbers in threes counted from their end, what is over first; with the text between two numbers,
+# as llama.cpp leaves it. Only the beginning of a number looks for its end.
+_NUMBERS_BY_THREES = (
+    r"(?:\A|(?<=\p{N}))(?>\P{N}*)"
+    r"(?:(?<!\p{N})\p{N}{1,2}(?=(?>(?:\p{N}{3})*)(?!\p{N}))|\p{N}{3})"
+)
+# The same for ASCII digits, in two steps: a cut behind what is over, then cuts between threes.
+_FIRST_THREE = (
+    r"(?:(?<![0-9])|(?<=\A[0-9]|[^0-9][0-9])|(?<=\A[0-9]{2}|[^0-9][0-9]{2}))"
+    r"(?=(?>(?:[0-9]{3})+)(?![0-9]))"
+)
+_NEXT_THREES = r"[0-9]{3}(?=[0-9])"
 _BLOOM = r" ?[^(\s|.,!?…。，、।۔،)]+"
 _DEFAULT_PUNCT = r"[\p{P}\$\+<=>\^~\|]+"
 _FALCON_PUNCT = r"[\p{P}\$\+<=>\^~\|`]+"
 # Where whitespace ends a piece. The look-behind keeps a run from being tried at each of its
 # characters, which would cost the square of its length.
 _TRAILING_SPACE = r"(?<!\s)\s+\z"
+
+
+class Spelling(Enum):
+    """How a vocabulary spells the texts of its tokens."""
+
+    BYTES = "GPT-2's character for each byte"
+    LINES = "as they are, with ▁ for a space"
+    WORDS = "the same, and each word begins with ▁"
+    PLAIN = "as they are"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +130,10 @@ class PreTokenizer:
     patterns: tuple[str, ...]
     ignore_merges: bool = False  # a word that is a token stays whole, whatever the merges say
     add_bos: bool = False  # unless the file says otherwise
-    joins_words: bool = False  # a word may hold spaces: only line ends part words for sure
+    add_sep: bool = False  # between the two texts of a pair, unless the file says otherwise
+    spelling: Spelling = Spelling.BYTES
+    breaks: re.Pattern[str] = chunks.WORD_BREAK  # where no word goes on
+    keeps_newlines: bool = False  # so does a run of line ends that is a token
 
 
 _GPT2_WORDS = PreTokenizer((_GPT2,))
@@ -88,6 +143,14 @@ _QWEN2_WORDS = PreTokenizer((_QWEN2,))
 _GPT4O_WORDS = PreTokenizer((_GPT4O,))
 _DEEPSEEK3_WORDS = PreTokenizer((r"\p{N}{1,3}", _KANA_HAN, _DEEPSEEK3))
 _BLOOM_WORDS = PreTokenizer((_BLOOM,))
+# Merges run over whole lines.
+GEMMA4 = PreTokenizer(
+    (r"\n+",),
+    add_bos=True,
+    spelling=Spelling.LINES,
+    breaks=chunks.LINE_BREAK,
+    keeps_newlines=True,
+)
 
 _BY_WORDS: tuple[tuple[PreTokenizer, str], ...] = (
     (
@@ -127,8 +190,9 @@ _BY_WORDS: tuple[tuple[PreTokenizer, str], ...] = (
     (
         _GPT2_WORDS,
         "gpt-2 phi-2 jina-es jina-de gigachat jina-v2-es jina-v2-de a.x-4.0 mellum modern-bert "
-        "mpt olmo jais trillion granite-docling exaone4 jina-v1-en jina-v2-code roberta-bpe",
+        "mpt olmo jais trillion granite-docling exaone4",
     ),
+    (PreTokenizer((_GPT2,), add_sep=True), "jina-v1-en jina-v2-code roberta-bpe"),
     (
         _QWEN2_WORDS,
         "qwen2 deepseek-r1-qwen kormo f2llmv2 stablelm2 hunyuan solar-open megrez grok-2",
@@ -140,7 +204,51 @@ _BY_WORDS: tuple[tuple[PreTokenizer, str], ...] = (
     (_GPT4O_WORDS, "gpt-4o llama4 kanana2 talkie minimax-m2"),
     (PreTokenizer((_BAILING,)), "bailingmoe bailingmoe2 llada-moe"),
     (PreTokenizer((_SEED_CODER,)), "seed-coder"),
-    (PreTokenizer((_EXAONE_MOE,), joins_words=True), "exaone-moe"),
+    (PreTokenizer((_EXAONE_MOE,), breaks=chunks.LINE_BREAK), "exaone-moe"),
+    (PreTokenizer((r"\p{N}{1,3}", _KANA_HAN, _SPARK, r"\p{N}")), "spark2_5"),
+    (PreTokenizer((_YOUTU_SCRIPTS, _YOUTU), ignore_merges=True), "youtu"),
+    (PreTokenizer((_NUMBERS_BY_THREES, _TINY_AYA)), "tiny_aya cohere2moe"),
+    (PreTokenizer((_NUMBERS_BY_THREES, _AFMOE_SCRIPTS, _DEEPSEEK3)), "afmoe"),
+    (PreTokenizer((_GRANITE_EMBED,), ignore_merges=True), "granite-embed-multi-97m"),
+    (PreTokenizer((_KIMI,)), "kimi-k2"),
+    (PreTokenizer((_UFAKZEKA,)), "ufakzeka"),
+    (PreTokenizer((r"\n+", _QWEN2)), "laguna"),
+    (
+        PreTokenizer(
+            (
+                "<sentinel:[0-9]+>",
+                "IMGIMG[A-I]{1,4}Z",
+                r"[\t\n]|    |  ",
+                r"\p{N}",
+                r"[\p{P}!-/:-@\[-`{-~]",
+                _GPT2,
+            ),
+            add_bos=True,
+        ),
+        "chameleon",
+    ),
+    (
+        PreTokenizer((r"\p{N}+", _FIRST_THREE, _NEXT_THREES), breaks=chunks.NUMBER_BREAK),
+        "superbpe",
+    ),
+    (GEMMA4, "gemma4 granite-embed-multi-311m"),
+    (
+        PreTokenizer(
+            (r"\n+", r"▁[^▁\n]*"),
+            spelling=Spelling.WORDS,
+            breaks=chunks.ESCAPED_SPACE_BREAK,
+            keeps_newlines=True,
+        ),
+        "mmbert",
+    ),
+    (
+        PreTokenizer((r"\n+",), spelling=Spelling.LINES, breaks=chunks.LINE_BREAK),
+        "sarvam-moe",
+    ),
+    (
+        PreTokenizer((r"\S+",), spelling=Spelling.PLAIN, breaks=chunks.SPACE_BREAK),
+        "whitespace",
+    ),
     (
         PreTokenizer(
             (
@@ -160,7 +268,3 @@ def pre_tokenizer(name: str) -> PreTokenizer | None:
         if name in names.split():
             return words
     return None
-
-
-# Gemma 4: merges run over whole lines of plain UTF-8 with "▁" for spaces.
-GEMMA4 = PreTokenizer((r"\n+",), add_bos=True, joins_words=True)

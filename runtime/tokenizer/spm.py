@@ -13,7 +13,6 @@ import re
 from collections.abc import Iterator
 
 import numpy as np
-import numpy.typing as npt
 from tokenizers import Tokenizer as Backend
 from tokenizers.models import BPE
 
@@ -21,11 +20,9 @@ from slotmux.runtime.gguf import Metadata
 from slotmux.runtime.tokenizer import chunks
 from slotmux.runtime.tokenizer.merges import find_merges
 from slotmux.runtime.tokenizer.partition import trie_pattern
-from slotmux.runtime.tokenizer.vocab import Vocab
+from slotmux.runtime.tokenizer.vocab import SPACE as SPACE
+from slotmux.runtime.tokenizer.vocab import Vocab, read_scores
 from slotmux.runtime.tokenizer.words import backend_ids
-
-SCORES_KEY = "tokenizer.ggml.scores"
-SPACE = "▁"
 
 # Longer words (no text has them, only floods of one character) are left to the library.
 _MAX_TIED_CHARS = 1 << 13
@@ -38,7 +35,7 @@ class ScoreEncoder:
     def __init__(self, metadata: Metadata, vocab: Vocab) -> None:
         """Raises ModelFileError for missing, too few or non-numeric scores."""
         self._vocab = vocab
-        scores = _read_scores(metadata, len(vocab.tokens))
+        scores = read_scores(metadata, len(vocab.tokens))
         self._scores: list[float] = scores.tolist()
         self._bytes = [vocab.ids.get(f"<0x{byte:02X}>", vocab.unk_id) for byte in range(256)]
         is_text = np.array([bool(text) for text in vocab.tokens])
@@ -122,14 +119,3 @@ def _of_no_tokens(vocab: Vocab) -> set[str]:
     """Tokens with a character that is no token itself, which the library cannot merge."""
     missing = set("".join(vocab.tokens)) - vocab.ids.keys() - {" "}  # no text has spaces left
     return {text for text in vocab.tokens if not missing.isdisjoint(text)} if missing else set()
-
-
-def _read_scores(metadata: Metadata, n_tokens: int) -> npt.NDArray[np.floating]:
-    scores = metadata.get_array(SCORES_KEY)
-    if scores.dtype.kind not in "fi":
-        metadata.refuse(SCORES_KEY, f"expected numbers, found {scores.dtype.name}")
-    if len(scores) != n_tokens:
-        metadata.refuse(SCORES_KEY, f"{len(scores)} scores for {n_tokens} tokens")
-    if np.isnan(scores).any():
-        metadata.refuse(SCORES_KEY, "a score is not a number")
-    return scores.astype(np.float64)

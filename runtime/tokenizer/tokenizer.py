@@ -11,7 +11,7 @@ from slotmux.runtime.gguf import Metadata
 from slotmux.runtime.tokenizer.attributes import HIDDEN, SPECIAL, Attr
 from slotmux.runtime.tokenizer.encoder import TextEncoder
 from slotmux.runtime.tokenizer.guard import Rendered, SpecialGuard
-from slotmux.runtime.tokenizer.kinds import Kind, read_kind
+from slotmux.runtime.tokenizer.kinds import Kind, Stripping, read_kind
 from slotmux.runtime.tokenizer.partition import Fragment, SpecialMatcher
 from slotmux.runtime.tokenizer.pieces import Pieces, byte_of
 from slotmux.runtime.tokenizer.vocab import BOS_KEY, EOS_KEY, TOKENS_KEY, Vocab, read_vocab
@@ -34,20 +34,23 @@ class Tokenizer:
         self.n_vocab = len(vocab.tokens)
         self.bos_id = vocab.bos_id
         self.eos_id = vocab.eos_id
+        self.sep_id = vocab.sep_id
         self.eog_ids = vocab.eog_ids
         self.fim = vocab.fim
         self.max_token_bytes = vocab.max_token_bytes
         self.add_bos = kind.add_bos
         self.add_eos = kind.add_eos
+        self.add_sep = kind.add_sep
         self.pieces = Pieces(vocab, kind.piece_of)
         self._vocab = vocab
         self._encoder = encoder
+        self._may_be_short = kind.drops_text
         self._space_first = kind.add_space_prefix
         self._shielded = _shielded(vocab)
         # A character that is no token may be the unknown token: that is not a user's doing.
         self._unmade = self._shielded - ({vocab.unk_id} if kind.makes_unknown else set())
         self.guard = SpecialGuard(vocab.tokens[i] for i in self._shielded)
-        self._matchers = _matchers(vocab, kind.rstrip_specials)
+        self._matchers = _matchers(vocab, kind.stripping)
         self._template_matcher = _template_matcher(vocab, self._matchers[True], kind)
 
     @classmethod
@@ -139,7 +142,9 @@ class Tokenizer:
         return b"".join([piece(token_id) for token_id in ids]).decode("utf-8", "replace")
 
     def _check_length(self, text: str, max_tokens: int | None) -> None:
-        if max_tokens is not None and len(text) // self.max_token_bytes > max_tokens:
+        if max_tokens is None or self._may_be_short:
+            return
+        if len(text) // self.max_token_bytes > max_tokens:
             raise PromptTooLongError(len(text) // self.max_token_bytes, max_tokens)
 
     def _encode_fragments(
@@ -193,12 +198,12 @@ def _shielded(vocab: Vocab) -> frozenset[int]:
     )
 
 
-def _matchers(vocab: Vocab, rstrip: bool) -> tuple[SpecialMatcher, SpecialMatcher]:
+def _matchers(vocab: Vocab, strips: Stripping) -> tuple[SpecialMatcher, SpecialMatcher]:
     """For parse_special off and on."""
     every = vocab.ids_of_kind(SPECIAL)
     hidden = np.asarray(vocab.attrs) & int(HIDDEN)
     shown = [token_id for token_id in every if not hidden[token_id]]
-    return _matcher(vocab, shown, rstrip), _matcher(vocab, every, rstrip)
+    return _matcher(vocab, shown, strips), _matcher(vocab, every, strips)
 
 
 def _template_matcher(vocab: Vocab, every: SpecialMatcher, kind: Kind) -> SpecialMatcher:
@@ -206,11 +211,12 @@ def _template_matcher(vocab: Vocab, every: SpecialMatcher, kind: Kind) -> Specia
     those are never special."""
     ids = vocab.ids_of_kind(SPECIAL)
     long = [token_id for token_id in ids if len(vocab.tokens[token_id]) > 1]
-    return every if len(long) == len(ids) else _matcher(vocab, long, kind.rstrip_specials)
+    return every if len(long) == len(ids) else _matcher(vocab, long, kind.stripping)
 
 
-def _matcher(vocab: Vocab, ids: list[int], rstrip: bool) -> SpecialMatcher:
+def _matcher(vocab: Vocab, ids: list[int], strips: Stripping) -> SpecialMatcher:
     kept = {"<unk>", "<s>", "<|endoftext|>"}  # these keep the space to their right even so
     texts = {vocab.tokens[token_id]: token_id for token_id in ids}
-    stripping = [token_id for text, token_id in texts.items() if text not in kept]
-    return SpecialMatcher(texts, stripping if rstrip else ())
+    right = [token_id for text, token_id in texts.items() if text not in kept]
+    left = [token_id for text, token_id in texts.items() if text == strips.left]
+    return SpecialMatcher(texts, right if strips.right else (), left)

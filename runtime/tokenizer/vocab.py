@@ -12,12 +12,16 @@ from slotmux.runtime.tokenizer import attributes
 from slotmux.runtime.tokenizer.attributes import Attr, FimIds
 
 TOKENS_KEY = "tokenizer.ggml.tokens"
+SCORES_KEY = "tokenizer.ggml.scores"
 TYPES_KEY = "tokenizer.ggml.token_type"
 BOS_KEY = "tokenizer.ggml.bos_token_id"
 EOS_KEY = "tokenizer.ggml.eos_token_id"
 UNK_KEY = "tokenizer.ggml.unknown_token_id"
+SEP_KEY = "tokenizer.ggml.seperator_token_id"  # spelled so in files
 MODEL_KEY = "tokenizer.ggml.model"
+_NAMED_KEYS = (BOS_KEY, EOS_KEY, UNK_KEY, SEP_KEY)
 
+SPACE = "▁"  # how SentencePiece, and what descends from it, spells a space
 MAX_TOKEN_BYTES = 1 << 16
 _NORMAL_TYPE, _CONTROL_TYPE, _UNUSED_TYPE = 1, 3, 5
 _FALCON_ID = 11
@@ -34,6 +38,7 @@ class Vocab:
     bos_id: int | None
     eos_id: int | None
     unk_id: int | None
+    sep_id: int | None
     eog_ids: frozenset[int]
     fim: FimIds
     max_token_bytes: int
@@ -59,7 +64,7 @@ def read_vocab(metadata: Metadata, defaults: dict[str, int]) -> Vocab:
     max_token_bytes = _check_lengths(metadata, tokens)
     types = _types(metadata, tokens)
     stored = _special_ids(metadata, tokens, types, defaults)
-    named = {key: stored.get(key, defaults.get(key)) for key in (BOS_KEY, EOS_KEY, UNK_KEY)}
+    named = {key: stored.get(key, defaults.get(key)) for key in _NAMED_KEYS}
     for key, token_id in named.items():
         if token_id is not None and token_id >= len(tokens):
             named[key] = None  # a default of the kind of tokenizer that this file is too small for
@@ -71,10 +76,24 @@ def read_vocab(metadata: Metadata, defaults: dict[str, int]) -> Vocab:
         bos_id=named[BOS_KEY],
         eos_id=named[EOS_KEY],
         unk_id=named[UNK_KEY],
+        sep_id=named[SEP_KEY],
         eog_ids=resolved.eog_ids,
         fim=resolved.fim,
         max_token_bytes=max_token_bytes,
     )
+
+
+def read_scores(metadata: Metadata, n_tokens: int) -> npt.NDArray[np.floating]:
+    """A number for each token, float64. Raises ModelFileError for missing, too few or non-numeric
+    scores."""
+    scores = metadata.get_array(SCORES_KEY)
+    if scores.dtype.kind not in "fi":
+        metadata.refuse(SCORES_KEY, f"expected numbers, found {scores.dtype.name}")
+    if len(scores) != n_tokens:
+        metadata.refuse(SCORES_KEY, f"{len(scores)} scores for {n_tokens} tokens")
+    if np.isnan(scores).any():
+        metadata.refuse(SCORES_KEY, "a score is not a number")
+    return scores.astype(np.float64)
 
 
 def _check_tokens(metadata: Metadata, tokens: list[str], ids: dict[str, int]) -> None:
@@ -125,7 +144,7 @@ def _special_ids(
 ) -> dict[str, int]:
     """Special ids that the file names, by key; those that it names in vain are the defaults of the
     kind of tokenizer, if it has them."""
-    keys = (BOS_KEY, EOS_KEY, UNK_KEY, attributes.EOT_KEY, attributes.EOM_KEY)
+    keys = (*_NAMED_KEYS, attributes.EOT_KEY, attributes.EOM_KEY)
     found: dict[str, int] = {}
     for key in (*keys, *attributes.FIM_KEYS):
         try:

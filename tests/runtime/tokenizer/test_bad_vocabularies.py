@@ -16,16 +16,28 @@ from tests.runtime.tokenizer.vocabularies import (
     USER_DEFINED,
     byte_level,
     metadata,
+    plamo2,
     score_driven,
+    unigram,
 )
 
 INT = np.int32
+UGM = {"a": (-1.0, 1), "b": (-2.0, 1)}
 SPM = {"▁": -1.0, "a": -2.0, "b": -3.0, "ab": -4.0}
 N = 256
 
 
 def types(n: int, value: int = 1) -> np.ndarray[Any, Any]:
     return np.full(n, value, INT)
+
+
+MAP_KEY = "precompiled_charsmap"
+# So small that the default id of the unknown token is none of theirs.
+TWO = {"tokens": ["a", "b"], "token_type": types(2), "scores": np.zeros(2, np.float32)}
+
+
+def charsmap(data: bytes) -> np.ndarray[Any, Any]:
+    return np.frombuffer(data, np.uint8)
 
 
 def with_merges(*merges: str) -> Metadata:
@@ -35,7 +47,7 @@ def with_merges(*merges: str) -> Metadata:
 
 BAD: list[tuple[str, Metadata, str]] = [
     ("no model", byte_level(model=None), "model"),
-    ("unknown model", byte_level(model="bert"), "model"),
+    ("unknown model", byte_level(model="none"), "model"),
     ("model of a wrong type", byte_level(model=7), "model"),
     ("unknown pre-tokenizer", byte_level(pre="no-such"), "pre"),
     ("pre of a wrong type", byte_level(pre=1), "pre"),
@@ -70,6 +82,21 @@ BAD: list[tuple[str, Metadata, str]] = [
     ),
     ("a world token that is not hex", metadata(model="rwkv", tokens=["\\xzz"]), "tokens"),
     ("a world token that ends in a backslash", metadata(model="rwkv", tokens=["a\\"]), "tokens"),
+    ("an empty map of characters", unigram(UGM, precompiled_charsmap=charsmap(b"")), MAP_KEY),
+    ("a map cut short", unigram(UGM, precompiled_charsmap=charsmap(b"\x10\0\0\0" * 3)), MAP_KEY),
+    ("a map of numbers", unigram(UGM, precompiled_charsmap=types(99)), MAP_KEY),
+    ("a map that is a text", unigram(UGM, precompiled_charsmap="x" * 99), MAP_KEY),
+    ("a unigram vocabulary without scores", unigram(UGM, scores=None), "scores"),
+    ("too few scores for it", unigram(UGM, scores=np.zeros(4, np.float32)), "scores"),
+    ("a score that is not finite", unigram(UGM | {"c": (-np.inf, 1)}), "scores"),
+    ("no unknown token", unigram(UGM, unknown_token_id=None, **TWO), "unknown_token_id"),
+    ("no normal token", unigram({"a": (-1.0, 3)}), "tokens"),
+    ("merging spaces, maybe", unigram(UGM, remove_extra_whitespaces=1), "remove_extra_whitespaces"),
+    ("PLaMo without scores", plamo2({"a": -1.0}, scores=None), "scores"),
+    ("PLaMo's scores too large", plamo2({"a": -1e6}), "scores"),
+    ("a missing byte", plamo2({"a": -1.0}, token_type=types(260)), "tokens"),
+    ("words without merges", metadata(model="whitespace", tokens=["a"]), "merges"),
+    ("lines without merges", metadata(model="gemma4", tokens=["a"], bos_token_id=0), "merges"),
     (
         "special tokens nested a thousand deep",
         byte_level({"<" * n: USER_DEFINED for n in range(2, 1500)}),
@@ -86,7 +113,15 @@ def test_it_is_refused_by_the_name_of_the_key(data: Metadata, key: str) -> None:
     assert len(str(refused.value)) < 300
 
 
-@pytest.mark.parametrize("good", [byte_level(), score_driven(SPM)], ids=["byte level", "scores"])
+GOOD = {
+    "byte level": byte_level(),
+    "scores": score_driven(SPM),
+    "unigram": unigram(UGM | {"▁": (-3.0, 1)}),
+    "plamo": plamo2({"a": -1.0}),
+}
+
+
+@pytest.mark.parametrize("good", GOOD.values(), ids=GOOD.keys())
 def test_what_the_bad_ones_are_made_from_is_good(good: Metadata) -> None:
     tokenizer = Tokenizer.from_metadata(good)
     assert tokenizer.decode(tokenizer.encode("ab ba", add_special=False)).strip() == "ab ba"

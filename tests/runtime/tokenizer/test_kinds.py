@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from tokenizers import Regex
 from tokenizers.pre_tokenizers import Sequence, Split
@@ -9,14 +10,31 @@ from tokenizers.pre_tokenizers import Sequence, Split
 from slotmux.runtime.tokenizer import Tokenizer
 from slotmux.runtime.tokenizer.pretokenize import GEMMA4, pre_tokenizer
 from slotmux.runtime.tokenizer.rwkv import unescape
-from tests.runtime.tokenizer.vocabularies import CONTROL, NORMAL, USER_DEFINED, byte_level, metadata
+from tests.runtime.tokenizer.vocabularies import (
+    CONTROL,
+    NORMAL,
+    USER_DEFINED,
+    byte_level,
+    metadata,
+    plamo2,
+    unigram,
+)
 
-NAMES = """
-    default gpt-2 smollm llama-bpe llama3 qwen2 qwen35 deepseek-llm deepseek-coder deepseek-v3
-    falcon falcon-h1 starcoder refact command-r gpt-4o llama4 tekken lfm2 granite-docling phi-2
-    olmo smaug-bpe stablelm2 dbrx mpt exaone exaone4 exaone-moe chatglm-bpe glm4 bloom viking
-    jais jais-2 bailingmoe seed-coder minicpm5 hunyuan hunyuan-dense grok-2 minimax-m2
+# All of llama.cpp b11434.
+ALL_NAMES = """
+    a.x-4.0 afmoe bailingmoe bailingmoe2 bloom chameleon chatglm-bpe codeshell cohere2moe
+    command-r dbrx deepseek-coder deepseek-llm deepseek-r1-qwen deepseek-v3 default exaone
+    exaone-moe exaone4 f2llmv2 falcon falcon-h1 falcon3 gemma4 gigachat glm4 glm5 gpt-2 gpt-4o
+    gpt3-finnish granite-docling granite-embed-multi-311m granite-embed-multi-97m grok-2 hunyuan
+    hunyuan-dense hy_v4 jais jais-2 jina-de jina-es jina-v1-en jina-v2-code jina-v2-de jina-v2-es
+    jina-v5-nano joyai-llm kanana2 kimi-k2 kormo laguna lfm2 llada-moe llama-bpe llama-v3 llama3
+    llama4 megrez mellum mellum2 midm-2.0 minerva-7b minicpm5 minimax-m2 mmbert modern-bert mpt
+    olmo phi-2 pixtral poro-chat qwen2 qwen35 refact roberta-bpe sarvam-moe seed-coder smaug-bpe
+    smollm solar-open spark2_5 stablelm2 starcoder superbpe talkie tekken tiny_aya trillion
+    ufakzeka viking whitespace youtu
 """
+# These part nothing else than lines, words that are marked, or numbers.
+COARSE = {"gemma4", "granite-embed-multi-311m", "mmbert", "sarvam-moe", "superbpe", "whitespace"}
 
 
 def words(name: str, text: str) -> list[str]:
@@ -26,7 +44,7 @@ def words(name: str, text: str) -> list[str]:
     return [word for word, _ in splits.pre_tokenize_str(text)]
 
 
-@pytest.mark.parametrize("name", NAMES.split())
+@pytest.mark.parametrize("name", sorted(set(ALL_NAMES.split()) - COARSE))
 def test_words_are_the_whole_text(name: str) -> None:
     text = "Ab'LL don't 1234567\n\n  x,y  漢字é\u0301 \u3000Z。\t "
     assert "".join(words(name, text)) == text
@@ -48,6 +66,16 @@ def test_words_are_the_whole_text(name: str) -> None:
         ("deepseek-llm", "a漢1", ["a", "漢", "1"]),
         ("deepseek-v3", "漢字ab1234", ["漢字", "ab", "123", "4"]),
         ("default", "a_b 1234", ["a", "_", "b", " ", "123", "4"]),
+        ("afmoe", "a  1 12345", ["a", " ", " ", "1", " ", "12", "345"]),
+        ("tiny_aya", "aB's 12345", ["aB's", " ", "12", "345"]),
+        ("superbpe", "a b 12345678 12 c", ["a b ", "12", "345", "678", " ", "12", " c"]),
+        ("kimi-k2", "漢字ab's 1234", ["漢字", "ab's", " ", "123", "4"]),
+        ("youtu", "，。a12", ["，。", "a", "1", "2"]),
+        ("spark2_5", "a.b\n\n12", ["a", ".b", "\n", "\n", "1", "2"]),
+        ("laguna", "a \n\n b", ["a", " ", "\n\n", " b"]),
+        ("ufakzeka", "Ankara'da", ["Ankara", "'da"]),
+        ("chameleon", "a    b\tIMGIMGABZ", ["a", "    ", "b", "\t", "IMGIMGABZ"]),
+        ("granite-embed-multi-97m", "e\u0301aB1234", ["e\u0301a", "B", "123", "4"]),
     ],
 )
 def test_words(name: str, text: str, expected: list[str]) -> None:
@@ -57,7 +85,12 @@ def test_words(name: str, text: str, expected: list[str]) -> None:
 def test_no_name_is_the_default() -> None:
     assert Tokenizer.from_metadata(byte_level(pre=None)).encode("a") == [97]
     assert pre_tokenizer("no-such") is None
-    assert GEMMA4.patterns == (r"\n+",)
+    assert pre_tokenizer("gemma4") is GEMMA4
+
+
+def test_all_names_of_llama_cpp_are_known() -> None:
+    for name in ALL_NAMES.split():
+        assert pre_tokenizer(name) is not None, name
 
 
 def test_bos_and_eos_follow_the_flags() -> None:
@@ -142,3 +175,63 @@ def test_world_tokens_are_the_longest_that_match() -> None:
 )
 def test_unescape(text: str, expected: bytes) -> None:
     assert unescape(text) == expected
+
+
+def test_bos_eos_and_sep_by_the_kind_of_vocabulary() -> None:
+    t5 = Tokenizer.from_metadata(unigram({"a": (-1.0, NORMAL)}))
+    assert (t5.add_bos, t5.add_eos, t5.add_sep) == (False, True, False)
+    assert t5.encode("a") == [3, 2]
+    plamo = Tokenizer.from_metadata(plamo2({"a": -1.0}))
+    assert (plamo.add_bos, plamo.add_eos, plamo.bos_id, plamo.eos_id) == (False, False, 1, 2)
+    specials = {"<s>": CONTROL, "</s>": CONTROL}
+    ids = {"bos_token_id": 256, "seperator_token_id": 257}
+    roberta = Tokenizer.from_metadata(byte_level(specials, pre="roberta-bpe", **ids))
+    assert (roberta.add_bos, roberta.add_sep, roberta.sep_id) == (False, True, 257)
+    forced = byte_level(specials, pre="granite-embed-multi-311m", add_bos_token=False, **ids)
+    assert Tokenizer.from_metadata(forced).add_bos
+
+
+@pytest.mark.parametrize(
+    ("mask", "keys"),
+    [
+        ("<mask>", {"pre": "jina-v2-code"}),
+        ("<mask>", {"general_architecture": "jina-bert-v3"}),
+        ("[MASK]", {"general_name": "Modern-BERT base"}),
+    ],
+)
+def test_masks_eat_the_space_before_them(mask: str, keys: dict[str, str]) -> None:
+    made = Tokenizer.from_metadata(byte_level({mask: CONTROL}, **keys))
+    text = f"a \n{mask} b"
+    assert made.decode(made.encode(text, parse_special=True), skip_special=False) == f"a{mask} b"
+    assert made.decode(made.encode(text)) == text
+    plain = Tokenizer.from_metadata(byte_level({mask: CONTROL}))
+    assert plain.decode(plain.encode(text, parse_special=True), skip_special=False) == text
+
+
+def test_bases_between_tags_are_six_a_token() -> None:
+    kmers = ["ACGTAC\ue000", "ACGAAA\ue000"]
+    more = dict.fromkeys(["<dna>", "</dna>", "<oov>", *kmers], NORMAL)
+    made = Tokenizer.from_metadata(byte_level(more, model="hybriddna"))
+    assert made.encode("x<dna>acgtacNNNNNNACG</dna>y") == [120, 256, 259, 258, 260, 257, 121]
+    assert made.encode("<dna>ACGTACé") == [256, 259, 258]
+    assert made.encode("<dna></dna></dna>")[:2] == [256, 257]
+    assert made.decode([256, 259, 260]) == "<dna>ACGTACACGAAA"
+    plain = Tokenizer.from_metadata(byte_level(model="hybriddna"))
+    assert plain.decode(plain.encode("<dna>ACG")) == "<dna>ACG"
+
+
+def test_runs_of_line_ends_that_are_tokens_stay_whole() -> None:
+    tokens = ["\n", "\n\n\n", "a", "▁", "<s>"]
+    types = np.array([NORMAL] * 4 + [CONTROL], np.int32)
+    keys = {"tokens": tokens, "token_type": types, "merges": [], "bos_token_id": 4}
+    gemma = Tokenizer.from_metadata(metadata(model="gemma4", **keys))
+    assert gemma.encode("a\n\n\na\n\n a", add_special=False) == [2, 1, 2, 0, 0, 3, 2]
+    sarvam = Tokenizer.from_metadata(metadata(model="gpt2", pre="sarvam-moe", **keys))
+    assert sarvam.encode("a\n\n\na") == [2, 0, 0, 0, 2]
+
+
+def test_what_is_no_token_stands_between_its_neighbours() -> None:
+    tokens, merges = ["a", "b", "ab"], ["a b"]
+    made = Tokenizer.from_metadata(metadata(model="whitespace", tokens=tokens, merges=merges))
+    assert made.encode("ab a漢b a b") == [2, 0, 1, 0, 1]
+    assert made.decode([2, 0]) == "aba"

@@ -10,11 +10,17 @@ from hypothesis import strategies as st
 
 from slotmux.runtime.tokenizer.partition import Fragment, SpecialMatcher
 
+SPACES = " \t\n\v\f\r"
 LETTERS = st.text(alphabet="<>|abé", max_size=40)
 TEXTS = st.lists(st.text(alphabet="<>|abé", min_size=1, max_size=5), max_size=8, unique=True)
 
 
-def naive(texts: dict[str, int], rstrip: frozenset[int], text: str) -> list[Fragment]:
+def naive(
+    texts: dict[str, int],
+    rstrip: frozenset[int],
+    text: str,
+    lstrip: frozenset[int] = frozenset(),
+) -> list[Fragment]:
     """llama.cpp's tokenizer_st_partition: each token, the longest in bytes first, takes all its
     occurrences in what is still text."""
     fragments: list[Fragment] = [text] if text else []
@@ -24,12 +30,13 @@ def naive(texts: dict[str, int], rstrip: frozenset[int], text: str) -> list[Frag
             rest = fragment
             while isinstance(rest, str) and special in rest:
                 at = rest.index(special)
-                if at:
-                    cut.append(rest[:at])
+                head = rest[:at].rstrip(SPACES) if texts[special] in lstrip else rest[:at]
+                if head:
+                    cut.append(head)
                 cut.append(texts[special])
                 rest = rest[at + len(special) :]
                 if texts[special] in rstrip:
-                    rest = rest.lstrip(" \t\n\v\f\r")
+                    rest = rest.lstrip(SPACES)
             if rest != "":
                 cut.append(rest)
         fragments = cut
@@ -44,13 +51,20 @@ def test_it_equals_the_loop(specials: list[str], text: str) -> None:
 
 
 @settings(max_examples=200, deadline=None)
-@given(TEXTS, st.text(alphabet="<>|ab \n", max_size=40), st.sets(st.integers(0, 7)))
+@given(
+    TEXTS,
+    st.text(alphabet="<>|ab \n", max_size=40),
+    st.sets(st.integers(0, 7)),
+    st.sets(st.integers(0, 7)),
+)
 def test_it_equals_the_loop_where_tokens_eat_spaces(
-    specials: list[str], text: str, eating: set[int]
+    specials: list[str], text: str, right: set[int], left: set[int]
 ) -> None:
     texts = {special: i for i, special in enumerate(specials)}
-    rstrip = frozenset(eating & set(texts.values()))
-    assert SpecialMatcher(texts, rstrip).split(text) == naive(texts, rstrip, text)
+    rstrip = frozenset(right & set(texts.values()))
+    lstrip = frozenset(left & set(texts.values()))
+    expected = naive(texts, rstrip, text, lstrip)
+    assert SpecialMatcher(texts, rstrip, lstrip).split(text) == expected
 
 
 def test_runs_are_taken_by_the_longest_first() -> None:

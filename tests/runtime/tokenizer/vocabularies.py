@@ -19,7 +19,8 @@ def metadata(**keys: Any) -> Metadata:
     """Metadata of ``tokenizer.ggml.*`` keys; a None leaves a key out."""
     entries = {}
     for name, value in keys.items():
-        key = "general.name" if name == "general_name" else f"tokenizer.ggml.{name}"
+        is_general = name.startswith("general_")
+        key = name.replace("_", ".") if is_general else f"tokenizer.ggml.{name}"
         if value is not None:
             entries[key] = Entry(_type_of(value), value, 0)
     return Metadata(entries)
@@ -68,5 +69,33 @@ def score_driven(pieces: dict[str, float], **keys: Any) -> Metadata:
         "bos_token_id": 1,
         "eos_token_id": 2,
         "unknown_token_id": 0,
+    }
+    return metadata(**(made | keys))
+
+
+def unigram(pieces: dict[str, tuple[float, int]], **keys: Any) -> Metadata:
+    """A unigram vocabulary: <unk>, <s>, </s>, and ``pieces`` with their scores and types."""
+    types = [UNKNOWN, CONTROL, CONTROL, *(kind for _, kind in pieces.values())]
+    made: dict[str, Any] = {
+        "model": "t5",
+        "tokens": ["<unk>", "<s>", "</s>", *pieces],
+        "scores": np.array([0.0] * 3 + [score for score, _ in pieces.values()], np.float32),
+        "token_type": np.array(types, np.int32),
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "unknown_token_id": 0,
+    }
+    return metadata(**(made | keys))
+
+
+def plamo2(pieces: dict[str, float], **keys: Any) -> Metadata:
+    """PLaMo's kind of vocabulary: three special tokens, the bytes, and ``pieces`` with scores."""
+    special = ["<|plamo:unk|>", "<|plamo:bos|>", "<|plamo:eos|>"]
+    types = [UNKNOWN, CONTROL, CONTROL, *[BYTE] * 256, *[NORMAL] * len(pieces)]
+    made: dict[str, Any] = {
+        "model": "plamo2",
+        "tokens": [*special, *(f"<0x{byte:02X}>" for byte in range(256)), *pieces],
+        "scores": np.array([0.0] * 259 + list(pieces.values()), np.float32),
+        "token_type": np.array(types, np.int32),
     }
     return metadata(**(made | keys))

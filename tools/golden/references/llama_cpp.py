@@ -141,7 +141,9 @@ class Library:
         self.c = C.CDLL(last, mode=C.RTLD_GLOBAL)
         self.declare(FUNCTIONS)
         self._lines: list[str] = []
-        self._log = LogCallback(lambda _level, text, _data: self._lines.append(text.decode()))
+        self._log = LogCallback(
+            lambda _level, text, _data: self._lines.append(text.decode("utf-8", "replace"))
+        )
         self.c.llama_log_set(self._log, None)
         self.c.llama_backend_init()
         defaults = self.c.llama_context_default_params()
@@ -171,13 +173,16 @@ class Library:
 class LlamaModel:
     """A loaded file, without repacked weights; a context manager."""
 
-    def __init__(self, library: Library, path: Path, *, load_mtp: bool = False) -> None:
+    def __init__(
+        self, library: Library, path: Path, *, load_mtp: bool = False, vocab_only: bool = False
+    ) -> None:
         self.library = library
         c = library.c
         params = c.llama_model_default_params()
         params.n_gpu_layers = 0
         params.use_extra_bufts = False
         params.load_mtp = load_mtp
+        params.vocab_only = vocab_only
         loaded = c.llama_model_load_from_file(str(path).encode(), params)
         self.handle = library.require(loaded, f"load {path.name}")
         self.vocab = c.llama_model_get_vocab(self.handle)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -40,7 +41,7 @@ def _arrays(value: Any) -> Iterator[Any]:
     """Arrays in place of ``value``: of other types and lengths, and with one item changed."""
     yield np.zeros(0, np.int32)
     yield np.zeros(1, np.float32)
-    yield StringArray("k", memoryview(b""), 0, 0)
+    yield StringArray("k", memoryview(b""), 0, 0, array("Q"))
     if not isinstance(value, np.ndarray) or not len(value):
         return
     yield value[:-1]
