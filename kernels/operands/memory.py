@@ -192,7 +192,7 @@ class StatePool:
 @dataclass(frozen=True, slots=True)
 class State:
     """One op's float32 within every sequence's row: ``n_floats`` of state at byte ``offset``, and
-    ``pending`` bytes behind their begin what is kept of drafts (kernels/ops/recurrent/state.py).
+    ``pending`` bytes behind their begin what is kept of drafts (kernels/ops/recurrent/frame.py).
 
     Its words: address in row 0, bytes from a row to the next, bytes from the state to the drafts.
     """
