@@ -24,6 +24,8 @@ class Architecture:
 
 # llama.cpp looks its GELU up in a half-precision table; measured, that alone is up to 4e-3.
 GELU_TABLE = 6e-3
+# The same of models that are small, and cap their logits.
+GELU_TABLE_SMALL = 2e-2
 
 ARCHITECTURES = (
     Architecture("llama", is_crowded=True),
@@ -34,6 +36,19 @@ ARCHITECTURES = (
     Architecture("gemma3", is_crowded=True, lcpp_tolerance=GELU_TABLE),
     Architecture("phi2", lcpp_tolerance=GELU_TABLE),
     Architecture("phi3"),
+    Architecture("gpt-oss"),
+    Architecture("gemma3n", lcpp_tolerance=0.1),  # its gates' deviation is by n - 1
+    Architecture("gemma4", is_crowded=True, lcpp_tolerance=GELU_TABLE_SMALL),
+    Architecture("gemma4-moe", lcpp_tolerance=GELU_TABLE_SMALL),
+    Architecture("qwen2moe"),
+    Architecture("qwen3vlmoe"),
+    Architecture("glm4moe"),
+    Architecture("dots1"),
+    Architecture("ernie4_5-moe"),
+    Architecture("olmoe"),
+    Architecture("minimax-m2"),
+    Architecture("hunyuan-moe"),
+    Architecture("granite-swa"),
     Architecture("qwen35", has_state=True, has_mtp=True, is_crowded=True),
     Architecture("qwen35moe", has_state=True, has_mtp=True),
     Architecture("qwen3next", has_state=True, is_crowded=True),

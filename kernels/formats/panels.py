@@ -62,3 +62,19 @@ class Experts(Panels):
     def n_bytes(self) -> int:
         """Size in memory."""
         return self.n_expert * self.expert_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class FileRows:
+    """A matrix [n, n_in] whose rows are read from the mapped file, as they stand."""
+
+    WORDS: ClassVar = ("{}",)
+    address: int
+    format: Format
+    n_in: int
+    row_bytes: int
+
+    @property
+    def values(self) -> tuple[int]:
+        """What an op's word holds."""
+        return (self.address,)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from slotmux.kernels.operands import Rows, Table, Vector, round_up
+from slotmux.kernels.operands import Cells, Rows, Table, Vector, round_up
 from slotmux.kernels.ops.attention.attention import Attention
 from slotmux.kernels.ops.attention.fold import AttentionFold
 from slotmux.kernels.ops.attention.plan import SPLIT_TOKENS, AttentionPlan
@@ -30,7 +30,8 @@ class Rotation:
 
 @dataclass(frozen=True, slots=True)
 class AttentionShape:
-    """One layer's attention. ``window`` 0: all positions; else the last ``window`` of them."""
+    """One layer's attention. ``window`` 0: all positions; else the last ``window`` of them;
+    ``cells_of``: the layer whose cells it reads, if not its own."""
 
     layer: int
     n_head: int
@@ -42,6 +43,12 @@ class AttentionShape:
     eps: float = 0.0
     window: int = 0
     softcap: float = 0.0  # scores become softcap * tanh(score / softcap), 0: they stay
+    cells_of: int = -1
+
+    @property
+    def cells_layer(self) -> int:
+        """The layer whose cells are read."""
+        return self.layer if self.cells_of < 0 else self.cells_of
 
     @property
     def qkv_sizes(self) -> tuple[int, int, int]:
@@ -68,12 +75,17 @@ def rotate_and_store(
     b: Builder,
     shape: AttentionShape,
     q: Rows,
-    k: Rows,
-    v: Rows,
+    k: Rows | None,
+    v: Rows | None,
     q_norm: Vector | None = None,
     k_norm: Vector | None = None,
+    v_norm: Vector | None = None,
+    *,
+    norms_last: bool = False,
 ) -> None:
-    """Norm, rotate and scale q and k in place; k and v go into the layer's cells."""
+    """Norm, rotate (with ``norms_last`` the other way round) and scale q and k in place; k and v
+    (normed only) go into the layer's cells, unless it reads another's and has neither."""
+    assert (k is None) == (v is None) == (shape.cells_of >= 0)
     rotation = shape.rotation
     cos, sin = (None, None) if rotation is None else _rope_table(b, rotation)
     is_neighbours = rotation is not None and rotation.neighbours
@@ -92,18 +104,25 @@ def rotate_and_store(
             sin=sin,
             q_norm=q_norm,
             k_norm=k_norm,
+            v_norm=v_norm,
+            norms_last=norms_last,
             eps=shape.eps,
             scale=shape.scale,
-            cells=b.cells.layer(shape.layer, shape.n_head_kv, shape.head_dim, shape.v_dim),
+            cells=None if k is None else _cells(b, shape),
         )
     )
+
+
+def _cells(b: Builder, shape: AttentionShape) -> Cells:
+    """Those that the layer reads."""
+    return b.cells.layer(shape.cells_layer, shape.n_head_kv, shape.head_dim, shape.v_dim)
 
 
 def _plan(b: Builder, shape: AttentionShape) -> tuple[AttentionPlan, Table[np.float32]]:
     """How the step's attention is cut into work items, and room for the parts. All layers of one
     shape ask for the same op."""
     group = shape.n_head // shape.n_head_kv
-    name = f"plan:{group}:{shape.n_head_kv}:{shape.window}"
+    name = f"plan:{group}:{shape.n_head_kv}:{shape.v_dim}:{shape.window}"
     # A long sequence's chunks are folded from partial sums: a numerator and, a vector further,
     # maximum and denominator, of each head and chunk. Memory for them bounds what may be split.
     row_bytes = (round_up(shape.v_dim, 16) + 16) * 4
@@ -131,17 +150,19 @@ def attend(
     gate: Rows | None = None,
     gate_head_stride: int = 0,
     name: str = "attention",
+    sinks: Vector | None = None,
 ) -> Rows:
     """Attention of q over the layer's cells: [n_tokens, n_head * v_dim].
 
-    ``gate``: rows whose sigmoid scales head h from column h * gate_head_stride on."""
+    ``gate``: rows whose sigmoid scales head h from column h * gate_head_stride on; ``sinks``: a
+    score of each head that takes part in its softmax and has no value."""
     assert shape.n_head % shape.n_head_kv == 0
     plan, partials = _plan(b, shape)
     out = b.buffers.rows(name, shape.n_head * shape.v_dim)
     b.append(
         Attention(
             q=q,
-            cells=b.cells.layer(shape.layer, shape.n_head_kv, shape.head_dim, shape.v_dim),
+            cells=_cells(b, shape),
             counts=plan.counts,
             split_base=plan.split_base,
             n_head=shape.n_head,
@@ -150,6 +171,7 @@ def attend(
             v_dim=shape.v_dim,
             window=shape.window,
             softcap=shape.softcap,
+            sinks=sinks,
             partials=partials,
             out=out,
         )
@@ -162,6 +184,7 @@ def attend(
             n_head=shape.n_head,
             v_dim=shape.v_dim,
             window=shape.window,
+            sinks=sinks,
             gate=gate,
             gate_head_stride=4 * gate_head_stride,
         )

@@ -8,7 +8,16 @@ import numpy as np
 
 from slotmux.kernels.float_tile import form_of
 from slotmux.kernels.formats.panels import Experts
-from slotmux.kernels.operands import Activations, Count, Form, Narrowed, Rows, Table, round_up
+from slotmux.kernels.operands import (
+    Activations,
+    Count,
+    Form,
+    Narrowed,
+    Rows,
+    Table,
+    Vector,
+    round_up,
+)
 from slotmux.kernels.ops.dense.narrow import narrow_width
 from slotmux.kernels.ops.moe.experts import ExpertGlu, ExpertProducts
 from slotmux.kernels.ops.moe.route import (
@@ -27,8 +36,10 @@ from slotmux.runtime.lowering.builder import Builder
 class MoeShape:
     """How a layer's experts are chosen and what each computes.
 
-    ``scores`` softmax or sigmoid over all experts; ``renormalise`` makes the chosen weights sum
-    to 1 before ``scale``; ``activation`` silu, gelu or relu2, of the gate half if there is one.
+    ``scores`` softmax or sigmoid over all experts, or (chosen) softmax over the chosen ones;
+    of ``n_groups`` groups of neighbours the ``n_groups_used`` best are chosen from;
+    ``renormalise`` makes the chosen weights sum to 1 before ``scale``; ``activation`` one of
+    GATED_ACTIVATIONS, of the gate half if there is one.
     """
 
     n_expert: int
@@ -39,12 +50,15 @@ class MoeShape:
     scale: float = 1.0
     activation: str = "silu"
     has_gate: bool = True
+    n_groups: int = 1
+    n_groups_used: int = 1
 
 
 @dataclass(frozen=True, slots=True)
-class _Groups:
+class Groups:
     """The step's (token, rank) pairs sorted by expert (see kernels/ops/moe/route.py)."""
 
+    ids: Table[np.int32]
     place: Table[np.int32]
     weights: Table[np.float32]
     table: Table[np.int64]
@@ -60,75 +74,109 @@ def moe(
     residual: Rows,
     shared: Rows | None = None,
     shared_gate: Rows | None = None,
+    *,
+    groups: Groups | None = None,
+    add: bool = True,
 ) -> None:
     """residual += sum of the chosen experts' results for x, by the tensors ``blk``.ffn_*_exps.
 
-    ``shared``: rows of a shared expert to add as well, times sigmoid(``shared_gate``) [n, 1]."""
+    ``shared``: rows of a shared expert to add as well, times sigmoid(``shared_gate``) [n, 1];
+    ``groups``: see ``routed``, by x if nothing is said; without ``add`` residual is overwritten."""
     assert shared is not None or shared_gate is None
-    groups = _group(b, blk, x, shape)
-    n_ff, n_expert = shape.n_ff, shape.n_expert
-    names = [f"{blk}.ffn_{n}_exps.weight" for n in (("gate", "up") if shape.has_gate else ("up",))]
-    hidden = b.buffers.rows("expert_gate_up", round_up(n_ff, 16) * len(names), groups.n_rows)
-    parts = [hidden.columns(round_up(n_ff, 16) * i, n_ff) for i in range(len(names))]
-    if b.weights.can_join(*names) and n_ff % 16 == 0:
-        joined = b.weights.experts(names, x.width, [n_ff] * len(names), n_expert)
-        products = [(joined, hidden)]
-    else:
-        products = [
-            (b.weights.experts([name], x.width, [n_ff], n_expert), part)
-            for name, part in zip(names, parts, strict=True)
-        ]
-    gathered: dict[Form, Activations] = {}
-    for weight, out in products:
-        form = form_of(weight.format)
-        if form not in gathered:
-            gathered[form] = _gather(b, x, groups, shape.n_used, form)
-        _products(b, weight, gathered[form], out, groups)
-    glu = b.buffers.rows("expert_glu", n_ff, groups.n_rows)
-    b.append(
-        ExpertGlu(
-            activation=shape.activation,
-            place=groups.place,
-            n_used=shape.n_used,
-            gate=parts[0] if shape.has_gate else None,
-            up=parts[-1],
-            out=glu,
-        )
-    )
-    down = b.weights.experts([f"{blk}.ffn_down_exps.weight"], n_ff, [residual.width], n_expert)
-    y = b.buffers.rows("expert_down", residual.width, groups.n_rows)
+    groups = groups or routed(b, blk, x, shape)
+    glu = _hidden(b, blk, x, shape, groups)
+    n_expert, width = shape.n_expert, residual.width
+    down = b.weights.experts([f"{blk}.ffn_down_exps.weight"], shape.n_ff, [width], n_expert)
+    y = b.buffers.rows("expert_down", width, groups.n_rows)
     _products(b, down, glu, y, groups)
     b.append(
         Combine(
+            ids=groups.ids,
             place=groups.place,
             weights=groups.weights,
             n_used=shape.n_used,
             y=y,
+            bias=_vector(b, f"{blk}.ffn_down_exps.bias", width, n_expert),
             out=residual,
+            add=add,
             shared=shared,
             shared_gate=shared_gate,
         )
     )
 
 
-def _group(b: Builder, blk: str, x: Rows, shape: MoeShape) -> _Groups:
-    """Choose each token's experts and sort the pairs by expert."""
+def _hidden(b: Builder, blk: str, x: Rows, shape: MoeShape, groups: Groups) -> Rows:
+    """act(gate x, up x) of the chosen experts, by place."""
+    products, parts = _inputs(b, blk, x.width, shape, groups.n_rows)
+    gathered: dict[Form, Activations] = {}
+    for weight, out in products:
+        form = form_of(weight.format)
+        if form not in gathered:
+            gathered[form] = _gather(b, x, groups, shape.n_used, form)
+        _products(b, weight, gathered[form], out, groups)
+    glu = b.buffers.rows("expert_glu", shape.n_ff, groups.n_rows)
+    b.append(
+        ExpertGlu(
+            activation=shape.activation,
+            ids=groups.ids,
+            place=groups.place,
+            n_used=shape.n_used,
+            gate=parts[0] if shape.has_gate else None,
+            up=parts[-1],
+            gate_bias=_vector(b, f"{blk}.ffn_gate_exps.bias", shape.n_ff, shape.n_expert),
+            up_bias=_vector(b, f"{blk}.ffn_up_exps.bias", shape.n_ff, shape.n_expert),
+            out=glu,
+        )
+    )
+    return glu
+
+
+def _inputs(
+    b: Builder, blk: str, n_in: int, shape: MoeShape, n_rows: Count
+) -> tuple[list[tuple[Experts, Rows]], list[Rows]]:
+    """The experts' first matrices with the rows that each fills; the gate's (if any) and up's."""
+    n_ff, n_expert = shape.n_ff, shape.n_expert
+    halves = ("gate", "up") if shape.has_gate else ("up",)
+    names, fused = [f"{blk}.ffn_{n}_exps.weight" for n in halves], f"{blk}.ffn_gate_up_exps.weight"
+    is_fused = shape.has_gate and b.weights.optional(fused)
+    width = n_ff if is_fused else round_up(n_ff, 16)
+    hidden = b.buffers.rows("expert_gate_up", width * len(names), n_rows)
+    parts = [hidden.columns(width * i, n_ff) for i in range(len(names))]
+    if is_fused:
+        return [(b.weights.experts([fused], n_in, [2 * n_ff], n_expert), hidden)], parts
+    if b.weights.can_join(*names) and n_ff % 16 == 0:
+        joined = b.weights.experts(names, n_in, [n_ff] * len(names), n_expert)
+        return [(joined, hidden)], parts
+    apart = [b.weights.experts([name], n_in, [n_ff], n_expert) for name in names]
+    return list(zip(apart, parts, strict=True)), parts
+
+
+def _vector(b: Builder, name: str, *shape: int) -> Vector | None:
+    """A tensor of the file, if it has it."""
+    return b.weights.vector(name, *shape) if b.weights.optional(name) else None
+
+
+def routed(b: Builder, blk: str, x: Rows, shape: MoeShape) -> Groups:
+    """Choose each token's experts by x and sort the pairs by expert; good until others of this
+    shape are chosen."""
     n_expert, n_used = shape.n_expert, shape.n_used
     assert 0 < n_used <= n_expert
     name = f"experts[{n_expert},{n_used}]"
     n_pairs = b.buffers.n_rows * n_used
     counts = b.buffers.table(f"{name}:{blk}:counts", COUNT_WORDS, np.int64)
     n_rows = Count(counts.address + COUNT_ROWS, n_pairs + 7 * min(n_expert, n_pairs), counts.span)
-    groups = _Groups(
+    groups = Groups(
+        b.buffers.table(f"{name}:ids", n_pairs, np.int32),
         b.buffers.table(f"{name}:place", n_pairs, np.int32),
         b.buffers.table(f"{name}:weights", n_pairs, np.float32),
         b.buffers.table(f"{name}:table", n_expert * GROUP_WORDS, np.int64),
         counts,
         n_rows,
     )
+    _route(b, blk, x, shape, groups)
     b.append(
         Group(
-            ids=_route(b, blk, x, shape, groups),
+            ids=groups.ids,
             n_used=n_used,
             n_expert=n_expert,
             place=groups.place,
@@ -140,29 +188,32 @@ def _group(b: Builder, blk: str, x: Rows, shape: MoeShape) -> _Groups:
     return groups
 
 
-def _route(b: Builder, blk: str, x: Rows, shape: MoeShape, groups: _Groups) -> Table[np.int32]:
-    """Each token's experts; their weights go to the groups'."""
+def _route(b: Builder, blk: str, x: Rows, shape: MoeShape, groups: Groups) -> None:
+    """Each token's experts and their weights."""
+    assert shape.n_expert % shape.n_groups == 0
     router = b.weights.matrix(f"{blk}.ffn_gate_inp.weight", x.width, shape.n_expert)
-    logits, bias = b.linear(x, router, "router"), f"{blk}.exp_probs_b.bias"
-    has_bias = b.weights.optional(bias)
-    n_pairs = b.buffers.n_rows * shape.n_used
-    ids = b.buffers.table(f"experts[{shape.n_expert},{shape.n_used}]:ids", n_pairs, np.int32)
+    logits = b.linear(x, router, "router")
+    bias = _vector(b, f"{blk}.ffn_gate_inp.bias", shape.n_expert)
+    if bias is not None:
+        b.add_bias(logits, bias)
     b.append(
         Route(
             scores=shape.scores,
             logits=logits,
-            bias=b.weights.vector(bias, shape.n_expert) if has_bias else None,
+            bias=_vector(b, f"{blk}.exp_probs_b.bias", shape.n_expert),
+            n_groups=shape.n_groups,
+            n_groups_used=shape.n_groups_used,
             n_used=shape.n_used,
             renormalise=shape.renormalise,
             scale=shape.scale,
-            ids=ids,
+            expert_scale=_vector(b, f"{blk}.ffn_down_exps.scale", shape.n_expert),
+            ids=groups.ids,
             weights=groups.weights,
         )
     )
-    return ids
 
 
-def _gather(b: Builder, x: Rows, groups: _Groups, n_used: int, form: Form) -> Activations:
+def _gather(b: Builder, x: Rows, groups: Groups, n_used: int, form: Form) -> Activations:
     """x by place in one of the forms."""
     rows = b.buffers.rows(f"expert_in:{form}", x.width, groups.n_rows)
     tiles = b.buffers.tiles(rows) if form == "tiles" else None
@@ -175,6 +226,6 @@ def _gather(b: Builder, x: Rows, groups: _Groups, n_used: int, form: Form) -> Ac
     return made
 
 
-def _products(b: Builder, weight: Experts, x: Activations, out: Rows, groups: _Groups) -> None:
+def _products(b: Builder, weight: Experts, x: Activations, out: Rows, groups: Groups) -> None:
     """Each expert's matrix times its rows of x."""
     b.append(ExpertProducts(w=weight, x=x, counts=groups.counts, table=groups.table, out=out))

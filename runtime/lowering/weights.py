@@ -17,7 +17,7 @@ from gguf.quants import dequantize
 from numpy.typing import NDArray
 
 from slotmux.kernels.formats import FORMATS, PANEL_ROWS, Format
-from slotmux.kernels.formats.panels import Experts, Panels
+from slotmux.kernels.formats.panels import Experts, FileRows, Panels
 from slotmux.kernels.operands import Address
 from slotmux.kernels.ops.dense.repack import Repack, build_repack
 from slotmux.kernels.team import Program, Team, aligned_zeros
@@ -147,6 +147,12 @@ class Weights:
             _n_rows(t) % PANEL_ROWS == 0 for t in tensors[:-1]
         )
 
+    def table(self, name: str, n_in: int, n_rows: int) -> FileRows:
+        """A matrix of which steps need a few rows: neither repacked nor read ahead."""
+        tensor = self._tensor(name, (n_in, n_rows))
+        self._keep.append(tensor.data)
+        return FileRows(int(tensor.data.ctypes.data), self._format(tensor), n_in, tensor.row_bytes)
+
     def matrix(self, names: str | Sequence[str], n_in: int, n_out: Sequence[int] | int) -> Panels:
         """One matrix, or several of the same inputs and type stacked by rows."""
         names = (names,) if isinstance(names, str) else tuple(names)
@@ -165,6 +171,13 @@ class Weights:
             at += part.n_bytes
         self._panels[names] = panels
         return panels
+
+    def stack(self, name: str, n_in: int, n_out: int, n: int) -> list[Panels]:
+        """The ``n`` matrices of one tensor [n_in, n_out, n], apart."""
+        all_ = self.experts([name], n_in, [n_out], n)
+        return [
+            Panels(all_.address + i * all_.expert_bytes, all_.format, n_in, n_out) for i in range(n)
+        ]
 
     def experts(
         self, names: Sequence[str], n_in: int, n_out: Sequence[int], n_expert: int

@@ -43,8 +43,13 @@ def self_attention(
     rotation: Rotation | None,
     window: int = 0,
     scale: float = 0.0,
+    *,
+    has_sinks: bool = False,
+    norms_last: bool = False,
 ) -> Rows:
-    """Softmax attention over the sequence's cells; the output projection is the caller's."""
+    """Softmax attention over the sequence's cells; the output projection is the caller's.
+
+    ``norms_last``: q and k heads are normed after the rotation."""
     blk = f"blk.{layer}"
     n_head, n_head_kv = hp.heads(layer)
     shape = AttentionShape(
@@ -60,10 +65,33 @@ def self_attention(
         softcap=hp.f32("attn_logit_softcapping", 0.0),
     )
     q, k, v = attention_inputs(b, x, blk, shape.qkv_sizes)
-    q_norm = head_norm(b, f"{blk}.attn_q_norm.weight", hp.head_dim)
-    k_norm = head_norm(b, f"{blk}.attn_k_norm.weight", hp.head_dim)
-    rotate_and_store(b, shape, q, k, v, q_norm, k_norm)
-    return attend(b, shape, q)
+    q_norm = k_norm = None
+    if is_wide_norm(b, f"{blk}.attn_q_norm.weight", hp.head_dim):
+        q, k = normed_over_heads(b, hp, blk, q, k, v)
+    else:
+        q_norm = head_norm(b, f"{blk}.attn_q_norm.weight", hp.head_dim)
+        k_norm = head_norm(b, f"{blk}.attn_k_norm.weight", hp.head_dim)
+    rotate_and_store(b, shape, q, k, v, q_norm, k_norm, norms_last=norms_last)
+    sinks = b.weights.vector(f"{blk}.attn_sinks.weight", n_head) if has_sinks else None
+    return attend(b, shape, q, sinks=sinks)
+
+
+def is_wide_norm(b: Builder, name: str, head_dim: int) -> bool:
+    """Whether a norm's weight, if the file has it, covers more than one head."""
+    tensor = b.weights.file.tensors.get(name)
+    return tensor is not None and tensor.shape[0] != head_dim
+
+
+def normed_over_heads(
+    b: Builder, hp: Hparams, blk: str, q: Rows, k: Rows, v: Rows
+) -> tuple[Rows, Rows]:
+    """q and k, each RMS-normed as one row, in a buffer of their own that is laid out alike."""
+    rows = b.buffers.rows("qkv_normed", v.stride // 4)
+    out = rows.columns(q.start, q.width), rows.columns(k.start, k.width)
+    for x, y, name in zip((q, k), out, "qk", strict=True):
+        weight = b.weights.vector(f"{blk}.attn_{name}_norm.weight", x.width)
+        b.rms_norm_to(x, weight, hp.eps, y)
+    return out
 
 
 def attention_inputs(b: Builder, x: Rows, blk: str, sizes: tuple[int, int, int]) -> list[Rows]:

@@ -71,6 +71,12 @@ class Hparams:
         """A bool key of the architecture."""
         return self.metadata.get_bool(self.key(name), default)
 
+    def flags(self, name: str, default: bool | None = None) -> list[bool]:
+        """A bool for each block of the file, stored as one or as an array."""
+        if default is None:
+            return self.metadata.per_layer_bool(self.key(name), self.n_blocks)
+        return self.metadata.per_layer_bool(self.key(name), self.n_blocks, default)
+
     def heads(self, layer: int) -> tuple[int, int]:
         """Query and KV heads of a layer that has attention; refuses none."""
         for name, count in (("", self.n_head), ("_kv", self.n_head_kv)):
@@ -186,14 +192,20 @@ def _divisors(weights: Weights, name: str, n: int) -> NDArray[np.float32]:
 
 
 def rotation(
-    hp: Hparams, weights: Weights, neighbours: bool, base: float = 0.0, n_ctx: int = 0
+    hp: Hparams,
+    weights: Weights,
+    neighbours: bool,
+    base: float = 0.0,
+    n_ctx: int = 0,
+    n_rot: int = 0,
 ) -> Rotation:
     """The file's rotary embedding with its scaling (linear, llama3's factors, yarn, longrope).
 
     ``base`` overrides ``rope.freq_base``, and then no scaling applies (gemma3's local layers).
+    ``n_rot`` overrides ``rope.dimension_count``.
     ``n_ctx``: positions a sequence may reach; longrope has other factors beyond the original ones.
     """
-    n_rot = hp.u32("rope.dimension_count", hp.head_dim, high=hp.head_dim)
+    n_rot = n_rot or hp.u32("rope.dimension_count", hp.head_dim, high=hp.head_dim)
     if n_rot % 2:
         hp.metadata.refuse(hp.key("rope.dimension_count"), f"{n_rot} is odd")
     if base:

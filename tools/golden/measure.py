@@ -58,6 +58,7 @@ def of_rwkv(recipe: RwkvRecipe, library: Library, work: Path) -> Measured:
 def of_transformers(recipe: Recipe, llama: LlamaCpp, library: Library, work: Path) -> Measured:
     from tools.golden.model import checkpoint
     from tools.golden.model.convert import convert
+    from tools.golden.model.table import store_table
     from tools.golden.references import llama_mtp, transformers_mtp
 
     folder, path = work / "checkpoint", work / "model.gguf"
@@ -71,8 +72,11 @@ def of_transformers(recipe: Recipe, llama: LlamaCpp, library: Library, work: Pat
         name=recipe.file_name or f"golden-{recipe.name}",
         pre=recipe.pre,
         reads_raw_config=recipe.reads_raw_config,
+        has_plain_vocab=recipe.has_plain_vocab,
         flags=recipe.converter_flags,
     )
+    if recipe.table is not None:
+        store_table(path, recipe.table[1])
     asked = prompts(recipe.seed, recipe.n_vocab, PROMPT_LENGTHS, N_SPECIALS)
     rows = [kept_rows(len(p)) for p in asked]
     measured = Measured(

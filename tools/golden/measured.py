@@ -95,7 +95,8 @@ class Measured:
     def check(self) -> None:
         """Raise DisagreementError unless the references agree to well within the tolerance."""
         gelu = self.recipe.looks_up_gelu
-        allowed = (GELU_DISAGREEMENT if gelu else RELATIVE_TOLERANCE / 5) * self.deviation
+        allowed = GELU_DISAGREEMENT if gelu else RELATIVE_TOLERANCE / 5
+        allowed = max(allowed, self.recipe.known_difference) * self.deviation
         worst = max([self.max_abs, self.stepped_max_abs, *(d.max_abs for d in self.drafted)])
         if not np.isfinite(worst) or worst > allowed:
             raise DisagreementError(

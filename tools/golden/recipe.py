@@ -41,18 +41,24 @@ class Recipe:
     config: Mapping[str, object]
     n_vocab: int = N_VOCAB  # tokens of the vocabulary
     n_padded_vocab: int = 0  # rows of the embedding, if more
-    tokenizer: Literal["bpe", "spm"] = "bpe"
+    tokenizer: Literal["bpe", "spm", "fallback_bpe"] = "bpe"
     pre: str = "qwen2"  # llama.cpp's name of the pre-tokenizer
     offset_norms: tuple[str, ...] = ()  # patterns of norms whose weights are stored less one
     plain_norms: tuple[str, ...] = ()  # and of their exceptions
+    transposed: tuple[str, ...] = ()  # patterns of weights whose last two axes change places
+    table: tuple[str, str] | None = (
+        None  # names of a large one that is stored in Q8_0: ours, GGUF's
+    )
     has_mtp: bool = False
     published: Callable[[Config], Config] = as_saved
     reads_raw_config: bool = False  # the converter shall not fill in defaults of transformers
+    has_plain_vocab: bool = False  # the converter shall not look for tokens of the family
     converter_flags: tuple[str, ...] = ()
     file_name: str = ""  # general.name, if not golden-NAME
     seed_offset: int = 0
     has_tokenizations: bool = False
     looks_up_gelu: bool = False  # llama.cpp's GELU comes from a half-precision table
+    known_difference: float = 0.0  # of both references, in deviations; see the note
     keeps_float: bool = True  # the float32 file is kept, not only quantised ones
     quantised: tuple[str, ...] = ()  # types that llama-quantize shall make
     note: str = ""
@@ -86,6 +92,7 @@ class RwkvRecipe:
     note: str = ""
     hf_class: str = field(default="numpy", init=False)
     looks_up_gelu: bool = field(default=False, init=False)
+    known_difference: float = field(default=0.0, init=False)
     keeps_float: bool = field(default=True, init=False)
     quantised: tuple[str, ...] = field(default=(), init=False)
 

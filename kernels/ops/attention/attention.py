@@ -5,6 +5,8 @@ p = exp(score - m), l = sum p, acc = sum p v; chunks are folded in ascending ord
 
     M' = max(M, m)   L' = L e^(M-M') + l e^(m-M')   A' = A e^(M-M') + acc e^(m-M')   out = A / L
 
+A head with a sink s (Xiao et al. 2023) begins with M = s, L = 1, A = 0.
+
 The same operations run whether one thread takes all chunks of a row (prompts) or chunks are
 spread over threads and folded afterwards (single tokens on a long context), and a masked position
 adds exactly zero: a row's result depends on its own sequence and position alone.
@@ -28,6 +30,7 @@ from slotmux.kernels.operands import (
     Op,
     Rows,
     Table,
+    Vector,
     given,
     offsets,
     reads,
@@ -74,6 +77,7 @@ class Attention(Op, kernel="attention"):
     v_dim: int = given("width of a head's values")
     window: int = given("positions that a token sees; 0: all")
     softcap: float = given("float32 c, scores become c tanh(score / c); 0: they stay", default=0.0)
+    sinks: Vector | None = given("float32 [n_head], scores without a value; None", default=None)
     partials: Table[np.float32] = writes(
         "[token][n_head][chunk seen][v_dim rounded up to 16, + 16]; the last 16: m, l"
     )
@@ -222,7 +226,8 @@ def build_attention(k_type: str, v_type: str) -> Callable[..., None]:
         width = (v_dim + 15) // 16 * 16
         values, states = _chunk_at(op, scratch), _states_at(op, scratch)
         for r in range(n_rows):
-            start_state(states + 4 * width * r, scratch + S_ML + 8 * r, width)
+            at, of_head = states + 4 * width * r, head * group + (first_row + r) % group
+            start_state(at, scratch + S_ML + 8 * r, width, load_i64(op + ATTENTION.sinks), of_head)
         table = block_table(step, seq)
         last = load_i64(row_pos + 8 * (n_rows - 1))
         from_pos = first_pos(load_i64(row_pos), load_i64(op + ATTENTION.window))

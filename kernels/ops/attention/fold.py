@@ -18,6 +18,7 @@ from slotmux.kernels.operands import (
     Rows,
     Table,
     Tiles,
+    Vector,
     given,
     offsets,
     reads,
@@ -42,6 +43,7 @@ class AttentionFold(Op, kernel="attention_fold"):
     n_head: int = given("query heads")
     v_dim: int = given("width of a head's values")
     window: int = given("positions that a token sees; 0: all")
+    sinks: Vector | None = given("see Attention", default=None)
     gate: Rows | None = reads("float32 [n_tokens, ..]; None: no gate", default=None)
     gate_head_stride: int = given("bytes from a head's gates to the next's", default=0)
     tiles: Tiles | None = tiles_of("x")
@@ -73,12 +75,12 @@ def fold_chunk(state, state_ml, values, ml, width):
 
 
 @njit
-def start_state(state, state_ml, width):
-    """A row's state before any chunk."""
+def start_state(state, state_ml, width, sinks, head):
+    """A row's state before any chunk: of a head with a sink as if its score had been seen."""
     for d in range(0, width, 16):
         simd.store(state + 4 * d, simd.splat(np.float32(0.0)))
-    store_f32(state_ml, LOW)
-    store_f32(state_ml + 4, np.float32(0.0))
+    store_f32(state_ml, LOW if sinks == 0 else load_f32(sinks + 4 * head))
+    store_f32(state_ml + 4, np.float32(0.0 if sinks == 0 else 1.0))
 
 
 @njit
@@ -104,7 +106,7 @@ def _fold_heads(op, step, scratch, seq, base, token, heads, x):
     n_own = load_i32(load_i64(step + STEP.positions) + 4 * token) // CHUNK + 1 - from_chunk
     for head in range(heads[0], heads[1]):
         place = (token - first) * n_head + head
-        start_state(scratch, scratch + 4 * width, width)
+        start_state(scratch, scratch + 4 * width, width, load_i64(op + FOLD.sinks), head)
         for chunk in range(n_own):
             row = partial_row(base, place, n_chunks, chunk)
             at = load_i64(op + FOLD.partials) + row * (width + 16) * 4

@@ -2,8 +2,8 @@
 
     (a, b) -> (a cos t - b sin t, a sin t + b cos t),  t = pos * frequency[i]      (Su et al. 2021)
 
-Pairs are neighbours (2i, 2i + 1), or halves (i, i + n_rot/2) as in GPT-NeoX. Before it, q and k
-heads may be RMS-normalised; after it q takes the attention scale.
+Pairs are neighbours (2i, 2i + 1), or halves (i, i + n_rot/2) as in GPT-NeoX. Before or after it, q
+and k heads may be RMS-normalised; then q takes the attention scale.
 """
 
 from __future__ import annotations
@@ -74,8 +74,8 @@ class Rope(Op, kernel="rope"):
 
     pairs: str = compiled("neighbours or halves")
     q: Rows = updates("float32 [n_tokens, n_head * head_dim]")
-    k: Rows = updates("float32 [n_tokens, n_head_kv * head_dim]", stride_of="q")
-    v: Rows = reads("float32 [n_tokens, n_head_kv * v_dim]", stride_of="q")
+    k: Rows | None = updates("float32 [n_tokens, n_head_kv * head_dim]", stride_of="q")
+    v: Rows | None = updates("float32 [n_tokens, n_head_kv * v_dim]", stride_of="q")
     n_head: int = given("query heads; may be 0")
     n_head_kv: int = given("KV heads")
     head_dim: int = given("width of a head's q and k")
@@ -85,6 +85,8 @@ class Rope(Op, kernel="rope"):
     sin: Table[np.float32] | None = reads("see RopeTable; None: no rotation")
     q_norm: Vector | None = given("float32 [head_dim]; None: no norm")
     k_norm: Vector | None = given("float32 [head_dim]; None: no norm")
+    v_norm: Vector | None = given("float32 [v_dim]; None: no norm", default=None)
+    norms_last: bool = given("norms q and k after the rotation, not before", default=False)
     eps: float = given("float32, of the norms")
     scale: float = given("float32")
     cells: Cells | None = writes("the layer's, types compiled in; None: it shares another's")
@@ -201,15 +203,23 @@ def build_rope(neighbours: bool, k_type: str, v_type: str) -> Callable[..., None
     def prepare(op, x, n_head, norm, token):
         """Norm and rotate n_head heads at x."""
         head_dim, n_pairs = load_i64(op + ROPE.head_dim), load_i64(op + ROPE.n_pairs)
-        eps = load_f32(load_i64(op + ROPE.eps))
+        eps, norms_last = load_f32(load_i64(op + ROPE.eps)), load_i64(op + ROPE.norms_last) != 0
         cos = load_i64(op + ROPE.cos) + 4 * token * n_pairs
         sin = load_i64(op + ROPE.sin) + 4 * token * n_pairs
         for head in range(n_head):
             at = x + 4 * head * head_dim
-            if norm != 0:
+            if norm != 0 and not norms_last:
                 _norm_head(at, head_dim, norm, eps)
             if n_pairs > 0:
                 rotate(at, n_pairs, cos, sin)
+            if norm != 0 and norms_last:
+                _norm_head(at, head_dim, norm, eps)
+
+    @njit
+    def norm_values(op, v, norm):
+        v_dim, eps = load_i64(op + ROPE.v_dim), load_f32(load_i64(op + ROPE.eps))
+        for head in range(load_i64(op + ROPE.n_head_kv)):
+            _norm_head(v + 4 * head * v_dim, v_dim, norm, eps)
 
     @njit
     def store_token(op, k, v, block, cell):
@@ -234,6 +244,8 @@ def build_rope(neighbours: bool, k_type: str, v_type: str) -> Callable[..., None
                 store_f32(q + 4 * i, load_f32(q + 4 * i) * scale)
             if load_i64(op + ROPE.k_cells) != 0:
                 prepare(op, k, n_head_kv, load_i64(op + ROPE.k_norm), token)
+                if load_i64(op + ROPE.v_norm) != 0:
+                    norm_values(op, load_i64(op + ROPE.v) + offset, load_i64(op + ROPE.v_norm))
                 pos = load_i32(load_i64(step + STEP.positions) + 4 * token)
                 table = block_table(step, seq_of(step, token))
                 block = load_i32(table + 4 * (pos // CELLS))

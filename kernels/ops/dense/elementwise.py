@@ -147,6 +147,16 @@ def _scale(x, y, z, v, c):
 
 
 @njit(forceinline=True)
+def _times(x, y, z, v, c):
+    return x * v
+
+
+@njit(forceinline=True)
+def _copy(x, y, z, v, c):
+    return y
+
+
+@njit(forceinline=True)
 def _softcap(x, y, z, v, c):
     return c * tanh(x / c)
 
@@ -164,6 +174,8 @@ FORMULAS = {
     "add_scaled": _add_scaled,  # x + c y
     "add_gated": _add_gated,  # x + y sigmoid(z)
     "scale": _scale,  # c x
+    "times": _times,  # x v
+    "copy": _copy,  # y
     "softcap": _softcap,  # c tanh(x / c)
 }
 

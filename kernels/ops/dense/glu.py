@@ -33,7 +33,8 @@ from slotmux.kernels.operands import (
 )
 from slotmux.kernels.quantize import quantize_tile
 
-ACTIVATIONS = ("silu", "gelu", "relu2")
+ACTIVATIONS = ("silu", "gelu", "relu2", "relu")
+GATED_ACTIVATIONS = (*ACTIVATIONS, "swiglu_oai")
 SEGMENT, MANY_ROWS_SEGMENT = 256, 512  # inputs of a tile of rows that a chunk covers
 # Rows that are asked for before they are used: with many rows inputs come from far away, in pieces
 # too short for the hardware to notice. 512 rows of 4608, one Zen 5 core: 45 -> 25 cycles a vector.
@@ -95,9 +96,39 @@ def relu2(x):
     return positive * positive
 
 
+@njit(forceinline=True)
+def relu(x):
+    """max(x, 0)"""
+    return simd.maximum(simd.splat(np.float32(0.0)), x)
+
+
+@njit(forceinline=True)
+def _swiglu_oai(gate, up, has_gate):
+    """min(gate, 7) * sigmoid(1.702 * that) * (clamp(up, -7, 7) + 1), as gpt-oss was published."""
+    zero, one = simd.splat(np.float32(0.0)), simd.splat(np.float32(1.0))
+    limit = simd.splat(np.float32(7.0))
+    g, u = simd.minimum(limit, gate), simd.minimum(limit, simd.maximum(zero - limit, up))
+    e = simd.exp(g * simd.splat(np.float32(-1.702)))
+    return g / (one + e) * (u + one)
+
+
+def gated_function(name: str) -> Callable[..., Any]:
+    """One of GATED_ACTIVATIONS as a Numba function (gate, up, has_gate) of vectors; without a gate
+    gate is up."""
+    if name == "swiglu_oai":
+        return _swiglu_oai  # type: ignore[no-any-return]
+    act = activation_function(name)
+
+    @njit(forceinline=True)
+    def gated(gate, up, has_gate):  # type: ignore[no-untyped-def]
+        return act(gate) * up if has_gate else act(up)
+
+    return gated  # type: ignore[no-any-return]
+
+
 def activation_function(name: str) -> Callable[..., Any]:
     """One of ACTIVATIONS as a Numba function of a vector."""
-    return {"silu": silu, "gelu": gelu, "relu2": relu2}[name]  # type: ignore[no-any-return]
+    return {"silu": silu, "gelu": gelu, "relu2": relu2, "relu": relu}[name]  # type: ignore[no-any-return]
 
 
 def build_glu(activation: str) -> Callable[..., None]:

@@ -83,12 +83,16 @@ class Embed(Op, kernel="embed"):
         return build_embed(self.panels.format.name)
 
     def scratch_bytes(self, isa: Isa) -> int:
-        """A decoded sub-block, or vectors of one."""
-        f = self.panels.format
-        return _MINIMA + 128 if f.is_quantised else 64 * f.block_inputs
+        """See reader_scratch_bytes."""
+        return reader_scratch_bytes(self.panels.format)
 
 
 REPACK, EMBED = offsets(Repack), offsets(Embed)
+
+
+def reader_scratch_bytes(f: Format) -> int:
+    """What a thread needs to read rows: a decoded sub-block, or vectors of one."""
+    return _MINIMA + 128 if f.is_quantised else 64 * f.block_inputs
 
 
 def build_repack(format_name: str) -> Callable[..., None]:
@@ -181,11 +185,15 @@ def _float_reader(f: Format) -> Any:
     return read_row
 
 
+def row_reader(f: Format) -> Any:
+    """A Numba function (panel, row, n_inputs, scale, out, scratch): a row's weights, as floats."""
+    return _quantised_reader(f) if f.is_quantised else _float_reader(f)
+
+
 def build_embed(format_name: str) -> Callable[..., None]:
     """Rows of the embedding for the step's tokens; a chunk is a token."""
     f = FORMATS[format_name]
-    read_row = _quantised_reader(f) if f.is_quantised else _float_reader(f)
-    block_bytes, block_inputs = f.block_bytes, f.block_inputs
+    read_row, block_bytes, block_inputs = row_reader(f), f.block_bytes, f.block_inputs
 
     def embed(op, step, thread):  # type: ignore[no-untyped-def]
         n_tokens = load_i64(step + STEP.n_tokens)

@@ -27,6 +27,7 @@ from slotmux.kernels.operands import (
     Rows,
     Table,
     Tiles,
+    Vector,
     compiled,
     given,
     offsets,
@@ -35,7 +36,7 @@ from slotmux.kernels.operands import (
     word,
     writes,
 )
-from slotmux.kernels.ops.dense.glu import SEGMENT, gelu, relu2, silu
+from slotmux.kernels.ops.dense.glu import SEGMENT, gated_function
 from slotmux.kernels.ops.dense.linear import (
     CHUNK_BYTES,
     PAIR_TILES,
@@ -43,6 +44,7 @@ from slotmux.kernels.ops.dense.linear import (
     token_block_bytes,
     unpacking_bytes,
 )
+from slotmux.kernels.ops.dense.norm import load_row_vector
 from slotmux.kernels.ops.moe.route import G_EXPERT, G_FIRST, G_N_ROWS, GROUP_WORDS
 from slotmux.kernels.quantize import quantize_block
 from slotmux.kernels.tile import activation_bytes, can_pair
@@ -89,13 +91,16 @@ class ExpertProducts(Op, kernel="experts"):
 
 
 class ExpertGlu(Op, kernel="expert_glu"):
-    """out = act(gate) * up, or act(up) without a gate, for rows by place"""
+    """out = act(gate, up), or act(up) without a gate, for rows by place"""
 
-    activation: str = compiled("silu, gelu or relu2")
+    activation: str = compiled("one of GATED_ACTIVATIONS")
+    ids: Table[np.int32] = reads("see Route")
     place: Table[np.int32] = reads("see Group")
     n_used: int = given("experts a token takes")
     gate: Rows | None = reads("float32 [rows of the groups, n]", stride_of="up")
     up: Rows = reads("float32 [rows of the groups, n]")
+    gate_bias: Vector | None = given("float32 [n_expert, n], added before; None: 0", default=None)
+    up_bias: Vector | None = given("float32 [n_expert, n], added before; None: 0", default=None)
     out: Rows | None = writes("float32 [rows of the groups, n]")
     tiles: Tiles | None = tiles_of("out")
 
@@ -165,28 +170,37 @@ def build_experts(isa: Isa, format_name: str) -> Callable[..., None]:
 
 
 def build_expert_glu(activation: str) -> Callable[..., None]:
-    """act(gate) * up, or act(up) without a gate; a chunk is a segment of a pair."""
-    act = {"silu": silu, "gelu": gelu, "relu2": relu2}[activation]
+    """act(gate, up), or act(up) without a gate; a chunk is a segment of a pair."""
+    combine = gated_function(activation)
 
     @njit(forceinline=True)
-    def combine(gate, up, offset):
-        if gate == 0:
-            return act(simd.load(up + offset))
-        return act(simd.load(gate + offset)) * simd.load(up + offset)
+    def biased(rows, bias, i, n):
+        value = simd.load(rows + 4 * i)
+        return value if bias == 0 else value + load_row_vector(bias, i, n)
+
+    @njit(forceinline=True)
+    def value_at(gate, up, gate_bias, up_bias, i, n):
+        u = biased(up, up_bias, i, n)
+        return combine(u if gate == 0 else biased(gate, gate_bias, i, n), u, gate != 0)
 
     @njit
-    def segment(op, row, first, end):
+    def segment(op, expert, row, first, end):
         n, offset = load_i64(op + EXPERT_GLU.n), row * load_i64(op + EXPERT_GLU.up_stride)
         gate, up = load_i64(op + EXPERT_GLU.gate), load_i64(op + EXPERT_GLU.up) + offset
         out, tiles = load_i64(op + EXPERT_GLU.out), load_i64(op + EXPERT_GLU.tiles)
+        gate_bias, up_bias = load_i64(op + EXPERT_GLU.gate_bias), load_i64(op + EXPERT_GLU.up_bias)
         if gate != 0:
             gate += offset
+        if gate_bias != 0:
+            gate_bias += 4 * expert * n
+        if up_bias != 0:
+            up_bias += 4 * expert * n
         out_row = out + row * load_i64(op + EXPERT_GLU.out_stride)
         for i in range(first, end, 32):
-            low = combine(gate, up, 4 * i)
+            low = value_at(gate, up, gate_bias, up_bias, i, n)
             high = low
             if i + 16 < n:
-                high = combine(gate, up, 4 * i + 64)
+                high = value_at(gate, up, gate_bias, up_bias, i + 16, n)
             if out != 0:
                 simd.store(out_row + 4 * i, low)
                 if i + 16 < n:
@@ -200,9 +214,10 @@ def build_expert_glu(activation: str) -> Callable[..., None]:
         n_chunks = load_i64(step + STEP.n_tokens) * load_i64(op + EXPERT_GLU.n_used) * n_segments
         chunk = claim(thread, n_chunks)
         while chunk >= 0:
-            first = chunk % n_segments * SEGMENT
-            row = load_i32(load_i64(op + EXPERT_GLU.place) + 4 * (chunk // n_segments))
-            segment(op, row, first, min(n, first + SEGMENT))
+            first, pair = chunk % n_segments * SEGMENT, chunk // n_segments
+            expert = load_i32(load_i64(op + EXPERT_GLU.ids) + 4 * pair)
+            row = load_i32(load_i64(op + EXPERT_GLU.place) + 4 * pair)
+            segment(op, expert, row, first, min(n, first + SEGMENT))
             chunk = claim(thread, n_chunks)
 
     return expert_glu

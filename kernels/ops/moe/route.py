@@ -25,7 +25,6 @@ from slotmux.kernels.address import (
     store_i32,
     store_i64,
 )
-from slotmux.kernels.bits import bits_at_least, lowest_bit
 from slotmux.kernels.claims import T_SCRATCH, claim
 from slotmux.kernels.cpu import Isa
 from slotmux.kernels.operands import (
@@ -47,6 +46,15 @@ from slotmux.kernels.operands import (
     word,
     writes,
 )
+from slotmux.kernels.ops.dense.norm import load_row_vector
+from slotmux.kernels.ops.moe.scores import (
+    LEAST_SUM,
+    NEVER,
+    keep_best_groups,
+    score_function,
+    softmax_in_place,
+    take_best,
+)
 
 COUNT_ROWS, COUNT_WORDS = 16, 3  # of counts
 G_EXPERT, G_FIRST, G_N_ROWS, GROUP_WORDS = 0, 8, 16, 3
@@ -55,12 +63,15 @@ G_EXPERT, G_FIRST, G_N_ROWS, GROUP_WORDS = 0, 8, 16, 3
 class Route(Op, kernel="route"):
     """ids, weights = the n_used experts with the best scores, and their scores"""
 
-    scores: str = compiled("softmax or sigmoid")
+    scores: str = compiled("one of SCORES")
     logits: Rows = reads("float32 [n_tokens, n_expert]")
     bias: Vector | None = given("float32 [n_expert], added for the selection only; None: 0")
+    n_groups: int = given("groups of neighbouring experts", default=1)
+    n_groups_used: int = given("the best of them that are chosen from", default=1)
     n_used: int = given("experts a token takes")
     renormalise: bool = given("divides the weights by their sum")
     scale: float = given("float32, a factor on the weights")
+    expert_scale: Vector | None = given("float32 [n_expert], a factor too; None: 1", default=None)
     ids: Table[np.int32] = writes("[n_tokens, n_used]")
     weights: Table[np.float32] = writes("[n_tokens, n_used]")
 
@@ -73,8 +84,8 @@ class Route(Op, kernel="route"):
         return build_route(self.scores)
 
     def scratch_bytes(self, isa: Isa) -> int:
-        """Scores, and a ranking of them."""
-        return 2 * 4 * round_up(self.n_expert, 16)
+        """Scores, a ranking of them, and scores of groups."""
+        return 3 * 4 * round_up(self.n_expert, 16)
 
 
 class Group(Op, kernel="group"):
@@ -120,13 +131,17 @@ class Gather(Op, kernel="gather"):
 
 
 class Combine(Op, kernel="combine"):
-    """out += the sum over a token's experts of weight * y, + sigmoid(shared_gate) * shared"""
+    """out = the sum over a token's experts of weight * (y + bias), + sigmoid(shared_gate) * shared,
+    or out += that"""
 
+    ids: Table[np.int32] = reads("see Route")
     place: Table[np.int32] = reads("see Group")
     weights: Table[np.float32] = reads("see Route")
     n_used: int = given("experts a token takes")
     y: Rows = reads("float32 [rows of the groups, n], the experts' results by place")
-    out: Rows = updates("float32 [n_tokens, n]")
+    bias: Vector | None = given("float32 [n_expert, n]; None: 0", default=None)
+    out: Rows = writes("float32 [n_tokens, n]", reads_if="add")
+    add: bool = given("adds to out", default=True)
     shared: Rows | None = reads("float32 [n_tokens, n], of a shared expert")
     shared_gate: Rows | None = reads("float32 [n_tokens, 1]; None: the factor is 1")
 
@@ -140,69 +155,14 @@ class Combine(Op, kernel="combine"):
 
 
 ROUTE, GROUP, GATHER, COMBINE = (offsets(op) for op in (Route, Group, Gather, Combine))
-SCORES = ("softmax", "sigmoid")
 SEGMENT = 512  # columns of a token that a chunk of combine covers
-# Least sum of weights to divide by: float16's smallest normal number, as llama.cpp has it.
-LEAST_SUM = 6.103515625e-5
-NEVER = -np.inf
-
-
-@njit(forceinline=True)
-def _padded(x, i, n):
-    """Floats i .. i + 15 of a row of n, minus infinity past its end."""
-    value = simd.load(x + 4 * i)
-    if i + 16 > n:
-        value = simd.first_lanes(value, n - i, simd.splat(np.float32(NEVER)))
-    return value
-
-
-@njit(forceinline=True)
-def _softmax(logits, n, out):
-    """Softmax of n floats into out, padded with zeros."""
-    top = simd.splat(np.float32(NEVER))
-    for i in range(0, n, 16):
-        top = simd.maximum(_padded(logits, i, n), top)
-    top = simd.splat(simd.max_lanes(top))
-    total = simd.splat(np.float32(0.0))
-    for i in range(0, n, 16):
-        value = simd.exp(_padded(logits, i, n) - top)
-        total = total + value
-        simd.store(out + 4 * i, value)
-    total = simd.splat(simd.sum_lanes(total))
-    for i in range(0, n, 16):
-        simd.store(out + 4 * i, simd.load(out + 4 * i) / total)
-
-
-@njit(forceinline=True)
-def _sigmoid(logits, n, out):
-    """1 / (1 + e^-x) of n floats into out."""
-    zero, one = simd.splat(np.float32(0.0)), simd.splat(np.float32(1.0))
-    for i in range(0, n, 16):
-        simd.store(out + 4 * i, one / (one + simd.exp(zero - _padded(logits, i, n))))
 
 
 @njit
-def _take_best(ranking, n):
-    """Number of the largest of n floats (the first of equals; 0 when all are NaN), then struck
-    off."""
-    top = simd.splat(np.float32(NEVER))
-    for i in range(0, n, 16):
-        top = simd.maximum(simd.load(ranking + 4 * i), top)
-    best = simd.splat(simd.max_lanes(top))
-    for i in range(0, n, 16):
-        bits = bits_at_least(simd.load(ranking + 4 * i), best)
-        if bits != 0:
-            found = i + lowest_bit(bits)
-            store_f32(ranking + 4 * found, np.float32(NEVER))
-            return min(found, n - 1)
-    return np.int64(0)
-
-
-@njit
-def _choose(op, scores, ranking, ids, weights):
-    """A token's experts, best first, and their weights."""
-    n, n_used = load_i64(op + ROUTE.n_expert), load_i64(op + ROUTE.n_used)
-    bias = load_i64(op + ROUTE.bias)
+def _rank(op, scores, ranking, group_scores):
+    """What a token's experts are chosen by: scores and their bias, below all others in groups that
+    are not chosen from."""
+    n, bias = load_i64(op + ROUTE.n_expert), load_i64(op + ROUTE.bias)
     for i in range(0, n, 16):
         value = simd.load(scores + 4 * i)
         if bias != 0:
@@ -210,39 +170,58 @@ def _choose(op, scores, ranking, ids, weights):
         if i + 16 > n:
             value = simd.first_lanes(value, n - i, simd.splat(np.float32(NEVER)))
         simd.store(ranking + 4 * i, value)
-    total = np.float32(0.0)
-    for rank in range(n_used):
-        expert = _take_best(ranking, n)
-        store_i32(ids + 4 * rank, expert)
-        weight = load_f32(scores + 4 * expert)
-        store_f32(weights + 4 * rank, weight)
-        total += weight
-    factor = load_f32(load_i64(op + ROUTE.scale))
+    n_groups, n_chosen = load_i64(op + ROUTE.n_groups), load_i64(op + ROUTE.n_groups_used)
+    if n_chosen < n_groups:
+        keep_best_groups(ranking, n, n_groups, n_chosen, group_scores)
+
+
+@njit
+def _weigh(op, ids, weights):
+    """Weights of a token's experts, from their scores to what their results are multiplied by."""
+    n_used = load_i64(op + ROUTE.n_used)
+    factor, of_expert = load_f32(load_i64(op + ROUTE.scale)), load_i64(op + ROUTE.expert_scale)
     if load_i64(op + ROUTE.renormalise) != 0:
+        total = np.float32(0.0)
+        for rank in range(n_used):
+            total += load_f32(weights + 4 * rank)
         total = np.float32(LEAST_SUM) if total < np.float32(LEAST_SUM) else total
         for rank in range(n_used):
             store_f32(weights + 4 * rank, load_f32(weights + 4 * rank) / total)
     for rank in range(n_used):
-        store_f32(weights + 4 * rank, load_f32(weights + 4 * rank) * factor)
+        weight = load_f32(weights + 4 * rank) * factor
+        if of_expert != 0:
+            weight = weight * load_f32(of_expert + 4 * load_i32(ids + 4 * rank))
+        store_f32(weights + 4 * rank, weight)
 
 
 def build_route(scores: str) -> Callable[..., None]:
-    """Scores (softmax or sigmoid) and the choice of experts; a chunk is a token."""
-    score = {"softmax": _softmax, "sigmoid": _sigmoid}[scores]
+    """Scores (one of SCORES) and the choice of experts; a chunk is a token."""
+    score, among_chosen = score_function(scores), scores == "chosen"
+
+    @njit
+    def choose(op, logits, ids, weights, scratch):
+        """A token's experts, best first, and their weights."""
+        n, n_used = load_i64(op + ROUTE.n_expert), load_i64(op + ROUTE.n_used)
+        padded = (n + 15) // 16 * 64
+        ranking = scratch + padded
+        score(logits, n, scratch)
+        _rank(op, scratch, ranking, ranking + padded)
+        for rank in range(n_used):
+            expert = take_best(ranking, n)
+            store_i32(ids + 4 * rank, expert)
+            store_f32(weights + 4 * rank, load_f32(scratch + 4 * expert))
+        if among_chosen:
+            softmax_in_place(weights, n_used)
+        _weigh(op, ids, weights)
 
     def route(op, step, thread):  # type: ignore[no-untyped-def]
         n_tokens = load_i64(step + STEP.n_tokens)
         token = claim(thread, n_tokens)
         while token >= 0:
-            n, n_used = load_i64(op + ROUTE.n_expert), load_i64(op + ROUTE.n_used)
-            scratch = load_i64(thread + 8 * T_SCRATCH)
-            ranking = scratch + (n + 15) // 16 * 64
-            score(
-                load_i64(op + ROUTE.logits) + token * load_i64(op + ROUTE.logits_stride), n, scratch
-            )
-            offset = 4 * token * n_used
-            ids, weights = load_i64(op + ROUTE.ids), load_i64(op + ROUTE.weights)
-            _choose(op, scratch, ranking, ids + offset, weights + offset)
+            logits = load_i64(op + ROUTE.logits) + token * load_i64(op + ROUTE.logits_stride)
+            offset = 4 * token * load_i64(op + ROUTE.n_used)
+            ids, weights = load_i64(op + ROUTE.ids) + offset, load_i64(op + ROUTE.weights) + offset
+            choose(op, logits, ids, weights, load_i64(thread + 8 * T_SCRATCH))
             token = claim(thread, n_tokens)
 
     return route
@@ -324,25 +303,40 @@ def _shared_factor(op, token):
 
 
 @njit
-def _combine_segment(op, token, first, end):
-    """Columns first .. end of a token: ranks in ascending order, the shared expert, the sum."""
-    n_used = load_i64(op + COMBINE.n_used)
-    places = load_i64(op + COMBINE.place) + 4 * token * n_used
-    weights = load_i64(op + COMBINE.weights) + 4 * token * n_used
+def _sum_of_ranks(op, token, i):
+    """Floats i .. i + 15 of a token's results, ranks in ascending order."""
+    n_used, n, bias = (
+        load_i64(op + COMBINE.n_used),
+        load_i64(op + COMBINE.n),
+        load_i64(op + COMBINE.bias),
+    )
     y, y_stride = load_i64(op + COMBINE.y), load_i64(op + COMBINE.y_stride)
+    pairs = 4 * token * n_used
+    ids, places = load_i64(op + COMBINE.ids) + pairs, load_i64(op + COMBINE.place) + pairs
+    weights = load_i64(op + COMBINE.weights) + pairs
+    total = simd.splat(np.float32(0.0))
+    for rank in range(n_used):
+        value = simd.load(y + load_i32(places + 4 * rank) * y_stride + 4 * i)
+        if bias != 0:
+            at = bias + 4 * load_i32(ids + 4 * rank) * n
+            value = value + load_row_vector(at, i, n)
+        total = simd.fma(simd.splat(load_f32(weights + 4 * rank)), value, total)
+    return total
+
+
+@njit
+def _combine_segment(op, token, first, end):
+    """Columns first .. end of a token: the experts' sum, the shared expert, what is there."""
     out = load_i64(op + COMBINE.out) + token * load_i64(op + COMBINE.out_stride)
     shared, factor = load_i64(op + COMBINE.shared), _shared_factor(op, token)
+    adds = load_i64(op + COMBINE.add) != 0
     if shared != 0:
         shared += token * load_i64(op + COMBINE.shared_stride)
     for i in range(first, end, 16):
-        total = simd.splat(np.float32(0.0))
-        for rank in range(n_used):
-            row = y + load_i32(places + 4 * rank) * y_stride
-            weight = simd.splat(load_f32(weights + 4 * rank))
-            total = simd.fma(weight, simd.load(row + 4 * i), total)
+        total = _sum_of_ranks(op, token, i)
         if shared != 0:
             total = simd.fma(factor, simd.load(shared + 4 * i), total)
-        simd.store(out + 4 * i, simd.load(out + 4 * i) + total)
+        simd.store(out + 4 * i, simd.load(out + 4 * i) + total if adds else total)
 
 
 def build_combine() -> Callable[..., None]:

@@ -168,10 +168,12 @@ def gated_attention(b: Builder, hp: Hparams, layer: int, x: Rows, rotation: Rota
 
 
 def shared_experts(
-    b: Builder, hp: Hparams, blk: str, x: Rows, shape: MoeShape, residual: Rows
+    b: Builder, hp: Hparams, blk: str, x: Rows, shape: MoeShape, residual: Rows, n_ff: int = 0
 ) -> None:
-    """residual += experts + sigmoid(ffn_gate_inp_shexp x) * shared expert"""
-    n_ff = hp.u32("expert_shared_feed_forward_length", shape.n_ff, low=1)
+    """residual += experts + sigmoid(ffn_gate_inp_shexp x) * shared expert
+
+    ``n_ff``: the shared one's width where the file has no key for it (0: as any)."""
+    n_ff = hp.u32("expert_shared_feed_forward_length", n_ff or shape.n_ff, low=1)
     names = [f"{blk}.ffn_gate_shexp.weight", f"{blk}.ffn_up_shexp.weight"]
     gate, up = b.linears(x, names, (n_ff, n_ff), "shared_gate_up")
     f = b.glu("silu", up, gate, "shared_glu")

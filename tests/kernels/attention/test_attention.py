@@ -63,10 +63,13 @@ class Side:
 class Case:
     """Sequences of (tokens before the ubatch, tokens in it) over shuffled blocks."""
 
-    def __init__(self, lengths, n_head, n_head_kv, d, window, cell_types, capacity, softcap=0.0):
+    def __init__(
+        self, lengths, n_head, n_head_kv, d, window, cell_types, capacity, softcap=0.0, sinks=False
+    ):
         rng = np.random.default_rng(len(lengths) + d)
         self.lengths, self.window, self.d = lengths, window, d
         self.softcap = np.array([softcap], np.float32)
+        self.sinks = (2 * rng.standard_normal(n_head)).astype(np.float32) if sinks else None
         self.n_head, self.n_head_kv = n_head, n_head_kv
         padded = -(-d // 16) * 16
         k_cells, v_cells = (
@@ -112,7 +115,8 @@ class Case:
         partials, stride = aligned_zeros(4 * n_floats), 4 * self.n_head * self.d
         partials.view(np.float32)[:] = np.nan
         shared = {"n_head": self.n_head, "v_dim": self.d, "window": self.window,
-                  "split_base": split, "partials": partials}  # fmt: skip
+                  "split_base": split, "partials": partials,
+                  "sinks": 0 if self.sinks is None else self.sinks}  # fmt: skip
         plan = fill(PLAN, counts=counts, split_base=split, split_capacity=self.capacity,
                     group=self.n_head // self.n_head_kv, n_head_kv=self.n_head_kv,
                     window=self.window)  # fmt: skip
@@ -150,8 +154,9 @@ class Case:
                     scores = k[first : pos + 1, g] @ q[head]
                     if self.softcap[0]:
                         scores = self.softcap[0] * np.tanh(scores / self.softcap[0])
-                    p = np.exp(scores - scores.max())
-                    rows.append(p @ v[first : pos + 1, g] / p.sum())
+                    seen = scores if self.sinks is None else np.append(scores, self.sinks[head])
+                    p, top = np.exp(scores - seen.max()), seen.max()
+                    rows.append(p @ v[first : pos + 1, g] / np.exp(seen - top).sum())
         return np.array(rows).reshape(-1, self.n_head * self.d)
 
 
@@ -180,6 +185,18 @@ def test_scores_are_capped_before_the_softmax(team_of, window):
     """Most scores are far above the cap: without it, another result."""
     case = Case(LENGTHS, 6, 2, 64, window, ("f32", "f32"), 102, softcap=0.7)
     assert_twin(team_of("auto", 3), case)
+
+
+@pytest.mark.parametrize("capacity", [102, 0])
+@pytest.mark.parametrize("window", [0, 100])
+def test_a_sink_takes_its_share_of_a_heads_softmax(team_of, window, capacity):
+    """Folded from parts and not: to the same bits."""
+    cases = [
+        Case(LENGTHS, 6, 2, 64, window, ("f16", "f16"), n, sinks=True) for n in (capacity, 102)
+    ]
+    assert_twin(team_of("auto", 3), cases[0])
+    one, other = (case.run(team_of("auto", 2)) for case in cases)
+    assert np.array_equal(one, other)
 
 
 @pytest.mark.parametrize("cell_types", PAIRS)

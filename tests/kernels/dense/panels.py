@@ -10,6 +10,7 @@ from slotmux.kernels.float_tile import rounds_rows, takes_bf16
 from slotmux.kernels.formats import FORMATS
 from slotmux.kernels.operands import STEP, fill
 from slotmux.kernels.ops.dense.linear import LINEAR, build_linear
+from slotmux.kernels.ops.dense.lookup import LOOKUP, build_lookup
 from slotmux.kernels.ops.dense.quantize import QUANTIZE, build_quantize
 from slotmux.kernels.ops.dense.repack import EMBED, REPACK, build_embed, build_repack
 from slotmux.kernels.team import Program, aligned_zeros
@@ -91,6 +92,21 @@ def read_rows(team, name: str, panels: np.ndarray, ids: np.ndarray, n_in: int) -
     operands = fill(EMBED, panels=panels, n_inputs=n_in, scale=one, out=out, out_stride=4 * n_in)
     ops = [(f"embed.{name}", lambda: build_embed(name), operands)]
     run(team, ops, tokens, one, panels, out, step=step)
+    return out
+
+
+def look_up(team, name: str, rows: np.ndarray, ids: np.ndarray, n_in: int) -> np.ndarray:
+    """Rows as float32, read from the file's blocks."""
+    tokens, out = ids.astype(np.int32), np.full((len(ids), n_in), np.nan, np.float32)
+    step = np.zeros(len(STEP._fields), np.int64)
+    step[STEP.n_tokens // 8], step[STEP.tokens // 8] = len(tokens), tokens.ctypes.data
+    one, rows = np.ones(1, np.float32), np.ascontiguousarray(rows)
+    operands = fill(
+        LOOKUP, source=rows, row_bytes=rows.shape[1], n_inputs=n_in, scale=one, out=out,
+        out_stride=4 * n_in,
+    )  # fmt: skip
+    ops = [(f"lookup.{name}", lambda: build_lookup(name), operands)]
+    run(team, ops, tokens, one, rows, out, step=step)
     return out
 
 

@@ -8,7 +8,7 @@ from gguf.quants import dequantize
 from slotmux.kernels.float_tile import rounds_rows
 from slotmux.kernels.formats import FORMATS
 from tests.kernels.conftest import usable_isas
-from tests.kernels.dense.panels import ggml_type, pack, product, random_file, read_rows
+from tests.kernels.dense.panels import ggml_type, look_up, pack, product, random_file, read_rows
 from tests.reference.linear import bf16_values, rounded_rows
 
 NAMES = list(FORMATS)
@@ -39,6 +39,16 @@ def test_panels_hold_exactly_the_files_weights(team, name, extreme):
         )
         padding = np.arange(n_rows, -(-n_rows // 16) * 16)
         assert not read_rows(team, name, panels, padding, n_in).any()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_row_of_the_file_can_be_read_as_it_stands(team, name):
+    rng = np.random.default_rng(8)
+    n_in = widths(name)[1]
+    rows = random_file(name, 37, n_in, rng)
+    ids = np.array([36, 0, 17, 17, 5])
+    expected = dequantize(rows, ggml_type(name)).reshape(37, n_in)[ids]
+    np.testing.assert_array_equal(look_up(team, name, rows, ids, n_in), expected)
 
 
 @pytest.mark.parametrize("name", NAMES)

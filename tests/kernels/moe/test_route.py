@@ -22,7 +22,19 @@ def team(request, team_of):
     return team_of("auto", request.param)
 
 
-def choose(team, logits, n_used, *, scores="softmax", bias=None, renormalise=True, scale=1.0):
+def choose(
+    team,
+    logits,
+    n_used,
+    *,
+    scores="softmax",
+    bias=None,
+    renormalise=True,
+    scale=1.0,
+    n_groups=1,
+    n_groups_used=1,
+    expert_scale=None,
+):
     """The op's ids and weights, [T, n_used] each."""
     n, n_expert = logits.shape
     rows, stride = float_rows(logits)
@@ -36,6 +48,9 @@ def choose(team, logits, n_used, *, scores="softmax", bias=None, renormalise=Tru
         logits_stride=stride,
         n_expert=n_expert,
         bias=0 if bias is None else aligned(bias),
+        n_groups=n_groups,
+        n_groups_used=n_groups_used,
+        expert_scale=0 if expert_scale is None else aligned(expert_scale),
         n_used=n_used,
         renormalise=int(renormalise),
         scale=aligned([scale]),
@@ -53,6 +68,8 @@ def choose(team, logits, n_used, *, scores="softmax", bias=None, renormalise=Tru
         {"scores": "softmax"},
         {"scores": "softmax", "renormalise": False, "scale": 0.5},
         {"scores": "sigmoid", "has_bias": True, "scale": 2.5},
+        {"scores": "chosen", "renormalise": False},
+        {"scores": "softmax", "has_expert_scale": True},
     ],
 )
 def test_route_matches_twin(team, n_expert, n_used, n_tokens, options):
@@ -61,10 +78,35 @@ def test_route_matches_twin(team, n_expert, n_used, n_tokens, options):
     options = dict(options)
     if options.pop("has_bias", False):
         options["bias"] = rng.normal(size=n_expert).astype(np.float32)
+    if options.pop("has_expert_scale", False):
+        options["expert_scale"] = rng.uniform(0.5, 2.0, n_expert).astype(np.float32)
     ids, weights = choose(team, logits, n_used, **options)
     expected_ids, expected = route(logits, n_used, **options)
     assert np.array_equal(ids, expected_ids)
     np.testing.assert_allclose(weights, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("n_expert", "n_groups", "n_groups_used", "n_used"),
+    [(16, 8, 4, 8), (256, 8, 4, 8), (24, 4, 1, 6), (36, 3, 2, 5), (12, 6, 6, 3)],
+)
+def test_groups_that_are_not_the_best_are_not_chosen_from(
+    team, n_expert, n_groups, n_groups_used, n_used
+):
+    rng = np.random.default_rng(n_expert)
+    logits = rng.normal(size=(19, n_expert)).astype(np.float32)
+    options = {
+        "scores": "sigmoid",
+        "bias": rng.normal(size=n_expert).astype(np.float32),
+        "n_groups": n_groups,
+        "n_groups_used": n_groups_used,
+    }
+    ids, weights = choose(team, logits, n_used, **options)
+    expected_ids, expected = route(logits, n_used, **options)
+    assert np.array_equal(ids, expected_ids)
+    np.testing.assert_allclose(weights, expected, rtol=1e-5)
+    groups = ids // (n_expert // n_groups)
+    assert all(len(set(row.tolist())) <= n_groups_used for row in groups)
 
 
 def test_bias_selects_but_does_not_weigh(team):

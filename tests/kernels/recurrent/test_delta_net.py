@@ -41,10 +41,11 @@ def test_a_long_run_after_drafts(team_of):
     n = SEGMENT + 20
     expected = DeltaNet(team_of("auto", 1), n, 64, [0]).run([(0, 0, n)])
     layer = DeltaNet(team_of("auto", 1), n, 64, [0])
+    out = [layer.run([(0, 0, 1)])]
     layer.bench.drafts = {0: 3}
-    out = [layer.run([(0, 0, 4)])]
+    out.append(layer.run([(0, 1, 4)]))
     layer.bench.drafts, layer.bench.pending[0] = {}, 3
-    out.append(layer.run([(0, 4, n - 4)]))
+    out.append(layer.run([(0, 5, n - 5)]))
     assert np.array_equal(np.concatenate(out), expected)
 
 

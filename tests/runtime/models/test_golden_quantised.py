@@ -42,6 +42,7 @@ def distance(got, want):
         *(("q-llama", kind) for kind in Q_LLAMA),
         *(("q-jamba", kind) for kind in ("IQ4_XS", "Q4_K_M")),
         *(("q-granitehybrid", kind) for kind in ("Q4_0", "Q5_K_M")),
+        ("q-gpt-oss", "MXFP4_MOE"),
         ("llama", "BF16"),
     ],
 )

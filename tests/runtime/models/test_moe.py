@@ -39,19 +39,30 @@ def tensor(name, shape, kind, rng):
 
 
 class Block:
-    """A block of random experts, lowered; ``run`` adds its result to a residual of ones."""
+    """A block of random experts, lowered; ``run`` adds its result to a residual of ones.
 
-    def __init__(self, team, shape, n_embd, kinds, *, bias=False, shared=False, seed=0):
+    ``more``: tensors that not every family has."""
+
+    def __init__(self, team, shape, n_embd, kinds, *, bias=False, shared=False, more=(), seed=0):
         rng = np.random.default_rng(seed)
         self.team, self.shape, self.n_embd = team, shape, n_embd
         e, f = shape.n_expert, shape.n_ff
         sizes = {"gate": (e, f, n_embd), "up": (e, f, n_embd), "down": (e, n_embd, f)}
         if not shape.has_gate:
             del sizes["gate"]
+        if "gate_up" in more:
+            del sizes["gate"], sizes["up"]
+            sizes = {"gate_up": (e, 2 * f, n_embd), **sizes}
+            kinds = {**kinds, "gate_up": kinds["gate"]}
         wanted = {f"ffn_{n}_exps.weight": (size, kinds[n]) for n, size in sizes.items()}
         wanted["ffn_gate_inp.weight"] = ((e, n_embd), Type.F32)
         if bias:
             wanted["exp_probs_b.bias"] = ((e,), Type.F32)
+        further = {
+            "ffn_gate_inp.bias": (e,), "ffn_down_exps.scale": (e,), "ffn_gate_exps.bias": (e, f),
+            "ffn_up_exps.bias": (e, f), "ffn_down_exps.bias": (e, n_embd),
+        }  # fmt: skip
+        wanted |= {n: (size, Type.F32) for n, size in further.items() if n in more}
         tensors = {
             f"blk.0.{n}": tensor(f"blk.0.{n}", size, kind, rng)
             for n, (size, kind) in wanted.items()
@@ -102,16 +113,22 @@ class Block:
         """What the twin says."""
         get = lambda n: self.values.get(f"blk.0.{n}")  # noqa: E731
         shape = self.shape
+        of_router = get("ffn_gate_inp.bias")
         ids, weights = route(
-            x @ get("ffn_gate_inp.weight").T,
+            x @ get("ffn_gate_inp.weight").T + (0.0 if of_router is None else of_router),
             shape.n_used,
+            expert_scale=get("ffn_down_exps.scale"),
             scores=shape.scores,
             bias=get("exp_probs_b.bias"),
             renormalise=shape.renormalise,
             scale=shape.scale,
         )
-        matrices = (get(f"ffn_{n}_exps.weight") for n in ("gate", "up", "down"))
-        return moe_twin(x, ids, weights, *matrices, shape.activation)
+        gate, up, down = (get(f"ffn_{n}_exps.weight") for n in ("gate", "up", "down"))
+        both = get("ffn_gate_up_exps.weight")
+        if both is not None:
+            gate, up = both[:, : shape.n_ff], both[:, shape.n_ff :]
+        biases = [get(f"ffn_{n}_exps.bias") for n in ("gate", "up", "down")]
+        return moe_twin(x, ids, weights, gate, up, down, shape.activation, biases)
 
 
 FLOATS = dict.fromkeys(("gate", "up", "down"), Type.F32)
@@ -119,6 +136,8 @@ MIXED = {"gate": Type.Q8_0, "up": Type.F16, "down": Type.Q4_0}
 BF16 = dict.fromkeys(FLOATS, Type.BF16)
 HALF_BF16 = {"gate": Type.BF16, "up": Type.F32, "down": Type.BF16}
 K_MIX = {"gate": Type.Q4_K, "up": Type.Q4_K, "down": Type.Q6_K}
+BIASES = ("ffn_gate_inp.bias", *(f"ffn_{n}_exps.bias" for n in ("gate", "up", "down")))
+OAI = {"scores": "chosen", "renormalise": False, "activation": "swiglu_oai"}
 CASES = {
     "qwen": (MoeShape(7, 3, 40), 48, FLOATS, {}),
     "joined panels": (MoeShape(5, 2, 48), 72, FLOATS, {}),
@@ -131,6 +150,15 @@ CASES = {
     "bf16": (MoeShape(6, 3, 40), 48, BF16, {}),
     "bf16 beside f32": (MoeShape(6, 3, 64), 72, HALF_BF16, {}),
     "mixed": (MoeShape(6, 5, 64, activation="gelu"), 64, MIXED, {}),
+    "biases": (MoeShape(6, 2, 40, **OAI), 56, FLOATS, {"more": BIASES}),
+    "biases, quantised": (
+        MoeShape(6, 2, 96, **OAI), 64, dict.fromkeys(FLOATS, Type.MXFP4), {"more": BIASES},
+    ),
+    "gate and up in one": (
+        MoeShape(5, 2, 40, activation="relu"), 48, FLOATS,
+        {"more": ("gate_up", "ffn_down_exps.scale")},
+    ),
+    "gate and up in one, odd": (MoeShape(5, 2, 36), 48, FLOATS, {"more": ("gate_up",)}),
 }  # fmt: skip
 
 

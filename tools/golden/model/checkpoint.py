@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from tools.golden.model.vocabulary import write_bpe, write_spm
+from tools.golden.model.vocabulary import write_bpe, write_fallback_bpe, write_spm
 from tools.golden.model.weights import fill, mtp_tensors
 from tools.golden.recipe import Recipe
 from tools.golden.references.logits import F32
@@ -43,17 +44,25 @@ def save(model: transformers.PreTrainedModel, recipe: Recipe, folder: Path) -> N
     """Write what the converter reads: weights, config.json as published, vocabulary."""
     if recipe.tokenizer == "spm":
         write_spm(folder, recipe.n_vocab)
+    elif recipe.tokenizer == "fallback_bpe":
+        write_fallback_bpe(folder, recipe.n_vocab)
     else:
         write_bpe(folder, recipe.n_vocab, recipe.pre)
     model.save_pretrained(folder)
+    if recipe.transposed:
+        weights = load_file(folder / "model.safetensors")
+        for name, weight in weights.items():
+            if any(re.search(pattern, name) for pattern in recipe.transposed):
+                weights[name] = weight.transpose(-1, -2).contiguous()
+        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     if recipe.has_mtp:
         weights = load_file(folder / "model.safetensors")
         sizes = {key: n for key, n in recipe.config.items() if isinstance(n, int)}
         weights |= {k: w.contiguous() for k, w in mtp_tensors(sizes, recipe.seed).items()}
         save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     file = folder / "config.json"
-    config = recipe.published(json.loads(file.read_text()))
-    file.write_text(json.dumps({**config, "architectures": [recipe.model_class]}, indent=1))
+    config = {**json.loads(file.read_text()), "architectures": [recipe.model_class]}
+    file.write_text(json.dumps(recipe.published(config), indent=1))
 
 
 def logits(model: transformers.PreTrainedModel, prompts: Sequence[Sequence[int]]) -> list[F32]:

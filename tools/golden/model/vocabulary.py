@@ -31,6 +31,7 @@ GEMMA_TURNS = (
     "message['content'] + '<end_of_turn>\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}"
 )
+GEMMA_SPECIALS = ["<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>"]
 # What GGUF calls qwen2, and qwen35, where combining marks count as letters.
 SPLITS = {
     "qwen2": (
@@ -92,6 +93,36 @@ def write_bpe(folder: Path, n_vocab: int, pre: str) -> None:
     }
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=1, ensure_ascii=False))
     (folder / "special_tokens_map.json").write_text(json.dumps(BPE_ROLES))
+
+
+def write_fallback_bpe(folder: Path, n_vocab: int) -> None:
+    """A BPE vocabulary over characters, spaces as U+2581, bytes to fall back to: Gemma 4's form."""
+    n_bytes = [f"<0x{i:02X}>" for i in range(256)]
+    tokenizer = Tokenizer(models.BPE(byte_fallback=True, fuse_unk=True, unk_token="<unk>"))
+    tokenizer.normalizer = normalizers.Replace(" ", "\u2581")
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("\n+"), behavior="isolated")
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse()]
+    )
+    trainer = trainers.BpeTrainer(
+        vocab_size=n_vocab,
+        special_tokens=[*GEMMA_SPECIALS, *n_bytes],
+        show_progress=False,
+        limit_alphabet=100,
+        max_token_length=12,
+    )
+    tokenizer.train(corpus(), trainer)
+    assert tokenizer.get_vocab_size() == n_vocab, tokenizer.get_vocab_size()
+    data = json.loads(tokenizer.to_str())
+    data["added_tokens"] = [t for t in data["added_tokens"] if t["content"] in GEMMA_SPECIALS]
+    (folder / "tokenizer.json").write_text(json.dumps(data, ensure_ascii=False))
+    roles = {"pad_token": "<pad>", "eos_token": "<eos>", "bos_token": "<bos>", "unk_token": "<unk>"}
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        **roles,
+        "chat_template": GEMMA_TURNS,
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=1))
 
 
 def write_spm(folder: Path, n_vocab: int) -> None:

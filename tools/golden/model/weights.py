@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
+from tools.golden.model.table import rounded
 from tools.golden.recipe import Recipe
 
 
@@ -114,7 +115,10 @@ def fill(model: nn.Module, recipe: Recipe) -> None:
         for name, parameter in drawn(model):
             draw = Draw(recipe, name, parameter.shape)
             values = next(values for holds, values in RULES if holds(draw))
-            parameter.copy_(values(draw))
+            drawn_values = values(draw)
+            if recipe.table is not None and name == recipe.table[0]:
+                drawn_values = rounded(drawn_values)
+            parameter.copy_(drawn_values)
 
 
 def mtp_tensors(config: dict[str, int], seed: int) -> dict[str, Tensor]:

@@ -7,11 +7,14 @@ from tools.golden.recipes import (
     bamba,
     falcon_h1,
     gemma3,
+    gemma4,
+    gpt_oss,
     granitehybrid,
     jamba,
     lfm2,
     llama,
     mamba,
+    moe,
     nemotron_h,
     phi,
     qwen,
@@ -35,5 +38,8 @@ FAMILIES: tuple[tuple[AnyRecipe, ...], ...] = (
     gemma3.RECIPES,
     phi.RECIPES,
     rwkv.RECIPES,
+    gpt_oss.RECIPES,
+    gemma4.RECIPES,
+    moe.RECIPES,
 )
 RECIPES: dict[str, AnyRecipe] = {r.name: r for family in FAMILIES for r in family}
