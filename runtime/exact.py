@@ -19,3 +19,8 @@ def log(x: float) -> float:
 def power(base: float, exponent: float) -> float:
     """base to the power of exponent."""
     return float(_DIGITS.power(Decimal(base), Decimal(exponent)))
+
+
+def exp(x: float) -> float:
+    """e to the power of x; 0 and inf where that is too small or too large for a float."""
+    return float(_DIGITS.exp(Decimal(x)))

@@ -76,11 +76,13 @@ def gated_norm(
     weight: NDArray[np.float32],
     eps: float,
     name: str = "gated_norm",
+    activation: str = "silu",
 ) -> Rows:
-    """RMS norm of each head of ``weight.size`` columns, then times silu(z)."""
+    """RMS norm of each head of ``weight.size`` columns, then times the activation of z (silu or
+    sigmoid)."""
     d = weight.size
     assert x.width == z.width
     assert x.width % d == 0
     out = b.buffers.rows(name, x.width)
-    b.append(GatedNorm(x=x, z=z, weight=weight, eps=eps, out=out))
+    b.append(GatedNorm(gate=activation, x=x, z=z, weight=weight, eps=eps, out=out))
     return out

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slotmux.kernels.operands import State, Table
-from slotmux.kernels.ops.recurrent.token_shift import LastToken
+from slotmux.kernels.ops.recurrent.token_shift import LastToken, TokenShift
 from slotmux.kernels.ops.sampling.advance import Advance
 from slotmux.kernels.team import Program, Team
 from slotmux.runtime.interfaces import GuideLike
@@ -31,6 +31,14 @@ SHORT_VOCAB = 32768
 # Parts of the program beside what comes first and the body: the products of a pass, with all tokens
 # or some, and behind each, its draws and the way to the next pass.
 _LONG, _SHORT, _DRAWS = "long", "short", " draws"
+
+
+def keep_last(b: Builder, hidden: Rows) -> tuple[Rows, State]:
+    """The hidden state of the token before each, and where a row keeps the last one."""
+    op = TokenShift(kind="before", x=hidden, out=b.buffers.rows("mtp_before", hidden.width))
+    b.append(op)
+    assert op.state is not None
+    return op.out, op.state
 
 
 def load_hidden(b: Builder, last: State, width: int) -> Rows:

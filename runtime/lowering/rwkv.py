@@ -11,16 +11,11 @@ from slotmux.runtime.lowering.builder import Builder
 GROUP_NORM_EPS = 64e-5  # fixed in the published code, not in the file
 
 
-def append_shift(b: Builder, x: Rows, name: str, kind: str) -> TokenShift:
-    """The op of ``token_shift``, for who needs its state."""
-    op = TokenShift(kind=kind, x=x, out=b.buffers.rows(name, x.width))
-    b.append(op)
-    return op
-
-
-def token_shift(b: Builder, x: Rows, name: str = "dx") -> Rows:
+def token_shift(b: Builder, x: Rows) -> Rows:
     """The previous token's x, zeros before the start, minus the token's own."""
-    return append_shift(b, x, name, "difference").out
+    out = b.buffers.rows("dx", x.width)
+    b.append(TokenShift(kind="difference", x=x, out=out))
+    return out
 
 
 def wkv6(b: Builder, blk: str, head_size: int, r: Rows, k: Rows, v: Rows, w: Rows, g: Rows) -> Rows:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -46,10 +48,12 @@ def self_attention(
     *,
     has_sinks: bool = False,
     norms_last: bool = False,
+    prepare: Callable[[Rows, Rows], None] | None = None,
 ) -> Rows:
     """Softmax attention over the sequence's cells; the output projection is the caller's.
 
-    ``norms_last``: q and k heads are normed after the rotation."""
+    ``norms_last``: q and k heads are normed after the rotation; ``prepare``: what is done to q and
+    k in place of these norms."""
     blk = f"blk.{layer}"
     n_head, n_head_kv = hp.heads(layer)
     shape = AttentionShape(
@@ -66,7 +70,9 @@ def self_attention(
     )
     q, k, v = attention_inputs(b, x, blk, shape.qkv_sizes)
     q_norm = k_norm = None
-    if is_wide_norm(b, f"{blk}.attn_q_norm.weight", hp.head_dim):
+    if prepare is not None:
+        prepare(q, k)
+    elif is_wide_norm(b, f"{blk}.attn_q_norm.weight", hp.head_dim):
         q, k = normed_over_heads(b, hp, blk, q, k, v)
     else:
         q_norm = head_norm(b, f"{blk}.attn_q_norm.weight", hp.head_dim)
@@ -142,6 +148,13 @@ def gated_ffn(
     for part, name in zip((gate, up), names, strict=True):
         add_bias_if_any(b, part, name)
     return b.glu(activation, up, gate)
+
+
+def fused_gated_ffn(b: Builder, x: Rows, blk: str, n_ff: int) -> Rows:
+    """The same with gate and up in one matrix, ``ffn_up``."""
+    both = biased_linear(b, x, f"{blk}.ffn_up", 2 * n_ff, "gate_up")
+    # gate_up_proj of the checkpoint: the gate's rows come first.
+    return b.glu("silu", both.columns(n_ff, n_ff), both.columns(0, n_ff))
 
 
 def output_head(

@@ -67,6 +67,19 @@ class Hparams:
             return self.metadata.get_f32(key, low=bounds.low, high=bounds.high)
         return self.metadata.get_f32(key, default, bounds.low, bounds.high)
 
+    def f32s(self, key: str) -> list[float]:
+        """A float for each block of the file, in its range, stored as one or as an array. The key
+        is one without the architecture's name."""
+        bounds = floats(key)
+        if not isinstance(self.metadata.get(key), np.ndarray):
+            return [self.metadata.get_f32(key, low=bounds.low, high=bounds.high)] * self.n_blocks
+        values = [float(value) for value in self.metadata.get_array(key)]
+        if len(values) != self.n_blocks:
+            self.metadata.refuse(key, f"{len(values)} values for {self.n_blocks} layers")
+        if not all(bounds.low <= value <= bounds.high for value in values):
+            self.metadata.refuse(key, f"a value is not between {bounds.low} and {bounds.high}")
+        return values
+
     def flag(self, name: str, default: bool) -> bool:
         """A bool key of the architecture."""
         return self.metadata.get_bool(self.key(name), default)

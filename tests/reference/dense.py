@@ -1,5 +1,7 @@
 """Plain NumPy twins of the dense ops: RMS norm and gated activations, from their formulas."""
 
+import math
+
 import numpy as np
 
 
@@ -21,4 +23,14 @@ def relu2(x):
     return np.maximum(x, 0.0) ** 2
 
 
-ACTIVATIONS = {"silu": silu, "gelu": gelu, "relu2": relu2}
+def gelu_erf(x):
+    return 0.5 * x * (1.0 + np.vectorize(math.erf)(x / math.sqrt(2.0)))
+
+
+def xielu(x, *, alpha_p, alpha_n, beta, most):
+    above = alpha_p * x * x + beta * x
+    below = alpha_n * (np.expm1(np.minimum(x, most)) - x) + beta * x
+    return np.where(x > 0.0, above, below)
+
+
+ACTIVATIONS = {"silu": silu, "gelu": gelu, "gelu_erf": gelu_erf, "relu2": relu2}

@@ -31,6 +31,7 @@ class Config:
     attention_scale: float = 0.0  # 0: 1 / sqrt(head_dim)
     logit_scale: float = 1.0  # divides
     n_used: int = 0  # experts of a token; 0: no experts
+    is_smallthinker: bool = False  # sigmoid scores of a layer's input, ReGLU experts
 
 
 def plain(n_rot, base=10000.0):
@@ -138,16 +139,21 @@ class Transformer:
             gate, up = np.split(self.linear(h, f"{blk}.ffn_up"), 2, axis=1)
         return self.linear(silu(gate) * up, f"{blk}.ffn_down{suffix}")
 
-    def moe(self, h, blk):
-        """A softmax over the chosen experts' scores weights their SwiGLUs; plus a shared one."""
-        w, out = self.weights, np.zeros(h.shape)
-        scores = self.linear(h, f"{blk}.ffn_gate_inp")
+    def moe(self, h, blk, before):
+        """A softmax over the chosen experts' scores weights their SwiGLUs; plus a shared one.
+
+        SmallThinker: sigmoids of what the layer began with (``before``), made to sum to 1."""
+        w, out, is_small = self.weights, np.zeros(h.shape), self.config.is_smallthinker
+        scores = self.linear(before if is_small else h, f"{blk}.ffn_gate_inp")
         for t, row in enumerate(scores):
             chosen = np.argsort(-row)[: self.config.n_used]
             share = np.exp(row[chosen] - row[chosen].max())
+            if is_small:
+                share = 1.0 / (1.0 + np.exp(-row[chosen]))
             for e, p in zip(chosen, share / share.sum(), strict=True):
                 gate, up = (w[f"{blk}.ffn_{n}_exps.weight"][e] @ h[t] for n in ("gate", "up"))
-                out[t] += p * (w[f"{blk}.ffn_down_exps.weight"][e] @ (silu(gate) * up))
+                gate = np.maximum(gate, 0.0) if is_small else silu(gate)
+                out[t] += p * (w[f"{blk}.ffn_down_exps.weight"][e] @ (gate * up))
         if f"{blk}.ffn_gate_shexp.weight" in w:
             out += self.ffn(h, blk, "_shexp")
         return out
@@ -158,10 +164,10 @@ class Transformer:
         x = w["token_embd.weight"][ids] * c.embedding_scale
         for layer in range(c.n_layers):
             blk = f"blk.{layer}"
-            h = rms_norm(x, w[f"{blk}.attn_norm.weight"], c.eps)
+            h, before = rms_norm(x, w[f"{blk}.attn_norm.weight"], c.eps), x
             x = x + c.residual_scale * self.attention(h, layer)
             h = rms_norm(x, w[f"{blk}.ffn_norm.weight"], c.eps)
-            x = x + c.residual_scale * (self.moe(h, blk) if c.n_used else self.ffn(h, blk))
+            x = x + c.residual_scale * (self.moe(h, blk, before) if c.n_used else self.ffn(h, blk))
         h = rms_norm(x, w["output_norm.weight"], c.eps)
         output = "output" if "output.weight" in w else "token_embd"
         return self.linear(h, output) / c.logit_scale

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Weights: TypeAlias = "dict[str, Tensor]"
 Config = dict[str, object]
 
 SEED = 20260131
@@ -16,6 +21,7 @@ EPSILON = 1e-3
 TOKEN_IDS: Config = {"bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 3}
 
 FLOAT_TYPES = ("F16", "BF16")
+MOE_TYPES = ("MXFP4_MOE",)  # of experts; rows of 32 will do
 BLOCK_TYPES = (
     "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q2_K", "Q3_K_M", "Q4_K_M", "Q5_K_M", "Q6_K",
     "IQ4_NL", "IQ4_XS",
@@ -50,7 +56,11 @@ class Recipe:
         None  # names of a large one that is stored in Q8_0: ours, GGUF's
     )
     has_mtp: bool = False
+    # Its checkpoints' form: see model/next_block.py.
+    mtp_form: Literal["qwen", "layer", "nemotron"] = "qwen"
+    ternary: tuple[str, ...] = ()  # patterns of weights that are -1, 0 or 1 times a scale
     published: Callable[[Config], Config] = as_saved
+    rewritten: Callable[[Weights], Weights] | None = None  # as the checkpoint names and cuts them
     reads_raw_config: bool = False  # the converter shall not fill in defaults of transformers
     has_plain_vocab: bool = False  # the converter shall not look for tokens of the family
     converter_flags: tuple[str, ...] = ()
@@ -108,6 +118,20 @@ AnyRecipe = Recipe | RwkvRecipe
 def seed_of(name: str) -> int:
     """The seed that goes with a name."""
     return SEED + sum(name.encode()) * 131
+
+
+def renaming(*patterns: tuple[str, str]) -> Callable[[Weights], Weights]:
+    """For ``rewritten``: tensors as saved -> as published."""
+
+    def rewritten(weights: Weights) -> Weights:
+        out = {}
+        for name, weight in weights.items():
+            for pattern, published in patterns:
+                name = re.sub(pattern, published, name)
+            out[name] = weight
+        return out
+
+    return rewritten
 
 
 def rope(theta: float, **more: object) -> Config:

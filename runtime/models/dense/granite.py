@@ -24,9 +24,17 @@ from slotmux.runtime.models.hparams import Hparams, rotation
 def lower(b: Builder, hp: Hparams) -> Rows:
     """Append all layers; returns the residual stream."""
     # Factors of muP (Yang et al. 2022), chosen at training; 0 in a file means that there is none.
-    x = embedding(b, hp, hp.f32("embedding_scale", 0.0) or 1.0)
-    rope = rotation_if_trained(b, hp)
+    embedding_scale = hp.f32("embedding_scale", 0.0) or 1.0
     residual_scale = hp.f32("residual_scale", 0.0) or 1.0
+    return scaled_layers(b, hp, rotation_if_trained(b, hp), embedding_scale, residual_scale)
+
+
+def scaled_layers(
+    b: Builder, hp: Hparams, rope: Rotation | None, embedding_scale: float, residual_scale: float
+) -> Rows:
+    """llama's layers with a factor on the embedding and one on every block; returns the residual
+    stream."""
+    x = embedding(b, hp, embedding_scale)
     for layer in range(hp.n_layers):
         blk = f"blk.{layer}"
         h = norm(b, hp, x, f"{blk}.attn_norm.weight")

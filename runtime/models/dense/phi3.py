@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from slotmux.runtime.lowering.buffers import Rows
 from slotmux.runtime.lowering.builder import Builder
-from slotmux.runtime.models.blocks import biased_linear, embedding, norm, project, self_attention
+from slotmux.runtime.models.blocks import embedding, fused_gated_ffn, norm, project, self_attention
 from slotmux.runtime.models.hparams import Hparams, rotation
 
 
@@ -22,8 +22,5 @@ def lower(b: Builder, hp: Hparams) -> Rows:
         a = self_attention(b, hp, layer, h, rope, window)
         project(b, a, f"{blk}.attn_output.weight", x)
         h = norm(b, hp, x, f"{blk}.ffn_norm.weight")
-        both = biased_linear(b, h, f"{blk}.ffn_up", 2 * n_ff, "gate_up")
-        # gate_up_proj of the checkpoint: the gate's rows come first.
-        f = b.glu("silu", both.columns(n_ff, n_ff), both.columns(0, n_ff))
-        project(b, f, f"{blk}.ffn_down.weight", x)
+        project(b, fused_gated_ffn(b, h, blk, n_ff), f"{blk}.ffn_down.weight", x)
     return x

@@ -16,7 +16,7 @@ from slotmux.kernels.operands import State
 from slotmux.runtime.lowering.attention import Rotation, rotate_and_store
 from slotmux.runtime.lowering.buffers import Rows, round_up
 from slotmux.runtime.lowering.builder import Builder
-from slotmux.runtime.lowering.rwkv import append_shift
+from slotmux.runtime.lowering.drafts import keep_last
 from slotmux.runtime.lowering.weights import Panels
 from slotmux.runtime.models.blocks import head_norm, norm, project
 from slotmux.runtime.models.hparams import Hparams, rotation
@@ -32,9 +32,9 @@ from slotmux.runtime.models.hybrid.qwen_hybrid import (
 def keep_past(b: Builder, hp: Hparams, x: Rows) -> State:
     """Of the trunk's program, behind its last block (x): the block's cells of the step's tokens."""
     hidden = norm(b, hp, x, "output_norm.weight", "mtp_hidden")
-    shift = append_shift(b, hidden, "mtp_before", "before")
+    before, last = keep_last(b, hidden)
     shape = attention_shape(hp, hp.n_layers, _rotation(b, hp))
-    h = norm(b, hp, _inputs(b, hp, shift.out), f"{_blk(hp)}.attn_norm.weight", "mtp_norm")
+    h = norm(b, hp, inputs(b, hp, before), f"{_blk(hp)}.attn_norm.weight", "mtp_norm")
     names, sizes = qkv_matrices(b, shape)
     _, n_k, n_v = sizes
     if b.weights.can_join(*names):
@@ -45,14 +45,13 @@ def keep_past(b: Builder, hp: Hparams, x: Rows) -> State:
         k, v = b.linears(h, names[1:], (n_k, n_v), "mtp_kv")
     k_norm = head_norm(b, f"{_blk(hp)}.attn_k_norm.weight", hp.head_dim)
     rotate_and_store(b, replace(shape, n_head=0), k, k, v, None, k_norm)
-    assert shift.state is not None
-    return shift.state
+    return last
 
 
 def guess(b: Builder, hp: Hparams, hidden: Rows) -> None:
     """One pass over the block for the step's tokens; ``hidden`` in and, for the next pass, out."""
     blk = _blk(hp)
-    x = _inputs(b, hp, hidden)
+    x = inputs(b, hp, hidden)
     h = norm(b, hp, x, f"{blk}.attn_norm.weight", "mtp_norm")
     a = gated_attention(b, hp, hp.n_layers, h, _rotation(b, hp))
     project(b, a, f"{blk}.attn_output.weight", x)
@@ -77,7 +76,7 @@ def _rotation(b: Builder, hp: Hparams) -> Rotation:
     return text_rotation(hp, rotation(hp, b.weights, neighbours=False))
 
 
-def _inputs(b: Builder, hp: Hparams, hidden: Rows) -> Rows:
+def inputs(b: Builder, hp: Hparams, hidden: Rows) -> Rows:
     """eh_proj of the tokens' embeddings and the hidden states before them."""
     own, n = f"{_blk(hp)}.nextn.embed_tokens.weight", hp.n_embd
     name = own if b.weights.has(own) else "token_embd.weight"

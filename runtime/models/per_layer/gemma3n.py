@@ -16,7 +16,7 @@ from slotmux.runtime.lowering.builder import Builder
 from slotmux.runtime.lowering.elementwise import elementwise, in_place
 from slotmux.runtime.lowering.per_layer import per_layer_inputs
 from slotmux.runtime.models.blocks import embedding, norm
-from slotmux.runtime.models.dense.gemma3 import add_normed
+from slotmux.runtime.models.dense.normed_blocks import add_normed
 from slotmux.runtime.models.hparams import Hparams, rotation
 from slotmux.runtime.models.per_layer.gemma4 import Kind, attention, head, source
 

@@ -28,7 +28,7 @@ from slotmux.runtime.models.blocks import (
     output_head,
     softcap_logits,
 )
-from slotmux.runtime.models.dense.gemma3 import add_normed
+from slotmux.runtime.models.dense.normed_blocks import add_normed
 from slotmux.runtime.models.hparams import Hparams, rotation
 from slotmux.runtime.models.moe_blocks import expert_shape
 

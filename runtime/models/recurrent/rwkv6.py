@@ -16,7 +16,6 @@ from slotmux.runtime.lowering.layer_norm import layer_norm, layer_norm_outputs
 from slotmux.runtime.lowering.rwkv import token_shift, wkv6
 from slotmux.runtime.lowering.weights import Panels
 from slotmux.runtime.models.blocks import embedding, logits, project
-from slotmux.runtime.models.dense.phi2 import layer_norm_eps
 from slotmux.runtime.models.hparams import Hparams
 
 PARTS = "wkvrg"  # order of lerp_fused and of w2
@@ -24,7 +23,7 @@ PARTS = "wkvrg"  # order of lerp_fused and of w2
 
 def lower(b: Builder, hp: Hparams) -> Rows:
     """Append all layers; returns the residual stream."""
-    eps, n_rescale = layer_norm_eps(hp), hp.u32("rescale_every_n_layers", 0)
+    eps, n_rescale = hp.eps, hp.u32("rescale_every_n_layers", 0)
     x = layer_norm(b, embedding(b, hp), "token_embd_norm", eps, "residual")
     for layer in range(hp.n_layers):
         blk = f"blk.{layer}"
@@ -40,7 +39,7 @@ def lower(b: Builder, hp: Hparams) -> Rows:
 
 def head(b: Builder, hp: Hparams, x: Rows, capacity: int) -> Rows:
     """output W layer_norm(x)"""
-    return logits(b, hp, layer_norm_outputs(b, x, "output_norm", layer_norm_eps(hp), capacity))
+    return logits(b, hp, layer_norm_outputs(b, x, "output_norm", hp.eps, capacity))
 
 
 def head_size(hp: Hparams) -> int:

@@ -11,7 +11,6 @@ from slotmux.runtime.lowering.elementwise import elementwise, in_place
 from slotmux.runtime.lowering.layer_norm import layer_norm
 from slotmux.runtime.lowering.rwkv import token_shift, wkv7
 from slotmux.runtime.models.blocks import embedding, project
-from slotmux.runtime.models.dense.phi2 import layer_norm_eps
 from slotmux.runtime.models.hparams import Hparams
 from slotmux.runtime.models.recurrent.rwkv6 import head as head
 from slotmux.runtime.models.recurrent.rwkv6 import head_size
@@ -24,7 +23,7 @@ DECAY_FACTOR = -0.6065306597126334
 
 def lower(b: Builder, hp: Hparams) -> Rows:
     """Append all layers; returns the residual stream."""
-    eps = layer_norm_eps(hp)
+    eps = hp.eps
     x = layer_norm(b, embedding(b, hp), "token_embd_norm", eps, "residual")
     v_first: Rows | None = None
     # Placeholders: there is no layer before the first one, whose values its own could be drawn to.

@@ -57,7 +57,7 @@ def test_rms_norm(team_of, n_threads, n_rows, n):
 
 
 @pytest.mark.parametrize("n_threads", [1, 3])
-@pytest.mark.parametrize("activation", ["silu", "gelu", "relu2"])
+@pytest.mark.parametrize("activation", ["silu", "gelu", "gelu_erf", "relu2"])
 @pytest.mark.parametrize(
     ("n_rows", "n", "gated"), [(1, 64, True), (9, 544, True), (5, 48, True), (17, 96, False)]
 )

@@ -148,6 +148,16 @@ CASES = {
         n_experts=6, n_shared=40,
     ),
     "smollm3": Case("smollm3", config={"no_rope": {3}}),
+    "mixtral": Case("llama", {"n_used": 2}, EXPERTS, n_experts=6),
+    "smallthinker": Case(
+        "smallthinker", {"n_used": 2, "no_rope": {0}, "neighbours": False, "is_smallthinker": True},
+        EXPERTS | {"expert_feed_forward_length": N_FF, "attention.sliding_window": 4096},
+        n_experts=6,
+    ),
+    "smallthinker without windows": Case(
+        "smallthinker", {"n_used": 2, "neighbours": False, "is_smallthinker": True},
+        EXPERTS | {"expert_feed_forward_length": N_FF}, n_experts=6,
+    ),
     "llama with biases": Case("llama", has_biases=True),
     "llama linear": Case(
         "llama", {"inverse_frequencies": PLAIN / 4.0},
@@ -189,7 +199,16 @@ def test_logits_match_the_reference(name: str, tmp_path: Path, kernel_cache_dir:
 
 
 @pytest.mark.parametrize(
-    "name", ["granite", "granitemoe shared", "smollm3", "phi3 window", "phi3 long", "llama yarn"]
+    "name",
+    [
+        "granite",
+        "granitemoe shared",
+        "smollm3",
+        "smallthinker",
+        "phi3 window",
+        "phi3 long",
+        "llama yarn",
+    ],
 )
 def test_alone_or_in_company(name: str, tmp_path: Path, kernel_cache_dir: Path) -> None:
     path, _ = CASES[name].write(tmp_path)

@@ -12,6 +12,7 @@ from tools.golden import manifest
 from tools.golden.recipe import (
     BLOCK_TYPES,
     FLOAT_TYPES,
+    MOE_TYPES,
     PROMPT_LENGTHS,
     Recipe,
     RwkvRecipe,
@@ -51,8 +52,11 @@ def test_sizes_are_those_of_the_committed_file(name: str) -> None:
     if isinstance(recipe, RwkvRecipe):
         want = [recipe.dims["n_embd"], recipe.n_vocab]
     else:
-        config = recipe.full_config
-        want = [config["hidden_size"], config["vocab_size"]]
+        config = dict(recipe.full_config)
+        text = config.get("text_config")  # of models that see
+        config |= text if isinstance(text, dict) else {}
+        width = config["hidden_size"] if "hidden_size" in config else config["n_embd"]  # GPT-2
+        want = [width, config["vocab_size"]]
     assert list(tensors["token_embd.weight"].shape) == want
 
 
@@ -60,7 +64,7 @@ def test_sizes_are_those_of_the_committed_file(name: str) -> None:
 def test_a_recipe_can_be_made(recipe: Recipe) -> None:
     assert max(PROMPT_LENGTHS) < int(str(recipe.config.get("max_position_embeddings", 2048)))
     assert recipe.n_padded_vocab == 0 or recipe.n_padded_vocab >= recipe.n_vocab
-    assert {*recipe.quantised} <= {*BLOCK_TYPES, *FLOAT_TYPES}
+    assert {*recipe.quantised} <= {*BLOCK_TYPES, *FLOAT_TYPES, *MOE_TYPES}
     assert recipe.keeps_float or recipe.quantised
     if {*recipe.quantised} & {*BLOCK_TYPES}:  # llama-quantize wants rows of 256
         assert recipe.config["hidden_size"] == recipe.config["intermediate_size"] == 256
@@ -70,7 +74,8 @@ def test_a_recipe_can_be_made(recipe: Recipe) -> None:
 def test_seeds_come_from_names() -> None:
     assert seed_of("llama") == ENTRIES["llama"]["seed"]
     assert RECIPES["qwen35moe"].seed == seed_of("qwen35moe") + 5
-    seeds = [recipe.seed for recipe in RECIPES.values()]
+    # Names of one sum share a seed; two models of one class would share their weights, too.
+    seeds = [(recipe.seed, recipe.hf_class) for recipe in RECIPES.values()]
     assert len(seeds) == len(set(seeds))
 
 

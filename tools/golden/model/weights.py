@@ -57,7 +57,9 @@ class Draw:
 
 def log_decay(p: Draw) -> Tensor:
     """A_log of Mamba and of the delta net, which forgets more slowly."""
-    return torch.log(p.uniform(0.05, 3.0) if p.has("linear_attn") else p.uniform(0.3, 6.0))
+    return torch.log(
+        p.uniform(0.05, 3.0) if p.has("linear_attn", "forget_gate") else p.uniform(0.3, 6.0)
+    )
 
 
 def convolution(p: Draw) -> Tensor:
@@ -118,6 +120,9 @@ def fill(model: nn.Module, recipe: Recipe) -> None:
             drawn_values = values(draw)
             if recipe.table is not None and name == recipe.table[0]:
                 drawn_values = rounded(drawn_values)
+            if any(re.search(pattern, name) for pattern in recipe.ternary):
+                scale = drawn_values.abs().mean()
+                drawn_values = (drawn_values / scale).round().clamp(-1, 1) * scale
             parameter.copy_(drawn_values)
 
 

@@ -25,6 +25,11 @@ def dots1_published(config: Config) -> Config:
     return {**config, "scoring_func": "sigmoid"}
 
 
+def granite_swa_published(config: Config) -> Config:
+    """Checkpoints say which layers rotate."""
+    return {**config, "no_rope_layers": [1, 0, 1]}
+
+
 def hunyuan_published(config: Config) -> Config:
     """Checkpoints have lists, one number a layer."""
     layers = config["num_hidden_layers"]
@@ -198,6 +203,25 @@ RECIPES = (
         n_vocab=N_SMALL,
     ),
     Recipe(
+        "granite-swa-dense",
+        "GraniteSWAForCausalLM",
+        "GraniteSWAConfig",
+        {
+            **SMALL,
+            "num_hidden_layers": 3,
+            "embedding_multiplier": 3.0,
+            "logits_scaling": 1.7,
+            "residual_multiplier": 0.43,
+            "attention_multiplier": 0.11,
+            "sliding_window": 20,
+            "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+            "layer_rope_theta": [10000.0, 0, 10000.0],
+            "rope_parameters": rope(10000.0),
+        },
+        published=granite_swa_published,
+        n_vocab=N_SMALL,
+    ),
+    Recipe(
         "qwen3vlmoe",
         "Qwen3VLMoeForConditionalGeneration",
         "Qwen3VLMoeConfig",
@@ -224,28 +248,6 @@ RECIPES = (
             },
         },
         transposed=(r"experts\.(gate_up|down)_proj$",),
-        n_vocab=N_SMALL,
-    ),
-    Recipe(
-        "llama4",
-        "Llama4ForCausalLM",
-        "Llama4TextConfig",
-        {
-            **SMALL,
-            "num_hidden_layers": 4,
-            "head_dim": 24,
-            "intermediate_size": 24,
-            "intermediate_size_mlp": 88,
-            "num_local_experts": 6,
-            "num_experts_per_tok": 1,
-            "interleave_moe_layer_step": 2,
-            "use_qk_norm": True,
-            "attention_chunk_size": 8192,  # what llama.cpp has, whatever the file says
-            "floor_scale": 8192,
-            "attn_scale": 0.1,
-            "no_rope_layer_interval": 4,
-            "rope_parameters": rope(500000.0),
-        },
         n_vocab=N_SMALL,
     ),
 )

@@ -1,0 +1,19 @@
+"""What a token's position does outside the rotation: learned rows, growing queries."""
+
+from __future__ import annotations
+
+from slotmux.kernels.operands import Rows
+from slotmux.kernels.ops.attention.temperature import Temper
+from slotmux.kernels.ops.dense.positions import AddPositions
+from slotmux.runtime.lowering.builder import Builder
+
+
+def add_positions(b: Builder, x: Rows, tensor: str, n_positions: int) -> None:
+    """x += the row of ``tensor`` at each token's position"""
+    table = b.weights.vector(tensor, x.width, n_positions)
+    b.append(AddPositions(x=x, positions=b.step_address("positions"), table=table))
+
+
+def temper(b: Builder, q: Rows, scale: float, every: int) -> None:
+    """q *= 1 + scale log(1 + floor(position / every))"""
+    b.append(Temper(x=q, positions=b.step_address("positions"), scale=scale, every=every))

@@ -1,0 +1,1 @@
+"""Families with layer norms, a file each."""

@@ -1,0 +1,28 @@
+"""gptneox (Pythia, GPT-NeoX-20B, Dolly): layer norms and biases everywhere; part of a head rotates.
+
+Attention and feed-forward stand side by side, each on a norm of its own, unless the file says no.
+"""
+
+from __future__ import annotations
+
+from slotmux.runtime.lowering.buffers import Rows
+from slotmux.runtime.lowering.builder import Builder
+from slotmux.runtime.models.blocks import embedding, self_attention
+from slotmux.runtime.models.dense.layer_normed.layers import layer_normed_head, layers, plain_ffn
+from slotmux.runtime.models.hparams import Hparams, rotation
+
+head = layer_normed_head
+
+
+def lower(b: Builder, hp: Hparams) -> Rows:
+    """Append all layers; returns the residual stream."""
+    rope = rotation(hp, b.weights, neighbours=False)
+
+    def attend(layer: int, h: Rows) -> Rows:
+        return self_attention(b, hp, layer, h, rope)
+
+    def feed_forward(layer: int, h: Rows) -> Rows:
+        return plain_ffn(b, hp, layer, h, "gelu_erf")
+
+    is_parallel = hp.flag("use_parallel_residual", True)
+    return layers(b, hp, embedding(b, hp), attend, feed_forward, is_parallel=is_parallel)
