@@ -7,4 +7,4 @@ table, and a test holds the two together.
 
 from __future__ import annotations
 
-BITS_VERSION = "68e84bb35eefb28c"
+BITS_VERSION = "51968b44cb72559e"
