@@ -38,6 +38,7 @@ ARCHITECTURES = (
     Architecture("phi3"),
     Architecture("olmo2"),
     Architecture("olmo3"),
+    Architecture("gemma", lcpp_tolerance=GELU_TABLE),
     Architecture("gemma2", lcpp_tolerance=GELU_TABLE),
     Architecture("glm4"),
     Architecture("exaone4"),

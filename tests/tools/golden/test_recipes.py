@@ -55,7 +55,7 @@ def test_sizes_are_those_of_the_committed_file(name: str) -> None:
         config = dict(recipe.full_config)
         text = config.get("text_config")  # of models that see
         config |= text if isinstance(text, dict) else {}
-        want = [config["hidden_size"], config["vocab_size"]]
+        want = [config.get("hidden_size", config.get("n_embd")), config["vocab_size"]]
     assert list(tensors["token_embd.weight"].shape) == want
 
 
