@@ -71,11 +71,8 @@ class Case:
         self.softcap = np.array([softcap], np.float32)
         self.sinks = (2 * rng.standard_normal(n_head)).astype(np.float32) if sinks else None
         self.n_head, self.n_head_kv = n_head, n_head_kv
-        padded = -(-d // 16) * 16
-        k_cells, v_cells = (
-            Side(kind, n_head_kv, d, is_k)
-            for kind, is_k in zip(cell_types, (True, False), strict=True)
-        )
+        padded = -(-self.v_dim // 16) * 16
+        k_cells, v_cells = self.sides(cell_types)
         self.k_cells, self.v_cells = k_cells.memory, v_cells.memory
         self.tables = np.zeros((len(lengths), MAX_BLOCKS), np.int32)
         free = rng.permutation(N_BLOCKS)
@@ -97,8 +94,20 @@ class Case:
         self.slots = np.arange(len(lengths), dtype=np.int32)
         n_tokens = int(self.starts[-1])
         self.q = (rng.standard_normal((n_tokens, n_head * d)) / np.sqrt(d)).astype(np.float32)
-        self.out = np.zeros((n_tokens + 8, n_head * d), np.float32)
+        self.out = np.zeros((n_tokens + 8, n_head * self.v_dim), np.float32)
         self.capacity, self.cell_types, self.padded = capacity, cell_types, padded
+
+    def sides(self, cell_types):
+        """K's and V's memory."""
+        return [
+            Side(kind, self.n_head_kv, self.d, is_k)
+            for kind, is_k in zip(cell_types, (True, False), strict=True)
+        ]
+
+    @property
+    def v_dim(self):
+        """Dimensions of a head's values."""
+        return self.d
 
     def run(self, team):
         """The three ops on a team; returns the rows."""
@@ -113,8 +122,9 @@ class Case:
         n_floats = (self.capacity + N_GUARD) * (self.padded + 16)
         counts, split = np.zeros(len(self.lengths) + 1, np.int64), aligned_zeros(256)
         partials, stride = aligned_zeros(4 * n_floats), 4 * self.n_head * self.d
+        out_stride = 4 * self.n_head * self.v_dim
         partials.view(np.float32)[:] = np.nan
-        shared = {"n_head": self.n_head, "v_dim": self.d, "window": self.window,
+        shared = {"n_head": self.n_head, "v_dim": self.v_dim, "window": self.window,
                   "split_base": split, "partials": partials,
                   "sinks": 0 if self.sinks is None else self.sinks}  # fmt: skip
         plan = fill(PLAN, counts=counts, split_base=split, split_capacity=self.capacity,
@@ -122,9 +132,9 @@ class Case:
                     window=self.window)  # fmt: skip
         attend = fill(ATTENTION, q=self.q, q_stride=stride, k_cells=self.k_cells,
                       v_cells=self.v_cells, n_head_kv=self.n_head_kv, head_dim=self.d,
-                      softcap=self.softcap, counts=counts, out=self.out, out_stride=stride,
+                      softcap=self.softcap, counts=counts, out=self.out, out_stride=out_stride,
                       **shared)  # fmt: skip
-        fold = fill(FOLD, x=self.out, x_stride=stride, gate=0, gate_stride=0,
+        fold = fill(FOLD, x=self.out, x_stride=out_stride, gate=0, gate_stride=0,
                     gate_head_stride=0, tiles=0, **shared)  # fmt: skip
         k_type, v_type = self.cell_types
         address = team.kernels.address
@@ -156,8 +166,8 @@ class Case:
                         scores = self.softcap[0] * np.tanh(scores / self.softcap[0])
                     seen = scores if self.sinks is None else np.append(scores, self.sinks[head])
                     p, top = np.exp(scores - seen.max()), seen.max()
-                    rows.append(p @ v[first : pos + 1, g] / np.exp(seen - top).sum())
-        return np.array(rows).reshape(-1, self.n_head * self.d)
+                    rows.append(p @ v[first : pos + 1, g, : self.v_dim] / np.exp(seen - top).sum())
+        return np.array(rows).reshape(-1, self.n_head * self.v_dim)
 
 
 LENGTHS = [(0, 37), (300, 1), (130, 5), (127, 2), (0, 1), (500, 40)]
