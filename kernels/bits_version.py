@@ -7,4 +7,4 @@ table, and a test holds the two together.
 
 from __future__ import annotations
 
-BITS_VERSION = "5260e7457c5a1863"
+BITS_VERSION = "23d7fbb8a90463dd"
