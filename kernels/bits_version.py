@@ -7,4 +7,4 @@ table, and a test holds the two together.
 
 from __future__ import annotations
 
-BITS_VERSION = "2ef302805ce06b00"
+BITS_VERSION = "51968b44cb72559e"

@@ -30,7 +30,8 @@ class Rotation:
 
 @dataclass(frozen=True, slots=True)
 class AttentionShape:
-    """One layer's attention. ``window`` 0: all positions; else the last ``window`` of them;
+    """One layer's attention. ``window`` 0: all positions; else the last ``window`` of them, below 0
+    those since the last multiple of -``window``;
     ``cells_of``: the layer whose cells it reads, if not its own."""
 
     layer: int
@@ -126,7 +127,7 @@ def _plan(b: Builder, shape: AttentionShape) -> tuple[AttentionPlan, Table[np.fl
     # A long sequence's chunks are folded from partial sums: a numerator and, a vector further,
     # maximum and denominator, of each head and chunk. Memory for them bounds what may be split.
     row_bytes = (round_up(shape.v_dim, 16) + 16) * 4
-    seen = min(b.n_ctx, shape.window + SPLIT_TOKENS + CHUNK) if shape.window else b.n_ctx
+    seen = min(b.n_ctx, abs(shape.window) + SPLIT_TOKENS + CHUNK) if shape.window else b.n_ctx
     most = max(SPLIT_TOKENS, 4 * b.n_slots) * shape.n_head * -(-seen // CHUNK)
     capacity = min(most, PARTIALS_BYTES // row_bytes)
     n_bytes = capacity * row_bytes

@@ -66,6 +66,7 @@ FAMILIES = {
     "minimax-m2": "experts.olmoe",
     "hunyuan-moe": "experts.hunyuan_moe",
     "smallthinker": "experts.smallthinker",
+    "llama4": "experts.llama4",
     "granite_swa": "experts.granite_swa",
     "mamba": "recurrent.mamba",
     "mamba2": "recurrent.mamba",

@@ -76,7 +76,7 @@ class Attention(Op, kernel="attention"):
     n_head_kv: int = given("KV heads")
     head_dim: int = given("width of a head's q and k")
     v_dim: int = given("width of a head's values")
-    window: int = given("positions that a token sees; 0: all")
+    window: int = given("positions that a token sees; 0: all; below 0: see first_pos")
     softcap: float = given("float32 c, scores become c tanh(score / c); 0: they stay", default=0.0)
     sinks: Vector | None = given("float32 [n_head], scores without a value; None", default=None)
     partials: Table[np.float32] = writes(

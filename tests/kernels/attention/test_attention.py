@@ -158,6 +158,8 @@ class Case:
             for i in range(n):
                 pos = before + i
                 first = max(0, pos - self.window + 1) if self.window else 0
+                if self.window < 0:  # since its chunk began
+                    first = pos // -self.window * -self.window
                 q = self.q[self.starts[seq] + i].reshape(self.n_head, self.d).astype(np.float64)
                 for head in range(self.n_head):
                     g = head // (self.n_head // self.n_head_kv)
@@ -185,7 +187,7 @@ def assert_twin(team, case):
 
 @pytest.mark.parametrize("cell_types", [("f32", "f32"), ("f16", "f16")])
 @pytest.mark.parametrize(("n_head", "n_head_kv", "d"), [(6, 2, 64), (4, 1, 24), (3, 3, 80)])
-@pytest.mark.parametrize("window", [0, 100])
+@pytest.mark.parametrize("window", [0, 100, -100])
 def test_attention_equals_its_twin(team_of, cell_types, n_head, n_head_kv, d, window):
     assert_twin(team_of("auto", 3), Case(LENGTHS, n_head, n_head_kv, d, window, cell_types, 102))
 
@@ -218,7 +220,7 @@ def test_every_pair_of_cell_types_at_every_width(team_of, cell_types, d):
         assert_twin(team_of("auto", 2), Case(lengths, n_head, 1, d, 0, cell_types, capacity))
 
 
-@pytest.mark.parametrize("window", [0, 100])
+@pytest.mark.parametrize("window", [0, 100, -100])
 def test_the_same_bits_split_or_not_and_on_any_number_of_threads(team_of, window):
     """The three sequences that may be split have 3, 2 and 2 chunks of 1, 5 and 2 tokens: 18, 60
     and 24 rows of partial results for 6 heads. Where there is no room, a thread folds whole rows.
