@@ -74,14 +74,15 @@ def test_each_token_gets_the_row_of_its_position(team, n):
     assert np.array_equal(rows_of(memory, stride, x.shape), x + table[positions])
 
 
-def test_queries_grow_by_steps_of_the_context(team):
+@pytest.mark.parametrize("offset", [0, 1])
+def test_queries_grow_by_steps_of_the_context(team, offset):
     x = np.random.default_rng(0).normal(size=(6, 20)).astype(np.float32)
-    positions = np.array([0, 15, 16, 31, 32, 1000], np.int32)
+    positions = np.array([0, 14, 16, 31, 32, 1000], np.int32)
     memory, stride = float_rows(x)
     run(team, "temper", build_temper, TEMPER, 6,
         x=memory, x_stride=stride, positions=positions, scale=aligned([0.3]), every=16,
-        n=20)  # fmt: skip
-    factors = 1.0 + 0.3 * np.log(1.0 + positions // 16)
+        offset=offset, n=20)  # fmt: skip
+    factors = 1.0 + 0.3 * np.log(1.0 + (positions + offset) // 16)
     got = rows_of(memory, stride, x.shape)
     np.testing.assert_allclose(got, x * factors[:, None], rtol=3e-7)
     assert np.array_equal(got[:2], x[:2])
