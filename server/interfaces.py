@@ -87,6 +87,9 @@ class TokenizerPort(Protocol):
     def token_bytes(self, token_id: int, *, skip_special: bool = False) -> bytes:
         """Raw bytes of one token; none of a control token if those are skipped."""
 
+    def all_token_bytes(self) -> list[bytes]:
+        """Raw bytes of every token, by id."""
+
 
 class MetricsPort(Protocol):
     """slotmux.server.process.metrics.Metrics."""

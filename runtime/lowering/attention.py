@@ -30,7 +30,8 @@ class Rotation:
 
 @dataclass(frozen=True, slots=True)
 class AttentionShape:
-    """One layer's attention. ``window`` 0: all positions; else the last ``window`` of them;
+    """One layer's attention. ``window`` 0: all positions; else the last ``window`` of them, below 0
+    those since the last multiple of -``window``;
     ``cells_of``: the layer whose cells it reads, if not its own."""
 
     layer: int
@@ -57,7 +58,7 @@ class AttentionShape:
         return self.n_head * self.head_dim, n_kv * self.head_dim, n_kv * self.v_dim
 
 
-def _rope_table(b: Builder, rotation: Rotation) -> tuple[Table[np.float32], Table[np.float32]]:
+def rope_table(b: Builder, rotation: Rotation) -> tuple[Table[np.float32], Table[np.float32]]:
     """cos and sin of the step's tokens. All layers that share a rotation ask for the same op."""
     n_pairs = len(rotation.frequencies)
     name = f"rope{hash((rotation.frequencies, rotation.magnitude)) & 0xFFFFFFFFFFFF:x}"
@@ -87,7 +88,7 @@ def rotate_and_store(
     (normed only) go into the layer's cells, unless it reads another's and has neither."""
     assert (k is None) == (v is None) == (shape.cells_of >= 0)
     rotation = shape.rotation
-    cos, sin = (None, None) if rotation is None else _rope_table(b, rotation)
+    cos, sin = (None, None) if rotation is None else rope_table(b, rotation)
     is_neighbours = rotation is not None and rotation.neighbours
     b.append(
         Rope(
@@ -126,7 +127,7 @@ def _plan(b: Builder, shape: AttentionShape) -> tuple[AttentionPlan, Table[np.fl
     # A long sequence's chunks are folded from partial sums: a numerator and, a vector further,
     # maximum and denominator, of each head and chunk. Memory for them bounds what may be split.
     row_bytes = (round_up(shape.v_dim, 16) + 16) * 4
-    seen = min(b.n_ctx, shape.window + SPLIT_TOKENS + CHUNK) if shape.window else b.n_ctx
+    seen = min(b.n_ctx, abs(shape.window) + SPLIT_TOKENS + CHUNK) if shape.window else b.n_ctx
     most = max(SPLIT_TOKENS, 4 * b.n_slots) * shape.n_head * -(-seen // CHUNK)
     capacity = min(most, PARTIALS_BYTES // row_bytes)
     n_bytes = capacity * row_bytes
@@ -151,18 +152,21 @@ def attend(
     gate_head_stride: int = 0,
     name: str = "attention",
     sinks: Vector | None = None,
+    *,
+    cells: Cells | None = None,
 ) -> Rows:
     """Attention of q over the layer's cells: [n_tokens, n_head * v_dim].
 
     ``gate``: rows whose sigmoid scales head h from column h * gate_head_stride on; ``sinks``: a
-    score of each head that takes part in its softmax and has no value."""
+    score of each head that takes part in its softmax and has no value; ``cells``: the layer's, if
+    they are not plain ones."""
     assert shape.n_head % shape.n_head_kv == 0
     plan, partials = _plan(b, shape)
     out = b.buffers.rows(name, shape.n_head * shape.v_dim)
     b.append(
         Attention(
             q=q,
-            cells=_cells(b, shape),
+            cells=cells or _cells(b, shape),
             counts=plan.counts,
             split_base=plan.split_base,
             n_head=shape.n_head,

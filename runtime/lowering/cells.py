@@ -9,7 +9,7 @@ from math import gcd
 import numpy as np
 
 from slotmux.kernels.operands import Cells
-from slotmux.kernels.ops.attention.cells import GROUP, head_bytes
+from slotmux.kernels.ops.attention.cells import GROUP, LATENT, head_bytes
 from slotmux.kernels.team import aligned_zeros
 from slotmux.runtime.errors import ConfigError
 from slotmux.runtime.interfaces import Bytes
@@ -32,7 +32,7 @@ class KVCells:
         self.k_type, self.v_type = k_type, v_type
         self._n_ready, self._n_blocks = n_ready, n_ready + n_more
         self._is_elastic = is_elastic
-        self._layers: dict[int, tuple[Bytes, Bytes]] = {}
+        self._layers: dict[int, tuple[Bytes, ...]] = {}
         self._pages: list[Pages] = []
 
     def layer(self, layer: int, n_head_kv: int, head_dim: int, v_dim: int) -> Cells:
@@ -43,6 +43,15 @@ class KVCells:
             self._layers[layer] = (k, v)
         k, v = self._layers[layer]
         return Cells(layer, int(k.ctypes.data), int(v.ctypes.data), self.k_type, self.v_type)
+
+    def latent(self, layer: int, dim: int, width: int) -> Cells:
+        """A layer's latent blocks (kernels/ops/attention/latent.py), of K's type: V is the first
+        part of K. ``dim``: dimensions of a cell, in ``width`` places."""
+        if layer not in self._layers:
+            memory = self._blocks("cache_type_k", self.k_type, 1, dim, width)
+            self._layers[layer] = (memory,)
+        (memory,) = self._layers[layer]
+        return Cells(layer, int(memory.ctypes.data), 0, self.k_type, LATENT)
 
     def _blocks(self, field: str, cell_type: str, n_head_kv: int, dim: int, width: int) -> Bytes:
         if cell_type == "q8_0" and dim % GROUP:

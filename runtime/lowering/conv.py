@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from slotmux.kernels.ops.recurrent.conv import (
@@ -18,7 +20,7 @@ from slotmux.runtime.lowering.builder import Builder
 def short_conv(
     b: Builder,
     x: Rows,
-    weight: str,
+    weight: str | Sequence[str],
     n_taps: int,
     *,
     bias: str | None = None,
@@ -27,7 +29,8 @@ def short_conv(
     gate: Rows | None = None,
     name: str = "conv",
 ) -> Rows:
-    """act(conv(x * factor) + bias) * gate; ``weight`` [n_taps, channels] and ``bias`` are tensors.
+    """act(conv(x * factor) + bias) * gate; ``weight`` [n_taps, channels] and ``bias`` are tensors;
+    several weights are of as many channels each, side by side in x.
 
     A consumer that reads the floats (all but ``b.linear``) takes ```` of the result
     before ``.columns()``.
@@ -35,7 +38,12 @@ def short_conv(
     n = x.width
     # The file has a channel's taps together; a vector of channels reads one tap at a time.
     taps = np.zeros((n_taps, padded_channels(n)), np.float32)
-    taps[:, :n] = b.weights.vector(weight, n_taps, n).T
+    if isinstance(weight, str):
+        taps[:, :n] = b.weights.vector(weight, n_taps, n).T
+    else:
+        each = n // len(weight)
+        parts = [b.weights.vector(name, n_taps, 1, each) for name in weight]
+        taps[:, :n] = np.concatenate(parts).reshape(n, n_taps).T
     out = b.buffers.rows(name, n)
     factors = [rows for rows in (factor, gate) if rows is not None]
     assert all(rows.width == n for rows in factors)

@@ -99,15 +99,17 @@ def gated_norm(
     weight: NDArray[np.float32],
     eps: float,
     name: str = "gated_norm",
+    activation: str = "silu",
 ) -> Rows:
-    """RMS norm of each head of ``weight.size`` columns, then times silu(z)."""
+    """RMS norm of each head of ``weight.size`` columns, then times the activation of z (silu or
+    sigmoid)."""
     d = weight.size
     assert x.width == z.width
     assert x.width % d == 0
     out = b.buffers.rows(name, x.width)
     op = b.append_raw(
-        "gated_norm",
-        build_gated_norm,
+        f"gated_norm.{activation}",
+        lambda: build_gated_norm(activation),
         GATED_NORM,
         {
             "x": x.address,

@@ -19,6 +19,11 @@ def layer_norm_outputs(b: Builder, x: Rows, tensor: str, eps: float, most: int) 
     return _append(b, x, tensor, eps, out, b.step_address("out_tokens"))
 
 
+def layer_norm_to(b: Builder, x: Rows, tensor: str, eps: float, to: Rows) -> None:
+    """The same of x into rows that there are."""
+    _append(b, x, tensor, eps, to, Address(0))
+
+
 def _append(b: Builder, x: Rows, tensor: str, eps: float, out: Rows, index: Address) -> Rows:
     bias = f"{tensor}.bias"
     b.append(

@@ -14,6 +14,7 @@ def add_positions(b: Builder, x: Rows, tensor: str, n_positions: int) -> None:
     b.append(AddPositions(x=x, positions=b.step_address("positions"), table=table))
 
 
-def temper(b: Builder, q: Rows, scale: float, every: int) -> None:
-    """q *= 1 + scale log(1 + floor(position / every))"""
-    b.append(Temper(x=q, positions=b.step_address("positions"), scale=scale, every=every))
+def temper(b: Builder, q: Rows, scale: float, every: int, offset: int = 0) -> None:
+    """q *= 1 + scale log(1 + floor((position + offset) / every))"""
+    positions = b.step_address("positions")
+    b.append(Temper(x=q, positions=positions, scale=scale, every=every, offset=offset))

@@ -39,6 +39,15 @@ class DraftBlock(Protocol):
         """The matrix that gives the logits of a guess."""
 
 
+# Module of a family -> module of its block for multi-token prediction.
+MTP = {
+    "hybrid.qwen_hybrid": "hybrid.qwen_mtp",
+    "hybrid.nemotron_h": "hybrid.nemotron_mtp",
+    "latent.deepseek2": "latent.mtp",
+    "latent.kda_hybrid": "latent.mtp",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Family:
     """How an architecture is lowered: its layers, and the logits of at most n output rows.
@@ -67,9 +76,5 @@ def family(file: GGUFFile) -> Family:
     name = check_architecture(file)
     module = import_module(f"slotmux.runtime.models.{name}")
     default = import_module("slotmux.runtime.models.blocks").output_head
-    mtp = (
-        import_module("slotmux.runtime.models.hybrid.qwen_mtp")
-        if name == "hybrid.qwen_hybrid"
-        else None
-    )
+    mtp = import_module(f"slotmux.runtime.models.{MTP[name]}") if name in MTP else None
     return Family(module.lower, getattr(module, "head", default), mtp)

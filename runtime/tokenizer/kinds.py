@@ -116,8 +116,8 @@ def _splits(metadata: Metadata, name: str) -> PreTokenizer:
 def _with_words(
     metadata: Metadata, splits: PreTokenizer, build: Callable[[Metadata, Vocab], TextEncoder]
 ) -> Kind:
-    pieces_of = {
-        Spelling.BYTES: pieces.of_byte_alphabet(),
+    pieces_of: dict[Spelling, Callable[[str], bytes]] = {
+        Spelling.BYTES: pieces.ByteAlphabet(),
         Spelling.PLAIN: str.encode,
     }
     add_bos = metadata.get_bool(ADD_BOS_KEY, splits.add_bos and BOS_KEY in metadata)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+
 from slotmux.runtime.tokenizer.attributes import HIDDEN, Attr
 from slotmux.runtime.tokenizer.rwkv import unescape
 from slotmux.runtime.tokenizer.vocab import SPACE, Vocab
 
 _AS_WRITTEN = HIDDEN | Attr.USER_DEFINED
+_OUTSIDE, _MARK = "\ufffe", "\uffff"  # noncharacters
 
 
 def byte_alphabet() -> dict[int, str]:
@@ -40,6 +43,18 @@ class Pieces:
             piece = self._shown[token_id] = self._piece(token_id)
         return piece
 
+    def all(self) -> list[bytes]:
+        """``shown`` of every token, much faster than one by one."""
+        attrs, of_normal, texts = self._vocab.attrs, self._of_normal, self._vocab.tokens
+        if isinstance(of_normal, ByteAlphabet):
+            every = of_normal.many(texts)
+        else:
+            every = [*map(of_normal, texts)]
+        is_plain = ((attrs & int(Attr.NORMAL)) != 0) & ((attrs & int(_AS_WRITTEN)) == 0)
+        for token_id in np.flatnonzero(~is_plain).tolist():
+            every[token_id] = self.shown(token_id)
+        return every
+
     def visible(self, token_id: int) -> bytes:
         """The same, nothing for control and unknown tokens."""
         piece = self.shown(token_id)
@@ -63,17 +78,31 @@ def byte_of(text: str) -> int:
     return int(text[3:5], 16)
 
 
-def of_byte_alphabet() -> Callable[[str], bytes]:
+class ByteAlphabet:
     """For byte-level BPE. A token with a character outside the alphabet stands for itself."""
-    byte_of_char = {ord(char): byte for byte, char in byte_alphabet().items()}
 
-    def to_bytes(text: str) -> bytes:
-        try:
-            return bytes([byte_of_char[ord(char)] for char in text])
-        except KeyError:
-            return text.encode()
+    def __init__(self) -> None:
+        # To the characters that Latin-1 has for the bytes, all others to what it has not.
+        self._latin = dict.fromkeys(range(256), _OUTSIDE)
+        self._latin |= {ord(char): chr(byte) for byte, char in byte_alphabet().items()}
 
-    return to_bytes
+    def __call__(self, text: str) -> bytes:
+        """Bytes of the token ``text``."""
+        return _latin_bytes(text.translate(self._latin), text)
+
+    def many(self, texts: list[str]) -> list[bytes]:
+        """Bytes of each of ``texts``."""
+        joined = _MARK.join(texts)
+        if joined.count(_MARK) != len(texts) - 1:
+            return [*map(self, texts)]
+        return [*map(_latin_bytes, joined.translate(self._latin).split(_MARK), texts)]
+
+
+def _latin_bytes(latin: str, text: str) -> bytes:
+    try:
+        return latin.encode("latin-1")
+    except UnicodeEncodeError:
+        return text.encode()
 
 
 def of_escaped_spaces(text: str) -> bytes:

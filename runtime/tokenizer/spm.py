@@ -11,13 +11,16 @@ from __future__ import annotations
 import heapq
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from tokenizers import Tokenizer as Backend
 from tokenizers.models import BPE
 
 from slotmux.runtime.gguf import Metadata
 from slotmux.runtime.tokenizer import chunks
+from slotmux.runtime.tokenizer.deferred import Deferred
 from slotmux.runtime.tokenizer.merges import find_merges
 from slotmux.runtime.tokenizer.partition import trie_pattern
 from slotmux.runtime.tokenizer.vocab import SPACE as SPACE
@@ -29,6 +32,16 @@ _MAX_TIED_CHARS = 1 << 13
 _WORD = re.compile(f"{SPACE}*[^{SPACE}]*")
 
 
+@dataclass(frozen=True, slots=True)
+class _Merging:
+    """What ``encode`` needs."""
+
+    backend: Backend
+    tied: re.Pattern[str] | None
+    breaks: re.Pattern[str]
+    words_are_apart: bool  # no token goes on behind a space
+
+
 class ScoreEncoder:
     """Plain text (no special tokens) to ids. Immutable, so safe on several threads."""
 
@@ -38,30 +51,21 @@ class ScoreEncoder:
         scores = read_scores(metadata, len(vocab.tokens))
         self._scores: list[float] = scores.tolist()
         self._bytes = [vocab.ids.get(f"<0x{byte:02X}>", vocab.unk_id) for byte in range(256)]
-        is_text = np.array([bool(text) for text in vocab.tokens])
-        merges = find_merges([text for text in vocab.tokens if text], scores[is_text])
-        unk = None if vocab.unk_id is None else vocab.tokens[vocab.unk_id] or None
-        self._backend = Backend(
-            BPE(vocab=vocab.ids, merges=merges.pairs, unk_token=unk, byte_fallback=True)
-        )
-        tied = merges.tied | _of_no_tokens(vocab)
-        self._tied = re.compile(trie_pattern(tied)) if tied else None
-        inner = any(SPACE in text.lstrip(SPACE) for text in vocab.tokens)
-        self._breaks = chunks.LINE_BREAK if inner else chunks.SPACE_BREAK
-        self._words_are_apart = not inner
+        self._merging = Deferred(lambda: _build(vocab, scores))
 
     def encode(self, text: str) -> Iterator[list[int]]:
         """Ids of ``text``, a list for each chunk of it."""
-        for chunk in chunks.chunks(text, self._breaks):
+        by = self._merging()
+        for chunk in chunks.chunks(text, by.breaks):
             escaped = chunk.replace(" ", SPACE)
-            if self._tied is None or not self._tied.search(escaped):
-                yield backend_ids(self._backend, escaped)
+            if by.tied is None or not by.tied.search(escaped):
+                yield backend_ids(by.backend, escaped)
             else:
-                yield from self._encode_tied(escaped, self._tied)
+                yield from self._encode_tied(escaped, by, by.tied)
 
-    def _encode_tied(self, text: str, tied: re.Pattern[str]) -> Iterator[list[int]]:
+    def _encode_tied(self, text: str, by: _Merging, tied: re.Pattern[str]) -> Iterator[list[int]]:
         """Words with tied tokens one by one, what lies between them at once."""
-        words = _WORD.finditer(text) if self._words_are_apart else [re.fullmatch(r"(?s).*", text)]
+        words = _WORD.finditer(text) if by.words_are_apart else [re.fullmatch(r"(?s).*", text)]
         plain = 0
         for word in words:
             assert word is not None
@@ -69,11 +73,11 @@ class ScoreEncoder:
             if end - start > _MAX_TIED_CHARS or not tied.search(text, start, end):
                 continue
             if plain < start:
-                yield backend_ids(self._backend, text[plain:start])
+                yield backend_ids(by.backend, text[plain:start])
             yield self.merge(text[start:end])
             plain = end
         if plain < len(text):
-            yield backend_ids(self._backend, text[plain:])
+            yield backend_ids(by.backend, text[plain:])
 
     def merge(self, text: str) -> list[int]:
         """Ids of ``text`` (spaces already "▁") by the definition, in O(n log n)."""
@@ -113,6 +117,21 @@ class ScoreEncoder:
             return [token_id]
         of_bytes = [self._bytes[byte] for byte in symbol.encode()]
         return [token_id for token_id in of_bytes if token_id is not None]
+
+
+def _build(vocab: Vocab, scores: npt.NDArray[np.floating]) -> _Merging:
+    is_text = np.fromiter(map(bool, vocab.tokens), bool, len(vocab.tokens))
+    merges = find_merges([text for text in vocab.tokens if text], scores[is_text])
+    unk = None if vocab.unk_id is None else vocab.tokens[vocab.unk_id] or None
+    backend = Backend(BPE(vocab=vocab.ids, merges=merges.pairs, unk_token=unk, byte_fallback=True))
+    tied = merges.tied | _of_no_tokens(vocab)
+    inner = any(SPACE in text.lstrip(SPACE) for text in vocab.tokens)
+    return _Merging(
+        backend,
+        re.compile(trie_pattern(tied)) if tied else None,
+        chunks.LINE_BREAK if inner else chunks.SPACE_BREAK,
+        words_are_apart=not inner,
+    )
 
 
 def _of_no_tokens(vocab: Vocab) -> set[str]:

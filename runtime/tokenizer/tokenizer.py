@@ -73,6 +73,11 @@ class Tokenizer:
         except RecursionError:
             metadata.refuse(TOKENS_KEY, "special tokens begin with one another too often")
 
+    def prepare(self) -> None:
+        """Make now what the first text would have to wait for: up to a second of a CPU, for much
+        of it with the GIL held."""
+        self.encode_inside("a")
+
     def token_text(self, token_id: int) -> str:
         """A token as the vocabulary spells it."""
         return self._vocab.tokens[token_id]
@@ -92,6 +97,10 @@ class Tokenizer:
 
         Raises IndexError for an id outside the vocabulary."""
         return self.pieces.visible(token_id) if skip_special else self.pieces.shown(token_id)
+
+    def all_token_bytes(self) -> list[bytes]:
+        """``token_bytes`` of every token, by id."""
+        return self.pieces.all()
 
     def encode(
         self,

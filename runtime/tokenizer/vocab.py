@@ -59,8 +59,9 @@ def read_vocab(metadata: Metadata, defaults: dict[str, int]) -> Vocab:
     tokens = metadata.get_strings(TOKENS_KEY)
     if not tokens:
         metadata.refuse(TOKENS_KEY, "the vocabulary is empty")
-    ids = {text: token_id for token_id, text in enumerate(tokens) if text}
-    _check_tokens(metadata, tokens, ids)
+    ids = dict(zip(tokens, range(len(tokens)), strict=True))
+    has_empty = ids.pop("", None) is not None
+    _check_tokens(metadata, tokens, ids, tokens.count("") if has_empty else 0)
     max_token_bytes = _check_lengths(metadata, tokens)
     types = _types(metadata, tokens)
     stored = _special_ids(metadata, tokens, types, defaults)
@@ -96,8 +97,7 @@ def read_scores(metadata: Metadata, n_tokens: int) -> npt.NDArray[np.floating]:
     return scores.astype(np.float64)
 
 
-def _check_tokens(metadata: Metadata, tokens: list[str], ids: dict[str, int]) -> None:
-    n_empty = tokens.count("")
+def _check_tokens(metadata: Metadata, tokens: list[str], ids: dict[str, int], n_empty: int) -> None:
     if n_empty == len(tokens):
         metadata.refuse(TOKENS_KEY, "no token has a text")
     if len(ids) != len(tokens) - n_empty:
@@ -113,7 +113,9 @@ def _check_lengths(metadata: Metadata, tokens: list[str]) -> int:
     if len(longest) > MAX_TOKEN_BYTES:
         index = tokens.index(longest)
         metadata.refuse(TOKENS_KEY, f"token {index} has more than {MAX_TOKEN_BYTES} characters")
-    return max(map(len, map(str.encode, tokens)))
+    n_bytes = len(longest.encode())
+    n_enough = n_bytes // 4  # characters: fewer have no more bytes
+    return max(len(text.encode()) for text in tokens if len(text) >= n_enough)
 
 
 def _types(metadata: Metadata, tokens: list[str]) -> npt.NDArray[np.integer]:
@@ -132,7 +134,8 @@ def _types(metadata: Metadata, tokens: list[str]) -> npt.NDArray[np.integer]:
             first = f"token {unknown[0]} has the unknown type {stored[unknown[0]]}"
             others = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
             metadata.warn(TYPES_KEY, f"{first}{others}: taken as normal")
-    types[[not text for text in tokens]] = _UNUSED_TYPE
+    if "" in tokens:
+        types[[not text for text in tokens]] = _UNUSED_TYPE
     return types
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from itertools import compress
+from operator import add
+from typing import NamedTuple, NoReturn
 
 from tokenizers import Regex, normalizers
 from tokenizers import Tokenizer as Backend
@@ -12,6 +15,7 @@ from tokenizers.pre_tokenizers import ByteLevel, PreTokenizer, Sequence, Split
 
 from slotmux.runtime.gguf import Metadata
 from slotmux.runtime.tokenizer import chunks, pretokenize
+from slotmux.runtime.tokenizer.deferred import Deferred
 from slotmux.runtime.tokenizer.encoder import TextEncoder
 from slotmux.runtime.tokenizer.pretokenize import Spelling
 from slotmux.runtime.tokenizer.vocab import SPACE, Vocab
@@ -31,7 +35,7 @@ class WordEncoder:
 
     def __init__(
         self,
-        backend: Backend,
+        backend: Deferred[Backend],
         breaks: re.Pattern[str],
         prepare: Callable[[str], str] | None = None,
         unmade_id: int | None = None,
@@ -46,8 +50,9 @@ class WordEncoder:
     def encode(self, text: str) -> Iterator[list[int]]:
         """Ids of ``text``, a list for each chunk of it."""
         prepared = text if self._prepare is None else self._prepare(text)
+        backend = self._backend()
         for chunk in chunks.chunks(prepared, self._breaks):
-            ids = backend_ids(self._backend, chunk)
+            ids = backend_ids(backend, chunk)
             if self._unmade_id in ids:
                 ids = [token_id for token_id in ids if token_id != self._unmade_id]
             yield ids
@@ -60,19 +65,26 @@ def backend_ids(backend: Backend, text: str) -> list[int]:
 
 
 class LineEndEncoder:
-    """Keeps runs of line ends that are tokens whole where merging would not make them."""
+    """Keeps runs of line ends that are tokens whole, which merging does not always make."""
 
     def __init__(self, between: WordEncoder, runs: dict[str, int]) -> None:
         self._between = between
         self._runs = runs
+        self._are_apart = Deferred(self._look)
 
     def encode(self, text: str) -> Iterator[list[int]]:
         """Ids of ``text``, a list for each stretch of it."""
+        if not self._are_apart():
+            yield from self._between.encode(text)
+            return
         for part in re.split(r"(\n+)", text):
             if part in self._runs:
                 yield [self._runs[part]]
             elif part:
                 yield from self._between.encode(part)
+
+    def _look(self) -> bool:
+        return any([*self._between.encode(run)] != [[i]] for run, i in self._runs.items())
 
 
 def merging_encoder(
@@ -84,26 +96,26 @@ def merging_encoder(
 ) -> TextEncoder:
     """BPE over the words of ``words``. Raises ModelFileError for merges that cannot be."""
     is_bytes = words.spelling is Spelling.BYTES
-    merges = [] if may_lack_merges and MERGES_KEY not in metadata else _read_merges(metadata)
+    is_bare = may_lack_merges and MERGES_KEY not in metadata
+    merges = Merges([], []) if is_bare else _read_merges(metadata, vocab)
     unmade = _unmade(vocab, words.spelling)
-    backend = Backend(
-        _bpe(
-            metadata,
-            vocab,
-            merges,
-            unmade,
-            ignore_merges=words.ignore_merges,
-            byte_fallback=not is_bytes,
-        )
-    )
-    splits: list[PreTokenizer] = [Split(Regex(part), "isolated") for part in words.patterns]
-    if is_bytes:
-        splits.append(ByteLevel(add_prefix_space=False, use_regex=False))
-    backend.pre_tokenizer = Sequence(splits)
-    encoder = WordEncoder(
-        backend, words.breaks, _PREPARE.get(words.spelling), len(vocab.tokens) if unmade else None
-    )
-    return _keeping_newlines(encoder, backend, vocab) if words.keeps_newlines else encoder
+
+    def build() -> Backend:
+        options = {"ignore_merges": words.ignore_merges, "byte_fallback": not is_bytes}
+        backend = Backend(_bpe(vocab, merges, unmade, **options))
+        splits: list[PreTokenizer] = [Split(Regex(part), "isolated") for part in words.patterns]
+        if is_bytes:
+            splits.append(ByteLevel(add_prefix_space=False, use_regex=False))
+        backend.pre_tokenizer = Sequence(splits)
+        return backend
+
+    unmade_id = len(vocab.tokens) if unmade else None
+    prepare = _PREPARE.get(words.spelling)
+    encoder = WordEncoder(Deferred(build), words.breaks, prepare, unmade_id)
+    if not words.keeps_newlines:
+        return encoder
+    runs = {text: i for text, i in vocab.ids.items() if text[0] == "\n" and not text.strip("\n")}
+    return LineEndEncoder(encoder, runs)
 
 
 def spaceless_encoder(
@@ -111,20 +123,22 @@ def spaceless_encoder(
 ) -> WordEncoder:
     """The same without whitespace, which parts words and is dropped (Jina v2 zh)."""
     unmade = _unmade(vocab, words.spelling)
-    model = _bpe(metadata, vocab, _read_merges(metadata), unmade, byte_fallback=True)
-    backend = Backend(model)
-    if metadata.get_bool(LOWERCASE_KEY, False):
-        # One character for one, as llama.cpp has it.
-        backend.normalizer = normalizers.Sequence(
-            [normalizers.Replace("\u0130", "i"), normalizers.Lowercase()]
-        )
-    backend.pre_tokenizer = Sequence(
-        [
-            Split(Regex(_WHITESPACE), "removed"),
-            *(Split(Regex(part), "isolated") for part in words.patterns),
-        ]
-    )
-    return WordEncoder(backend, words.breaks, None, len(vocab.tokens) if unmade else None)
+    merges = _read_merges(metadata, vocab)
+    lowercase = metadata.get_bool(LOWERCASE_KEY, False)
+
+    def build() -> Backend:
+        backend = Backend(_bpe(vocab, merges, unmade, byte_fallback=True))
+        if lowercase:
+            # One character for one, as llama.cpp has it.
+            backend.normalizer = normalizers.Sequence(
+                [normalizers.Replace("\u0130", "i"), normalizers.Lowercase()]
+            )
+        parts = [Split(Regex(part), "isolated") for part in words.patterns]
+        backend.pre_tokenizer = Sequence([Split(Regex(_WHITESPACE), "removed"), *parts])
+        return backend
+
+    unmade_id = len(vocab.tokens) if unmade else None
+    return WordEncoder(Deferred(build), words.breaks, None, unmade_id)
 
 
 def _escape(text: str) -> str:
@@ -137,13 +151,6 @@ def _begin_words(text: str) -> str:
 
 
 _PREPARE = {Spelling.LINES: _escape, Spelling.WORDS: _begin_words}
-
-
-def _keeping_newlines(encoder: WordEncoder, backend: Backend, vocab: Vocab) -> TextEncoder:
-    runs = {text: i for text, i in vocab.ids.items() if text[0] == "\n" and not text.strip("\n")}
-    if all(backend_ids(backend, text) == [token_id] for text, token_id in runs.items()):
-        return encoder
-    return LineEndEncoder(encoder, runs)
 
 
 def _unmade(vocab: Vocab, spelling: Spelling) -> str | None:
@@ -161,28 +168,61 @@ def _unmade(vocab: Vocab, spelling: Spelling) -> str | None:
     return text
 
 
-def _bpe(
-    metadata: Metadata,
-    vocab: Vocab,
-    merges: list[tuple[str, str]],
-    unmade: str | None,
-    **options: bool,
-) -> BPE:
-    if len(vocab.ids) < len(vocab.tokens):  # some have lost their text, and their merges with it
-        merges = [pair for pair in merges if {*pair, "".join(pair)} <= vocab.ids.keys()]
+def _bpe(vocab: Vocab, merges: Merges, unmade: str | None, **options: bool) -> BPE:
+    pairs = list(zip(*merges, strict=True))
     ids = vocab.ids if unmade is None else vocab.ids | {unmade: len(vocab.tokens)}
-    try:
-        return BPE(vocab=ids, merges=merges, unk_token=unmade, fuse_unk=False, **options)
-    except Exception as error:  # the library raises this very class
-        # It names the token that a merge has and the vocabulary has not.
-        metadata.refuse(MERGES_KEY, str(error))
+    return BPE(vocab=ids, merges=pairs, unk_token=unmade, fuse_unk=False, **options)
 
 
-def _read_merges(metadata: Metadata) -> list[tuple[str, str]]:
-    pairs: dict[tuple[str, str], None] = {}  # of a repeated merge the first counts
-    for rank, merge in enumerate(metadata.get_strings(MERGES_KEY)):
+class Merges(NamedTuple):
+    """Tokens that are joined, the first pair before the others."""
+
+    lefts: list[str]
+    rights: list[str]
+
+
+def _read_merges(metadata: Metadata, vocab: Vocab) -> Merges:
+    """Of repeated ones the first. Raises ModelFileError where one makes no token."""
+    stored = metadata.get_strings(MERGES_KEY)
+    lefts, rights = _parts(metadata, stored)
+    ids = vocab.ids
+    if len(ids) < len(vocab.tokens):  # some have lost their text, and their merges with it
+        kept = [{a, b, a + b} <= ids.keys() for a, b in zip(lefts, rights, strict=True)]
+        lefts, rights = [*compress(lefts, kept)], [*compress(rights, kept)]
+    if not all(
+        all(map(ids.__contains__, part)) for part in (lefts, rights, map(add, lefts, rights))
+    ):
+        _refuse_merge(metadata, vocab, lefts, rights)
+    if len(set(stored)) < len(stored):
+        pairs = dict.fromkeys(zip(lefts, rights, strict=True))
+        lefts, rights = [a for a, _ in pairs], [b for _, b in pairs]
+    return Merges(lefts, rights)
+
+
+def _refuse_merge(
+    metadata: Metadata, vocab: Vocab, lefts: list[str], rights: list[str]
+) -> NoReturn:
+    for rank, (left, right) in enumerate(zip(lefts, rights, strict=True)):
+        for text in (left, right, left + right):
+            if text not in vocab.ids:
+                what = f"merge {rank} needs the token {text[:40]!a}, which is not there"
+                metadata.refuse(MERGES_KEY, what)
+    raise AssertionError("all are there")
+
+
+def _parts(metadata: Metadata, merges: list[str]) -> tuple[list[str], list[str]]:
+    """What is left and right of the space of each merge."""
+    flat = " ".join(merges).split(" ")
+    lefts, rights = flat[::2], flat[1::2]
+    sizes = [a + b + 1 for a, b in zip(map(len, lefts), map(len, rights), strict=False)]
+    # Of the same lengths: so each has one space, and neither part is empty.
+    if sizes == [*map(len, merges)] and all(lefts) and all(rights):
+        return lefts, rights
+    lefts, rights = [], []
+    for rank, merge in enumerate(merges):
         cut = merge.find(" ", 1)  # a token may begin with a space
         if cut < 0 or cut == len(merge) - 1:
             metadata.refuse(MERGES_KEY, f"merge {rank} is not two tokens with a space between")
-        pairs[merge[:cut], merge[cut + 1 :]] = None
-    return list(pairs)
+        lefts.append(merge[:cut])
+        rights.append(merge[cut + 1 :])
+    return lefts, rights

@@ -58,7 +58,7 @@ class BreakerFinder:
         return self._tokenizer.encode(text, add_special=False)[:MAX_TAIL] if text else []
 
     def _read(self) -> None:
-        pieces = [self._tokenizer.token_bytes(i) for i in range(self._tokenizer.n_vocab)]
+        pieces = self._tokenizer.all_token_bytes()
         self._ends = np.cumsum([len(piece) for piece in pieces], dtype=np.int64)
         self._bytes = np.frombuffer(b"".join(pieces), np.uint8)
 

@@ -23,7 +23,7 @@ class _Vocabulary:
         self._tokenizer = tokenizer
         self.eos_token_id = eos_id
         self.bos_token_id = tokenizer.bos_id
-        self.tokens: Sequence[bytes] = [tokenizer.token_bytes(i) for i in range(tokenizer.n_vocab)]
+        self.tokens: Sequence[bytes] = tokenizer.all_token_bytes()
         self.special_token_ids = sorted(tokenizer.special_ids | tokenizer.eog_ids)
 
     def __call__(self, text: bytes | str) -> list[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -65,9 +66,12 @@ def assemble(settings: Settings, permit: Callable[[Plan], None] | None = None) -
     sampling = sampling_defaults(settings, file.metadata)
     for warning in file.metadata.warnings:
         log.warning(warning)
-    # Whatever waits for the first grammar would stop for it; now nobody does.
+    # Whatever waits for the first text or grammar would stop for it; now nobody does.
+    prepared = threading.Thread(target=tokenizer.prepare, name="slotmux-tokenizer", daemon=True)
+    prepared.start()
     vocabulary = begin_library_tokenizer(tokenizer)
     model = load(plan)
+    prepared.join()
     _check_vocabulary(file, tokenizer, model.n_vocab)
     identity = _identity(settings, file, plan, model)
     spec = plan.spec

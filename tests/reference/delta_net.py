@@ -28,8 +28,9 @@ def delta_net(q, k, v, alpha, b, a, dt_bias, k_heads, eps, state=None):
     return out, s
 
 
-def gated_norm(x, z, weight, eps):
-    """RMS norm of x [T, H, d] over d, times weight, times silu(z)."""
+def gated_norm(x, z, weight, eps, activation="silu"):
+    """RMS norm of x [T, H, d] over d, times weight, times the activation of z (silu, sigmoid)."""
     x, z = np.asarray(x, np.float64), np.asarray(z, np.float64)
     scale = 1.0 / np.sqrt((x * x).mean(-1, keepdims=True) + eps)
-    return x * scale * weight * z * sigmoid(z)
+    gate = sigmoid(z) if activation == "sigmoid" else z * sigmoid(z)
+    return x * scale * weight * gate

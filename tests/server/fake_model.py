@@ -59,6 +59,9 @@ class ByteTokenizer:
     def token_bytes(self, token_id: int, *, skip_special: bool = False) -> bytes:
         return bytes([token_id]) if token_id < 256 else b""
 
+    def all_token_bytes(self) -> list[bytes]:
+        return [self.token_bytes(token_id) for token_id in range(self.n_vocab)]
+
 
 @dataclass(frozen=True)
 class Rendered:

@@ -91,7 +91,8 @@ def of_transformers(recipe: Recipe, llama: LlamaCpp, library: Library, work: Pat
     )
     if recipe.has_mtp:
         ours = llama_mtp.drafts(library, path, asked)
-        theirs = transformers_mtp.drafts(model, folder, asked, [d.ids[0] for d in ours])
+        firsts = [d.ids[0] for d in ours]
+        theirs = transformers_mtp.drafts(model, folder, recipe, asked, firsts)
         measured.drafted = [
             Drafted(d.trunk, d.hidden, d.logits, hf, d.ids, d.chain, chain_hf)
             for d, (hf, chain_hf) in zip(ours, theirs, strict=True)

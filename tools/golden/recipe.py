@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeAlias
@@ -55,6 +56,8 @@ class Recipe:
         None  # names of a large one that is stored in Q8_0: ours, GGUF's
     )
     has_mtp: bool = False
+    # Its checkpoints' form: see model/next_block.py.
+    mtp_form: Literal["qwen", "layer", "nemotron"] = "qwen"
     ternary: tuple[str, ...] = ()  # patterns of weights that are -1, 0 or 1 times a scale
     published: Callable[[Config], Config] = as_saved
     rewritten: Callable[[Weights], Weights] | None = None  # as the checkpoint names and cuts them
@@ -115,6 +118,20 @@ AnyRecipe = Recipe | RwkvRecipe
 def seed_of(name: str) -> int:
     """The seed that goes with a name."""
     return SEED + sum(name.encode()) * 131
+
+
+def renaming(*patterns: tuple[str, str]) -> Callable[[Weights], Weights]:
+    """For ``rewritten``: tensors as saved -> as published."""
+
+    def rewritten(weights: Weights) -> Weights:
+        out = {}
+        for name, weight in weights.items():
+            for pattern, published in patterns:
+                name = re.sub(pattern, published, name)
+            out[name] = weight
+        return out
+
+    return rewritten
 
 
 def rope(theta: float, **more: object) -> Config:

@@ -37,8 +37,9 @@ from slotmux.kernels.operands import (
     round_up,
     writes,
 )
-from slotmux.kernels.ops.attention.cells import CELLS, build_head_bytes
+from slotmux.kernels.ops.attention.cells import CELLS, LATENT, build_head_bytes
 from slotmux.kernels.ops.attention.fold import LOW, finish_row, fold_chunk, start_state
+from slotmux.kernels.ops.attention.latent_tiles import build_latent_scores, build_latent_values
 from slotmux.kernels.ops.attention.plan import (
     GROUP_TILES,
     TILE,
@@ -75,7 +76,7 @@ class Attention(Op, kernel="attention"):
     n_head_kv: int = given("KV heads")
     head_dim: int = given("width of a head's q and k")
     v_dim: int = given("width of a head's values")
-    window: int = given("positions that a token sees; 0: all")
+    window: int = given("positions that a token sees; 0: all; below 0: see first_pos")
     softcap: float = given("float32 c, scores become c tanh(score / c); 0: they stay", default=0.0)
     sinks: Vector | None = given("float32 [n_head], scores without a value; None", default=None)
     partials: Table[np.float32] = writes(
@@ -112,6 +113,37 @@ def _states_at(op, scratch):
 
 
 @njit
+def softmax_row(scores, first, n_blocks, pos, window, ml):
+    """Scores of a row (positions first, first + 1, ...) to terms e^(s - m); m and l to ml."""
+    seen_from = first_pos(pos, window) - first
+    seen_to = pos + 1 - first
+    low = simd.splat(LOW)
+    largest = low
+    for i in range(n_blocks):
+        s = simd.load(scores + 64 * i)
+        if 16 * i + 16 > seen_to:
+            s = simd.first_lanes(s, seen_to - 16 * i, low)
+        if 16 * i < seen_from:
+            s = simd.first_lanes(low, seen_from - 16 * i, s)
+        simd.store(scores + 64 * i, s)
+        largest = simd.maximum(largest, s)
+    m = max(simd.max_lanes(largest), LOW)
+    total = simd.splat(np.float32(0.0))
+    zero = simd.splat(np.float32(0.0))
+    for i in range(n_blocks):
+        p = simd.exp(simd.load(scores + 64 * i) - simd.splat(m))
+        # Masked positions are exactly zero also where every position is masked (m = LOW).
+        if 16 * i + 16 > seen_to:
+            p = simd.first_lanes(p, seen_to - 16 * i, zero)
+        if 16 * i < seen_from:
+            p = simd.first_lanes(zero, seen_from - 16 * i, p)
+        simd.store(scores + 64 * i, p)
+        total = total + p
+    store_f32(ml, m)
+    store_f32(ml + 4, simd.sum_lanes(total))
+
+
+@njit
 def cap_scores(scores, n_rows, n, cap):
     """cap * tanh(s / cap) of the first n scores of each row, in place."""
     c = simd.splat(cap)
@@ -125,36 +157,6 @@ def _build_chunk(k_type: str, v_type: str) -> Any:
     """Scores, softmax terms and weighted values of one tile of rows over one chunk."""
     scores_of, values_of = build_scores(k_type), build_values(v_type)
     k_bytes_of, v_bytes_of = build_head_bytes(k_type), build_head_bytes(v_type)
-
-    @njit
-    def softmax_row(scores, first, n_blocks, pos, window, ml):
-        """Scores of a row (positions first, first + 1, ...) to terms e^(s - m); m and l to ml."""
-        seen_from = first_pos(pos, window) - first
-        seen_to = pos + 1 - first
-        low = simd.splat(LOW)
-        largest = low
-        for i in range(n_blocks):
-            s = simd.load(scores + 64 * i)
-            if 16 * i + 16 > seen_to:
-                s = simd.first_lanes(s, seen_to - 16 * i, low)
-            if 16 * i < seen_from:
-                s = simd.first_lanes(low, seen_from - 16 * i, s)
-            simd.store(scores + 64 * i, s)
-            largest = simd.maximum(largest, s)
-        m = max(simd.max_lanes(largest), LOW)
-        total = simd.splat(np.float32(0.0))
-        zero = simd.splat(np.float32(0.0))
-        for i in range(n_blocks):
-            p = simd.exp(simd.load(scores + 64 * i) - simd.splat(m))
-            # Masked positions are exactly zero also where every position is masked (m = LOW).
-            if 16 * i + 16 > seen_to:
-                p = simd.first_lanes(p, seen_to - 16 * i, zero)
-            if 16 * i < seen_from:
-                p = simd.first_lanes(zero, seen_from - 16 * i, p)
-            simd.store(scores + 64 * i, p)
-            total = total + p
-        store_f32(ml, m)
-        store_f32(ml + 4, simd.sum_lanes(total))
 
     @njit
     def attend_chunk(
@@ -179,14 +181,46 @@ def _build_chunk(k_type: str, v_type: str) -> Any:
             store_i64(values + 8 * i, load_i64(op + ATTENTION.v_cells) + block * v_bytes)
             store_i64(later + 8 * i, load_i64(keys + 8 * i) + to_next * k_bytes)
         scores_of(n_rows, q, head_dim * 4, head_dim, keys, values, n_blocks, scores)
-        cap = load_f32(load_i64(op + ATTENTION.softcap))
-        if cap > 0.0:
-            cap_scores(scores, n_rows, 16 * n_blocks, cap)
-        window = load_i64(op + ATTENTION.window)
-        for r in range(n_rows):
-            pos = load_i64(row_pos + 8 * r)
-            softmax_row(scores + 4 * CHUNK * r, first, n_blocks, pos, window, ml + 8 * r)
+        softmax_rows(op, scores, n_rows, first, n_blocks, row_pos, ml)
         values_of(n_rows, scores, values, later, v_padded, n_cells, out)
+
+    return attend_chunk
+
+
+@njit
+def softmax_rows(op, scores, n_rows, first, n_blocks, row_pos, ml):
+    """``softmax_row`` of a tile's rows, capped before it if the op says so."""
+    cap = load_f32(load_i64(op + ATTENTION.softcap))
+    if cap > 0.0:
+        cap_scores(scores, n_rows, 16 * n_blocks, cap)
+    window = load_i64(op + ATTENTION.window)
+    for r in range(n_rows):
+        pos = load_i64(row_pos + 8 * r)
+        softmax_row(scores + 4 * CHUNK * r, first, n_blocks, pos, window, ml + 8 * r)
+
+
+def _build_latent_chunk(cell_type: str) -> Any:
+    """The same of latent cells (latent.py): one KV head of ``head_dim`` floats, of which the first
+    are its values; ``k_cells`` holds both."""
+    scores_of, values_of = build_latent_scores(cell_type), build_latent_values(cell_type)
+    bytes_of = build_head_bytes(cell_type)
+
+    @njit
+    def attend_chunk(
+        op, scratch, tile, n_rows, table, head, to_next, chunk, last_pos, row_pos, out, ml
+    ):
+        width, v_dim = load_i64(op + ATTENTION.head_dim), load_i64(op + ATTENTION.v_dim)
+        first = chunk * CHUNK
+        n_cells = min(np.int64(CHUNK), last_pos + 1 - first)
+        n_blocks = (n_cells + CELLS - 1) // CELLS
+        scores, blocks = scratch + S_SCORES, scratch + S_KEYS
+        q = scratch + S_Q + tile * TILE * width * 4
+        for i in range(n_blocks):
+            block = load_i32(table + 4 * (chunk * CHUNK_BLOCKS + i))
+            store_i64(blocks + 8 * i, load_i64(op + ATTENTION.k_cells) + block * bytes_of(width))
+        scores_of(n_rows, q, width * 4, width, blocks, n_blocks, scores)
+        softmax_rows(op, scores, n_rows, first, n_blocks, row_pos, ml)
+        values_of(n_rows, scores, blocks, width, (v_dim + 15) // 16 * 16, n_cells, out)
 
     return attend_chunk
 
@@ -213,7 +247,12 @@ def _gather_rows(op, step, scratch, first_token, first_row, n_rows, group, head)
 
 def build_attention(k_type: str, v_type: str) -> Callable[..., None]:
     """The kernel for one pair of cell types; work items as counted by the plan."""
-    attend_chunk = _build_chunk(k_type, v_type)
+    chunk = _build_latent_chunk(k_type) if v_type == LATENT else _build_chunk(k_type, v_type)
+    return _build_attention(chunk)
+
+
+def _build_attention(attend_chunk: Any) -> Callable[..., None]:
+    """``attend_chunk``: what one of the functions above made."""
 
     @njit
     def whole_rows(op, step, scratch, seq, item, group, head):

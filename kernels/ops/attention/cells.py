@@ -18,6 +18,7 @@ from slotmux.kernels.address import load_f32, store_f16, store_f32, store_i8
 CELLS = 16  # in a block
 GROUP = 32  # dimensions that share a scale
 CELL_TYPES = ("f16", "f32", "q8_0")
+LATENT = "latent"  # V's type where V is the first part of K: see latent.py
 
 
 CELL_BYTES = {"f16": 2, "f32": 4, "q8_0": 1}  # of one dimension, without scales
@@ -77,14 +78,16 @@ def _write_q8(x, n, to, stride, scales, scale_stride, n_padded):
             store_i8(to + (group * GROUP + i) * stride, code)
 
 
-def _writer(cell_type: str) -> Any:
+def build_writer(cell_type: str) -> Any:
+    """write(x, n, to, stride, scales, scale_stride, n_padded): n floats at x as values of a cell,
+    ``stride`` values apart, zeros up to n_padded; scales (q8_0 only) ``scale_stride`` apart."""
     return _write_q8 if cell_type == "q8_0" else _plain_writer(cell_type)
 
 
 def build_store(k_type: str, v_type: str) -> Any:
     """store(k, v, k_block, v_block, cell, n_head_kv, head_dim, v_dim): a token's k and v (float32,
     head after head) into cell ``cell`` of a block."""
-    write_k, write_v = _writer(k_type), _writer(v_type)
+    write_k, write_v = build_writer(k_type), build_writer(v_type)
     k_size, v_size = CELL_BYTES[k_type], CELL_BYTES[v_type]
     k_bytes_of, v_bytes_of = build_head_bytes(k_type), build_head_bytes(v_type)
 

@@ -42,7 +42,7 @@ class AttentionFold(Op, kernel="attention_fold"):
     partials: Table[np.float32] = reads("see Attention")
     n_head: int = given("query heads")
     v_dim: int = given("width of a head's values")
-    window: int = given("positions that a token sees; 0: all")
+    window: int = given("positions that a token sees; 0: all; below 0: see first_pos")
     sinks: Vector | None = given("see Attention", default=None)
     gate: Rows | None = reads("float32 [n_tokens, ..]; None: no gate", default=None)
     gate_head_stride: int = given("bytes from a head's gates to the next's", default=0)

@@ -30,7 +30,7 @@ class AttentionPlan(Op, kernel="attention_plan"):
     split_capacity: int = given("rows that partials can hold, of one head and chunk each")
     group: int = given("query heads that share a KV head")
     n_head_kv: int = given("KV heads")
-    window: int = given("positions that a token sees; 0: all")
+    window: int = given("positions that a token sees; 0: all; below 0: see first_pos")
 
     def build(self, isa: Isa) -> Callable[..., None]:
         return build_attention_plan()
@@ -49,7 +49,10 @@ def seq_tokens(step, seq):
 
 @njit
 def first_pos(pos, window):
-    """First position that a token at ``pos`` sees."""
+    """First position that a token at ``pos`` sees: the last ``window`` of them, or all from where
+    its chunk of -``window`` begins (0: all)."""
+    if window < 0:
+        return pos // -window * -window
     return max(np.int64(0), pos - window + 1) if window > 0 else np.int64(0)
 
 

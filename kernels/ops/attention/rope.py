@@ -160,7 +160,7 @@ def build_rope_table() -> Callable[..., None]:
 
 
 @njit(forceinline=True)
-def _rotate_neighbours(x, n_pairs, cos, sin):
+def rotate_neighbours(x, n_pairs, cos, sin):
     i = np.int64(0)
     while i + 8 <= n_pairs:
         v = simd.load(x + 8 * i)
@@ -176,7 +176,7 @@ def _rotate_neighbours(x, n_pairs, cos, sin):
 
 
 @njit(forceinline=True)
-def _rotate_halves(x, n_pairs, cos, sin):
+def rotate_halves(x, n_pairs, cos, sin):
     half = 4 * n_pairs
     i = np.int64(0)
     while i + 16 <= n_pairs:
@@ -195,7 +195,7 @@ def _rotate_halves(x, n_pairs, cos, sin):
 
 def build_rope(neighbours: bool, k_type: str, v_type: str) -> Callable[..., None]:
     """Norm, rotate, scale and store the heads of a token (a chunk); for its cells see cells.py."""
-    rotate = _rotate_neighbours if neighbours else _rotate_halves
+    rotate = rotate_neighbours if neighbours else rotate_halves
     store = build_store(k_type, v_type)
     k_bytes_of, v_bytes_of = build_head_bytes(k_type), build_head_bytes(v_type)
 
@@ -209,17 +209,17 @@ def build_rope(neighbours: bool, k_type: str, v_type: str) -> Callable[..., None
         for head in range(n_head):
             at = x + 4 * head * head_dim
             if norm != 0 and not norms_last:
-                _norm_head(at, head_dim, norm, eps)
+                norm_head(at, head_dim, norm, eps)
             if n_pairs > 0:
                 rotate(at, n_pairs, cos, sin)
             if norm != 0 and norms_last:
-                _norm_head(at, head_dim, norm, eps)
+                norm_head(at, head_dim, norm, eps)
 
     @njit
     def norm_values(op, v, norm):
         v_dim, eps = load_i64(op + ROPE.v_dim), load_f32(load_i64(op + ROPE.eps))
         for head in range(load_i64(op + ROPE.n_head_kv)):
-            _norm_head(v + 4 * head * v_dim, v_dim, norm, eps)
+            norm_head(v + 4 * head * v_dim, v_dim, norm, eps)
 
     @njit
     def store_token(op, k, v, block, cell):
@@ -256,7 +256,7 @@ def build_rope(neighbours: bool, k_type: str, v_type: str) -> Callable[..., None
 
 
 @njit
-def _norm_head(x, head_dim, weight, eps):
+def norm_head(x, head_dim, weight, eps):
     """RMS norm in place; a head that is no multiple of 16 wide must not touch its neighbour."""
     if head_dim % 16 == 0:
         rms_norm_row(x, head_dim, weight, eps, x)

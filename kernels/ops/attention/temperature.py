@@ -1,6 +1,6 @@
 """Queries grow with their position, beyond the context of training (Llama 4, Ministral 3).
 
-x *= 1 + scale log(1 + floor(pos / every))
+x *= 1 + scale log(1 + floor((pos + offset) / every))
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from slotmux.kernels.scalar import log
 
 
 class Temper(Op, kernel="temper"):
-    """x *= 1 + scale log(1 + floor(pos / every))"""
+    """x *= 1 + scale log(1 + floor((pos + offset) / every))"""
 
     x: Rows = updates("float32 [n_tokens, n]")
     positions: Address = given("int32 [n_tokens]")
     scale: float = given("float32")
     every: int = given("positions of a step of the factor")
+    offset: int = given("positions that the first step is shorter by", default=0)
 
     @word
     def n(self) -> int:
@@ -45,6 +46,7 @@ def build_temper() -> Callable[..., None]:
         while token >= 0:
             x = load_i64(op + TEMPER.x) + token * load_i64(op + TEMPER.x_stride)
             pos = np.int64(load_i32(load_i64(op + TEMPER.positions) + 4 * token))
+            pos += load_i64(op + TEMPER.offset)
             n_steps = np.float64(pos // load_i64(op + TEMPER.every))
             scale = np.float64(load_f32(load_i64(op + TEMPER.scale)))
             factor = np.float32(1.0 + scale * log(1.0 + n_steps))

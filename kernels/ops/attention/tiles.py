@@ -125,7 +125,7 @@ def make_score_tile(height: int, n_blocks: int, cell_type: str) -> Any:
     return tile
 
 
-def _cell_values(
+def cell_values(
     b: Any, cell_type: str, block: Any, cell: Any, first: Any, v_padded: Any, width: int
 ) -> list[Any]:
     """``width`` vectors of a cell's values from dimension ``first`` on. block: a head's V."""
@@ -167,7 +167,7 @@ def make_value_tile(height: int, width: int, cell_type: str) -> Any:
                 block = b.load(pointer(b, blocks, place), typ=I64)
                 line = b.load(pointer(b, later, place), typ=I64)
                 cell = b.and_(loop.index, ir.Constant(I64, CELLS - 1))
-                values = _cell_values(b, cell_type, block, cell, first, v_padded, width)
+                values = cell_values(b, cell_type, block, cell, first, v_padded, width)
                 line = b.add(line, b.mul(first, ir.Constant(I64, CELLS * CELL_BYTES[cell_type])))
                 line = b.add(line, b.mul(cell, ir.Constant(I64, per_cell)))
                 for i in range(0, per_cell, 64):

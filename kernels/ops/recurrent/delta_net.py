@@ -65,7 +65,7 @@ def pending_floats(n_heads: int, d: int) -> int:
 
 
 @njit(forceinline=True)
-def _inverse_l2(x, d, eps):
+def inverse_l2(x, d, eps):
     """1 / sqrt(sum(x^2) + eps) of d floats."""
     total = simd.splat(np.float32(0.0))
     for i in range(0, d, 16):
@@ -98,8 +98,8 @@ def _prepare(op, x, alpha, rate, gate_stride, head, n_tokens):
     root = np.float32(1.0) / np.sqrt(np.float32(d))
     for t in range(n_tokens):
         at = x.scalars + 4 * t
-        store_f32(at + S_DOWN, _inverse_l2(x.k + t * x.stride, d, eps))
-        store_f32(at + S_SCALE, _inverse_l2(x.q + t * x.stride, d, eps) * root)
+        store_f32(at + S_DOWN, inverse_l2(x.k + t * x.stride, d, eps))
+        store_f32(at + S_SCALE, inverse_l2(x.q + t * x.stride, d, eps) * root)
         store_f32(at + S_DECAY, load_f32(alpha + t * gate_stride))
         store_f32(at + S_RATE, load_f32(rate + t * gate_stride))
     _finish_scalars(op, x.scalars, head, n_tokens)

@@ -1,4 +1,6 @@
-"""RMS norm of every head, then a gate: out = x / rms(x) * w * silu(z)   (Gated DeltaNet's output)
+"""RMS norm of every head, then a gate: out = x / rms(x) * w * act(z)
+
+Gated DeltaNet's output with SiLU, Kimi Delta Attention's with the sigmoid.
 
 The result as float32, as 8-bit activations, or both.
 """
@@ -14,6 +16,7 @@ from slotmux.kernels.activations import TILE_ROWS, blocks_at, n_tile_parts, tile
 from slotmux.kernels.address import load_f32, load_i64
 from slotmux.kernels.claims import T_SCRATCH, claim
 from slotmux.kernels.operands import STEP, words
+from slotmux.kernels.ops.dense.elementwise import sigmoid
 from slotmux.kernels.ops.dense.glu import silu
 from slotmux.kernels.ops.dense.norm import inverse_rms
 from slotmux.kernels.quantize import quantize_tile
@@ -22,6 +25,7 @@ from slotmux.kernels.quantize import quantize_tile
 # float32 [d]; eps: address of a float32; out: float32 rows of out_stride bytes (0: none);
 # tiles: 8-bit activations (0: none), then n_heads * d is a multiple of 32.
 GATED_NORM = words("GatedNorm", "x x_stride z z_stride weight eps n_heads d out out_stride tiles")
+GATES = {"silu": silu, "sigmoid": sigmoid}
 CHUNK_WIDTH = 256  # columns of a token that a chunk covers, about
 
 
@@ -38,24 +42,24 @@ def heads_of_chunk(d):  # type: ignore[no-untyped-def]
 _heads_of_chunk = njit(heads_of_chunk)
 
 
-@njit
-def _norm_heads(op, token, first, end, to):
-    """Heads ``first`` to ``end`` of a token, to ``to``."""
-    d, eps = load_i64(op + GATED_NORM.d), load_f32(load_i64(op + GATED_NORM.eps))
-    x = load_i64(op + GATED_NORM.x) + token * load_i64(op + GATED_NORM.x_stride)
-    z = load_i64(op + GATED_NORM.z) + token * load_i64(op + GATED_NORM.z_stride)
-    weight = load_i64(op + GATED_NORM.weight)
-    for head in range(first, end):
-        at, to_head = 4 * head * d, to + 4 * (head - first) * d
-        scale = simd.splat(inverse_rms(x + at, d, eps))
-        for i in range(0, 4 * d, 64):
-            y = simd.load(x + at + i) * scale * simd.load(weight + i)
-            simd.store(to_head + i, y * silu(simd.load(z + at + i)))
+def build_gated_norm(activation: str) -> Callable[..., None]:
+    """The kernel with one of GATES; a chunk is some heads of a tile of tokens, an even number so
+    that 8-bit blocks end."""
+    gate = GATES[activation]
 
-
-def build_gated_norm() -> Callable[..., None]:
-    """The kernel; a chunk is some heads of a tile of tokens, an even number so that 8-bit blocks
-    end."""
+    @njit
+    def norm_heads(op, token, first, end, to):
+        """Heads ``first`` to ``end`` of a token, to ``to``."""
+        d, eps = load_i64(op + GATED_NORM.d), load_f32(load_i64(op + GATED_NORM.eps))
+        x = load_i64(op + GATED_NORM.x) + token * load_i64(op + GATED_NORM.x_stride)
+        z = load_i64(op + GATED_NORM.z) + token * load_i64(op + GATED_NORM.z_stride)
+        weight = load_i64(op + GATED_NORM.weight)
+        for head in range(first, end):
+            at, to_head = 4 * head * d, to + 4 * (head - first) * d
+            scale = simd.splat(inverse_rms(x + at, d, eps))
+            for i in range(0, 4 * d, 64):
+                y = simd.load(x + at + i) * scale * simd.load(weight + i)
+                simd.store(to_head + i, y * gate(simd.load(z + at + i)))
 
     def gated_norm(op, step, thread):  # type: ignore[no-untyped-def]
         n_heads, d = load_i64(op + GATED_NORM.n_heads), load_i64(op + GATED_NORM.d)
@@ -71,7 +75,7 @@ def build_gated_norm() -> Callable[..., None]:
                 stride = load_i64(op + GATED_NORM.out_stride)
                 to = out + token * stride + 4 * first * d
             for i in range(n_of_tile):
-                _norm_heads(op, token + i, first, end, to + i * stride)
+                norm_heads(op, token + i, first, end, to + i * stride)
             if tiles != 0:
                 blocks = blocks_at(tiles, n_heads * d, token, first * d)
                 quantize_tile(to, stride, (end - first) * d, n_of_tile, blocks)

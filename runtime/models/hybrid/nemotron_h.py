@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from slotmux.runtime.lowering.buffers import Rows
 from slotmux.runtime.lowering.builder import Builder
-from slotmux.runtime.lowering.moe import MoeShape, moe
+from slotmux.runtime.lowering.moe import MoeShape, moe, routed
 from slotmux.runtime.models.blocks import embedding, norm, project, self_attention
 from slotmux.runtime.models.hparams import Hparams
 from slotmux.runtime.models.recurrent.mamba_mixers import mamba2_mixer
@@ -42,7 +42,16 @@ def feed_forward(b: Builder, hp: Hparams, layer: int, h: Rows, x: Rows) -> None:
     if n_shared:
         up, down = (f"{blk}.ffn_{name}_shexp.weight" for name in ("up", "down"))
         ungated_ffn(b, h, up, down, n_shared, x)
-    moe(b, blk, h, moe_shape(hp, layer), x)
+    shape, latent = moe_shape(hp, layer), f"{blk}.ffn_latent_down.weight"
+    if not b.weights.optional(latent):
+        moe(b, blk, h, shape, x)
+        return
+    # Routed experts work in a narrower space; the router and the shared expert do not.
+    n = hp.u32("moe_latent_size")
+    inside = b.linear(h, b.weights.matrix(latent, h.width, n), "latent_in")
+    found = b.buffers.rows("latent_out", n)
+    moe(b, blk, inside, shape, found, groups=routed(b, blk, h, shape), add=False)
+    project(b, found, f"{blk}.ffn_latent_up.weight", x)
 
 
 def ungated_ffn(b: Builder, h: Rows, up: str, down: str, n_ff: int, x: Rows) -> None:

@@ -36,7 +36,7 @@ def keep_past(b: Builder, hp: Hparams, x: Rows) -> State:
     before = token_shift(b, hidden, "mtp_before", is_difference=False)
     last = last_hidden(b)
     shape = attention_shape(hp, hp.n_layers, _rotation(b, hp))
-    h = norm(b, hp, _inputs(b, hp, before), f"{_blk(hp)}.attn_norm.weight", "mtp_norm")
+    h = norm(b, hp, inputs(b, hp, before), f"{_blk(hp)}.attn_norm.weight", "mtp_norm")
     names, sizes = qkv_matrices(b, shape)
     _, n_k, n_v = sizes
     if b.weights.can_join(*names):
@@ -53,7 +53,7 @@ def keep_past(b: Builder, hp: Hparams, x: Rows) -> State:
 def guess(b: Builder, hp: Hparams, hidden: Rows) -> None:
     """One pass over the block for the step's tokens; ``hidden`` in and, for the next pass, out."""
     blk = _blk(hp)
-    x = _inputs(b, hp, hidden)
+    x = inputs(b, hp, hidden)
     h = norm(b, hp, x, f"{blk}.attn_norm.weight", "mtp_norm")
     a = gated_attention(b, hp, hp.n_layers, h, _rotation(b, hp))
     project(b, a, f"{blk}.attn_output.weight", x)
@@ -78,7 +78,7 @@ def _rotation(b: Builder, hp: Hparams) -> Rotation:
     return text_rotation(hp, rotation(hp, b.weights, neighbours=False))
 
 
-def _inputs(b: Builder, hp: Hparams, hidden: Rows) -> Rows:
+def inputs(b: Builder, hp: Hparams, hidden: Rows) -> Rows:
     """eh_proj of the tokens' embeddings and the hidden states before them."""
     own, n = f"{_blk(hp)}.nextn.embed_tokens.weight", hp.n_embd
     name = own if b.weights.has(own) else "token_embd.weight"

@@ -7,6 +7,7 @@ the longer of equals, so texts and tokens are turned round for it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import numpy as np
@@ -17,6 +18,7 @@ from tokenizers.models import Unigram
 from slotmux.runtime.gguf import Metadata
 from slotmux.runtime.tokenizer import chunks
 from slotmux.runtime.tokenizer.attributes import Attr
+from slotmux.runtime.tokenizer.deferred import Deferred
 from slotmux.runtime.tokenizer.vocab import SCORES_KEY, TOKENS_KEY, Vocab, read_scores
 from slotmux.runtime.tokenizer.words import backend_ids
 
@@ -34,32 +36,22 @@ class PlamoEncoder:
         """Raises ModelFileError for a missing byte token, and for bad scores."""
         self._bytes = _byte_ids(metadata, vocab)
         scores = _read_scores(metadata, vocab)
-        # llama.cpp's converter gives what fills up a vocabulary the unknown character's score: to
-        # find such a token ends llama.cpp's search for others.
-        is_found = scores > _UNKNOWN + _PENALTY
-        is_found &= (vocab.attrs & int(Attr.BYTE)) == 0
-        found = np.flatnonzero(is_found).tolist()
-        vocabulary = [("", 0.0)] * (len(vocab.tokens) + 1)
-        for token_id in found:
-            vocabulary[token_id] = vocab.tokens[token_id][::-1], float(scores[token_id])
         self._unknown = len(vocab.tokens)
-        vocabulary[self._unknown] = "", _UNKNOWN + _PENALTY
-        self._backend = Backend(Unigram(vocab=vocabulary, unk_id=self._unknown))
-        texts = [vocab.tokens[token_id] for token_id in found]
-        self._breaks = chunks.whole_tokens_break(texts, chunks.LINE_BREAK)
+        self._cutting = Deferred(lambda: _build(vocab, scores))
 
     def encode(self, text: str) -> Iterator[list[int]]:
         """Ids of ``text``, a list for each chunk of it. A byte order mark before it is dropped."""
-        for chunk in chunks.chunks(text.removeprefix(_BOM), self._breaks):
-            ids = backend_ids(self._backend, chunk[::-1])
+        backend, breaks = self._cutting()
+        for chunk in chunks.chunks(text.removeprefix(_BOM), breaks):
+            ids = backend_ids(backend, chunk[::-1])
             if self._unknown in ids:
-                ids = self._with_bytes(chunk[::-1])
+                ids = self._with_bytes(backend, chunk[::-1])
             ids.reverse()
             yield ids
 
-    def _with_bytes(self, text: str) -> list[int]:
+    def _with_bytes(self, backend: Backend, text: str) -> list[int]:
         """Ids of a text turned round, what no token spells as bytes turned round."""
-        encoding = self._backend.encode_batch([text], add_special_tokens=False)[0]
+        encoding = backend.encode_batch([text], add_special_tokens=False)[0]
         ids: list[int] = []
         for token_id, (start, end) in zip(encoding.ids, encoding.offsets, strict=True):
             if token_id != self._unknown:
@@ -67,6 +59,20 @@ class PlamoEncoder:
             else:
                 ids += [self._bytes[byte] for byte in reversed(text[start:end][::-1].encode())]
         return ids
+
+
+def _build(vocab: Vocab, scores: npt.NDArray[np.floating]) -> tuple[Backend, re.Pattern[str]]:
+    """The library's model, whose last token is the unknown one, and where no token spans."""
+    # llama.cpp's converter gives what fills up a vocabulary the unknown character's score: to find
+    # such a token ends llama.cpp's search for others.
+    is_found = (scores > _UNKNOWN + _PENALTY) & ((vocab.attrs & int(Attr.BYTE)) == 0)
+    found = np.flatnonzero(is_found).tolist()
+    vocabulary = [("", 0.0)] * len(vocab.tokens) + [("", _UNKNOWN + _PENALTY)]
+    for token_id in found:
+        vocabulary[token_id] = vocab.tokens[token_id][::-1], float(scores[token_id])
+    texts = [vocab.tokens[token_id] for token_id in found]
+    breaks = chunks.whole_tokens_break(texts, chunks.LINE_BREAK)
+    return Backend(Unigram(vocab=vocabulary, unk_id=len(vocab.tokens))), breaks
 
 
 def _byte_ids(metadata: Metadata, vocab: Vocab) -> list[int]:

@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+import numpy.typing as npt
 from tokenizers import Tokenizer as Backend
 from tokenizers.models import Unigram
 
 from slotmux.runtime.gguf import Metadata
 from slotmux.runtime.tokenizer import chunks
 from slotmux.runtime.tokenizer.attributes import Attr
+from slotmux.runtime.tokenizer.deferred import Deferred
 from slotmux.runtime.tokenizer.unigram.charsmap import CharsMap, CharsMapError
 from slotmux.runtime.tokenizer.vocab import (
     SCORES_KEY,
@@ -55,24 +57,26 @@ class UnigramEncoder:
         if not is_normal.any():
             metadata.refuse(TOKENS_KEY, "no token is a normal one")
         lowest = float(scores[is_normal].min())
-        self._unknown = float(np.float32(lowest) - np.float32(_UNKNOWN_PENALTY))
+        unknown = float(np.float32(lowest) - np.float32(_UNKNOWN_PENALTY))
         scores[(vocab.attrs & int(Attr.USER_DEFINED)).astype(bool)] = 0.0
-        self._ids = {vocab.tokens[i]: i for i in vocab.ids_of_kind(_FOUND) if vocab.tokens[i]}
-        self._scores: list[float] = scores.tolist()
-        self._max_chars = max(map(len, self._ids))
-        self._backend = self._build(lowest)
-        self._breaks = chunks.whole_tokens_break(self._ids, chunks.ESCAPED_SPACE_BREAK)
+        self._cutter = Deferred(lambda: _Cutter(vocab, scores, lowest, unknown))
 
     def encode(self, text: str) -> Iterator[list[int]]:
         """Ids of ``text``, a list for each chunk of it."""
         was_unknown = False
-        for chunk in chunks.chunks(self.normalize(text), self._breaks):
-            ids = self.cut(chunk) if self._backend is None else backend_ids(self._backend, chunk)
+        cutter = self._cutter()
+        for chunk in chunks.chunks(self.normalize(text), cutter.breaks):
+            backend = cutter.backend
+            ids = cutter.cut(chunk) if backend is None else backend_ids(backend, chunk)
             if was_unknown and ids[:1] == [self._unk_id]:
                 del ids[0]  # a stretch of unknown characters is one token
             if ids:
                 was_unknown = ids[-1] == self._unk_id
                 yield ids
+
+    def cut(self, text: str) -> list[int]:
+        """Ids of a normalized text by the definition."""
+        return self._cutter().cut(text)
 
     def normalize(self, text: str) -> str:
         """What ``text`` is cut as: characters replaced, spaces as "▁", merged and put first where
@@ -85,6 +89,23 @@ class UnigramEncoder:
             words = text.lstrip(" ")
             text = text[: len(text) - len(words)] + (" " + words if words else "")
         return text.replace(" ", SPACE)
+
+
+class _Cutter:
+    """The library's model, where it can be told the rules, and the definition."""
+
+    def __init__(
+        self, vocab: Vocab, scores: npt.NDArray[np.floating], lowest: float, unknown: float
+    ) -> None:
+        """``lowest``: score of a normal token; ``unknown``: score of a character without one."""
+        assert vocab.unk_id is not None
+        self._unk_id = vocab.unk_id
+        self._unknown = unknown
+        self._ids = {vocab.tokens[i]: i for i in vocab.ids_of_kind(_FOUND) if vocab.tokens[i]}
+        self._scores: list[float] = scores.tolist()
+        self._max_chars = max(map(len, self._ids))
+        self.backend = self._build(lowest)
+        self.breaks = chunks.whole_tokens_break(self._ids, chunks.ESCAPED_SPACE_BREAK)
 
     def cut(self, text: str) -> list[int]:
         """Ids of a normalized text by the definition, in O(n * longest token)."""

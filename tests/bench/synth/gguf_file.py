@@ -23,6 +23,7 @@ import numpy as np
 from gguf import GGMLQuantizationType
 
 from tests.bench.synth import families as families
+from tests.bench.synth import latent as latent
 from tests.bench.synth import rwkv as rwkv
 from tests.bench.synth.blocks import Experts, Heads, Ssm
 from tests.bench.synth.plan import FilePlan, TensorPlan
@@ -64,6 +65,26 @@ SHAPES: dict[str, Callable[[], FilePlan]] = {
     ),
     "jamba-like": lambda: families.jamba(
         1024, 8, Heads(16, 4, 64), Ssm(2048, 16, 64), (4,), Experts(4, 2, 2048), 65536
+    ),
+    # GLM-4.7-Flash has 47 layers, Ling 3 tiny has 24.
+    "glm47-flash-like": lambda: latent.deepseek2(
+        2048,
+        8,
+        10240,
+        latent.Latent(20, 768, 512, 192, 64, 256),
+        Experts(64, 4, 1536),
+        154880,
+        has_next=True,
+    ),
+    "ling3-tiny-like": lambda: latent.bailingmoe3(
+        1536,
+        12,
+        4608,
+        latent.Latent(16, 0, 512, 128, 64, 128),
+        128,
+        6,
+        Experts(128, 8, 512),
+        157184,
     ),
     "rwkv6-0.1b": lambda: rwkv.rwkv6(768, 12, 2688, 64, 32, 64, 65536),
     "rwkv7-0.1b": lambda: rwkv.rwkv7(768, 12, 3072, 64, rwkv.Ranks(64, 64, 32, 128), 65536),

@@ -32,6 +32,8 @@ TWINS = {
     "falcon-h1-0.5b": "falcon-h1",
     "nemotron-h-like": "nemotron_h",
     "jamba-like": "jamba",
+    "glm47-flash-like": "glm4moelite",
+    "ling3-tiny-like": "bailingmoe3",
     "rwkv6-0.1b": "rwkv6",
     "rwkv7-0.1b": "rwkv7",
 }

@@ -71,11 +71,8 @@ class Case:
         self.softcap = np.array([softcap], np.float32)
         self.sinks = (2 * rng.standard_normal(n_head)).astype(np.float32) if sinks else None
         self.n_head, self.n_head_kv = n_head, n_head_kv
-        padded = -(-d // 16) * 16
-        k_cells, v_cells = (
-            Side(kind, n_head_kv, d, is_k)
-            for kind, is_k in zip(cell_types, (True, False), strict=True)
-        )
+        padded = -(-self.v_dim // 16) * 16
+        k_cells, v_cells = self.sides(cell_types)
         self.k_cells, self.v_cells = k_cells.memory, v_cells.memory
         self.tables = np.zeros((len(lengths), MAX_BLOCKS), np.int32)
         free = rng.permutation(N_BLOCKS)
@@ -97,8 +94,20 @@ class Case:
         self.slots = np.arange(len(lengths), dtype=np.int32)
         n_tokens = int(self.starts[-1])
         self.q = (rng.standard_normal((n_tokens, n_head * d)) / np.sqrt(d)).astype(np.float32)
-        self.out = np.zeros((n_tokens + 8, n_head * d), np.float32)
+        self.out = np.zeros((n_tokens + 8, n_head * self.v_dim), np.float32)
         self.capacity, self.cell_types, self.padded = capacity, cell_types, padded
+
+    def sides(self, cell_types):
+        """K's and V's memory."""
+        return [
+            Side(kind, self.n_head_kv, self.d, is_k)
+            for kind, is_k in zip(cell_types, (True, False), strict=True)
+        ]
+
+    @property
+    def v_dim(self):
+        """Dimensions of a head's values."""
+        return self.d
 
     def run(self, team):
         """The three ops on a team; returns the rows."""
@@ -113,8 +122,9 @@ class Case:
         n_floats = (self.capacity + N_GUARD) * (self.padded + 16)
         counts, split = np.zeros(len(self.lengths) + 1, np.int64), aligned_zeros(256)
         partials, stride = aligned_zeros(4 * n_floats), 4 * self.n_head * self.d
+        out_stride = 4 * self.n_head * self.v_dim
         partials.view(np.float32)[:] = np.nan
-        shared = {"n_head": self.n_head, "v_dim": self.d, "window": self.window,
+        shared = {"n_head": self.n_head, "v_dim": self.v_dim, "window": self.window,
                   "split_base": split, "partials": partials,
                   "sinks": 0 if self.sinks is None else self.sinks}  # fmt: skip
         plan = fill(PLAN, counts=counts, split_base=split, split_capacity=self.capacity,
@@ -122,9 +132,9 @@ class Case:
                     window=self.window)  # fmt: skip
         attend = fill(ATTENTION, q=self.q, q_stride=stride, k_cells=self.k_cells,
                       v_cells=self.v_cells, n_head_kv=self.n_head_kv, head_dim=self.d,
-                      softcap=self.softcap, counts=counts, out=self.out, out_stride=stride,
+                      softcap=self.softcap, counts=counts, out=self.out, out_stride=out_stride,
                       **shared)  # fmt: skip
-        fold = fill(FOLD, x=self.out, x_stride=stride, gate=0, gate_stride=0,
+        fold = fill(FOLD, x=self.out, x_stride=out_stride, gate=0, gate_stride=0,
                     gate_head_stride=0, tiles=0, **shared)  # fmt: skip
         k_type, v_type = self.cell_types
         address = team.kernels.address
@@ -148,6 +158,8 @@ class Case:
             for i in range(n):
                 pos = before + i
                 first = max(0, pos - self.window + 1) if self.window else 0
+                if self.window < 0:  # since its chunk began
+                    first = pos // -self.window * -self.window
                 q = self.q[self.starts[seq] + i].reshape(self.n_head, self.d).astype(np.float64)
                 for head in range(self.n_head):
                     g = head // (self.n_head // self.n_head_kv)
@@ -156,8 +168,8 @@ class Case:
                         scores = self.softcap[0] * np.tanh(scores / self.softcap[0])
                     seen = scores if self.sinks is None else np.append(scores, self.sinks[head])
                     p, top = np.exp(scores - seen.max()), seen.max()
-                    rows.append(p @ v[first : pos + 1, g] / np.exp(seen - top).sum())
-        return np.array(rows).reshape(-1, self.n_head * self.d)
+                    rows.append(p @ v[first : pos + 1, g, : self.v_dim] / np.exp(seen - top).sum())
+        return np.array(rows).reshape(-1, self.n_head * self.v_dim)
 
 
 LENGTHS = [(0, 37), (300, 1), (130, 5), (127, 2), (0, 1), (500, 40)]
@@ -175,7 +187,7 @@ def assert_twin(team, case):
 
 @pytest.mark.parametrize("cell_types", [("f32", "f32"), ("f16", "f16")])
 @pytest.mark.parametrize(("n_head", "n_head_kv", "d"), [(6, 2, 64), (4, 1, 24), (3, 3, 80)])
-@pytest.mark.parametrize("window", [0, 100])
+@pytest.mark.parametrize("window", [0, 100, -100])
 def test_attention_equals_its_twin(team_of, cell_types, n_head, n_head_kv, d, window):
     assert_twin(team_of("auto", 3), Case(LENGTHS, n_head, n_head_kv, d, window, cell_types, 102))
 
@@ -208,7 +220,7 @@ def test_every_pair_of_cell_types_at_every_width(team_of, cell_types, d):
         assert_twin(team_of("auto", 2), Case(lengths, n_head, 1, d, 0, cell_types, capacity))
 
 
-@pytest.mark.parametrize("window", [0, 100])
+@pytest.mark.parametrize("window", [0, 100, -100])
 def test_the_same_bits_split_or_not_and_on_any_number_of_threads(team_of, window):
     """The three sequences that may be split have 3, 2 and 2 chunks of 1, 5 and 2 tokens: 18, 60
     and 24 rows of partial results for 6 heads. Where there is no room, a thread folds whole rows.

@@ -13,6 +13,7 @@ from slotmux.kernels.ops.moe.route import (
     build_group,
     build_route,
 )
+from slotmux.kernels.ops.moe.weigh import WEIGH, build_weigh
 from tests.kernels.recurrent.harness import Bench, aligned, float_rows
 from tests.reference.moe import route
 
@@ -167,3 +168,17 @@ def test_groups_start_at_tiles_and_hold_every_pair_once(team, n_tokens, n_expert
     assert np.array_equal(table[:n_active, 1], 8 * (np.cumsum(tiles) - tiles))
     for expert, first, n in table[:n_active]:
         assert np.array_equal(place[ids == expert], np.arange(first, first + n))
+
+
+def test_a_weight_goes_from_the_result_to_the_input(team):
+    rng = np.random.default_rng(9)
+    x, weights = rng.normal(size=(13, 37)).astype(np.float32), rng.uniform(size=13)
+    (rows, stride), given = float_rows(x), weights.astype(np.float32)
+    out = np.full_like(rows, np.nan)
+    Bench(team, 0).run(
+        "weigh", build_weigh, WEIGH, [(0, 13)], x=rows, x_stride=stride, n=37, weights=given,
+        out=out, out_stride=stride,
+    )  # fmt: skip
+    got = out[: 13 * stride // 4].reshape(13, -1)[:, :37]
+    np.testing.assert_array_equal(got, x * weights.astype(np.float32)[:, None])
+    assert (given == 1.0).all()

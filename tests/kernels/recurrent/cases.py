@@ -10,6 +10,7 @@ from slotmux.kernels.team import Team
 from tests.kernels.recurrent.ops.base import OpCase
 from tests.kernels.recurrent.ops.conv import Conv
 from tests.kernels.recurrent.ops.delta_net import DeltaNet
+from tests.kernels.recurrent.ops.kda import Kda
 from tests.kernels.recurrent.ops.mamba import Mamba1, Mamba2
 from tests.kernels.recurrent.ops.rwkv import Shift, Wkv
 
@@ -33,6 +34,10 @@ def _conv(n: int, n_taps: int, silu: bool, bias: bool, products: bool) -> Case:
 
 def _delta_net(d: int, k_heads: list[int]) -> Case:
     return Case(partial(DeltaNet, d=d, k_heads=k_heads), 2e-4, 2e-6)
+
+
+def _kda(d: int, n_heads: int, bound: float) -> Case:
+    return Case(partial(Kda, d=d, n_heads=n_heads, bound=bound), 2e-4, 2e-6)
 
 
 def _mamba1(n: int, n_state: int) -> Case:
@@ -62,6 +67,10 @@ CASES = {
     "delta net, qwen35's order": _delta_net(48, [0, 1, 2, 0, 1, 2]),
     "delta net, qwen3next's order": _delta_net(32, [0, 0, 1, 1]),
     "delta net, published size": _delta_net(128, [0, 1, 0]),
+    "kda, one block": _kda(16, 3, 0.0),
+    "kda, one head": _kda(64, 1, 0.0),
+    "kda, bounded": _kda(48, 2, -5.0),
+    "kda, published size": _kda(128, 2, -5.0),
     "mamba, one": _mamba1(1, 1),
     "mamba": _mamba1(96, 16),
     "mamba, odd": _mamba1(40, 5),

@@ -49,13 +49,13 @@ def test_a_long_run_after_drafts(team_of):
     assert np.array_equal(np.concatenate(out), expected)
 
 
-def norm_rows(team, x, z, weight, n_heads, *, floats, tiles):
+def norm_rows(team, x, z, weight, n_heads, activation, *, floats, tiles):
     """The op's outputs as floats (or None) for rows x and z."""
     (x_rows, x_stride), (z_rows, z_stride) = float_rows(x), float_rows(z)
     out, out_stride = float_rows(np.full_like(x, np.nan))
     Bench(team, 0).run(
-        "gated_norm",
-        build_gated_norm,
+        f"gated_norm.{activation}",
+        lambda: build_gated_norm(activation),
         GATED_NORM,
         [(0, len(x))],
         x=x_rows,
@@ -75,20 +75,25 @@ def norm_rows(team, x, z, weight, n_heads, *, floats, tiles):
 
 @pytest.mark.parametrize(("n_heads", "d"), [(1, 16), (6, 16), (7, 48), (16, 128), (2, 1024)])
 @pytest.mark.parametrize("n_tokens", [1, 19])
-def test_gated_norm(team, n_heads, d, n_tokens):
+@pytest.mark.parametrize("activation", ["silu", "sigmoid"])
+def test_gated_norm(team, n_heads, d, n_tokens, activation):
     rng = np.random.default_rng(d)
     x, z = (rng.normal(size=(n_tokens, n_heads * d)).astype(np.float32) for _ in range(2))
     weight = rng.normal(size=d).astype(np.float32)
     n_bytes = -(-n_tokens // 8) * tile_bytes(n_heads * d)
     tiles, alone, expected_tiles = (aligned_zeros(n_bytes) for _ in range(3))
     quantisable = n_heads * d % 32 == 0
-    found = norm_rows(team, x, z, weight, n_heads, floats=True, tiles=tiles if quantisable else 0)
+    found = norm_rows(
+        team, x, z, weight, n_heads, activation, floats=True, tiles=tiles if quantisable else 0
+    )
     shape = (n_tokens, n_heads, d)
-    expected = gated_norm(x.reshape(shape), z.reshape(shape), weight, 1e-3).reshape(x.shape)
+    expected = gated_norm(x.reshape(shape), z.reshape(shape), weight, 1e-3, activation).reshape(
+        x.shape
+    )
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
     if not quantisable:
         return
-    norm_rows(team, x, z, weight, n_heads, floats=False, tiles=alone)
+    norm_rows(team, x, z, weight, n_heads, activation, floats=False, tiles=alone)
     rows, stride = float_rows(found)
     Bench(team, 0).run(
         "quantize", build_quantize, QUANTIZE, [(0, n_tokens)],

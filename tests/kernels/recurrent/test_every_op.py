@@ -21,7 +21,7 @@ from tests.kernels.recurrent.ops.base import OpCase, Part
 N_TOKENS = 40  # more than a scan's segment
 SLOTS = (3, 0, 5, 1)
 # Compiling takes seconds a set: the others are left to `make test-isa`.
-ON_ALL_SETS = ["conv", "delta net, one head", "mamba, odd", "mamba2, odd"]
+ON_ALL_SETS = ["conv", "delta net, one head", "kda, bounded", "mamba, odd", "mamba2, odd"]
 RUNS = [(3, 0, 1), (0, 0, 35), (5, 0, 2), (1, 0, 17)]
 REST = [(0, 35, 3), (3, 1, 2), (1, 17, 5)]
 

@@ -34,3 +34,23 @@ def test_whole_is_token_by_token_is_packed(
         for sizes in ((1, 1, 1), (40, 3, 2)):
             got = run_pattern(model, prompts, packed(lengths, sizes), poison=True)
             assert_same(f"packed {sizes}", got, alone)
+
+
+@pytest.mark.parametrize("latent", [64, 512])
+@pytest.mark.parametrize("cell_type", CELL_TYPES)
+def test_latent_cells(cell_type: str, latent: int, kernel_cache_dir: Path, tmp_path: Path) -> None:
+    """Whole, token by token and packed; what V's type is does not matter: V is a part of K."""
+    rng = np.random.default_rng(latent)
+    prompts = [rng.integers(3, 500, n).tolist() for n in (150, 37, 5)]
+    lengths = [len(prompt) for prompt in prompts]
+    path = wide_file("deepseek2", latent, tmp_path / "wide.gguf")
+    alone = None
+    for v_type in ("f16", "q8_0"):
+        types = {"cache_type_k": cell_type, "cache_type_v": v_type}
+        with loaded(path, kernel_cache_dir, n_ctx=512, n_outputs=200, **types) as model:
+            got = run_pattern(model, prompts, whole(lengths), poison=True)
+            alone = alone or got
+            assert_same(f"V as {v_type}", got, alone)
+            for sizes in ((1, 1, 1), (40, 3, 2)):
+                got = run_pattern(model, prompts, packed(lengths, sizes), poison=True)
+                assert_same(f"packed {sizes}", got, alone)

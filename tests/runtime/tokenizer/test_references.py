@@ -72,3 +72,5 @@ def test_tokens(name: str) -> None:
         assert got == expected, (text, special)
         n_tokens += len(got)
     assert n_tokens > 800
+    every = made.all_token_bytes()
+    assert every == [made.token_bytes(token_id) for token_id in range(made.n_vocab)]

@@ -126,7 +126,7 @@ def test_odd_vocabularies_are_cut_by_the_definition(
     pieces: dict[str, Any], by_definition: bool
 ) -> None:
     found = encoder(unigram(pieces))
-    assert (found._backend is None) == by_definition
+    assert (found._cutter().backend is None) == by_definition
     tokens = ["<unk>", "<s>", "</s>", *pieces]
     ids = [i for part in found.encode("abaXb[PAD]") for i in part]
     assert "".join(tokens[i] for i in ids if i > 0).count("a") == 2

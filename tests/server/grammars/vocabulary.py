@@ -29,6 +29,9 @@ class WordTokenizer:
             return bytes([token_id])
         return SPECIAL.get(token_id) or WORDS[token_id - 256]
 
+    def all_token_bytes(self) -> list[bytes]:
+        return [self.token_bytes(token_id) for token_id in range(self.n_vocab)]
+
     def encode_inside(self, text: str) -> list[int]:
         """The longest word first."""
         ids, data = [], text.encode()

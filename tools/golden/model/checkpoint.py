@@ -12,6 +12,7 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
+from tools.golden.model.next_block import block_for
 from tools.golden.model.vocabulary import write_bpe, write_fallback_bpe, write_spm
 from tools.golden.model.weights import fill, mtp_tensors
 from tools.golden.recipe import Recipe
@@ -55,13 +56,16 @@ def save(model: transformers.PreTrainedModel, recipe: Recipe, folder: Path) -> N
             if any(re.search(pattern, name) for pattern in recipe.transposed):
                 weights[name] = weight.transpose(-1, -2).contiguous()
         save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    if recipe.rewritten is not None:
-        weights = recipe.rewritten(load_file(folder / "model.safetensors"))
-        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     if recipe.has_mtp:
         weights = load_file(folder / "model.safetensors")
-        sizes = {key: n for key, n in recipe.config.items() if isinstance(n, int)}
-        weights |= {k: w.contiguous() for k, w in mtp_tensors(sizes, recipe.seed).items()}
+        if recipe.mtp_form != "qwen":
+            weights |= block_for(model, recipe).published()
+        else:
+            sizes = {key: n for key, n in recipe.config.items() if isinstance(n, int)}
+            weights |= {k: w.contiguous() for k, w in mtp_tensors(sizes, recipe.seed).items()}
+        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    if recipe.rewritten is not None:
+        weights = recipe.rewritten(load_file(folder / "model.safetensors"))
         save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     file = folder / "config.json"
     config = {**json.loads(file.read_text()), "architectures": [recipe.model_class]}

@@ -57,7 +57,9 @@ class Draw:
 
 def log_decay(p: Draw) -> Tensor:
     """A_log of Mamba and of the delta net, which forgets more slowly."""
-    return torch.log(p.uniform(0.05, 3.0) if p.has("linear_attn") else p.uniform(0.3, 6.0))
+    return torch.log(
+        p.uniform(0.05, 3.0) if p.has("linear_attn", "forget_gate") else p.uniform(0.3, 6.0)
+    )
 
 
 def convolution(p: Draw) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tools.golden.recipe import AnyRecipe
 from tools.golden.recipes import (
     bamba,
+    deepseek,
     dense,
     falcon_h1,
     gemma3,
@@ -12,6 +13,7 @@ from tools.golden.recipes import (
     gpt_oss,
     granitehybrid,
     jamba,
+    kda,
     lfm2,
     llama,
     mamba,
@@ -39,6 +41,8 @@ FAMILIES: tuple[tuple[AnyRecipe, ...], ...] = (
     gemma3.RECIPES,
     phi.RECIPES,
     rwkv.RECIPES,
+    deepseek.RECIPES,
+    kda.RECIPES,
     dense.RECIPES,
     gpt_oss.RECIPES,
     gemma4.RECIPES,

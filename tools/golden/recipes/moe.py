@@ -250,4 +250,26 @@ RECIPES = (
         transposed=(r"experts\.(gate_up|down)_proj$",),
         n_vocab=N_SMALL,
     ),
+    Recipe(
+        "llama4",
+        "Llama4ForCausalLM",
+        "Llama4TextConfig",
+        {
+            **SMALL,
+            "num_hidden_layers": 4,
+            "head_dim": 16,
+            "intermediate_size": 24,
+            "intermediate_size_mlp": 88,
+            "num_local_experts": 4,
+            "num_experts_per_tok": 1,
+            "interleave_moe_layer_step": 2,
+            "use_qk_norm": True,
+            "attention_chunk_size": 8192,  # what llama.cpp has, whatever the file says
+            "floor_scale": 8192,
+            "attn_scale": 0.1,
+            "no_rope_layer_interval": 4,
+            "rope_parameters": rope(500000.0),
+        },
+        n_vocab=N_SMALL,
+    ),
 )

@@ -33,6 +33,11 @@ def published_dense(config: Config) -> Config:
     return {**kept, "hybrid_override_pattern": pattern, "num_hidden_layers": len(DENSE_LAYERS)}
 
 
+def published_with_next(config: Config) -> Config:
+    """With a block for multi-token prediction."""
+    return {**config, "num_nextn_predict_layers": 1}
+
+
 RECIPES = (
     Recipe(
         "nemotron_h",
@@ -76,5 +81,34 @@ RECIPES = (
             "norm_topk_prob": True,
         },
         n_padded_vocab=rounded_up(N_VOCAB, 8),
+    ),
+    Recipe(
+        "nemotron_h-latent",
+        "NemotronHForCausalLM",
+        "NemotronHConfig",
+        {
+            **MAMBA2,
+            "hidden_size": 48,
+            "intermediate_size": 64,
+            "layers_block_type": ["linear_attention", "moe", "full_attention"],
+            "head_dim": 16,
+            "mamba_num_heads": 4,
+            "mamba_head_dim": 32,
+            "n_routed_experts": 6,
+            "n_shared_experts": 1,
+            "moe_intermediate_size": 40,
+            "moe_latent_size": 24,
+            "moe_shared_expert_intermediate_size": 56,
+            "num_experts_per_tok": 2,
+            "routed_scaling_factor": 1.6,
+            "n_group": 1,
+            "topk_group": 1,
+            "norm_topk_prob": True,
+        },
+        n_vocab=320,
+        published=published_with_next,
+        has_mtp=True,
+        mtp_form="nemotron",
+        note="Nemotron 3 Super: routed experts in a space of their own.",
     ),
 )

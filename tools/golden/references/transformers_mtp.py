@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import copy
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,8 @@ import transformers
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from tools.golden.model.next_block import block_for
+from tools.golden.recipe import Recipe
 from tools.golden.references.llama_mtp import N_DRAFT
 from tools.golden.references.logits import F32
 
@@ -87,14 +90,25 @@ def fused_experts(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return kept
 
 
+Step = Callable[[Sequence[int], Sequence[Tensor]], tuple[Tensor, Tensor]]
+
+
+def block_of(model: transformers.PreTrainedModel, checkpoint: Path, recipe: Recipe) -> Step:
+    """The recipe's block as a function of tokens and the hidden states before them."""
+    if recipe.mtp_form != "qwen":
+        return partial(block_for(model, recipe).run, model)
+    return Block(model, checkpoint)
+
+
 def drafts(
     model: transformers.PreTrainedModel,
     checkpoint: Path,
+    recipe: Recipe,
     prompts: Sequence[Sequence[int]],
     firsts: Sequence[int],
 ) -> list[tuple[F32, F32]]:
     """For each prompt and the token after it: the block's logits, and those of the chain."""
-    block = Block(model, checkpoint)
+    block = block_of(model, checkpoint, recipe)
     out = []
     with torch.no_grad():
         for prompt, first in zip(prompts, firsts, strict=True):
