@@ -7,4 +7,4 @@ table, and a test holds the two together.
 
 from __future__ import annotations
 
-BITS_VERSION = "51968b44cb72559e"
+BITS_VERSION = "23d7fbb8a90463dd"

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slotmux.runtime.engine.request import SamplerState, SamplingParams
+from slotmux.runtime.pooling import Pooling
 from slotmux.runtime.prompt_logprobs import PromptLogprobs
 from slotmux.runtime.ubatch import I32, Ubatch
 
@@ -188,6 +189,18 @@ class ModelLike(Protocol):
 
     def draw(self) -> None:
         """The draws, by the masks of ``ubatch.sample_masks``. Releases the GIL."""
+
+    @property
+    def n_vector(self) -> int:
+        """Numbers of a text's vector; 0: it gives none."""
+
+    @property
+    def pooling(self) -> Pooling:
+        """What a text's vector is."""
+
+    def vectors(self, tokens: I32) -> NDArray[np.float32]:
+        """[n, n_vector]: the normed rows of tokens of the last forward's ubatch, or their scores, a
+        copy. Overwrites the logits and the ubatch's output rows. Releases the GIL."""
 
     def score(self, rows: I32, targets: I32, n_top: I32, out: PromptLogprobs) -> None:
         """How likely ``targets[i]`` is after token ``rows[i]`` of the last forward's ubatch, and

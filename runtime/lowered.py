@@ -23,11 +23,14 @@ from slotmux.runtime.lowering.builder import Builder
 from slotmux.runtime.lowering.cells import KVCells
 from slotmux.runtime.lowering.drafts import DraftLowering, draft_ubatch, load_hidden
 from slotmux.runtime.lowering.panel_cache import PanelCache
+from slotmux.runtime.lowering.pooling import stored_pooling
 from slotmux.runtime.lowering.rows import StateRows
 from slotmux.runtime.lowering.scores import ScoreLowering
+from slotmux.runtime.lowering.vectors import VECTORS, VectorLowering, scores_of_rows
 from slotmux.runtime.lowering.weights import Weights
 from slotmux.runtime.models import family, has_mtp
 from slotmux.runtime.models.hparams import read_hparams
+from slotmux.runtime.pooling import Pooling
 from slotmux.runtime.sampling.table import SamplingTable
 from slotmux.runtime.ubatch import BLOCK_CELLS, Ubatch
 
@@ -62,9 +65,10 @@ class ModelConfig:
     numa: str = ""  # see runtime/numa.py; "" = nothing is placed
     kernel_cache: Path | None = None  # directory of compiled kernels; None = keep none
     panel_cache: Path | None = None  # directory of repacked weights; None = repack at every start
+    pooling: int = -1  # what a text's vector is, see Pooling; -1 = what the file says
 
 
-def _resolved(config: ModelConfig, n_ctx_train: int) -> ModelConfig:
+def resolved(config: ModelConfig, n_ctx_train: int) -> ModelConfig:
     for name in ("n_threads", "n_ctx", "n_outputs", "n_checkpoints", "n_cache_blocks"):
         if getattr(config, name) < 0:
             raise ConfigError(name, "must not be negative")
@@ -100,7 +104,7 @@ class Lowered:
 
     def __init__(self, file: GGUFFile, config: ModelConfig, kernels: KernelCache) -> None:
         self.hparams = hp = read_hparams(file)
-        self.config = config = _resolved(config, hp.n_ctx_train)
+        self.config = config = resolved(config, hp.n_ctx_train)
         self._n_blocks = -(-config.n_ctx // BLOCK_CELLS)
         self.n_ctx = min(self._n_blocks * BLOCK_CELLS, hp.n_ctx_train)  # of one sequence
         self.file, self._family = file, family(file)
@@ -154,6 +158,7 @@ class Lowered:
             self._skip_draft_blocks()
         with self.builder.part(HEAD):
             logits = self._family.head(self.builder, hp, x, config.n_outputs)
+        self.vectors = self._lower_vectors(x)
         self.weights.check_all_used()
         self.weights.check_alike()
         memory = self.buffers.array(logits.buffer).view(np.float32)
@@ -164,12 +169,22 @@ class Lowered:
             self.builder.append(draws)
         self.scores = ScoreLowering(self.builder, self.ubatch, HEAD, draws)
         self.builder.finish()
-        if self.scratch_bytes > MAX_SCRATCH_BYTES:
-            isa = kernels.cpu.isa
-            op = max(self.builder.ops, key=lambda op: op.scratch_bytes(isa))
-            n_bytes = op.scratch_bytes(isa)
-            reason = f"{op.kernel} of this shape would need {n_bytes} bytes for each thread"
-            raise ModelFileError("hyper-parameters", None, reason, file.paths[0])
+        check_scratch(self.builder, file)
+
+    def _lower_vectors(self, x: Rows) -> VectorLowering | None:
+        """What gives a text's vector, or its score; None where the family has no such thing."""
+        normed, hp, n = self._family.normed, self.hparams, self.config.n_outputs
+        pooling = self.config.pooling
+        self.pooling = Pooling(pooling) if pooling >= 0 else stored_pooling(self.file, Pooling.LAST)
+        if self.pooling is not Pooling.RANK:
+            self.weights.skip("cls.*")
+        if normed is None:
+            return None
+        b, ranks = self.builder, self.pooling is Pooling.RANK
+        with b.part(VECTORS):
+            out = normed(b, hp, x, n)
+            out = scores_of_rows(b, out) if ranks else out
+        return VectorLowering(b, self.ubatch, out)
 
     def _skip_draft_blocks(self) -> None:
         for block in range(self.hparams.n_layers, self.hparams.n_blocks):
@@ -210,7 +225,8 @@ class Lowered:
         drafts = self.drafts.builds if self.drafts is not None else {}
         isa = self.builder.kernels.cpu.isa
         scores = {op.kernel: op.builder(isa) for op in self.scores.ops}
-        return {**TEAM_KERNELS, **self.weights.builds, **self.builder.builds, **scores, **drafts}
+        own = {**self.weights.builds, **self.builder.builds}
+        return {**TEAM_KERNELS, **own, **scores, **drafts}
 
     @property
     def scratch_bytes(self) -> int:
@@ -223,6 +239,16 @@ class Lowered:
         """Working memory of a forward, of guessing, and of all threads."""
         drafts = self.drafts.n_bytes if self.drafts is not None else 0
         return self.buffers.n_bytes + drafts + self.config.n_threads * self.scratch_bytes
+
+
+def check_scratch(b: Builder, file: GGUFFile) -> None:
+    """Raise ModelFileError where an op needs more working memory than a thread may have."""
+    if b.scratch_bytes > MAX_SCRATCH_BYTES:
+        isa = b.kernels.cpu.isa
+        op = max(b.ops, key=lambda op: op.scratch_bytes(isa))
+        n_bytes = op.scratch_bytes(isa)
+        reason = f"{op.kernel} of this shape would need {n_bytes} bytes for each thread"
+        raise ModelFileError("hyper-parameters", None, reason, file.paths[0])
 
 
 def step_words(ubatch: Ubatch) -> NDArray[np.int64]:

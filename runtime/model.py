@@ -7,6 +7,9 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from slotmux.kernels.compiler import KernelCache
 from slotmux.kernels.cpu import detect_cpu
 from slotmux.kernels.team import Team
@@ -15,6 +18,7 @@ from slotmux.runtime.interfaces import Meanwhile, nothing
 from slotmux.runtime.lowered import DRAWS, HEAD, Lowered, ModelConfig
 from slotmux.runtime.lowering.drafts import Drafter
 from slotmux.runtime.lowering.scores import Scorer
+from slotmux.runtime.lowering.vectors import Vectoriser
 from slotmux.runtime.numa import Placement, chosen_nodes
 from slotmux.runtime.precompile import precompile
 from slotmux.runtime.prompt_logprobs import PromptLogprobs
@@ -36,11 +40,13 @@ class Model:
         self.n_vocab = lowered.hparams.n_vocab
         self.ubatch, self.logits, self.sampling = lowered.ubatch, lowered.logits, lowered.sampling
         self.kv, self.rows = lowered.kv, lowered.rows
+        self.pooling = lowered.pooling
+        self.n_vector = lowered.vectors.rows.shape[1] if lowered.vectors else 0
         self._weights, self._step = lowered.weights, lowered.step
         self._buffers, self._buffer_bytes = lowered.buffers, lowered.buffer_bytes
         self._n_compiled_before = n_compiled
-        placement = _placement(self.config)
-        self.team = _team(kernels, self.config, lowered.scratch_bytes, placement)
+        placement = placement_of(self.config)
+        self.team = team_of(kernels, self.config, lowered.scratch_bytes, placement)
         try:
             if placement is not None:
                 self._weights.place(placement)
@@ -50,11 +56,15 @@ class Model:
             self.team.untie_caller()  # who loads a model is seldom who runs it
             self.kv.touch()
             builder = lowered.builder
-            self._program = builder.program(self.team)
+            self._program = builder.program(self.team, builder.ops_of("", HEAD, DRAWS))
             # The same in two parts: what a draw may choose from can be found out meanwhile.
             self._computing = builder.program(self.team, builder.ops_of("", HEAD))
             self._drawing = builder.program(self.team, builder.ops_of(DRAWS))
             self._scorer = Scorer(lowered.scores, self.ubatch, self._step, self.team)
+            vectors = lowered.vectors
+            self._vectoriser = (
+                Vectoriser(vectors, self.ubatch, self._step, self.team) if vectors else None
+            )
             drafts = lowered.drafts
             self.drafter = Drafter(drafts, lowered.draft_step, self.team) if drafts else None
         except BaseException:
@@ -85,6 +95,11 @@ class Model:
         """How likely tokens are after others of the last forward. Releases the GIL."""
         self._scorer.run(rows, targets, n_top, out)
 
+    def vectors(self, tokens: I32) -> NDArray[np.float32]:
+        """Rows of tokens of the last forward, normed, or their scores. Releases the GIL."""
+        assert self._vectoriser is not None  # n_vector says so
+        return self._vectoriser.run(tokens)
+
     @property
     def progress(self) -> int:
         """Changes while a forward gets ahead. Any thread."""
@@ -110,7 +125,8 @@ class Model:
         self.team.close()
 
 
-def _placement(config: ModelConfig) -> Placement | None:
+def placement_of(config: ModelConfig) -> Placement | None:
+    """Where ``numa`` has memory and threads; None: nothing is placed."""
     nodes = chosen_nodes(config.numa)
     if not nodes:
         return None
@@ -120,9 +136,10 @@ def _placement(config: ModelConfig) -> Placement | None:
     return placement
 
 
-def _team(
+def team_of(
     kernels: KernelCache, config: ModelConfig, scratch_bytes: int, placement: Placement | None
 ) -> Team:
+    """The threads that run a model."""
     n = config.n_threads
     if placement is not None:
         cpus = placement.cpus(pinned=config.pin_threads)

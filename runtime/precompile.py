@@ -23,7 +23,8 @@ from pathlib import Path
 from slotmux.kernels.compiler import KernelCache
 from slotmux.kernels.cpu import detect_cpu
 from slotmux.runtime.gguf import open_gguf
-from slotmux.runtime.lowered import Lowered, ModelConfig
+from slotmux.runtime.lowered import ModelConfig
+from slotmux.runtime.lowered_encoder import lower_file
 
 log = logging.getLogger(__name__)
 # Kernels that take seconds are started first, so that the last child is not left with one.
@@ -118,7 +119,7 @@ def compile_named(path: str, fields: str) -> None:
     values["kernel_cache"] = Path(values["kernel_cache"])
     config = ModelConfig(**values)
     kernels = KernelCache(detect_cpu(config.isa), config.kernel_cache)
-    builds = Lowered(open_gguf(Path(path)), config, kernels).builds
+    builds = lower_file(open_gguf(Path(path)), config, kernels).builds
     for line in sys.stdin:
         name = line.strip()
         kernels.address(name, builds[name])

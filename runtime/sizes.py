@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from slotmux.kernels.compiler import KernelCache
 from slotmux.kernels.cpu import detect_cpu
 from slotmux.runtime.gguf import GGUFFile
-from slotmux.runtime.lowered import Lowered, ModelConfig
+from slotmux.runtime.lowered import ModelConfig
+from slotmux.runtime.lowered_encoder import lower_file
 from slotmux.runtime.ubatch import BLOCK_CELLS
 
 
@@ -26,7 +27,7 @@ class ModelSizes:
 def model_sizes(file: GGUFFile, config: ModelConfig) -> ModelSizes:
     """Lowered for real, into nothing: raises what load_model would, before anything is loaded."""
     small = replace(config, n_ctx=BLOCK_CELLS, n_threads=1, n_checkpoints=0)
-    lowered = Lowered(file, small, KernelCache(detect_cpu(config.isa), None))
+    lowered = lower_file(file, small, KernelCache(detect_cpu(config.isa), None))
     n_threads = config.n_threads or len(os.sched_getaffinity(0))
     return ModelSizes(
         weights=lowered.weights.n_bytes,

@@ -39,7 +39,7 @@ class Ubatch:
         # A slot's recurrent state: row in the pool, and 1 where the row has no content yet.
         self.state_row: I32 = np.full(n_slots, -1, np.int32)
         self.state_fresh: NDArray[np.uint8] = np.ones(n_slots, np.uint8)
-        # Accepted drafts that the row's state has not seen yet (kernels/ops/recurrent/state.py).
+        # Accepted drafts that the row's state has not seen yet (kernels/ops/recurrent/frame.py).
         self.state_pending: I32 = np.zeros(n_slots, np.int32)
         # Which tokens (indices into ``tokens``) get logits: output row r is token out_tokens[r].
         self.out_tokens: I32 = np.zeros(n_outputs, np.int32)

@@ -77,6 +77,10 @@ class Settings(SamplingSettings, ModelsSettings, BaseSettings):
     cache_type_k: CacheType = "f16"
     cache_type_v: CacheType = "f16"
     panel_cache: bool = False  # keep repacked weights on disk, for the next start
+    # what a text's vector is; file: as the model file says
+    pooling: Literal["file", "none", "mean", "cls", "last", "rank"] = "file"
+    embeddings: bool = False  # vectors only: nothing is generated
+    reranking: bool = False  # scores of documents: as --pooling rank
     n_predict: int = Field(-1, ge=-1)  # max_tokens of a request that names none; -1 = context
     chat_template_file: Path | None = None
     mem_limit: int = Field(0, ge=0)  # bytes; 0 = the machine's or the cgroup's
@@ -160,6 +164,8 @@ class Settings(SamplingSettings, ModelsSettings, BaseSettings):
                 "host: listening on a non-loopback address needs --api-key or --api-key-file"
                 " (or --insecure-no-key, if something else guards the port)"
             )
+        if self.reranking and self.pooling not in ("file", "rank"):
+            raise ValueError("pooling: --reranking needs rank")
         if len(self.spec_type) > 1 and {"auto", "none"} & set(self.spec_type):
             raise ValueError("spec_type: 'auto' and 'none' stand alone")
         if self.slot_save_path is not None and not self.slot_save_path.is_dir():
@@ -185,6 +191,12 @@ class Settings(SamplingSettings, ModelsSettings, BaseSettings):
         if base is None or not base.is_absolute():
             base = Path.home() / ".cache"
         return base / "slotmux"
+
+    @property
+    def pooling_type(self) -> int:
+        """``pooling`` as model files number it; -1: as the file says."""
+        kind = "rank" if self.reranking else self.pooling
+        return ("file", "none", "mean", "cls", "last", "rank").index(kind) - 1
 
     @property
     def n_ubatch(self) -> int:

@@ -41,6 +41,7 @@ ARCHITECTURES = (
     Architecture("glm4moelite", has_mtp=True),
     Architecture("olmo2"),
     Architecture("olmo3"),
+    Architecture("gemma", lcpp_tolerance=GELU_TABLE),
     Architecture("gemma2", lcpp_tolerance=GELU_TABLE),
     Architecture("glm4"),
     Architecture("exaone4"),

@@ -49,8 +49,8 @@ _ENDPOINTS = """## Endpoints
 | `POST /props` | 501 | what a server is was decided at its start |
 | `GET /lora-adapters` | works | none |
 | `POST /lora-adapters` | 501 | adapters are not supported |
-| `POST /embedding` | 501 | embeddings are not served |
-| `POST /reranking` | 501 | |
+| `POST /embedding` | works | and `/embeddings`, `/v1/embeddings`: [embeddings](embeddings.md) |
+| `POST /reranking` | works | scores are 0 to 1; llama-server's with `raw_scores` |
 | `POST /v1/audio/transcriptions` | 501 | |
 
 [Dialects](dialects.md#llama-server) tells what their parameters and answers have, and what they

@@ -6,6 +6,18 @@ follow the int64 words that the kernel reads (``offsets``), what other ops must 
 what mypy refuses in the lowering.
 """
 
+from slotmux.kernels.operands.fields import (
+    Activations,
+    Form,
+    compiled,
+    given,
+    keeps,
+    reads,
+    tiles_of,
+    updates,
+    word,
+    writes,
+)
 from slotmux.kernels.operands.memory import (
     ANY_ROWS,
     Address,
@@ -21,20 +33,7 @@ from slotmux.kernels.operands.memory import (
     Vector,
     round_up,
 )
-from slotmux.kernels.operands.op import (
-    Activations,
-    Form,
-    Op,
-    compiled,
-    given,
-    keeps,
-    offsets,
-    reads,
-    tiles_of,
-    updates,
-    word,
-    writes,
-)
+from slotmux.kernels.operands.op import Op, offsets
 from slotmux.kernels.operands.words import STEP, fill, words
 
 __all__ = [

@@ -7,7 +7,7 @@ each other.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Generic, NewType, TypeVar
+from typing import ClassVar, Generic, NamedTuple, NewType, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +24,7 @@ def round_up(n: int, multiple: int) -> int:
     return -(-n // multiple) * multiple
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(NamedTuple):
     """Columns ``start`` to ``end`` of a named buffer: what an op reads or writes."""
 
     buffer: str
@@ -193,7 +192,7 @@ class StatePool:
 @dataclass(frozen=True, slots=True)
 class State:
     """One op's float32 within every sequence's row: ``n_floats`` of state at byte ``offset``, and
-    ``pending`` bytes behind their begin what is kept of drafts (kernels/ops/recurrent/state.py).
+    ``pending`` bytes behind their begin what is kept of drafts (kernels/ops/recurrent/frame.py).
 
     Its words: address in row 0, bytes from a row to the next, bytes from the state to the drafts.
     """

@@ -1,150 +1,34 @@
-"""The class that ops are derived from, and the ways in which its fields may be declared."""
+"""The class that ops are derived from."""
 
 from __future__ import annotations
 
 import struct
 from collections import namedtuple
 from collections.abc import Callable, Iterator
-from dataclasses import MISSING, dataclass, field, fields
-from types import NoneType, UnionType
-from typing import (
-    Any,
-    ClassVar,
-    Generic,
-    Literal,
-    NewType,
-    TypeVar,
-    Union,
-    get_args,
-    get_origin,
-    get_type_hints,
-    overload,
-)
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 from typing_extensions import dataclass_transform
 
 from slotmux.kernels.cpu import Isa
-from slotmux.kernels.operands.memory import Count, Narrowed, Rows, Span, State, Table, Tiles
+from slotmux.kernels.operands.fields import (
+    Declared,
+    Form,
+    Operand,
+    compiled,
+    given,
+    keeps,
+    operands_of,
+    reads,
+    tiles_of,
+    updates,
+    writes,
+)
+from slotmux.kernels.operands.memory import Count, Rows, Span, State, Tiles
 
-T = TypeVar("T")
-# In what form an op takes activations: float32, rounded to 8 bits, or rounded to BF16.
-Form = Literal["floats", "tiles", "bf16"]
-# Rows that an op takes in its ``form``: the lowering gives rows, a pass puts that in their place.
-Activations = Rows | Tiles | Narrowed
 Kernel = Callable[..., None]
-
-
-@dataclass(frozen=True, slots=True)
-class _Declared:
-    """What a field was declared as."""
-
-    reads: bool = False
-    writes: bool = False
-    stride_of: str = ""
-    reads_if: str = ""
-    tiles_of: str = ""
-    is_compiled: bool = False
-
-
-def _field(declared: _Declared, default: Any = MISSING, *, init: bool = True) -> Any:
-    return field(default=default, init=init, metadata={"declared": declared})
-
-
-def given(text: str, *, default: Any = MISSING) -> Any:
-    """What no op writes: a size or a flag (its word), a float (the address of a float32), weights
-    or a vector (their address, 0 for None), a Count (its address)."""
-    return _field(_Declared(), default)
-
-
-def compiled(text: str) -> Any:
-    """What the kernel's source is built with: no word, but a part of the compiled code's name."""
-    return _field(_Declared(is_compiled=True))
-
-
-def reads(text: str, *, default: Any = MISSING, stride_of: str = "") -> Any:
-    """Memory that the op reads. ``stride_of``: another field, whose rows are as far apart: no word
-    for that."""
-    return _field(_Declared(reads=True, stride_of=stride_of), default)
-
-
-def writes(text: str, *, default: Any = MISSING, stride_of: str = "", reads_if: str = "") -> Any:
-    """Memory that the op writes. Rows that may be None are not written when nobody reads them.
-    ``reads_if``: a flag's field; with it the op adds to what is there."""
-    return _field(_Declared(writes=True, stride_of=stride_of, reads_if=reads_if), default)
-
-
-def updates(text: str, *, default: Any = MISSING, stride_of: str = "") -> Any:
-    """Memory that the op reads and writes."""
-    return _field(_Declared(reads=True, writes=True, stride_of=stride_of), default)
-
-
-def tiles_of(name: str, *, init: Literal[False] = False) -> Any:
-    """The same as the rows of field ``name``, as 8-bit activations: a pass sets it where they are
-    wanted."""
-    return _field(_Declared(writes=True, tiles_of=name), None, init=init)
-
-
-def keeps(text: str, *, init: Literal[False] = False) -> Any:
-    """The op's own part of every sequence's row, of the sizes that ``state_floats`` and
-    ``pending_floats`` tell: the builder sets it."""
-    return _field(_Declared(reads=True, writes=True), None, init=init)
-
-
-class word(Generic[T]):
-    """A word that follows from other fields, as a method without arguments."""
-
-    def __init__(self, compute: Callable[[Any], T]) -> None:
-        self.compute, self.__doc__ = compute, compute.__doc__
-
-    @overload
-    def __get__(self, op: None, owner: type) -> word[T]: ...
-    @overload
-    def __get__(self, op: object, owner: type) -> T: ...
-    def __get__(self, op: object | None, owner: type) -> word[T] | T:
-        return self if op is None else self.compute(op)
-
-
-@dataclass(frozen=True, slots=True)
-class _Operand:
-    """A field or word of an op, as the rest of this file uses it."""
-
-    name: str
-    declared: _Declared
-    types: tuple[type, ...]  # of values; without None
-    is_optional: bool
-    words: tuple[str, ...]
-    dtype: Any  # of arrays, or None
-    is_float: bool
-    is_memory: bool  # has a span
-
-    def check(self, op: Op) -> None:
-        """Raises TypeError for a value of another type."""
-        value = getattr(op, self.name)
-        if isinstance(value, self.types):
-            array = value.array if isinstance(value, Table) else value
-            if self.dtype is None or array.dtype == self.dtype:
-                return
-        elif (value is None and self.is_optional) or (self.is_float and type(value) is int):
-            return
-        kind = f"{type(value).__name__} {getattr(value, 'dtype', '')}".strip()
-        raise TypeError(f"{type(op).__name__}.{self.name}: {kind} is not what it takes")
-
-    def values(self, op: Op) -> tuple[int, ...]:
-        """What the words hold."""
-        value = getattr(op, self.name)
-        if isinstance(value, int):
-            return (int(value),)
-        if value is None:
-            return (0,) * len(self.words)
-        if isinstance(value, np.ndarray):
-            return (int(value.ctypes.data),)
-        if self.declared.stride_of:
-            other = getattr(op, self.declared.stride_of)
-            assert other is None or other.stride == value.stride
-        n = len(self.words)  # tiles in the place of rows have no stride
-        found: tuple[int, ...] = (*value.values, 0)[:n]
-        return found
 
 
 @dataclass_transform(
@@ -162,17 +46,20 @@ class Op:
 
     name: ClassVar[str]
     changes_step: ClassVar[bool]
-    operands: ClassVar[tuple[_Operand, ...]] = ()
-    _given: ClassVar[tuple[_Operand, ...]] = ()
-    _memory: ClassVar[tuple[_Operand, ...]] = ()
+    operands: ClassVar[tuple[Operand, ...]] = ()
+    is_of_step: ClassVar[bool] = False  # nothing is read that other ops write
+    _given: ClassVar[tuple[Operand, ...]] = ()
+    _memory: ClassVar[tuple[Operand, ...]] = ()
     part: str = ""  # of the program
 
     def __init_subclass__(cls, *, kernel: str, changes_step: bool = False) -> None:
         dataclass(kw_only=True, eq=False, repr=False)(cls)
         cls.name, cls.changes_step = kernel, changes_step
-        cls.operands = tuple(_operands(cls))
+        cls.operands = tuple(operands_of(cls))
         cls._given = cls.operands[: len(fields(cls))]  # type: ignore[arg-type]
         cls._memory = tuple(each for each in cls.operands if each.is_memory)
+        is_read = (each.declared.reads or Count in each.types for each in cls.operands)
+        cls.is_of_step = bool(cls.operands) and not any(is_read)
 
     def __post_init__(self) -> None:
         for operand in self._given:
@@ -237,7 +124,7 @@ class Op:
         for operand in cls.operands:
             yield from operand.words
 
-    def words(self) -> np.ndarray:
+    def words(self) -> NDArray[np.int64]:
         """int64: the words, and behind them the constants that some of them are addresses of."""
         values: list[int] = []
         constants: list[tuple[int, float]] = []
@@ -265,7 +152,7 @@ class Op:
                 parts.append(getattr(self, operand.name) if is_float else operand.values(self))
         return tuple(parts)
 
-    def _reads(self, declared: _Declared) -> bool:
+    def _reads(self, declared: Declared) -> bool:
         return declared.reads or bool(declared.reads_if and getattr(self, declared.reads_if))
 
     @property
@@ -328,40 +215,3 @@ def offsets(op: type[Op]) -> Any:
     """Byte offsets of an op's words, constants for its kernel: ``load_i64(op + RMS_NORM.x)``."""
     names = tuple(op.word_names())
     return namedtuple(op.__name__, names)(*(8 * i for i in range(len(names))))  # type: ignore[misc]
-
-
-def _operands(op: type[Op]) -> Iterator[_Operand]:
-    """Fields, then words that follow from them."""
-    hints = get_type_hints(op)
-    for each in fields(op):  # type: ignore[arg-type]
-        yield _operand(each.name, hints[each.name], each.metadata["declared"])
-    for name, value in vars(op).items():
-        if isinstance(value, word):
-            yield _operand(name, get_type_hints(value.compute)["return"], _Declared())
-
-
-def _operand(name: str, hint: Any, declared: _Declared) -> _Operand:
-    kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
-    types, dtype = [], None
-    for kind in kinds:
-        plain = kind.__supertype__ if isinstance(kind, NewType) else get_origin(kind) or kind
-        types.append(plain)
-        if plain is np.ndarray:
-            (dtype,) = get_args(get_args(kind)[1])
-        elif plain is Table:
-            (dtype,) = get_args(kind)
-    real = tuple(kind for kind in types if kind is not NoneType)
-    patterns = max((getattr(kind, "WORDS", ("{}",)) for kind in real), key=len)
-    names = tuple(pattern.format(name) for pattern in patterns)
-    if declared.stride_of or declared.is_compiled:
-        names = names[: int(not declared.is_compiled)]
-    return _Operand(
-        name=name,
-        declared=declared,
-        types=real,
-        is_optional=NoneType in types,
-        words=names,
-        dtype=dtype,
-        is_float=real == (float,),
-        is_memory=any(hasattr(kind, "span") for kind in real),
-    )

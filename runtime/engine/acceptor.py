@@ -126,6 +126,12 @@ class Acceptor:
                 self._fail_no_numbers(choice, now)
                 return False
             choice.job.send(Output(choice.index, prompt_logprobs=choice.scores))
+        if choice.vector is not None:
+            vector = choice.vector.vector()
+            if not np.isfinite(vector).all():
+                self._fail_no_numbers(choice, now)
+                return False
+            choice.job.send(Output(choice.index, vector=vector))
         if slot.n_known < choice.n_limit:
             return True
         choice.finish(FinishReason.LENGTH, now)

@@ -15,6 +15,7 @@ from slotmux.runtime.engine.request import (
     TokenLogprobs,
     Usage,
 )
+from slotmux.runtime.engine.text_vector import TextVector
 from slotmux.runtime.memory.disk.fetch import Fetch
 from slotmux.runtime.memory.missed import Missed
 from slotmux.runtime.prompt_logprobs import PromptLogprobs
@@ -89,6 +90,7 @@ class Choice:
         "t_looked",
         "tokens",
         "unsent",
+        "vector",
         "was_admitted",
     )
 
@@ -123,6 +125,7 @@ class Choice:
         self.n_scored = 0
         if index == 0 and request.n_prompt_logprobs >= 0:
             self.scores = PromptLogprobs.empty(self.n_prompt - 1, request.n_prompt_logprobs)
+        self.vector: TextVector | None = None  # of the prompt, if it is wanted
         self.n_charged = 0  # generated tokens for which its client was charged
         self.n_draft = self.n_draft_accepted = 0
         self.sampling = _with_seed(request.sampling, index)
@@ -130,6 +133,7 @@ class Choice:
         self.is_plain = (
             constraint is None
             and self.scores is None
+            and not request.wants_vector
             and not emitter.has_stops
             and self.sampling.n_logprobs < 0
         )
@@ -183,6 +187,8 @@ class Choice:
     @property
     def most_reused(self) -> int:
         """Tokens that may come from the prefix cache: the others' logits are wanted."""
+        if self.vector is not None:
+            return self.vector.most_reused
         return self.n_scored if self.is_scored else len(self.tokens)
 
     @property

@@ -21,6 +21,8 @@ from slotmux.runtime.engine.scoring import Scoring
 from slotmux.runtime.engine.sharing import Sharing
 from slotmux.runtime.engine.slots import Slot
 from slotmux.runtime.engine.stats import Meter
+from slotmux.runtime.engine.text_vector import TextVector
+from slotmux.runtime.engine.vectors import Pooler
 from slotmux.runtime.interfaces import DetokenizerLike, ModelLike
 from slotmux.runtime.memory import Memory
 from slotmux.runtime.memory.disk.store import Store
@@ -74,6 +76,7 @@ class Core:
         self.tier = Tier(self.memory, store, notify) if store is not None else None
         self.slots = [Slot(seq.slot, seq) for seq in self.memory.sequences]
         self._scoring = Scoring(model, config.max_step_s)
+        self._pooler = Pooler(model)
         self.scheduler = Scheduler(
             ubatch,
             self._park,
@@ -136,6 +139,8 @@ class Core:
                 self.memory.n_ctx,
                 self._constraint(request),
             )
+            if request.wants_vector:
+                choice.vector = TextVector(self._model.pooling, len(prompt))
             job.choices.append(choice)
         self._jobs[request.id] = job
         self.meter.counters.n_requests += 1
@@ -225,6 +230,7 @@ class Core:
                 self.scheduler.n_prompt_planned, self.scheduler.is_beside, forward_s
             )
             self._scoring.run(self.scheduler.active)
+            self._pooler.run(self.scheduler.active)
             self._acceptor.accept(time.monotonic())
             self._end_failed()
             self.meter.on_step(self._model.ubatch.n_seqs, time.monotonic() - now)

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from slotmux.runtime.engine.constraint import ConstraintFactory
 from slotmux.runtime.errors import SlotmuxError
 from slotmux.runtime.prompt_logprobs import PromptLogprobs
@@ -91,6 +94,9 @@ class Output:
     )
     usage: Usage | None = None
     prompt_logprobs: PromptLogprobs | None = None  # with the first Output of a request that asked
+    # With the last Output of a request that asked: its text's vector, or [n_tokens, n] without
+    # pooling; not normalised.
+    vector: NDArray[np.float32] | None = None
 
 
 @dataclass(slots=True)
@@ -117,6 +123,10 @@ class Request:
     max_tokens: int = -1  # -1 = until the context is full, 0 = the prompt is all
     # Log-probabilities of the prompt's tokens: -1 = none, else how many alternatives of each
     n_prompt_logprobs: int = -1
+    # The prompt is a text whose vector is wanted, and nothing is generated; n_first: how many of
+    # its tokens are of the first of two parts (-1: all).
+    wants_vector: bool = False
+    n_first: int = -1
     min_tokens: int = 0
     n: int = 1  # choice i draws with seed + i
     stop: tuple[str, ...] = ()

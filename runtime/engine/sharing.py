@@ -38,7 +38,7 @@ class Sharing:
     def _choose(self, slot: Slot, active: Iterable[Slot]) -> None:
         choice = slot.choice
         assert choice is not None
-        if slot.seq.node is None or choice.is_scored:  # whose own logits are wanted
+        if slot.seq.node is None or choice.is_scored or choice.vector:  # whose own rows are wanted
             return
         best, n_best = None, slot.seq.n_computed + MIN_TOKENS - 1
         for other in active:

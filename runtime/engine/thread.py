@@ -62,7 +62,7 @@ class Engine:
             new_detokenizer = _detokenizers_of(tokenizer)
         self.config = config
         self.failure: BaseException | None = None
-        self._n_vocab = model.n_vocab
+        self._n_vocab, self._n_vector = model.n_vocab, model.n_vector
         self._check_sampling = model.sampling.check
         self._wake = threading.Condition()
         self._core = Core(
@@ -103,6 +103,8 @@ class Engine:
         """
         try:
             prompt = check_request(request, self.config.n_slots, self.n_ctx, self._n_vocab)
+            if request.wants_vector and not self._n_vector:
+                raise InvalidRequestError("model", "this model gives no vectors of texts")
             self._check_sampling(request.sampling)
             check_speculative(request.speculative, self.config.spec)
         except InvalidRequestError:

@@ -69,6 +69,12 @@ class Buffers:
         assert table.array.size >= n, f"table {name} was made smaller"
         return table
 
+    def fill_nan(self) -> None:
+        """Poison the memory of rows: what no op has written must not be read."""
+        for name, array in self._arrays.items():
+            if name.endswith("]") and ":tiles" not in name:
+                array.view(np.float32)[:] = np.nan
+
     def array(self, name: str) -> NDArray[np.uint8]:
         """The memory of a buffer, for reading results."""
         return self._arrays[name]

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from slotmux.kernels.compiler import KernelCache
 from slotmux.kernels.formats.panels import Panels
-from slotmux.kernels.operands import STEP, Address, Count, Op, Rows, Span, Vector
+from slotmux.kernels.operands import STEP, Address, Count, Op, Rows, Vector
 from slotmux.kernels.ops.dense.bias import AddBias
 from slotmux.kernels.ops.dense.glu import Glu
 from slotmux.kernels.ops.dense.linear import Linear
@@ -24,7 +23,6 @@ from slotmux.kernels.ops.dense.repack import Embed
 from slotmux.kernels.team import Program, Team
 from slotmux.runtime.lowering.buffers import Buffers, step_count
 from slotmux.runtime.lowering.cells import KVCells
-from slotmux.runtime.lowering.ops import Layout, RawOp
 from slotmux.runtime.lowering.passes.forms import choose_forms
 from slotmux.runtime.lowering.passes.gated import fuse_gated
 from slotmux.runtime.lowering.passes.repeats import drop_repeats
@@ -59,7 +57,6 @@ class Builder:
         self.ops: list[Op] = []
         self._part, self._kept, self._is_finished = "", set[str](), False
         self._operands: dict[Op, tuple[int, NDArray[np.int64]]] = {}
-        self._constants: dict[float, NDArray[np.float32]] = {}
 
     def beside(self, buffers: Buffers, step: NDArray[np.int64]) -> Builder:
         """A builder of another program over the same weights and sequences."""
@@ -89,59 +86,9 @@ class Builder:
         self._kept.add(rows.buffer)
         return rows
 
-    def append_raw(
-        self,
-        kernel: str,
-        build: Callable[[], Callable[..., None]],
-        layout: Layout,
-        operands: dict[str, int | NDArray[Any]],
-        reads: Sequence[Span],
-        writes: Sequence[Span],
-        scratch: int = 0,
-    ) -> RawOp:
-        """Add an op that does not declare its operands."""
-        op = RawOp(kernel, build, layout, operands, reads, writes, scratch)
-        self.append(op)
-        return op
-
-    def append_recurrent(
-        self,
-        kernel: str,
-        build: Callable[[], Callable[..., None]],
-        layout: Layout,
-        operands: dict[str, int | NDArray[Any]],
-        reads: Sequence[Span],
-        writes: Sequence[Span],
-        n_state: int,
-        n_pending: int,
-        scratch: int = 0,
-    ) -> RawOp:
-        """Add an op with ``n_state`` float32 of recurrent state a sequence, and ``n_pending`` that
-        it keeps of each draft; see State for the words that its layout has for that."""
-        own = {**operands, "rows": 0, "row_stride": 0, "pending": 0}
-        op = self.append_raw(kernel, build, layout, own, reads, writes, scratch)
-        op.state = self.rows.reserve(n_state, n_pending)
-        return op
-
-    def producer(self, out: Rows, op: RawOp) -> Rows:
-        """Let ``op``, which declares nothing, write ``out`` as 8-bit activations too."""
-        op.is_producer, op.out = True, out
-        op._writes_spans = [span for span in op._writes_spans if span.buffer == out.buffer]
-        return out
-
-    def scalar(self, value: float) -> NDArray[np.float32]:
-        """A float32 constant that kernels read by address."""
-        if value not in self._constants:
-            self._constants[value] = self.weights.constant(np.array([value], np.float32))
-        return self._constants[value]
-
     def step_address(self, word: str) -> Address:
         """What a word of the step holds: the address of one of the ubatch's tables."""
         return Address(int(self.step[getattr(STEP, word) // 8]))
-
-    def count(self, word: str) -> int:
-        """Address of a word of the step, such as n_tokens."""
-        return int(self.step.ctypes.data) + int(getattr(STEP, word))
 
     def outputs(self, most: int) -> Count:
         """How many rows of logits the step wants."""

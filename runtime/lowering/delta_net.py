@@ -8,15 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from slotmux.kernels.ops.recurrent.delta_net import (
-    DELTA,
-    build_delta_net,
-    pending_floats,
-    scratch_bytes,
-)
-from slotmux.kernels.ops.recurrent.delta_rule import block_vectors
-from slotmux.kernels.ops.recurrent.gated_norm import GATED_NORM, build_gated_norm
-from slotmux.kernels.ops.recurrent.gated_norm import scratch_bytes as norm_scratch_bytes
+from slotmux.kernels.ops.recurrent.delta_net import DeltaNet
+from slotmux.kernels.ops.recurrent.gated_norm import GatedNorm
 from slotmux.runtime.lowering.buffers import Rows
 from slotmux.runtime.lowering.builder import Builder
 
@@ -52,42 +45,26 @@ def delta_net(
     ``alpha`` and ``beta`` [n_tokens, n_heads] before softplus and sigmoid; the state is the
     sequence's own."""
     q, k, v = qkv
-    d, n_heads = shape.d, len(shape.k_heads)
-    assert d % 16 == 0
-    assert q.stride == k.stride == v.stride
-    assert alpha.stride == beta.stride
+    assert shape.d % 16 == 0
+    n_heads = len(shape.k_heads)
     name_of_heads = f"k_heads{shape.n_k_heads}:{hash(shape.k_heads):x}"
     heads = b.buffers.table(name_of_heads, n_heads, np.int32)
     heads.array[:] = shape.k_heads
-    # No producer of tiles: the norm of whole heads comes next, and quantises what it makes.
-    out = b.buffers.rows(name, n_heads * d)
-    n_vectors = block_vectors(d)
-    b.append_recurrent(
-        f"delta_net.{n_vectors}",
-        lambda: build_delta_net(n_vectors),
-        DELTA,
-        {
-            "q": q.address,
-            "k": k.address,
-            "v": v.address,
-            "stride": q.stride,
-            "alpha": alpha.address,
-            "b": beta.address,
-            "gate_stride": alpha.stride,
-            "a": a,
-            "dt_bias": dt_bias,
-            "k_heads": heads.address,
-            "n_heads": n_heads,
-            "d": d,
-            "eps": b.scalar(shape.eps),
-            "out": out.address,
-            "out_stride": out.stride,
-        },
-        [rows.span for rows in (q, k, v, alpha, beta)],
-        [out.span],
-        n_heads * d * d,
-        pending_floats(n_heads, d),
-        scratch_bytes(d),
+    out = b.buffers.rows(name, n_heads * shape.d)
+    b.append(
+        DeltaNet(
+            d=shape.d,
+            q=q,
+            k=k,
+            v=v,
+            alpha=alpha,
+            b=beta,
+            a=a,
+            dt_bias=dt_bias,
+            k_heads=heads.array,
+            eps=shape.eps,
+            out=out,
+        )
     )
     return out
 
@@ -107,25 +84,5 @@ def gated_norm(
     assert x.width == z.width
     assert x.width % d == 0
     out = b.buffers.rows(name, x.width)
-    op = b.append_raw(
-        f"gated_norm.{activation}",
-        lambda: build_gated_norm(activation),
-        GATED_NORM,
-        {
-            "x": x.address,
-            "x_stride": x.stride,
-            "z": z.address,
-            "z_stride": z.stride,
-            "weight": weight,
-            "eps": b.scalar(eps),
-            "n_heads": x.width // d,
-            "d": d,
-            "out": 0,
-            "out_stride": out.stride,
-            "tiles": 0,
-        },
-        [x.span, z.span],
-        [out.span],
-        norm_scratch_bytes(d),
-    )
-    return b.producer(out, op)
+    b.append(GatedNorm(gate=activation, x=x, z=z, weight=weight, eps=eps, out=out))
+    return out

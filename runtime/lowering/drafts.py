@@ -14,13 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slotmux.kernels.operands import State, Table
-from slotmux.kernels.ops.recurrent.token_shift import LAST_TOKEN, build_last_token
+from slotmux.kernels.ops.recurrent.token_shift import LastToken, TokenShift
 from slotmux.kernels.ops.sampling.advance import Advance
 from slotmux.kernels.team import Program, Team
 from slotmux.runtime.interfaces import GuideLike
-from slotmux.runtime.lowering.buffers import Rows, Span
+from slotmux.runtime.lowering.buffers import Rows
 from slotmux.runtime.lowering.builder import Builder
-from slotmux.runtime.lowering.ops import RawOp
 from slotmux.runtime.lowering.weights import Panels
 from slotmux.runtime.sampling.table import SamplingTable
 from slotmux.runtime.ubatch import I32, Ubatch
@@ -34,21 +33,18 @@ SHORT_VOCAB = 32768
 _LONG, _SHORT, _DRAWS = "long", "short", " draws"
 
 
-def last_hidden(b: Builder) -> State:
-    """The state of the token_shift that was appended last: a sequence's last hidden state."""
-    op = b.ops[-1]
-    assert isinstance(op, RawOp)
+def keep_last(b: Builder, hidden: Rows) -> tuple[Rows, State]:
+    """The hidden state of the token before each, and where a row keeps the last one."""
+    op = TokenShift(kind="before", x=hidden, out=b.buffers.rows("mtp_before", hidden.width))
+    b.append(op)
     assert op.state is not None
-    return op.state
+    return op.out, op.state
 
 
 def load_hidden(b: Builder, last: State, width: int) -> Rows:
     """The hidden states of the last tokens of the step's sequences."""
     out = b.buffers.rows("mtp_guess", width)
-    words = {"n": width, "out": out.address, "out_stride": out.stride}
-    own: dict[str, int | NDArray[np.float32]] = {**words, "rows": 0, "row_stride": 0, "pending": 0}
-    op = b.append_raw("last_token", build_last_token, LAST_TOKEN, own, [Span("rows")], [out.span])
-    op.state = last
+    b.append(LastToken(state=last, out=out))
     return b.keep(out)  # the next pass begins with what this one leaves there
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from slotmux.kernels.operands import Rows
 from slotmux.kernels.ops.attention.temperature import Temper
-from slotmux.kernels.ops.dense.positions import AddPositions
+from slotmux.kernels.ops.dense.add_rows import AddRows
 from slotmux.runtime.lowering.builder import Builder
 
 
 def add_positions(b: Builder, x: Rows, tensor: str, n_positions: int) -> None:
     """x += the row of ``tensor`` at each token's position"""
     table = b.weights.vector(tensor, x.width, n_positions)
-    b.append(AddPositions(x=x, positions=b.step_address("positions"), table=table))
+    b.append(AddRows(x=x, table=table, ids=b.step_address("positions")))
 
 
 def temper(b: Builder, q: Rows, scale: float, every: int, offset: int = 0) -> None:

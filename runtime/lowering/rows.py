@@ -1,7 +1,7 @@
 """The pool of state rows: what each sequence carries through the recurrent layers.
 
 Behind its state, each layer keeps the inputs of drafts that a verified step may have accepted
-(kernels/ops/recurrent/state.py)."""
+(kernels/ops/recurrent/frame.py)."""
 
 from __future__ import annotations
 

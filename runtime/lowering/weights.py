@@ -82,6 +82,12 @@ class Weights:
         """Whether the file has a tensor of this name."""
         return name in self.file.tensors
 
+    def n_rows(self, name: str) -> int:
+        """Rows of a matrix, where no key of the file says how many there are."""
+        if name not in self.file.tensors:
+            self.refuse(name, "this tensor is missing")
+        return _n_rows(self.file.tensors[name])
+
     def optional(self, name: str) -> bool:
         """The same of a tensor that all blocks have, or none: see ``check_alike``."""
         has = self.has(name)

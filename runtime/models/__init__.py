@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from slotmux.kernels.operands import State
     from slotmux.runtime.lowering.buffers import Rows
     from slotmux.runtime.lowering.builder import Builder
+    from slotmux.runtime.lowering.pooling import RankHead
     from slotmux.runtime.lowering.weights import Panels
     from slotmux.runtime.models.hparams import Hparams
 
@@ -58,6 +59,9 @@ class Family:
     lower: Lower
     head: Head
     mtp: DraftBlock | None = None
+    rank: RankHead | None = None  # of an encoder that scores in its own way
+    # The normed rows of at most n outputs, which a text's vector is made of; None: it gives none.
+    normed: Head | None = None
 
 
 def has_mtp(file: GGUFFile) -> bool:
@@ -71,10 +75,23 @@ def has_mtp(file: GGUFFile) -> bool:
     return any(name.startswith(f"blk.{n_blocks - 1}.nextn.") for name in file.tensors)
 
 
+def is_encoder(file: GGUFFile) -> bool:
+    """Whether a file's architecture reads whole texts and gives vectors, not tokens; ModelFileError
+    if it is none that we run."""
+    return check_architecture(file).startswith("encoders.")
+
+
 def family(file: GGUFFile) -> Family:
     """The lowering of a file's architecture; ModelFileError if there is none."""
     name = check_architecture(file)
     module = import_module(f"slotmux.runtime.models.{name}")
-    default = import_module("slotmux.runtime.models.blocks").output_head
+    blocks = import_module("slotmux.runtime.models.blocks")
     mtp = import_module(f"slotmux.runtime.models.{MTP[name]}") if name in MTP else None
-    return Family(module.lower, getattr(module, "head", default), mtp)
+    return Family(
+        module.lower,
+        getattr(module, "head", blocks.output_head),
+        mtp,
+        getattr(module, "RANK_HEAD", None),
+        # A family with a head of its own says itself what stands before it.
+        getattr(module, "normed", None if hasattr(module, "head") else blocks.output_norm),
+    )

@@ -35,10 +35,11 @@ FAMILIES = {
     "ernie4_5": "dense.llama",
     "qwen2vl": "dense.qwen",
     "qwen3vl": "dense.qwen",
-    "gemma2": "dense.gemma2",
-    "glm4": "dense.glm4",
-    "olmo2": "dense.olmo2",
-    "exaone4": "dense.exaone4",
+    "gemma": "dense.gemma",
+    "gemma2": "dense.block_normed.gemma2",
+    "glm4": "dense.block_normed.glm4",
+    "olmo2": "dense.block_normed.olmo2",
+    "exaone4": "dense.block_normed.exaone4",
     "mistral3": "dense.mistral3",
     "seed_oss": "dense.seed_oss",
     "hunyuan-dense": "dense.hunyuan",
@@ -75,7 +76,19 @@ FAMILIES = {
     "falcon-h1": "hybrid.falcon_h1",
     "nemotron_h": "hybrid.nemotron_h",
     "nemotron_h_moe": "hybrid.nemotron_h",
+    "bert": "encoders.bert",
+    "nomic-bert": "encoders.nomic_bert",
+    "nomic-bert-moe": "encoders.nomic_bert",
+    "jina-bert-v2": "encoders.jina_bert",
+    "jina-bert-v3": "encoders.jina_bert",
+    "modern-bert": "encoders.modern_bert",
+    "eurobert": "encoders.eurobert",
+    "llama-embed": "encoders.eurobert",
+    "gemma-embedding": "encoders.gemma_embedding",
 }
+# Decoders whose layers also were trained without the causal mask, as ``attention.causal`` says.
+_BOTH_WAYS = {"llama": "encoders.eurobert", "qwen2": "encoders.eurobert",
+              "qwen3": "encoders.eurobert"}  # fmt: skip
 
 
 # What a file of another kind than a language model is, by its architecture or general.type.
@@ -102,6 +115,11 @@ def check_architecture(file: GGUFFile) -> str:
         known = ", ".join(sorted(FAMILIES))
         reason = f"{file.architecture!r} is not supported (supported: {known})"
         file.metadata.refuse("general.architecture", reason)
+    key = f"{file.architecture}.attention.causal"
+    if not name.startswith("encoders.") and not file.metadata.get_bool(key, True):
+        if file.architecture not in _BOTH_WAYS:
+            file.metadata.refuse(key, "this architecture is only supported with the causal mask")
+        return _BOTH_WAYS[file.architecture]
     return name
 
 

@@ -157,6 +157,24 @@ def fused_gated_ffn(b: Builder, x: Rows, blk: str, n_ff: int) -> Rows:
     return b.glu("silu", both.columns(n_ff, n_ff), both.columns(0, n_ff))
 
 
+def output_norm(
+    b: Builder,
+    hp: Hparams,
+    x: Rows,
+    capacity: int,
+    norm_tensor: str = "output_norm.weight",
+    scale: float = 1.0,
+) -> Rows:
+    """scale * norm(x) of the output rows. The scale is taken by the norm's weight: the same numbers
+    but for rounding, and no extra pass."""
+    weight = b.weights.vector(norm_tensor, hp.n_embd)
+    if scale != 1.0:
+        weight = b.weights.constant(weight * np.float32(scale))
+    # From here on rows are outputs, not tokens: of a prompt only the last token's logits are
+    # wanted, and the output matrix is the largest of all.
+    return b.rms_norm_outputs(x, weight, hp.eps, capacity)
+
+
 def output_head(
     b: Builder,
     hp: Hparams,
@@ -165,16 +183,8 @@ def output_head(
     norm_tensor: str = "output_norm.weight",
     scale: float = 1.0,
 ) -> Rows:
-    """Logits of the output rows: scale * output W norm(x); without output.weight, W is token_embd.
-
-    The scale is taken by the norm's weight: the same numbers but for rounding, and no extra pass.
-    """
-    weight = b.weights.vector(norm_tensor, hp.n_embd)
-    if scale != 1.0:
-        weight = b.weights.constant(weight * np.float32(scale))
-    # From here on rows are outputs, not tokens: of a prompt only the last token's logits are
-    # wanted, and the output matrix is the largest of all.
-    return logits(b, hp, b.rms_norm_outputs(x, weight, hp.eps, capacity))
+    """Logits of the output rows: scale * output W norm(x); W is token_embd without a matrix."""
+    return logits(b, hp, output_norm(b, hp, x, capacity, norm_tensor, scale))
 
 
 def logits(b: Builder, hp: Hparams, h: Rows) -> Rows:

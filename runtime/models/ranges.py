@@ -49,6 +49,7 @@ RANGES: dict[str, Integers | Floats] = {
     "leading_dense_block_count": _LAYERS,
     "full_attention_interval": Integers(1, MAX_LAYERS),
     "rescale_every_n_layers": _LAYERS,
+    "moe_every_n_layers": _LAYERS,
     "embedding_scale": _FACTOR,
     "residual_scale": _FACTOR,
     "logit_scale": _FACTOR,

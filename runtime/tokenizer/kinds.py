@@ -14,10 +14,12 @@ from slotmux.runtime.tokenizer.rwkv import LongestMatchEncoder
 from slotmux.runtime.tokenizer.spm import ScoreEncoder
 from slotmux.runtime.tokenizer.unigram import PlamoEncoder, UnigramEncoder
 from slotmux.runtime.tokenizer.vocab import BOS_KEY, EOS_KEY, MODEL_KEY, TOKENS_KEY, UNK_KEY, Vocab
+from slotmux.runtime.tokenizer.wordpiece import WordPieceEncoder
 
 PRE_KEY = "tokenizer.ggml.pre"
 ADD_BOS_KEY = "tokenizer.ggml.add_bos_token"
 ADD_EOS_KEY = "tokenizer.ggml.add_eos_token"
+SEP_KEY = "tokenizer.ggml.seperator_token_id"  # spelled so in files
 ADD_SEP_KEY = "tokenizer.ggml.add_sep_token"
 ADD_SPACE_KEY = "tokenizer.ggml.add_space_prefix"
 
@@ -60,6 +62,7 @@ def read_kind(metadata: Metadata) -> Kind:
         "whitespace": _spaceless,
         "hybriddna": _dna,
         "rwkv": _world,
+        "bert": _word_pieces,
         "t5": _unigram,
         "plamo2": _plamo,
     }
@@ -147,6 +150,19 @@ def _score_driven(metadata: Metadata) -> Kind:
 def _world(_: Metadata) -> Kind:
     # Never adds BOS or EOS, whatever the file says: llama.cpp does not look.
     return Kind(LongestMatchEncoder, pieces.of_world, makes_unknown=True)
+
+
+def _word_pieces(metadata: Metadata) -> Kind:
+    # Texts stand between [CLS] and [SEP], whatever the file says: llama.cpp does not look.
+    sep_id = metadata.get_u32(SEP_KEY, 102)
+    return Kind(
+        WordPieceEncoder,
+        pieces.of_escaped_spaces,
+        add_bos=True,
+        add_eos=True,
+        makes_unknown=True,
+        default_ids={BOS_KEY: 101, EOS_KEY: sep_id, UNK_KEY: 100},
+    )
 
 
 def _unigram(metadata: Metadata) -> Kind:

@@ -10,7 +10,7 @@ from slotmux.runtime.tokenizer import PromptTooLongError
 from slotmux.server.answers.fim import can_fill, cannot_fill, fim_prompt
 from slotmux.server.answers.sampling import needs_texts, sampling_of
 from slotmux.server.grammars.door import compile_grammar, tenant_of
-from slotmux.server.http.errors import ApiError, invalid
+from slotmux.server.http.errors import ApiError, invalid, not_supported
 from slotmux.server.http.session import session_name
 from slotmux.server.http.trace import Trace
 from slotmux.server.interfaces import RenderedPort, TokenizerPort
@@ -25,8 +25,13 @@ MAX_NAMES_TOLD = 8
 
 
 def check_model(params: GenerationParams, info: ModelInfo) -> str:
-    """The name the answer carries. Raises ApiError 404 for a model that is not served."""
-    return served_name(params.model, info)
+    """The name the answer carries. Raises ApiError 404 for a model that is not served, and 501 for
+    one that generates nothing."""
+    name = served_name(params.model, info)
+    if not info.can_generate:
+        what = "ranks documents (POST /v1/rerank)" if info.pooling == "rank" else "gives vectors"
+        raise not_supported(f"This model {what} and generates no text.", "model")
+    return name
 
 
 def served_name(asked: str | None, info: ModelInfo) -> str:
@@ -159,7 +164,7 @@ async def build_requests(
         Request(
             prompt=ids,
             sampling=sampling,
-            on_output=_unset,
+            on_output=unset_output,
             max_tokens=min(limit, info.n_ctx) if limit >= 0 else -1,
             n_prompt_logprobs=params.n_prompt_logprobs,
             min_tokens=min(params.min_tokens or 0, info.n_ctx),
@@ -176,7 +181,7 @@ async def build_requests(
             constraint=constraint,
             boundaries=message_starts(ids, loaded.tokenizer) if loaded.keeps_states else (),
             label=trace.request_id,
-            client=_client(state, trace),
+            client=client_of(state, trace),
             priority=params.priority or 0,
             session=session_name(trace, params.session_id, params.prompt_cache_key),
             n_together=len(prompts),
@@ -186,7 +191,7 @@ async def build_requests(
     ]
 
 
-def _client(state: ServerState, trace: Trace) -> str:
+def client_of(state: ServerState, trace: Trace) -> str:
     """Who a request is for, as fairness counts: with several API keys the key, else what the
     gateway's header says. A header of its own choice must not get a key more turns."""
     return trace.key if state.keys.n_keys > 1 else trace.fairness
@@ -261,6 +266,6 @@ def render(loaded: Loaded, params: TemplateParams) -> RenderedPort:
         raise invalid(error.param or "messages", f"{error}.", "template_error") from None
 
 
-def _unset(request: Request, outputs: object) -> None:
+def unset_output(request: Request, outputs: object) -> None:
     """Stands in until the Intake gives the request its bridge."""
     raise AssertionError("the request was submitted without the Intake")

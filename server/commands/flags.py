@@ -78,6 +78,13 @@ PANELS: dict[str, dict[str, Flag]] = {
         "hf_token": Flag("Token for the Hugging Face hub (also HF_TOKEN)."),
         "hf_endpoint": Flag("Address of the hub (also HF_ENDPOINT)."),
     },
+    "Embeddings": {
+        "pooling": Flag("What a text's vector is; file: as the model file says."),
+        "embeddings": Flag(
+            "Give vectors (POST /v1/embeddings) and generate nothing.", ("--embedding",)
+        ),
+        "reranking": Flag("Rank documents (POST /v1/rerank): as --pooling rank.", ("--rerank",)),
+    },
     "Several models": {
         "models_dir": Flag(
             "Serve the GGUF files of this folder, each in a process of its own, loaded when a"

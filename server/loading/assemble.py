@@ -6,22 +6,25 @@ import logging
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from slotmux.runtime.engine.texts.engine import TextEngine
 from slotmux.runtime.engine.thread import Engine
 from slotmux.runtime.gguf import GGUFFile, open_gguf
 from slotmux.runtime.memory.disk.files import Files
 from slotmux.runtime.memory.disk.store import Store
-from slotmux.runtime.models import family
+from slotmux.runtime.models import family, is_encoder
 from slotmux.runtime.speculation.measure import measure_costs
 from slotmux.runtime.tokenizer import Tokenizer
+from slotmux.server.answers.pairs import pair_form
 from slotmux.server.files.names import spec_of
 from slotmux.server.grammars.matcher import begin_library_tokenizer
 from slotmux.server.loading.identity import model_identity
-from slotmux.server.loading.load import load
+from slotmux.server.loading.load import load, load_texts
 from slotmux.server.loading.locate import locate, model_folders
 from slotmux.server.loading.plan import DiskPlan, Plan, make_plan
 from slotmux.server.loading.sampling import sampling_defaults
@@ -66,6 +69,8 @@ def assemble(settings: Settings, permit: Callable[[Plan], None] | None = None) -
     sampling = sampling_defaults(settings, file.metadata)
     for warning in file.metadata.warnings:
         log.warning(warning)
+    if is_encoder(file):
+        return _assemble_encoder(settings, file, plan, tokenizer)
     # Whatever waits for the first text or grammar would stop for it; now nobody does.
     prepared = threading.Thread(target=tokenizer.prepare, name="slotmux-tokenizer", daemon=True)
     prepared.start()
@@ -88,7 +93,13 @@ def assemble(settings: Settings, permit: Callable[[Plan], None] | None = None) -
         kv_events=events,
         tokenizer=tokenizer,
         template=template,
-        info=_model_info(settings, file, tokenizer, plan, template.source if template else ""),
+        info=replace(
+            _model_info(settings, file, tokenizer, plan, template.source if template else ""),
+            can_generate=not settings.embeddings and not settings.reranking,
+            pooling=model.pooling.name.lower() if model.n_vector else "",
+            n_vector=model.n_vector,
+        ),
+        pairs=pair_form(file.metadata, tokenizer),
         spec=spec,
         n_max_token_bytes=tokenizer.max_token_bytes,
         style=ChatStyle()
@@ -99,6 +110,31 @@ def assemble(settings: Settings, permit: Callable[[Plan], None] | None = None) -
         n_compiled=lambda: model.n_compiled,
         sampling=sampling,
         vocabulary=vocabulary,
+        budget=plan.budget,
+    )
+
+
+def _assemble_encoder(
+    settings: Settings, file: GGUFFile, plan: Plan, tokenizer: Tokenizer
+) -> Loaded:
+    """Of a model that gives vectors: no template, no grammars, no prefix cache."""
+    encoder = load_texts(plan)
+    _check_vocabulary(file, tokenizer, encoder.n_vocab)
+    info = replace(
+        _model_info(settings, file, tokenizer, plan, ""),
+        n_slots=0,
+        can_generate=False,
+        pooling=encoder.pooling.name.lower(),
+        n_vector=encoder.n_out,
+    )
+    return Loaded(
+        engine=TextEngine(encoder, settings.max_queue, settings.queue_timeout),
+        tokenizer=tokenizer,
+        template=None,
+        info=info,
+        n_max_token_bytes=tokenizer.max_token_bytes,
+        n_compiled=lambda: encoder.n_compiled,
+        pairs=pair_form(file.metadata, tokenizer),
         budget=plan.budget,
     )
 

@@ -8,6 +8,7 @@ from slotmux.server.loading.plan import Plan
 from slotmux.server.loading.progress import ProgressDisplay
 
 if TYPE_CHECKING:
+    from slotmux.runtime.encoder import Encoder
     from slotmux.runtime.model import Model
 
 
@@ -19,3 +20,12 @@ def load(plan: Plan) -> Model:
     plan.budget.check(plan.max_bytes)
     with ProgressDisplay() as progress:
         return load_model(plan.path, plan.model, progress)
+
+
+def load_texts(plan: Plan) -> Encoder:
+    """The same of a model that reads whole texts and gives vectors."""
+    from slotmux.runtime.encoder import load_encoder
+
+    plan.budget.check(plan.max_bytes)
+    with ProgressDisplay() as progress:
+        return load_encoder(plan.path, plan.model, progress)

@@ -11,6 +11,7 @@ from slotmux.runtime.engine.config import MTP, EngineConfig, SpecConfig
 from slotmux.runtime.gguf import GGUFFile
 from slotmux.runtime.lowered import ModelConfig
 from slotmux.runtime.memory.disk.tier import STAGED_BYTES
+from slotmux.runtime.models import is_encoder
 from slotmux.runtime.models.hparams import read_hparams
 from slotmux.runtime.numa import chosen_nodes
 from slotmux.runtime.sizes import model_sizes
@@ -18,6 +19,7 @@ from slotmux.runtime.ubatch import BLOCK_CELLS
 from slotmux.server.loading.budget import Budget, memory_limit
 from slotmux.server.loading.cores import n_usable_cores
 from slotmux.server.loading.errors import CommandError
+from slotmux.server.loading.plan_encoder import plan_encoder
 from slotmux.server.loading.prefix_cache import CacheRoom, cache_room
 from slotmux.server.loading.speculation import spec_config, without_mtp
 from slotmux.server.settings import Settings
@@ -81,6 +83,8 @@ def make_plan(settings: Settings, file: GGUFFile, sequences: Sequences | None = 
         detect_cpu(settings.isa)
     except ValueError as error:
         raise CommandError(str(error)) from error
+    if is_encoder(file):
+        return _encoder_plan(settings, file)
     n_ctx_train = read_hparams(file).n_ctx_train
     room = (
         _room_of_slots(settings, n_ctx_train)
@@ -94,25 +98,38 @@ def make_plan(settings: Settings, file: GGUFFile, sequences: Sequences | None = 
     return plan
 
 
-def _plan(settings: Settings, file: GGUFFile, room: _Room, spec: SpecConfig) -> Plan:
+def _encoder_plan(settings: Settings, file: GGUFFile) -> Plan:
+    config, engine, budget = plan_encoder(settings, file, _common_config(settings))
+    return Plan(file.paths[0], config, engine, budget, settings.mem_limit or memory_limit())
+
+
+def _common_config(settings: Settings) -> ModelConfig:
+    """What does not hang on the kind of model."""
     nodes = chosen_nodes(settings.numa)
     allowed = [cpu for node in nodes for cpu in node.cpus]
-    config = ModelConfig(
+    return ModelConfig(
         n_threads=settings.threads or n_usable_cores(allowed=allowed),
-        n_ctx=room.n_cells,
-        n_slots=room.n_slots,
         n_ubatch=settings.n_ubatch,
-        n_outputs=room.n_outputs,
-        cache_type_k=settings.cache_type_k,
-        cache_type_v=settings.cache_type_v,
+        pooling=settings.pooling_type,
         isa=settings.isa,
-        max_drafts=spec.n_max,
-        use_mtp=MTP in spec.types,
         pin_threads=settings.pin_threads,
         # Which node this is, is said once: the thread that loads may run elsewhere.
         numa=f"isolate:{nodes[0].id}" if settings.numa == "isolate" else settings.numa,
         kernel_cache=settings.caches / "kernels",
         panel_cache=settings.caches / "panels" if settings.panel_cache else None,
+    )
+
+
+def _plan(settings: Settings, file: GGUFFile, room: _Room, spec: SpecConfig) -> Plan:
+    config = replace(
+        _common_config(settings),
+        n_ctx=room.n_cells,
+        n_slots=room.n_slots,
+        n_outputs=room.n_outputs,
+        cache_type_k=settings.cache_type_k,
+        cache_type_v=settings.cache_type_v,
+        max_drafts=spec.n_max,
+        use_mtp=MTP in spec.types,
     )
     sizes = model_sizes(file, replace(config, is_elastic=room.is_served))
     max_bytes = settings.mem_limit or memory_limit()

@@ -211,6 +211,7 @@ class ModelEntry(TypedDict):
     created: int
     owned_by: str
     max_model_len: int
+    capabilities: list[str]
     meta: dict[str, str | int]
 
 

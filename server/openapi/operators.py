@@ -89,6 +89,8 @@ class Props(TypedDict):
 
     default_generation_settings: GenerationDefaults
     total_slots: int
+    capabilities: list[str]
+    pooling: str
     model_alias: str
     model_path: str
     modalities: dict[str, bool]

@@ -16,6 +16,7 @@ from slotmux.runtime.engine.config import SpecConfig
 from slotmux.runtime.memory.events import Event
 from slotmux.server.answers.breakers import BreakerFinder
 from slotmux.server.answers.intake import Intake
+from slotmux.server.answers.pairs import PairForm
 from slotmux.server.answers.sampling import SamplingDefaults
 from slotmux.server.grammars.compiler import Grammars
 from slotmux.server.http.auth import ApiKeys
@@ -79,6 +80,19 @@ class ModelInfo:
     bos_text: str = ""
     eos_text: str = ""
     chat_template: str = ""
+    can_generate: bool = True
+    # What a text's vector is: none (one of each token), mean, cls, last; rank: a score of a query
+    # and a document; "": it gives none.
+    pooling: str = ""
+    n_vector: int = 0  # numbers of one
+
+    @property
+    def abilities(self) -> list[str]:
+        """What it can be asked for."""
+        found = ["completion"] if self.can_generate else []
+        if self.pooling:
+            found.append("rerank" if self.pooling == "rank" else "embedding")
+        return found
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -120,6 +134,7 @@ class Loaded:
     vocabulary: Future[LLTokenizer] | None = None  # for grammars; None: made for the first one
     kv_events: KvEventsPort | None = None  # with --kv-events-config
     budget: Budget | None = None  # what its parts weigh
+    pairs: PairForm = field(default_factory=PairForm)  # how a model that ranks reads two texts
     breakers: BreakerFinder = field(init=False)
 
     def __post_init__(self) -> None:

@@ -56,6 +56,7 @@ def model_told(info: ModelInfo, name: str, started: int) -> dict[str, Any]:
         "created": started,
         "owned_by": "slotmux",
         "max_model_len": info.n_ctx,
+        "capabilities": info.abilities,
         "meta": {
             "architecture": info.architecture,
             "vocab_type": info.vocab_type,

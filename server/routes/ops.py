@@ -18,7 +18,13 @@ from slotmux.runtime.memory.told import Stretch, prefixes_of
 from slotmux.server.answers.sampling import SamplingDefaults
 from slotmux.server.http.auth import BySetting
 from slotmux.server.http.endpoints import Endpoints
-from slotmux.server.http.errors import invalid, json_response, shutting_down, unavailable
+from slotmux.server.http.errors import (
+    invalid,
+    json_response,
+    not_supported,
+    shutting_down,
+    unavailable,
+)
 from slotmux.server.openapi.operation import Operation
 from slotmux.server.openapi.operators import PrefixCache, Props, SlotEntry
 from slotmux.server.process.state import ServerState, state_of
@@ -63,6 +69,8 @@ async def props(request: Request) -> Response:
         {
             "default_generation_settings": {"n_ctx": info.n_ctx, "params": params},
             "total_slots": info.n_slots,
+            "capabilities": info.abilities,
+            "pooling": info.pooling,
             "model_alias": info.name,
             "model_path": info.file_name,
             "modalities": {"vision": False, "audio": False},
@@ -79,6 +87,8 @@ async def prefix_cache(request: Request) -> Response:
     in which order they are given up. No text, no tokens; owners are digests."""
     state = state_of(request)
     engine = state.ready().loaded.engine
+    if not state.ready().loaded.info.n_slots:
+        raise not_supported("This model keeps nothing of what it reads: there is no prefix cache.")
     errand = engine.errand(_prefixes)
     try:
         stretches, is_all = await asyncio.wrap_future(errand)

@@ -9,6 +9,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
+import numpy as np
+
 from slotmux.runtime.engine.request import (
     EngineStoppedError,
     FinishReason,
@@ -91,11 +93,23 @@ class FakeEngine:
             self._n_ids += 1
             request.id = self._n_ids
             self.submitted.append(request)
+            if request.wants_vector:
+                self._encode(request)
+                return request.id
             script = list(self.script)
             if request.max_tokens > 0:
                 script = script[: request.max_tokens]
             self._queue.extend(_Lane(request, index, script) for index in range(request.n))
         return request.id
+
+    def _encode(self, request: Request) -> None:
+        """Says how long the prompt is, and its first and last token."""
+        n = len(request.prompt)
+        vector = np.array([n, request.prompt[0], request.prompt[-1], 1], np.float32)
+        usage = Usage(n, 0, 0, 0.001, 0.002, 0.0)
+        request.progress.t_admitted = time.monotonic()
+        output = Output(0, finish_reason=FinishReason.STOP, usage=usage, vector=vector)
+        request.on_output(request, [output])
 
     def abort(self, request_id: int) -> None:
         self.aborted.append(request_id)

@@ -92,6 +92,7 @@ class LoopTemplate:
 
 def loaded_with(engine: FakeEngine, **info: Any) -> Loaded:
     facts = {"name": "fake", "n_ctx": engine.n_ctx, "n_ctx_train": 512, "n_slots": engine.n_slots}
+    facts |= {"pooling": "last", "n_vector": 4}
     return Loaded(
         engine=engine,
         tokenizer=ByteTokenizer(),

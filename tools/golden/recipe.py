@@ -47,7 +47,7 @@ class Recipe:
     config: Mapping[str, object]
     n_vocab: int = N_VOCAB  # tokens of the vocabulary
     n_padded_vocab: int = 0  # rows of the embedding, if more
-    tokenizer: Literal["bpe", "spm", "fallback_bpe"] = "bpe"
+    tokenizer: Literal["bpe", "spm", "fallback_bpe", "wordpiece", "unigram"] = "bpe"
     pre: str = "qwen2"  # llama.cpp's name of the pre-tokenizer
     offset_norms: tuple[str, ...] = ()  # patterns of norms whose weights are stored less one
     plain_norms: tuple[str, ...] = ()  # and of their exceptions

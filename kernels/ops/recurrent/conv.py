@@ -18,24 +18,65 @@ from numba import njit
 from slotmux.kernels import simd
 from slotmux.kernels.activations import TILE_ROWS, blocks_at
 from slotmux.kernels.address import load_i64
-from slotmux.kernels.operands import words
+from slotmux.kernels.cpu import Isa
+from slotmux.kernels.operands import (
+    Op,
+    Rows,
+    State,
+    Tiles,
+    Vector,
+    compiled,
+    given,
+    keeps,
+    offsets,
+    reads,
+    tiles_of,
+    word,
+    writes,
+)
 from slotmux.kernels.ops.dense.glu import silu
 from slotmux.kernels.ops.recurrent.frame import build_recurrent
 from slotmux.kernels.quantize import quantize_block
 
-# x, factor (0: none), gate (0: none): float32 rows [n_tokens, n] of their strides, in bytes;
-# weight: float32 [K, n rounded up to 32], bias: float32 [n, padded] (0: none);
-# out: float32 rows of out_stride bytes (0: none), written up to n rounded up to 16;
-# tiles: 8-bit activations of n inputs (0: none).
-# State: float32 [K - 1, n rounded up to 32], the last K - 1 values of u, oldest first; pending
-# (bytes behind it): u of each draft in such rows.
-CONV = words(
-    "Conv",
-    "x x_stride factor factor_stride gate gate_stride weight bias n out out_stride tiles "
-    "rows row_stride pending",
-)
 CHANNELS = 128  # of a part
 MAX_TAPS = 16
+
+
+class Conv(Op, kernel="conv"):
+    """out = act(conv(x * factor) + bias) * gate, over each sequence's tokens"""
+
+    n_taps: int = compiled("K, 2 to MAX_TAPS")
+    activation: str = compiled("silu or plain")
+    x: Rows = reads("float32 [n_tokens, n]")
+    factor: Rows | None = reads("float32 [n_tokens, n]; None: 1")
+    gate: Rows | None = reads("float32 [n_tokens, n]; None: 1")
+    weight: Vector = given("float32 [K, n rounded up to 32]")
+    bias: Vector | None = given("float32 [n]; None: 0")
+    out: Rows | None = writes("float32 [n_tokens, n]")
+    tiles: Tiles | None = tiles_of("out")
+    state: State | None = keeps(
+        "float32 [K - 1, n rounded up to 32], the last K - 1 values of u, oldest first; of each "
+        "draft u in such a row"
+    )
+
+    @word
+    def n(self) -> int:
+        """Channels."""
+        return self.x.width
+
+    @property
+    def state_floats(self) -> int:
+        return state_floats(self.n_taps, self.n)
+
+    @property
+    def pending_floats(self) -> int:
+        return pending_floats(self.n)
+
+    def build(self, isa: Isa) -> Callable[..., None]:
+        return build_conv(self.n_taps, self.activation == "silu")
+
+
+CONV = offsets(Conv)
 
 
 def padded_channels(n: int) -> int:

@@ -16,10 +16,23 @@ from collections.abc import Callable
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 from slotmux.kernels import simd
 from slotmux.kernels.address import load_f32, load_i32, load_i64, store_f32
-from slotmux.kernels.operands import words
+from slotmux.kernels.cpu import Isa
+from slotmux.kernels.operands import (
+    Op,
+    Rows,
+    State,
+    Vector,
+    given,
+    keeps,
+    offsets,
+    reads,
+    word,
+    writes,
+)
 from slotmux.kernels.ops.recurrent.delta_block import make_blocks
 from slotmux.kernels.ops.recurrent.delta_rule import (
     MAX_VERIFIED,
@@ -40,22 +53,52 @@ from slotmux.kernels.ops.recurrent.delta_rule import (
 )
 from slotmux.kernels.ops.recurrent.frame import build_recurrent, copy_vectors
 
-# q, k, v: float32 rows of stride bytes: n_k_heads, n_k_heads and n_heads heads of d; alpha, b:
-# float32 rows [n_tokens, n_heads] of gate_stride bytes; a, dt_bias: float32 [n_heads];
-# k_heads: int32 [n_heads], the q and k head of each v head; eps: address of the float32 under the
-# root of the l2 norm; out: float32 rows of out_stride bytes.
-# State: float32 [n_heads, d / width, d, width], width = columns of a block; pending (bytes behind
-# it): of each draft float32 [n_heads, d / width, d + width + 16]: k, v, then alpha and b.
-DELTA = words(
-    "Delta",
-    "q k v stride alpha b gate_stride a dt_bias k_heads n_heads d eps out out_stride "
-    "rows row_stride pending",
-)
+
+class DeltaNet(Op, kernel="delta_net"):
+    """out = the recurrence over q, k and v"""
+
+    d: int = given("width of a head, a multiple of 16; its blocks' columns are compiled in")
+    q: Rows = reads("float32 [n_tokens, n_k_heads * d]")
+    k: Rows = reads("float32 [n_tokens, n_k_heads * d]", stride_of="q")
+    v: Rows = reads("float32 [n_tokens, n_heads * d]", stride_of="q")
+    alpha: Rows = reads("float32 [n_tokens, n_heads]")
+    b: Rows = reads("float32 [n_tokens, n_heads]", stride_of="alpha")
+    a: Vector = given("float32 [n_heads]")
+    dt_bias: Vector = given("float32 [n_heads]")
+    k_heads: NDArray[np.int32] = given("[n_heads], the q and k head of each v head")
+    eps: float = given("float32, under the root of the l2 norm")
+    out: Rows = writes("float32 [n_tokens, n_heads * d]")
+    state: State | None = keeps(
+        "float32 [n_heads, d / width, d, width], width = columns of a block; of each draft "
+        "[n_heads, d / width, d + width + 16]: k, v, then alpha and b"
+    )
+
+    @word
+    def n_heads(self) -> int:
+        """Heads of v."""
+        return self.k_heads.size
+
+    @property
+    def variant(self) -> tuple[int]:
+        return (block_vectors(self.d),)
+
+    @property
+    def state_floats(self) -> int:
+        return self.n_heads * self.d * self.d
+
+    @property
+    def pending_floats(self) -> int:
+        return pending_floats(self.n_heads, self.d)
+
+    def build(self, isa: Isa) -> Callable[..., None]:
+        return build_delta_net(*self.variant)
+
+    def scratch_bytes(self, isa: Isa) -> int:
+        """A segment's scalars and vectors, and a copy of a block of the state."""
+        return S_STATE + 4 * self.d * 16 * block_vectors(self.d)
 
 
-def scratch_bytes(d: int) -> int:
-    """What a thread needs for heads of d."""
-    return S_STATE + 4 * d * 16 * block_vectors(d)
+DELTA = offsets(DeltaNet)
 
 
 def pending_floats(n_heads: int, d: int) -> int:
@@ -108,14 +151,14 @@ def _prepare(op, x, alpha, rate, gate_stride, head, n_tokens):
 @njit(forceinline=True)
 def _gates(op, head, token):
     """Addresses of a token's alpha and b."""
-    at = token * load_i64(op + DELTA.gate_stride) + 4 * head
+    at = token * load_i64(op + DELTA.alpha_stride) + 4 * head
     return load_i64(op + DELTA.alpha) + at, load_i64(op + DELTA.b) + at
 
 
 @njit(forceinline=True)
 def _tokens_of(op, head, token, scalars):
     """Tokens of the step from ``token`` on, as one head sees them."""
-    d, stride = load_i64(op + DELTA.d), load_i64(op + DELTA.stride)
+    d, stride = load_i64(op + DELTA.d), load_i64(op + DELTA.q_stride)
     out_stride, at = load_i64(op + DELTA.out_stride), token * stride
     k_at = at + 4 * d * load_i32(load_i64(op + DELTA.k_heads) + 4 * head)
     q, k = load_i64(op + DELTA.q) + k_at, load_i64(op + DELTA.k) + k_at
@@ -194,7 +237,7 @@ def _advance(blocks, op, scratch, run, first_part, end_part):
     for t in range(0, run.n_kept, SEGMENT):
         n, x = min(SEGMENT, run.n_kept - t), _tokens_of(op, head, run.first + t, scratch)
         alpha, rate = _gates(op, head, run.first + t)
-        _prepare(op, x, alpha, rate, load_i64(op + DELTA.gate_stride), head, n)
+        _prepare(op, x, alpha, rate, load_i64(op + DELTA.alpha_stride), head, n)
         for part in range(first_part, end_part):
             state, x_block = run.state + part * width * d, columns(x, part % n_blocks * width)
             fresh = run.fresh != 0 and t == 0
@@ -211,7 +254,7 @@ def _verify(blocks, op, scratch, run, first_part, end_part):
     x = _tokens_of(op, head, run.first, scratch + 4 * run.n_pending)
     alpha, rate = _gates(op, head, run.first)
     n_tokens = run.n_kept + run.n_drafts
-    _prepare(op, x, alpha, rate, load_i64(op + DELTA.gate_stride), head, n_tokens)
+    _prepare(op, x, alpha, rate, load_i64(op + DELTA.alpha_stride), head, n_tokens)
     for part in range(first_part, end_part):
         column = part % n_blocks * width
         past = _pending_of(op, run.pending, part, scratch)

@@ -15,23 +15,60 @@ from slotmux.kernels import simd
 from slotmux.kernels.activations import TILE_ROWS, blocks_at, n_tile_parts, tile_part
 from slotmux.kernels.address import load_f32, load_i64
 from slotmux.kernels.claims import T_SCRATCH, claim
-from slotmux.kernels.operands import STEP, words
+from slotmux.kernels.cpu import Isa
+from slotmux.kernels.operands import (
+    STEP,
+    Op,
+    Rows,
+    Tiles,
+    Vector,
+    compiled,
+    given,
+    offsets,
+    reads,
+    tiles_of,
+    word,
+    writes,
+)
 from slotmux.kernels.ops.dense.elementwise import sigmoid
 from slotmux.kernels.ops.dense.glu import silu
 from slotmux.kernels.ops.dense.norm import inverse_rms
 from slotmux.kernels.quantize import quantize_tile
 
-# x, z: float32 rows of x_stride, z_stride bytes: n_heads heads of d, a multiple of 16; weight:
-# float32 [d]; eps: address of a float32; out: float32 rows of out_stride bytes (0: none);
-# tiles: 8-bit activations (0: none), then n_heads * d is a multiple of 32.
-GATED_NORM = words("GatedNorm", "x x_stride z z_stride weight eps n_heads d out out_stride tiles")
 GATES = {"silu": silu, "sigmoid": sigmoid}
 CHUNK_WIDTH = 256  # columns of a token that a chunk covers, about
 
 
-def scratch_bytes(d: int) -> int:
-    """What a thread needs for heads of d: a chunk's heads of a tile of tokens."""
-    return 4 * TILE_ROWS * d * heads_of_chunk(d)
+class GatedNorm(Op, kernel="gated_norm"):
+    """out = x / rms(x) * weight * gate(z), the norm over each head"""
+
+    gate: str = compiled("one of GATES")
+    x: Rows = reads("float32 [n_tokens, n_heads * d]")
+    z: Rows = reads("float32 [n_tokens, n_heads * d]")
+    weight: Vector = given("float32 [d], d a multiple of 16")
+    eps: float = given("float32")
+    out: Rows | None = writes("float32 [n_tokens, n_heads * d]")
+    tiles: Tiles | None = tiles_of("out")
+
+    @word
+    def d(self) -> int:
+        """Width of a head."""
+        return self.weight.size
+
+    @word
+    def n_heads(self) -> int:
+        """Heads of a token."""
+        return self.x.width // self.weight.size
+
+    def build(self, isa: Isa) -> Callable[..., None]:
+        return build_gated_norm(self.gate)
+
+    def scratch_bytes(self, isa: Isa) -> int:
+        """A chunk's heads of a tile of tokens."""
+        return 4 * TILE_ROWS * self.d * heads_of_chunk(self.d)
+
+
+GATED_NORM = offsets(GatedNorm)
 
 
 def heads_of_chunk(d):  # type: ignore[no-untyped-def]

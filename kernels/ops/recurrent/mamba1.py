@@ -16,37 +16,82 @@ from numpy.typing import NDArray
 from slotmux.kernels import simd
 from slotmux.kernels.activations import TILE_ROWS, blocks_at
 from slotmux.kernels.address import load_i64
-from slotmux.kernels.operands import words
+from slotmux.kernels.cpu import Isa
+from slotmux.kernels.operands import (
+    Op,
+    Rows,
+    State,
+    Tiles,
+    Vector,
+    given,
+    keeps,
+    offsets,
+    reads,
+    tiles_of,
+    word,
+    writes,
+)
 from slotmux.kernels.ops.dense.glu import silu
 from slotmux.kernels.ops.recurrent.frame import build_recurrent, copy_bytes, copy_vectors, in_order
 from slotmux.kernels.ops.recurrent.ssm_scan import DT, SEGMENT, TOKEN_BYTES, U, Y, make_scan
 from slotmux.kernels.quantize import quantize_block
 
-# x, dt, z: float32 rows [n_tokens, n] of their strides in bytes; b, c: float32 rows [n_tokens,
-# n_state] of bc_stride; a: float32 as packed_a makes it; d, dt_bias: float32 [n], padded;
-# out: float32 rows [n_tokens, n] of out_stride bytes (0: none), written up to n rounded up to 16;
-# tiles: 8-bit activations of n inputs (0: none).
-# State: float32 [n / 16 rounded up, n_state, 16]; pending (bytes behind it): of each draft float32
-# [n / 16 rounded up, 32 + n_state rounded up to 16]: x, dt and B.
-MAMBA1 = words(
-    "Mamba1",
-    "x x_stride dt dt_stride z z_stride b c bc_stride a d dt_bias n n_state out out_stride tiles "
-    "rows row_stride pending",
-)
 # A part is 32 channels, two groups that the scan takes one after the other.
 PARTS = 16  # of a chunk, of many sequences
 LOG2_E = 1.4426950408889634
 GROUP_TOKENS = TOKEN_BYTES * SEGMENT  # bytes of scratch that a segment's tokens of a group take
 
 
+class Mamba1(Op, kernel="mamba1"):
+    """out = the selective scan of x, gated by silu(z)"""
+
+    x: Rows = reads("float32 [n_tokens, n]")
+    dt: Rows = reads("float32 [n_tokens, n], before its bias and softplus")
+    z: Rows = reads("float32 [n_tokens, n]")
+    b: Rows = reads("float32 [n_tokens, n_state]")
+    c: Rows = reads("float32 [n_tokens, n_state]", stride_of="b")
+    a: Vector = given("float32, as packed_a makes it")
+    d: Vector = given("float32 [n]")
+    dt_bias: Vector = given("float32 [n]")
+    out: Rows | None = writes("float32 [n_tokens, n]")
+    tiles: Tiles | None = tiles_of("out")
+    state: State | None = keeps(
+        "float32 [n / 16 rounded up, n_state, 16]; of each draft [n / 16 rounded up, 32 + n_state "
+        "rounded up to 16]: x, dt and B"
+    )
+
+    @word
+    def n(self) -> int:
+        """Channels."""
+        return self.x.width
+
+    @word
+    def n_state(self) -> int:
+        """States of a channel."""
+        return self.b.width
+
+    @property
+    def state_floats(self) -> int:
+        return state_floats(self.n, self.n_state)
+
+    @property
+    def pending_floats(self) -> int:
+        return pending_floats(self.n, self.n_state)
+
+    def build(self, isa: Isa) -> Callable[..., None]:
+        return build_mamba1()
+
+    def scratch_bytes(self, isa: Isa) -> int:
+        """A copy of two groups' state, and their tokens of a segment."""
+        return copy_bytes(32 * self.n_state) + 2 * GROUP_TOKENS
+
+
+MAMBA1 = offsets(Mamba1)
+
+
 def state_floats(n: int, n_state: int) -> int:
     """Size of a sequence's state."""
     return -(-n // 16) * 16 * n_state
-
-
-def scratch_bytes(n_state: int) -> int:
-    """What a thread needs: a copy of two groups' state, and their tokens of a segment."""
-    return copy_bytes(32 * n_state) + 2 * GROUP_TOKENS
 
 
 def pending_floats(n: int, n_state: int) -> int:
@@ -106,7 +151,7 @@ def _finish(op, tokens, first, n_tokens, c):
 @njit
 def _scan_group(op, tokens, state, fresh, first, n_tokens, c):
     """One segment of tokens through 16 channels, whose state is at ``state``."""
-    n_state, bc_stride = load_i64(op + MAMBA1.n_state), load_i64(op + MAMBA1.bc_stride)
+    n_state, bc_stride = load_i64(op + MAMBA1.n_state), load_i64(op + MAMBA1.b_stride)
     dt_stride, x_stride = load_i64(op + MAMBA1.dt_stride), load_i64(op + MAMBA1.x_stride)
     dt = load_i64(op + MAMBA1.dt) + first * dt_stride + 4 * c
     x = load_i64(op + MAMBA1.x) + first * x_stride + 4 * c
@@ -182,7 +227,7 @@ def _keep(op, pending, first, n_drafts, part):
         for t in range(first, first + n_drafts):
             x = load_i64(op + MAMBA1.x) + t * load_i64(op + MAMBA1.x_stride) + 4 * c
             dt = load_i64(op + MAMBA1.dt) + t * load_i64(op + MAMBA1.dt_stride) + 4 * c
-            b = load_i64(op + MAMBA1.b) + t * load_i64(op + MAMBA1.bc_stride)
+            b = load_i64(op + MAMBA1.b) + t * load_i64(op + MAMBA1.b_stride)
             simd.store(to, simd.load(x))
             simd.store(to + 64, simd.load(dt))
             copy_vectors(b, load_i64(op + MAMBA1.n_state), to + 128)

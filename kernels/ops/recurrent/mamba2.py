@@ -15,45 +15,133 @@ from numba import njit
 from slotmux.kernels import simd
 from slotmux.kernels.address import load_f32, load_i64, store_f32
 from slotmux.kernels.claims import T_SCRATCH, claim
-from slotmux.kernels.operands import words
+from slotmux.kernels.cpu import Isa
+from slotmux.kernels.operands import (
+    Count,
+    Op,
+    Rows,
+    State,
+    Vector,
+    given,
+    keeps,
+    offsets,
+    reads,
+    round_up,
+    word,
+    writes,
+)
 from slotmux.kernels.ops.dense.glu import silu
 from slotmux.kernels.ops.dense.norm import rms_norm_row
 from slotmux.kernels.ops.recurrent.frame import build_recurrent, copy_bytes, copy_vectors, in_order
 from slotmux.kernels.ops.recurrent.ssm_scan import SEGMENT, TOKEN_BYTES, U, Y, make_scan
 
-# x: float32 rows [n_rows, n_head] of x_stride bytes; n_rows: address of their number; dt_bias, a:
-# float32 [n_head], padded; dt, decay: float32 rows [n_rows, n_head] of out_stride bytes, written
-# up to n_head rounded up to 16.
-MAMBA2_STEPS = words("Mamba2Steps", "x x_stride n_rows n_head dt_bias a dt decay out_stride")
 
-# x: float32 rows [n_tokens, n_head * head_dim] of x_stride bytes; b, c: float32 rows [n_tokens,
-# n_group * n_state] of bc_stride; dt, decay: float32 rows [n_tokens, n_head] of dt_stride;
-# d: float32 [n_head]; out: float32 rows [n_tokens, n_head * head_dim] of out_stride bytes.
-# State: float32 [n_head, head_dim / 16 rounded up, n_state, 16], a lane being one of head_dim;
-# pending (bytes behind it): of each draft float32 [n_head, head_dim and n_state, each rounded up to
-# 16, and 16]: x, B, then dt and decay.
-MAMBA2 = words(
-    "Mamba2",
-    "x x_stride b c bc_stride dt decay dt_stride d n_head head_dim n_group n_state "
-    "out out_stride rows row_stride pending",
-)
+class Mamba2Steps(Op, kernel="mamba2_steps"):
+    """dt = softplus(x + dt_bias), decay = exp(dt * a)"""
 
-# y, z: float32 rows [n_rows, n] of their strides in bytes; weight: float32 [n], padded (0: no
-# norm, only the gate); eps: address of a float32; out: float32 rows of out_stride bytes. Thread
-# scratch: n floats, rounded up to 16.
-GATE_THEN_NORM = words(
-    "GateThenNorm", "y y_stride z z_stride n_rows n n_group weight eps out out_stride"
-)
+    x: Rows = reads("float32 [n_rows, n_head]")
+    dt_bias: Vector = given("float32 [n_head]")
+    a: Vector = given("float32 [n_head]")
+    dt: Rows = writes("float32 [n_rows, n_head]")
+    decay: Rows = writes("float32 [n_rows, n_head]", stride_of="dt")
+
+    @word
+    def n_rows(self) -> Count:
+        """How many rows."""
+        return self.x.n_rows
+
+    @word
+    def n_head(self) -> int:
+        """Heads."""
+        return self.x.width
+
+    def build(self, isa: Isa) -> Callable[..., None]:
+        return build_mamba2_steps()
+
+
+class Mamba2(Op, kernel="mamba2"):
+    """out = the scan of x, of each head"""
+
+    x: Rows = reads("float32 [n_tokens, n_head * head_dim]")
+    b: Rows = reads("float32 [n_tokens, n_group * n_state]")
+    c: Rows = reads("float32 [n_tokens, n_group * n_state]", stride_of="b")
+    dt: Rows = reads("float32 [n_tokens, n_head], see Mamba2Steps")
+    decay: Rows = reads("float32 [n_tokens, n_head]", stride_of="dt")
+    d: Vector = given("float32 [n_head]")
+    n_state: int = given("states of a channel")
+    out: Rows = writes("float32 [n_tokens, n_head * head_dim]")
+    state: State | None = keeps(
+        "float32 [n_head, head_dim / 16 rounded up, n_state, 16], a lane being one of head_dim; of "
+        "each draft [n_head, head_dim and n_state, each rounded up to 16, and 16]: x, B, then dt "
+        "and decay"
+    )
+
+    @word
+    def n_head(self) -> int:
+        """Heads."""
+        return self.dt.width
+
+    @word
+    def head_dim(self) -> int:
+        """Channels of a head."""
+        return self.x.width // self.dt.width
+
+    @word
+    def n_group(self) -> int:
+        """Groups of heads that share B and C."""
+        return self.b.width // self.n_state
+
+    @property
+    def state_floats(self) -> int:
+        return state_floats(self.n_head, self.head_dim, self.n_state)
+
+    @property
+    def pending_floats(self) -> int:
+        return pending_floats(self.n_head, self.head_dim, self.n_state)
+
+    def build(self, isa: Isa) -> Callable[..., None]:
+        return build_mamba2()
+
+    def scratch_bytes(self, isa: Isa) -> int:
+        """A copy of a head's state, and a segment's tokens."""
+        return copy_bytes(state_floats(1, self.head_dim, self.n_state)) + TOKEN_BYTES * SEGMENT
+
+
+class GateThenNorm(Op, kernel="mamba2_gate"):
+    """out = RMSNorm(y * silu(z)) * weight, the norm over each group of columns"""
+
+    y: Rows = reads("float32 [n_rows, n]")
+    z: Rows = reads("float32 [n_rows, n]")
+    n_group: int = given("groups of columns")
+    weight: Vector | None = given("float32 [n]; None: no norm, only the gate")
+    eps: float = given("float32")
+    out: Rows = writes("float32 [n_rows, n]")
+
+    @word
+    def n_rows(self) -> Count:
+        """How many rows."""
+        return self.y.n_rows
+
+    @word
+    def n(self) -> int:
+        """Width."""
+        return self.y.width
+
+    def build(self, isa: Isa) -> Callable[..., None]:
+        return build_gate_then_norm()
+
+    def scratch_bytes(self, isa: Isa) -> int:
+        """A gated row."""
+        return 4 * round_up(self.n, 16)
+
+
+MAMBA2_STEPS, MAMBA2 = offsets(Mamba2Steps), offsets(Mamba2)
+GATE_THEN_NORM = offsets(GateThenNorm)
 
 
 def state_floats(n_head: int, head_dim: int, n_state: int) -> int:
     """Size of a sequence's state."""
     return n_head * -(-head_dim // 16) * 16 * n_state
-
-
-def scratch_bytes(head_dim: int, n_state: int) -> int:
-    """What a thread needs for the scan: a copy of a head's state, and a segment's tokens."""
-    return copy_bytes(state_floats(1, head_dim, n_state)) + TOKEN_BYTES * SEGMENT
 
 
 def pending_floats(n_head: int, head_dim: int, n_state: int) -> int:
@@ -73,7 +161,7 @@ def build_mamba2_steps() -> Callable[..., None]:
             bias, a = load_i64(op + MAMBA2_STEPS.dt_bias), load_i64(op + MAMBA2_STEPS.a)
             for row in range(chunk * per_chunk, min(n_rows, (chunk + 1) * per_chunk)):
                 x = load_i64(op + MAMBA2_STEPS.x) + row * load_i64(op + MAMBA2_STEPS.x_stride)
-                offset = row * load_i64(op + MAMBA2_STEPS.out_stride)
+                offset = row * load_i64(op + MAMBA2_STEPS.dt_stride)
                 for i in range(0, load_i64(op + MAMBA2_STEPS.n_head), 16):
                     at = 4 * i
                     dt = simd.softplus(simd.load(x + at) + simd.load(bias + at))
@@ -123,7 +211,7 @@ def _group_at(op, head):
 def _scan_head(op, tokens, state, fresh, first, n_tokens, head):
     """One segment of tokens through one head, whose state is at ``state``."""
     head_dim, n_state = load_i64(op + MAMBA2.head_dim), load_i64(op + MAMBA2.n_state)
-    bc_stride, dt_stride = load_i64(op + MAMBA2.bc_stride), load_i64(op + MAMBA2.dt_stride)
+    bc_stride, dt_stride = load_i64(op + MAMBA2.b_stride), load_i64(op + MAMBA2.dt_stride)
     x_stride, at = load_i64(op + MAMBA2.x_stride), first * dt_stride + 4 * head
     offset = first * bc_stride + _group_at(op, head)
     dt, decay = load_i64(op + MAMBA2.dt) + at, load_i64(op + MAMBA2.decay) + at
@@ -188,7 +276,7 @@ def _keep(op, pending, first, n_drafts, head):
     for i in range(n_drafts):
         t = first + i
         x = load_i64(op + MAMBA2.x) + t * load_i64(op + MAMBA2.x_stride) + 4 * head * head_dim
-        b = load_i64(op + MAMBA2.b) + t * load_i64(op + MAMBA2.bc_stride) + _group_at(op, head)
+        b = load_i64(op + MAMBA2.b) + t * load_i64(op + MAMBA2.b_stride) + _group_at(op, head)
         steps = t * load_i64(op + MAMBA2.dt_stride) + 4 * head
         copy_vectors(x, head_dim, to_x + i * stride)
         copy_vectors(b, n_state, to_b + i * stride)

@@ -2,18 +2,74 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from numba import njit
 
 from slotmux.kernels import simd
 from slotmux.kernels.activations import TILE_ROWS, blocks_at
 from slotmux.kernels.address import load_f32, store_f32
+from slotmux.kernels.cpu import Isa
+from slotmux.kernels.operands import (
+    Op,
+    Rows,
+    State,
+    Tiles,
+    Vector,
+    given,
+    keeps,
+    reads,
+    round_up,
+    tiles_of,
+    word,
+    writes,
+)
 from slotmux.kernels.ops.recurrent.frame import copy_bytes
 from slotmux.kernels.quantize import quantize_block
 
 
-def scratch_bytes(n_vectors: int, d: int) -> int:
-    """What a thread needs for a head: a copy of its state, and ``n_vectors`` vectors."""
-    return copy_bytes(d * -(-d // 16) * 16) + 4 * n_vectors * -(-d // 16) * 16
+class TimeMixing(Op, kernel=""):
+    """What both declare: out = the recurrence over r, k and v, normed and gated."""
+
+    N_KEPT: ClassVar[int]  # vectors of a head kept of a draft
+    N_SCRATCH: ClassVar[int]  # vectors in a thread's scratch
+    d: int = given("width of a head")
+    r: Rows = reads("float32 [n_tokens, n_heads * d]")
+    k: Rows = reads("float32 [n_tokens, n_heads * d]", stride_of="r")
+    v: Rows = reads("float32 [n_tokens, n_heads * d]", stride_of="r")
+    w: Rows = reads("float32 [n_tokens, n_heads * d], decay, 0 to 1", stride_of="r")
+    g: Rows = reads("float32 [n_tokens, n_heads * d], gate", stride_of="r")
+    ln_weight: Vector = given("float32 [n_heads * d]")
+    ln_bias: Vector = given("float32 [n_heads * d]")
+    eps: float = given("float32, of the norm")
+    out: Rows | None = writes("float32 [n_tokens, n_heads * d]")
+    tiles: Tiles | None = tiles_of("out")
+    state: State | None = keeps(
+        "float32 [n_heads, d (key), d (value) rounded up to 16]; of each draft [n_heads, N_KEPT, d "
+        "rounded up to 16]"
+    )
+
+    @word
+    def n_heads(self) -> int:
+        """Heads."""
+        return self.r.width // self.d
+
+    @property
+    def can_quantise(self) -> bool:
+        return self.d % 32 == 0  # else 8-bit blocks would span heads
+
+    @property
+    def state_floats(self) -> int:
+        return self.n_heads * self.d * round_up(self.d, 16)
+
+    @property
+    def pending_floats(self) -> int:
+        return pending_floats(self.N_KEPT, self.n_heads, self.d)
+
+    def scratch_bytes(self, isa: Isa) -> int:
+        """A copy of a head's state, and vectors of it."""
+        width = round_up(self.d, 16)
+        return copy_bytes(self.d * width) + 4 * self.N_SCRATCH * width
 
 
 def pending_floats(n_kept: int, n_heads: int, d: int) -> int:

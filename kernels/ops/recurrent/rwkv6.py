@@ -16,11 +16,17 @@ from numba import njit
 
 from slotmux.kernels import simd
 from slotmux.kernels.address import load_f32, load_i64
-from slotmux.kernels.operands import words
+from slotmux.kernels.cpu import Isa
+from slotmux.kernels.operands import (
+    Vector,
+    given,
+    offsets,
+)
 from slotmux.kernels.ops.dense.glu import silu
 from slotmux.kernels.ops.dense.layer_norm import layer_norm_row
 from slotmux.kernels.ops.recurrent.frame import build_recurrent, copy_vectors, in_order
 from slotmux.kernels.ops.recurrent.rwkv import (
+    TimeMixing,
     emit_head,
     padded,
     pending_at,
@@ -28,19 +34,20 @@ from slotmux.kernels.ops.recurrent.rwkv import (
     state_of_head,
 )
 
-# r, k, v, w (decay, 0 to 1), g (gate before its SiLU): float32 rows [n_tokens, n_heads * d] of
-# stride bytes; u: float32 [n_heads, d]; ln_weight, ln_bias: float32 [n_heads * d]; eps: address of
-# a float32; out: float32 rows of out_stride bytes (0: none); tiles: 8-bit activations (0: none;
-# then d is a multiple of 32).
-# State: float32 [n_heads, d (key), d (value) rounded up to 16]; pending (bytes behind it): of each
-# draft float32 [n_heads, 3, d rounded up to 16]: k, v and w.
-WKV6 = words(
-    "Wkv6",
-    "r k v w g stride u n_heads d ln_weight ln_bias eps out out_stride tiles rows row_stride "
-    "pending",
-)
-N_KEPT = 3  # vectors of a head kept of a draft
-N_SCRATCH = 1  # vectors in a thread's scratch
+N_KEPT = 3  # vectors of a head kept of a draft: k, v and w
+
+
+class Wkv6(TimeMixing, kernel="wkv6"):
+    """Of version 6: g is the gate before its SiLU."""
+
+    N_KEPT, N_SCRATCH = N_KEPT, 1
+    u: Vector = given("float32 [n_heads, d]")
+
+    def build(self, isa: Isa) -> Callable[..., None]:
+        return build_wkv6()
+
+
+WKV6 = offsets(Wkv6)
 
 
 @njit(forceinline=True)
@@ -101,7 +108,7 @@ def _mix(op, state, is_new, head, r, k, v, w, y):
 @njit
 def _finish_token(op, head, token, y):
     """Norm, gate and write a head's output."""
-    d, stride = load_i64(op + WKV6.d), load_i64(op + WKV6.stride)
+    d, stride = load_i64(op + WKV6.d), load_i64(op + WKV6.r_stride)
     weight = load_i64(op + WKV6.ln_weight) + 4 * head * d
     bias = load_i64(op + WKV6.ln_bias) + 4 * head * d
     layer_norm_row(y, d, weight, bias, load_f32(load_i64(op + WKV6.eps)), y)
@@ -136,7 +143,7 @@ def _apply(op, y, state, pending, n_pending, head):
 def _advance(op, y, state, fresh, first, n_tokens, head):
     for t in range(n_tokens):
         token = first + t
-        at = token * load_i64(op + WKV6.stride) + 4 * head * load_i64(op + WKV6.d)
+        at = token * load_i64(op + WKV6.r_stride) + 4 * head * load_i64(op + WKV6.d)
         r, k, v = load_i64(op + WKV6.r) + at, load_i64(op + WKV6.k) + at, load_i64(op + WKV6.v) + at
         is_new = fresh != 0 and t == 0
         _mix(op, state, is_new, head, r, k, v, load_i64(op + WKV6.w) + at, y)
@@ -147,7 +154,7 @@ def _advance(op, y, state, fresh, first, n_tokens, head):
 def _keep(op, pending, first, n_drafts, head):
     d, n_heads = load_i64(op + WKV6.d), load_i64(op + WKV6.n_heads)
     for i in range(n_drafts):
-        at, to = (first + i) * load_i64(op + WKV6.stride) + 4 * head * d, 4 * padded(d)
+        at, to = (first + i) * load_i64(op + WKV6.r_stride) + 4 * head * d, 4 * padded(d)
         kept = pending_at(pending, N_KEPT, d, n_heads, head, i)
         copy_vectors(load_i64(op + WKV6.k) + at, d, kept)
         copy_vectors(load_i64(op + WKV6.v) + at, d, kept + to)

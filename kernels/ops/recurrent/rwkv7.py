@@ -17,11 +17,19 @@ from numba import njit
 
 from slotmux.kernels import simd
 from slotmux.kernels.address import load_f32, load_i64
-from slotmux.kernels.operands import words
+from slotmux.kernels.cpu import Isa
+from slotmux.kernels.operands import (
+    Rows,
+    Vector,
+    given,
+    offsets,
+    reads,
+)
 from slotmux.kernels.ops.dense.layer_norm import layer_norm_row
 from slotmux.kernels.ops.dense.norm import load_row_vector
 from slotmux.kernels.ops.recurrent.frame import build_recurrent, copy_vectors, in_order
 from slotmux.kernels.ops.recurrent.rwkv import (
+    TimeMixing,
     emit_head,
     padded,
     pending_at,
@@ -29,19 +37,23 @@ from slotmux.kernels.ops.recurrent.rwkv import (
     state_of_head,
 )
 
-# r, k, v, w (decay, 0 to 1), a (learning rate, 0 to 1), g (gate): float32 rows [n_tokens,
-# n_heads * d] of stride bytes; k_k, k_a, r_k, ln_weight, ln_bias: float32 [n_heads * d]; eps:
-# address of a float32; out: float32 rows of out_stride bytes (0: none); tiles: 8-bit activations
-# (0: none; then d is a multiple of 32).
-# State: float32 [n_heads, d (key), d (value) rounded up to 16], S transposed; pending (bytes behind
-# it): of each draft float32 [n_heads, 4, d rounded up to 16]: k, v, w and a.
-WKV7 = words(
-    "Wkv7",
-    "r k v w a g stride k_k k_a r_k n_heads d ln_weight ln_bias eps out out_stride tiles "
-    "rows row_stride pending",
-)
-N_KEPT = 4  # vectors of a head kept of a draft
-N_SCRATCH = 4  # vectors in a thread's scratch
+N_KEPT = 4  # vectors of a head kept of a draft: k, v, w and a
+
+
+class Wkv7(TimeMixing, kernel="wkv7"):
+    """Of version 7; the state is S transposed."""
+
+    N_KEPT, N_SCRATCH = N_KEPT, 4
+    a: Rows = reads("float32 [n_tokens, n_heads * d], learning rate, 0 to 1", stride_of="r")
+    k_k: Vector = given("float32 [n_heads * d]")
+    k_a: Vector = given("float32 [n_heads * d]")
+    r_k: Vector = given("float32 [n_heads * d]")
+
+    def build(self, isa: Isa) -> Callable[..., None]:
+        return build_wkv7()
+
+
+WKV7 = offsets(Wkv7)
 LEAST_NORM = np.float32(1e-12)  # of k * k_k
 
 
@@ -154,7 +166,7 @@ def _finish_token(op, head, token, y, bonus):
     weight = load_i64(op + WKV7.ln_weight) + column
     bias = load_i64(op + WKV7.ln_bias) + column
     layer_norm_row(y, d, weight, bias, load_f32(load_i64(op + WKV7.eps)), y)
-    at = token * load_i64(op + WKV7.stride) + column
+    at = token * load_i64(op + WKV7.r_stride) + column
     v, g = load_i64(op + WKV7.v) + at, load_i64(op + WKV7.g) + at
     for i in range(0, 4 * d, 64):
         mixed = simd.fma(simd.load(v + i), simd.splat(bonus), simd.load(y + i))
@@ -187,7 +199,7 @@ def _apply(op, y, state, pending, n_pending, head):
 def _advance(op, y, state, fresh, first, n_tokens, head):
     for t in range(n_tokens):
         token = first + t
-        at = token * load_i64(op + WKV7.stride) + 4 * head * load_i64(op + WKV7.d)
+        at = token * load_i64(op + WKV7.r_stride) + 4 * head * load_i64(op + WKV7.d)
         r, k, v = load_i64(op + WKV7.r) + at, load_i64(op + WKV7.k) + at, load_i64(op + WKV7.v) + at
         w, a = load_i64(op + WKV7.w) + at, load_i64(op + WKV7.a) + at
         bonus = _mix(op, state, fresh != 0 and t == 0, head, r, k, v, w, a, y)
@@ -198,7 +210,7 @@ def _advance(op, y, state, fresh, first, n_tokens, head):
 def _keep(op, pending, first, n_drafts, head):
     d, n_heads = load_i64(op + WKV7.d), load_i64(op + WKV7.n_heads)
     for i in range(n_drafts):
-        at, to = (first + i) * load_i64(op + WKV7.stride) + 4 * head * d, 4 * padded(d)
+        at, to = (first + i) * load_i64(op + WKV7.r_stride) + 4 * head * d, 4 * padded(d)
         kept = pending_at(pending, N_KEPT, d, n_heads, head, i)
         copy_vectors(load_i64(op + WKV7.k) + at, d, kept)
         copy_vectors(load_i64(op + WKV7.v) + at, d, kept + to)

@@ -13,7 +13,19 @@ from numba import njit
 
 from slotmux.kernels import simd
 from slotmux.kernels.address import load_i64
-from slotmux.kernels.operands import words
+from slotmux.kernels.cpu import Isa
+from slotmux.kernels.operands import (
+    Op,
+    Rows,
+    State,
+    compiled,
+    keeps,
+    offsets,
+    reads,
+    round_up,
+    word,
+    writes,
+)
 from slotmux.kernels.ops.recurrent.frame import (
     build_recurrent,
     copy_bytes,
@@ -21,23 +33,61 @@ from slotmux.kernels.ops.recurrent.frame import (
     in_order,
 )
 
-# x: float32 rows [n_tokens, n] of x_stride bytes; out: float32 rows of out_stride bytes, with
-# room up to a multiple of 16. State: float32 [n rounded up to 16], the sequence's last x, zeros
-# before the start; pending (bytes behind it): x of each draft in such rows.
-TOKEN_SHIFT = words("TokenShift", "x x_stride n out out_stride rows row_stride pending")
-# The sequence's last x alone, one row a run of the step; operands as above.
-LAST_TOKEN = words("LastToken", "n out out_stride rows row_stride pending")
 CHANNELS = 256  # of a part
+
+
+class TokenShift(Op, kernel="token_shift"):
+    """out = x of the token before, or its difference to the token's own"""
+
+    kind: str = compiled("before or difference")
+    x: Rows = reads("float32 [n_tokens, n]")
+    out: Rows = writes("float32 [n_tokens, n]")
+    state: State | None = keeps(
+        "float32 [n rounded up to 16], the sequence's last x; of each draft x in such a row"
+    )
+
+    @word
+    def n(self) -> int:
+        """Width."""
+        return self.x.width
+
+    @property
+    def state_floats(self) -> int:
+        return state_floats(self.n)
+
+    @property
+    def pending_floats(self) -> int:
+        return state_floats(self.n)
+
+    def build(self, isa: Isa) -> Callable[..., None]:
+        return build_token_shift(self.kind == "difference")
+
+    def scratch_bytes(self, isa: Isa) -> int:
+        """A copy of a part's state."""
+        return copy_bytes(CHANNELS)
+
+
+class LastToken(Op, kernel="last_token"):
+    """out = a sequence's last x alone, one row a run of the step"""
+
+    state: State = reads("of a TokenShift, which may belong to another program")
+    out: Rows = writes("float32 [runs, n]")
+
+    @word
+    def n(self) -> int:
+        """Width."""
+        return self.out.width
+
+    def build(self, isa: Isa) -> Callable[..., None]:
+        return build_last_token()
+
+
+TOKEN_SHIFT, LAST_TOKEN = offsets(TokenShift), offsets(LastToken)
 
 
 def state_floats(n: int) -> int:
     """Size of a sequence's state, and of what is kept of a draft."""
-    return -(-n // 16) * 16
-
-
-def scratch_bytes() -> int:
-    """What a thread needs: a copy of a part's state."""
-    return copy_bytes(CHANNELS)
+    return round_up(n, 16)
 
 
 @njit(forceinline=True)

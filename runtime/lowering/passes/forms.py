@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from slotmux.kernels.cpu import Isa
-from slotmux.kernels.operands import Form, Narrowed, Op, Rows, Tiles
+from slotmux.kernels.operands import Form, Narrowed, Op, Rows, Span, Tiles
 from slotmux.kernels.ops.dense.narrow import Narrow, narrow_width
 from slotmux.kernels.ops.dense.quantize import Quantize
 from slotmux.runtime.lowering.buffers import Buffers
@@ -33,7 +33,7 @@ def choose_forms(
             else:
                 setattr(op, name, forms.made(i, rows, form))
         for name, rows in op.rows_written():
-            forms.write(_Value(op, name, rows, i))
+            forms.write(_Value(op, name, rows, rows.span, i))
     forms.omit_floats(kept)
     return list(forms.ops())
 
@@ -45,6 +45,7 @@ class _Value:
     op: Op
     name: str
     rows: Rows
+    span: Span
     at: int
     n_floats: int = 0  # who reads them as floats
     n_forms: int = 0  # who reads them in another form
@@ -61,7 +62,8 @@ class _Forms:
         self._before: dict[int, list[Op]] = defaultdict(list)  # ops that make a form
 
     def _sources(self, rows: Rows) -> list[_Value]:
-        return [v for v in self._standing[rows.buffer] if v.rows.span.overlaps(rows.span)]
+        span = rows.span
+        return [value for value in self._standing[rows.buffer] if value.span.overlaps(span)]
 
     def want_floats(self, rows: Rows) -> list[_Value]:
         """Somebody reads them as they are. Returns what they were made of."""
@@ -72,10 +74,9 @@ class _Forms:
 
     def write(self, value: _Value) -> None:
         """Rows are overwritten, in part or whole; with them their forms."""
-        buffer, span = value.rows.buffer, value.rows.span
-        self._standing[buffer] = [
-            v for v in self._standing[buffer] if not span.covers(v.rows.span)
-        ] + [value]
+        buffer, span = value.rows.buffer, value.span
+        standing = [each for each in self._standing[buffer] if not span.covers(each.span)]
+        self._standing[buffer] = [*standing, value]
         made = self._made[buffer]
         for key in [key for key in made if key[1].span.overlaps(span)]:
             del made[key]
@@ -91,7 +92,7 @@ class _Forms:
     def _written_by_source(self, rows: Rows, form: Form) -> Tiles | None:
         """From the op that makes the rows, if it can."""
         sources = self._sources(rows)
-        if form != "tiles" or len(sources) != 1 or sources[0].rows.span != rows.span:
+        if form != "tiles" or len(sources) != 1 or sources[0].span != rows.span:
             return None
         (value,) = sources
         field = value.op.tiles_field(value.name)

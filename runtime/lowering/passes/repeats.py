@@ -14,13 +14,13 @@ def drop_repeats(ops: Sequence[Op]) -> list[Op]:
     kept: list[Op] = []
     done: dict[tuple[Any, ...], set[str]] = {}  # and the buffers it wrote
     for op in ops:
-        key = op.identity() if not op.reads and op.writes else None
+        key = op.identity() if op.is_of_step and op.writes else None
         if key is not None and key in done:
             continue
         kept.append(op)
         if op.changes_step:
             done.clear()
-        written = {span.buffer for span in op.writes}
+        written = {span.buffer for span in op.writes} if done or key else set()
         for other_key in [k for k, buffers in done.items() if not buffers.isdisjoint(written)]:
             del done[other_key]
         if key is not None:

@@ -46,11 +46,12 @@ def dense_layers(
     attend: Attend = self_attention,
     feed_forward: FeedForward = swiglu,
     ffn_norm: str = "ffn_norm",
+    embedding_scale: float = 1.0,
 ) -> Rows:
     """The layer list that llama, smollm3, the qwen families and others share.
 
     ``no_rope_every``: every n-th layer does without rotation (0: none does)."""
-    x = embedding(b, hp)
+    x = embedding(b, hp, embedding_scale)
     rope = rotation(hp, b.weights, neighbours, n_ctx=b.n_ctx)
     for layer in range(hp.n_layers):
         blk = f"blk.{layer}"

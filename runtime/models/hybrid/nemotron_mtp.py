@@ -6,9 +6,8 @@ from __future__ import annotations
 from slotmux.kernels.operands import Rows, State
 from slotmux.runtime.lowering.attention import AttentionShape, rotate_and_store
 from slotmux.runtime.lowering.builder import Builder
-from slotmux.runtime.lowering.drafts import last_hidden
+from slotmux.runtime.lowering.drafts import keep_last
 from slotmux.runtime.lowering.layer_norm import layer_norm_to
-from slotmux.runtime.lowering.rwkv import token_shift
 from slotmux.runtime.models.blocks import norm, project, self_attention
 from slotmux.runtime.models.hparams import Hparams
 from slotmux.runtime.models.hybrid.nemotron_h import feed_forward
@@ -19,8 +18,7 @@ from slotmux.runtime.models.hybrid.qwen_mtp import inputs
 def keep_past(b: Builder, hp: Hparams, x: Rows) -> State:
     """Of the trunk's program, behind its last block (x): the block's cells of the step's tokens."""
     hidden = norm(b, hp, x, "output_norm.weight", "mtp_hidden")
-    before = token_shift(b, hidden, "mtp_before", is_difference=False)
-    last = last_hidden(b)
+    before, last = keep_last(b, hidden)
     blk = f"blk.{hp.n_layers}"
     h = norm(b, hp, inputs(b, hp, before), f"{blk}.attn_norm.weight", "mtp_norm")
     n_head, n_head_kv = hp.heads(hp.n_layers)

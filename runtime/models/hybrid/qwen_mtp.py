@@ -16,8 +16,7 @@ from slotmux.kernels.operands import State
 from slotmux.runtime.lowering.attention import Rotation, rotate_and_store
 from slotmux.runtime.lowering.buffers import Rows, round_up
 from slotmux.runtime.lowering.builder import Builder
-from slotmux.runtime.lowering.drafts import last_hidden
-from slotmux.runtime.lowering.rwkv import token_shift
+from slotmux.runtime.lowering.drafts import keep_last
 from slotmux.runtime.lowering.weights import Panels
 from slotmux.runtime.models.blocks import head_norm, norm, project
 from slotmux.runtime.models.hparams import Hparams, rotation
@@ -33,8 +32,7 @@ from slotmux.runtime.models.hybrid.qwen_hybrid import (
 def keep_past(b: Builder, hp: Hparams, x: Rows) -> State:
     """Of the trunk's program, behind its last block (x): the block's cells of the step's tokens."""
     hidden = norm(b, hp, x, "output_norm.weight", "mtp_hidden")
-    before = token_shift(b, hidden, "mtp_before", is_difference=False)
-    last = last_hidden(b)
+    before, last = keep_last(b, hidden)
     shape = attention_shape(hp, hp.n_layers, _rotation(b, hp))
     h = norm(b, hp, inputs(b, hp, before), f"{_blk(hp)}.attn_norm.weight", "mtp_norm")
     names, sizes = qkv_matrices(b, shape)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import numpy as np
+
 from slotmux.kernels.operands import Rows
 from slotmux.runtime.exact import log
 from slotmux.runtime.lowering.attention import Rotation
@@ -15,6 +17,8 @@ from slotmux.runtime.models.blocks import gated_ffn, norm, project
 from slotmux.runtime.models.hparams import Hparams, rotation
 
 SCORES = {1: "softmax", 2: "sigmoid"}  # expert_gating_func
+# Temperatures beyond a context (Mistral Large 3), clamped SwiGLU.
+UNSUPPORTED = ("attention.temperature_scale", "swiglu_clamp_exp", "swiglu_clamp_shexp")
 
 
 def latent_rotation(hp: Hparams, b: Builder) -> tuple[Rotation, float]:
@@ -31,6 +35,14 @@ def latent_rotation(hp: Hparams, b: Builder) -> tuple[Rotation, float]:
     mscale = 1.0 + log_multiplier * log(factor)
     magnitude = hp.f32("rope.scaling.attn_factor", 1.0)
     return replace(rope, magnitude=magnitude), mscale * mscale
+
+
+def refuse_unsupported(hp: Hparams) -> None:
+    """Refuse what would change results and has no code."""
+    for name in UNSUPPORTED:
+        value = hp.metadata.get(hp.key(name))
+        if value is not None and np.any(np.asarray(value)):
+            hp.metadata.refuse(hp.key(name), "is not supported")
 
 
 def latent_shape(
@@ -114,8 +126,7 @@ def feed_forward(b: Builder, hp: Hparams, layer: int, x: Rows) -> None:
     if layer < hp.u32("leading_dense_block_count", 0):
         project(b, gated_ffn(b, h, blk, hp.n_ff[layer]), f"{blk}.ffn_down.weight", x)
         return
-    shape = moe_shape(hp)
-    moe(b, blk, h, shape, x, shared_expert(b, hp, blk, h))
+    moe(b, blk, h, moe_shape(hp), x, shared_expert(b, hp, blk, h))
 
 
 def shared_expert(b: Builder, hp: Hparams, blk: str, x: Rows) -> Rows | None:
@@ -131,12 +142,14 @@ def shared_expert(b: Builder, hp: Hparams, blk: str, x: Rows) -> Rows | None:
     return b.linear(f, down, "shared_down")
 
 
-def moe_shape(hp: Hparams, scores: int = 1) -> MoeShape:
+def moe_shape(hp: Hparams) -> MoeShape:
     """Experts of which a bias (exp_probs_b) takes part in the choice only, in groups of which the
-    best are chosen from. ``scores``: of a file that does not say."""
+    best are chosen from."""
     meta = hp.metadata
     n_expert = hp.u32("expert_count", low=1)
-    function = hp.u32("expert_gating_func", scores)
+    # First files of GLM-4.7-Flash do not say how scores are made; llama.cpp knows them by this.
+    is_glm = hp.n_layers in (47, 48) and hp.n_vocab == 154880
+    function = hp.u32("expert_gating_func", 2 if is_glm else 1)
     if function not in SCORES:
         meta.refuse(hp.key("expert_gating_func"), f"{function} is not supported")
     n_groups = hp.u32("expert_group_count", 1) or 1

@@ -16,11 +16,13 @@ from slotmux.runtime.models.latent.blocks import (
     feed_forward,
     latent_rotation,
     latent_shape,
+    refuse_unsupported,
 )
 
 
 def lower(b: Builder, hp: Hparams) -> Rows:
     """Append all layers; returns the residual stream."""
+    refuse_unsupported(hp)
     x = embedding(b, hp)
     rope, factor = latent_rotation(hp, b)
     for layer in range(hp.n_layers):

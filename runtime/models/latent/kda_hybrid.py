@@ -14,11 +14,17 @@ from slotmux.runtime.lowering.delta_net import gated_norm
 from slotmux.runtime.lowering.kda import KdaShape, kda
 from slotmux.runtime.models.blocks import embedding, norm, project
 from slotmux.runtime.models.hparams import Hparams, rotation
-from slotmux.runtime.models.latent.blocks import attention, feed_forward, latent_shape
+from slotmux.runtime.models.latent.blocks import (
+    attention,
+    feed_forward,
+    latent_shape,
+    refuse_unsupported,
+)
 
 
 def lower(b: Builder, hp: Hparams) -> Rows:
     """Append all layers; returns the residual stream."""
+    refuse_unsupported(hp)
     x = embedding(b, hp)
     is_ling = hp.arch == "bailingmoe3"
     rope = rotation(hp, b.weights, neighbours=True) if is_ling else None

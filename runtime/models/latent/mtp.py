@@ -5,9 +5,8 @@ from __future__ import annotations
 
 from slotmux.kernels.operands import Rows, State
 from slotmux.runtime.lowering.builder import Builder
-from slotmux.runtime.lowering.drafts import last_hidden
+from slotmux.runtime.lowering.drafts import keep_last
 from slotmux.runtime.lowering.latent import LatentShape
-from slotmux.runtime.lowering.rwkv import token_shift
 from slotmux.runtime.models.blocks import norm, project
 from slotmux.runtime.models.hparams import Hparams
 from slotmux.runtime.models.hybrid.qwen_mtp import head as head
@@ -24,8 +23,7 @@ from slotmux.runtime.models.latent.blocks import (
 def keep_past(b: Builder, hp: Hparams, x: Rows) -> State:
     """Of the trunk's program, behind its last block (x): the block's cells of the step's tokens."""
     hidden = norm(b, hp, x, "output_norm.weight", "mtp_hidden")
-    before = token_shift(b, hidden, "mtp_before", is_difference=False)
-    last = last_hidden(b)
+    before, last = keep_last(b, hidden)
     h = norm(b, hp, inputs(b, hp, before), f"blk.{hp.n_layers}.attn_norm.weight", "mtp_norm")
     keep_cells(b, hp, _shape(b, hp), h)
     return last

@@ -117,7 +117,7 @@ def attention_and_laurel(
     n_shared = max(0, hp.n_layers - N_OWN)
     a = attention(b, hp, layer, h, kinds[is_local[layer]], source(hp, is_local, layer, n_shared))
     y = b.linear(a, b.weights.matrix(f"{blk}.attn_output.weight", a.width, hp.n_embd), "block_out")
-    rank = b.weights.file.tensors[f"{blk}.laurel_l.weight"].shape[-1]
+    rank = b.weights.n_rows(f"{blk}.laurel_l.weight")
     low = b.linear(h, b.weights.matrix(f"{blk}.laurel_l.weight", hp.n_embd, rank), "laurel_low")
     back = b.linear(low, b.weights.matrix(f"{blk}.laurel_r.weight", rank, hp.n_embd), "laurel")
     total = elementwise(b, "add_scaled", h, "active", y=p)

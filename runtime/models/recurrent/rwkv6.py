@@ -67,7 +67,7 @@ def time_mix(b: Builder, hp: Hparams, blk: str, h: Rows) -> Rows:
     in_place(b, "tanh", w)
     w = b.linear(w, b.weights.matrix(f"{tensor}_decay_w2.weight", low, n), "rwkv_w")
     in_place(b, "decay", w, v=b.weights.vector(f"{tensor}_decay.weight", n))
-    return wkv6(b, blk, head_size(hp), {**inputs, "w": w})
+    return wkv6(b, blk, head_size(hp), w=w, **inputs)
 
 
 def mixed_inputs(b: Builder, hp: Hparams, tensor: str, h: Rows) -> dict[str, Rows]:

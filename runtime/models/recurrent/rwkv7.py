@@ -66,8 +66,7 @@ def time_mix(b: Builder, hp: Hparams, blk: str, h: Rows, v_first: Rows | None) -
     a = low_rank(b, tensor, "a", mixed["a"], hp.u32("attention.iclr_lora_rank"))
     in_place(b, "sigmoid_bias", a, v=b.weights.vector(f"{tensor}_a0.weight", n))
     g = low_rank(b, tensor, "g", mixed["g"], hp.u32("attention.gate_lora_rank"), "sigmoid")
-    inputs = {"r": r, "k": k, "v": v, "w": w, "a": a, "g": g}
-    return wkv7(b, blk, head_size(hp), inputs), v
+    return wkv7(b, blk, head_size(hp), r, k, v, w, a, g), v
 
 
 def low_rank(b: Builder, tensor: str, part: str, x: Rows, rank: int, activation: str = "") -> Rows:

@@ -56,20 +56,6 @@ async def set_props(request: Request) -> Response:
     raise not_supported("Global properties cannot be changed while the server runs.")
 
 
-@endpoints.post("/v1/embeddings", told=REFUSED)
-@endpoints.post("/embedding", "/embeddings", told=REFUSED, shape=llama_body)
-async def no_embeddings(request: Request) -> Response:
-    """Refused."""
-    raise not_supported("This server does not compute embeddings.")
-
-
-@endpoints.post("/v1/rerank", "/v1/reranking", told=REFUSED)
-@endpoints.post("/rerank", "/reranking", told=REFUSED, shape=llama_body)
-async def no_reranking(request: Request) -> Response:
-    """Refused."""
-    raise not_supported("This server does not rank documents.")
-
-
 @endpoints.post(
     "/v1/audio/transcriptions", "/v1/audio/translations", "/v1/audio/speech", told=REFUSED
 )

@@ -98,19 +98,16 @@ def show_told(info: ModelInfo, modified: float) -> dict[str, Any]:
 
 
 def capabilities(info: ModelInfo) -> list[str]:
-    """What a template lets a model be asked for."""
+    """What a model, and its template, can be asked for. Of one that generates Ollama tells no
+    vectors, though there are."""
+    if not info.can_generate:
+        return info.abilities
     found = ["completion"]
     if "tools" in info.chat_template:
         found.append("tools")
     if "<think>" in info.chat_template or "reasoning_content" in info.chat_template:
         found.append("thinking")
     return found
-
-
-@endpoints.post("/api/embed", "/api/embeddings", told=REFUSED)
-async def embed(request: Request) -> Response:
-    """Refused."""
-    raise not_supported("This server does not compute embeddings.")
 
 
 @endpoints.post("/api/pull", "/api/push", "/api/create", "/api/copy", told=REFUSED)

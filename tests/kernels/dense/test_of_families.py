@@ -10,7 +10,7 @@ from slotmux.kernels.activations import tile_bytes
 from slotmux.kernels.operands import STEP, fill
 from slotmux.kernels.ops.attention.head_norm import HEAD_LAYER_NORM, build_head_layer_norm
 from slotmux.kernels.ops.attention.temperature import TEMPER, build_temper
-from slotmux.kernels.ops.dense.positions import ADD_POSITIONS, build_add_positions
+from slotmux.kernels.ops.dense.add_rows import ADD_ROWS, build_add_rows
 from slotmux.kernels.ops.dense.quantize import QUANTIZE, build_quantize
 from slotmux.kernels.ops.dense.xielu import XIELU, build_xielu
 from slotmux.kernels.team import Program, aligned_zeros
@@ -69,19 +69,20 @@ def test_each_token_gets_the_row_of_its_position(team, n):
     x, table = (rng.normal(size=(rows, n)).astype(np.float32) for rows in (9, 30))
     positions = rng.integers(0, 30, 9).astype(np.int32)
     memory, stride = float_rows(x)
-    run(team, "add_positions", build_add_positions, ADD_POSITIONS, 9,
-        x=memory, x_stride=stride, positions=positions, table=aligned(table), n=n)  # fmt: skip
+    run(team, "add_rows", build_add_rows, ADD_ROWS, 9,
+        x=memory, x_stride=stride, ids=positions, table=aligned(table), n=n)  # fmt: skip
     assert np.array_equal(rows_of(memory, stride, x.shape), x + table[positions])
 
 
-def test_queries_grow_by_steps_of_the_context(team):
+@pytest.mark.parametrize("offset", [0, 1])
+def test_queries_grow_by_steps_of_the_context(team, offset):
     x = np.random.default_rng(0).normal(size=(6, 20)).astype(np.float32)
-    positions = np.array([0, 15, 16, 31, 32, 1000], np.int32)
+    positions = np.array([0, 14, 16, 31, 32, 1000], np.int32)
     memory, stride = float_rows(x)
     run(team, "temper", build_temper, TEMPER, 6,
         x=memory, x_stride=stride, positions=positions, scale=aligned([0.3]), every=16,
-        n=20)  # fmt: skip
-    factors = 1.0 + 0.3 * np.log(1.0 + positions // 16)
+        offset=offset, n=20)  # fmt: skip
+    factors = 1.0 + 0.3 * np.log(1.0 + (positions + offset) // 16)
     got = rows_of(memory, stride, x.shape)
     np.testing.assert_allclose(got, x * factors[:, None], rtol=3e-7)
     assert np.array_equal(got[:2], x[:2])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from slotmux.kernels.operands import Op, given, writes
+from slotmux.kernels.operands import Op, given
 from slotmux.kernels.ops.attention.rope import RopeTable
 from slotmux.runtime.lowering.passes.repeats import drop_repeats
 from tests.runtime.lowering.listed import Listed
@@ -49,8 +49,6 @@ def test_what_others_write_is_not_the_same_twice():
     assert drop_repeats(listed.ops) == listed.ops
 
 
-def test_writes_is_declared():
-    """An op that writes nothing the others know of is never dropped: it may be an effect."""
+def test_an_op_that_writes_nothing_that_others_know_of_is_never_dropped():
     ops = [Ends(n=1), Ends(n=1)]
     assert drop_repeats(ops) == ops
-    assert writes("text") is not None

@@ -71,7 +71,7 @@ def test_what_works(given, meant):
         ("--lora a.gguf", "adapters"),
         ("-md draft.gguf", "--spec-type"),
         ("--mmproj m.gguf", "text"),
-        ("--embeddings", "embeddings"),
+        ("--embd-normalize 2", "embd_normalize"),
         ("--ssl-key-file k", "proxy"),
         ("-mu http://x", "hf:USER/REPO"),
         ("-ngl", "needs a value"),

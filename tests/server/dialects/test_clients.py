@@ -54,7 +54,8 @@ def test_ollama(url):
     assert client.list().models[0].model == "fake"
     assert client.ps().models[0].model == "fake"
     assert client.show("fake").details.format == "gguf"
-    for call in (lambda: client.chat("llama3", USER), lambda: client.embed("fake", "x")):
+    assert len(client.embed("fake", ["x", "y"]).embeddings) == 2
+    for call in (lambda: client.chat("llama3", USER), lambda: client.embed("llama3", "x")):
         with pytest.raises(ollama.ResponseError) as caught:
             call()
         assert caught.value.status_code in (404, 501)

@@ -272,16 +272,14 @@ def test_infill_needs_a_model_that_fills(http):
     assert error_of(answer)["type"] == "not_supported_error"
 
 
-@pytest.mark.parametrize("path", ["/embedding", "/embeddings", "/rerank", "/lora-adapters"])
-def test_what_is_not_done_is_501(http, path):
-    answer = http.post(path, json={})
+def test_what_is_not_done_is_501(http):
+    answer = http.post("/lora-adapters", json={})
     assert answer.status_code == 501
     assert error_of(answer)["type"] == "not_supported_error"
 
 
-@pytest.mark.parametrize("path", ["/v1/embeddings", "/v1/rerank", "/props"])
-def test_what_is_not_done_under_v1_is_told_as_openai_does(http, path):
-    answer = http.post(path, json={})
+def test_what_is_not_done_here_is_told_as_openai_does(http):
+    answer = http.post("/props", json={})
     assert answer.status_code == 501
     error = answer.json()["error"]
     assert (error["type"], error["code"]) == ("not_supported_error", "not_supported")

@@ -219,7 +219,7 @@ def test_other_errors(http):
     answer = http.post("/api/chat", json=long)
     assert answer.status_code == 400
     assert "512 tokens" in answer.json()["error"]
-    for path in ("embed", "embeddings", "pull", "push", "create", "copy"):
+    for path in ("pull", "push", "create", "copy"):
         answer = http.post(f"/api/{path}", json={"model": "fake"})
         assert answer.status_code == 501
         assert isinstance(answer.json()["error"], str)

@@ -29,6 +29,7 @@ TEXT = {"prompt": ["x", "y"], "n": 2}
 NATIVE = {"prompt": "x"}
 COUNT = {"model": "fake", **CHAT}
 MESSAGES = {"max_tokens": 5, **COUNT}
+RANK = {"query": "a", "documents": ["b", {"text": "c"}]}
 RICH = {"logprobs": True, "top_logprobs": 2, "return_token_ids": True}
 
 
@@ -112,6 +113,19 @@ ANSWERED: list[tuple[str, str, dict[str, Any] | None]] = [
     ("POST", "/chat/completions/input_tokens", CHAT),
     ("POST", "/v1/responses", {"model": "fake", "input": "hi", "max_output_tokens": 3}),
     ("POST", "/v1/responses/input_tokens", {"model": "fake", "input": "hi"}),
+    ("POST", "/v1/embeddings", {"input": ["a", "bc"], "dimensions": 2}),
+    ("POST", "/v1/embeddings", {"input": [97, 98], "encoding_format": "base64"}),
+    ("POST", "/embedding", {"content": "ab"}),
+    ("POST", "/embeddings", {"input": ["a", [97]], "embd_normalize": -1}),
+    ("POST", "/api/embed", {"model": "fake", "input": ["a", "b"]}),
+    ("POST", "/api/embeddings", {"model": "fake", "prompt": "a"}),
+    ("POST", "/v1/rerank", RANK),
+    ("POST", "/v1/reranking", RANK),
+    ("POST", "/v2/rerank", RANK | {"return_documents": True, "top_n": 1}),
+    ("POST", "/rerank", RANK),
+    ("POST", "/reranking", RANK),
+    ("POST", "/v1/score", {"text_1": "a", "text_2": ["b", "c"]}),
+    ("POST", "/score", {"text_1": ["a", "b"], "text_2": ["c", "d"]}),
 ]  # fmt: skip
 # Those that need more than a request and the fake engine; their own tests hold them.
 KEPT = "/v1/responses/{response_id}"

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from slotmux.runtime.gguf import open_gguf
+from slotmux.runtime.tokenizer.pretokenize import pre_tokenizer
 from slotmux.server.loading.plan import make_plan
 from slotmux.server.settings import Settings
 from tests.server.loading.published import (
@@ -82,3 +83,15 @@ def test_memory_of_a_published_shape(model: Published, tmp_path: Path) -> None:
     width = 2 * (model.d + -(-model.d // 16) * 16)
     assert budget.kv_bytes == budget.n_cells * model.n_layers * model.n_head_kv * width
     assert budget.state_bytes == 0
+
+
+# Of their files' tokenizer.ggml.pre, where it is byte-level BPE.
+PRES = (
+    "dbrx glm4 chatglm-bpe tekken seed-coder hunyuan-dense hunyuan exaone4 command-r starcoder "
+    "stablelm2 llama-bpe qwen2 olmo gpt-2 falcon"
+)
+
+
+@pytest.mark.parametrize("name", PRES.split())
+def test_the_pre_tokenizers_of_these_families_are_known(name: str) -> None:
+    assert pre_tokenizer(name) is not None

@@ -13,7 +13,13 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from tools.golden.model.next_block import block_for
-from tools.golden.model.vocabulary import write_bpe, write_fallback_bpe, write_spm
+from tools.golden.model.vocabulary import (
+    write_bpe,
+    write_fallback_bpe,
+    write_spm,
+    write_unigram,
+    write_wordpiece,
+)
 from tools.golden.model.weights import fill, mtp_tensors
 from tools.golden.recipe import Recipe
 from tools.golden.references.logits import F32
@@ -45,6 +51,10 @@ def save(model: transformers.PreTrainedModel, recipe: Recipe, folder: Path) -> N
     """Write what the converter reads: weights, config.json as published, vocabulary."""
     if recipe.tokenizer == "spm":
         write_spm(folder, recipe.n_vocab)
+    elif recipe.tokenizer == "wordpiece":
+        write_wordpiece(folder, recipe.n_vocab)
+    elif recipe.tokenizer == "unigram":
+        write_unigram(folder, recipe.n_vocab)
     elif recipe.tokenizer == "fallback_bpe":
         write_fallback_bpe(folder, recipe.n_vocab)
     else:

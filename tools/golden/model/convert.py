@@ -39,7 +39,8 @@ def convert(
         *(str(checkpoint), "--outfile", str(out), "--outtype", "f32", "--model-name", name),
         *flags,
     ]
-    environment = {**os.environ, "PYTHONPATH": str(source / "gguf-py")}
+    paths = [str(source / "gguf-py"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode:
         raise ConversionError((done.stdout + done.stderr)[-2000:])

@@ -10,7 +10,16 @@ import json
 import sysconfig
 from pathlib import Path
 
-from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import (
+    Regex,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
 
 SOURCES = (
     "argparse.py", "inspect.py", "typing.py", "decimal.py", "turtle.py", "pydoc.py", "doctest.py",
@@ -162,4 +171,50 @@ def write_spm(folder: Path, n_vocab: int) -> None:
         "add_bos_token": True,
         "chat_template": GEMMA_TURNS,
     }
+    (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=1))
+
+
+def write_wordpiece(folder: Path, n_vocab: int) -> None:
+    """A WordPiece vocabulary of exactly ``n_vocab`` tokens, as BERT's files."""
+    roles = {
+        "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]", "pad_token": "[PAD]",
+        "mask_token": "[MASK]",
+    }  # fmt: skip
+    specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=n_vocab, special_tokens=specials, show_progress=False
+    )
+    tokenizer.train(corpus(), trainer)
+    assert tokenizer.get_vocab_size() == n_vocab, tokenizer.get_vocab_size()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B [SEP]",
+        special_tokens=[(t, specials.index(t)) for t in ("[CLS]", "[SEP]")],
+    )
+    tokenizer.save(str(folder / "tokenizer.json"))
+    vocab = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
+    (folder / "vocab.txt").write_text("".join(f"{text}\n" for text, _ in vocab))
+    config = {"tokenizer_class": "BertTokenizer", "do_lower_case": True, **roles}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=1))
+    (folder / "special_tokens_map.json").write_text(json.dumps(roles))
+
+
+def write_unigram(folder: Path, n_vocab: int) -> None:
+    """A SentencePiece vocabulary of unigrams, as XLM-RoBERTa's: the converter adds a token."""
+    import sentencepiece
+
+    sentencepiece.SentencePieceTrainer.train(
+        input=",".join(corpus()),
+        model_prefix=str(folder / "sentencepiece.bpe"),
+        model_type="unigram",
+        vocab_size=n_vocab - 2,
+        character_coverage=0.9995,
+        num_threads=1,
+        minloglevel=2,
+    )
+    (folder / "sentencepiece.bpe.vocab").unlink()
+    config = {"tokenizer_class": "XLMRobertaTokenizer", "bos_token": "<s>", "eos_token": "</s>"}
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=1))

@@ -218,8 +218,15 @@ class LlamaModel:
 class LlamaContext:
     """One sequence's memory: float32 cells, no flash attention, one thread; a context manager."""
 
+    embeddings = False  # vectors of texts are wanted, not logits
+
     def __init__(
-        self, model: LlamaModel, *, n_batch: int = 2048, mtp_of: LlamaContext | None = None
+        self,
+        model: LlamaModel,
+        *,
+        n_batch: int = 2048,
+        mtp_of: LlamaContext | None = None,
+        pooling: int = -1,
     ) -> None:
         self.model, self.c = model, model.library.c
         params = self.c.llama_context_default_params()
@@ -227,6 +234,7 @@ class LlamaContext:
         params.n_threads = params.n_threads_batch = 1
         params.flash_attn_type = params.type_k = params.type_v = 0
         params.no_perf = True
+        params.embeddings, params.pooling_type = self.embeddings, pooling
         if mtp_of is None:
             params.swa_full = True
         else:

@@ -38,7 +38,7 @@ class Mamba1(OpCase):
             z_stride=z[1],
             b=b[0],
             c=c[0],
-            bc_stride=b[1],
+            b_stride=b[1],
             a=aligned(mamba1.packed_a(self.a)),
             d=aligned(self.d),
             dt_bias=aligned(self.dt_bias),
@@ -90,7 +90,7 @@ class Mamba2(OpCase):
             a=aligned(self.a),
             dt=out,
             decay=out[column:],
-            out_stride=stride,
+            dt_stride=stride,
         )
         self.bench.fresh[:] = fresh
         return out, out[column:], stride
@@ -109,7 +109,7 @@ class Mamba2(OpCase):
             x_stride=x_stride,
             b=b,
             c=c,
-            bc_stride=bc_stride,
+            b_stride=bc_stride,
             dt=step_sizes,
             decay=decay,
             dt_stride=dt_stride,

@@ -44,7 +44,7 @@ class Wkv(OpCase):
             [(slot, n) for slot, _, n in parts],
             **{name: x for name, (x, _) in rows.items()},
             **{name: aligned(v) for name, v in self.vectors.items()},
-            stride=rows["r"][1],
+            r_stride=rows["r"][1],
             n_heads=self.n_heads,
             d=self.d,
             eps=aligned([EPS]),

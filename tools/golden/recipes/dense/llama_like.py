@@ -146,6 +146,23 @@ RECIPES = (
         n_vocab=N_SMALL,
     ),
     Recipe(
+        "gemma",
+        "GemmaForCausalLM",
+        "GemmaConfig",
+        {
+            **RMS_NORMED,
+            "head_dim": 20,
+            "hidden_act": "gelu_pytorch_tanh",
+            "tie_word_embeddings": True,
+            "rope_parameters": rope(10000.0),
+        },
+        n_vocab=N_SMALL,
+        offset_norms=(r"norm",),
+        seed_offset=1,  # llama's letters add up to the same
+        has_plain_vocab=True,
+        looks_up_gelu=True,
+    ),
+    Recipe(
         "hunyuan-dense",
         "HunYuanDenseV1ForCausalLM",
         "HunYuanDenseV1Config",

@@ -1,0 +1,15 @@
+"""What a text's vector is made of."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Pooling(IntEnum):
+    """What a text's vector is; the numbers are those of ``pooling_type`` in files."""
+
+    NONE = 0  # its tokens' rows, each
+    MEAN = 1
+    CLS = 2  # the first token's row
+    LAST = 3
+    RANK = 4  # a score, by the model's own head

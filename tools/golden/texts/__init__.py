@@ -1,0 +1,1 @@
+"""Golden models that read whole texts: vectors of texts from transformers and llama.cpp."""
