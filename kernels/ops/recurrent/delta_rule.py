@@ -100,8 +100,8 @@ def scan(blocks, state, fresh, u, d, x, n_tokens):
             simd.store(u + j, simd.splat(np.float32(0.0)))
     else:
         blocks.product(state, d, x.seen, u)
-    # Written out, with addresses that grow: LLVM's code for the same in functions of a token's number
-    # takes a quarter longer (one Zen core, 128 tokens).
+    # Written out, with addresses that grow: LLVM's code for the same in functions of a token takes
+    # a quarter longer (one Zen core, 128 tokens).
     q, k, v, out, seen, scalars, decay = x.q, x.k, x.v, x.out, x.seen, x.scalars, x.decay
     for t in range(n_tokens):
         down = simd.splat(np.float32(0.0) - load_f32(scalars + S_DOWN + 4 * t))
