@@ -3,6 +3,9 @@
 One file a model, named after the identity of the model's files (path, size, time of change) and
 of the code that lays panels out. Written whole or not at all, in a directory that is ours.
 
+A file's end tells of which model it is. Whenever one is written, those go whose model is gone or is
+not as it was, and those that nobody has read for KEPT_DAYS.
+
 It is read into memory of the process's own and every piece is checked on the way, chunk by chunk
 while it is in a core's cache (some 3 GB/s a thread, more than most disks give). A mapped file would
 save that copy, but whoever cuts or changes it would end the server or change its answers. What is
@@ -14,9 +17,11 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import json
 import logging
 import os
 import tempfile
+import time
 import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -33,6 +38,9 @@ log = logging.getLogger(__name__)
 _MAGIC = b"slotmux-panels-2\n"
 _PAGE, _ALIGNMENT, _CHUNK = 4096, 64, 1 << 20
 _PART = ".part"  # of files that are being written
+KEPT_DAYS = 90
+_DAY = 24 * 3600
+_END = b"\nslotmux-panels-of\n"  # ends a file, behind the model's files and the length of that
 Bytes = NDArray[np.uint8]
 
 
@@ -43,10 +51,8 @@ class PanelCache:
     def __init__(self, directory: Path, file: GGUFFile) -> None:
         # Other versions of the same model go when this one is written.
         self._model = f"{file.paths[0].stem}-{_short(str(file.paths[0].resolve()).encode())}-"
-        digest = hashlib.sha256(_MAGIC)
-        for path in file.paths:
-            info = path.stat()
-            digest.update(f"{path.resolve()}\0{info.st_size}\0{info.st_mtime_ns}\n".encode())
+        self._identity = [_identity(path) for path in file.paths]
+        digest = hashlib.sha256(_MAGIC + json.dumps(self._identity).encode())
         digest.update(source_digest().encode())
         # The order in which panels are asked for follows from how models are lowered.
         for folder in ("lowering", "models"):
@@ -63,7 +69,10 @@ class PanelCache:
         try:
             ensure_own(self._path.parent)
             with self._path.open("rb") as file:
+                if _model_of(self._path) != self._identity:
+                    raise ValueError("its end is damaged")
                 self._fill(file.fileno(), pieces, progress)
+                _note_use(file.fileno())
         except (OSError, ValueError) as error:
             log.warning("panel cache %s is not used and made anew: %s", self._path, error)
             return False
@@ -95,6 +104,7 @@ class PanelCache:
                     for piece in pieces:
                         file.write(piece.data)
                         file.write(b"\0" * (-piece.nbytes % _ALIGNMENT))
+                    file.write(_end(self._identity))
                     file.flush()
                     os.fsync(file.fileno())
                     Path(file.name).replace(self._path)
@@ -102,7 +112,8 @@ class PanelCache:
                     Path(file.name).unlink(missing_ok=True)
                     raise
             for old in folder.glob("*.panels"):
-                if old.name.startswith(self._model) and old != self._path:
+                is_mine = old.name.startswith(self._model)
+                if old != self._path and (is_mine or _is_stale(old)):
                     old.unlink(missing_ok=True)
         except OSError as error:
             log.warning("panel cache not written: %s", error)
@@ -114,6 +125,59 @@ def _remove_abandoned(folder: Path) -> None:
         with contextlib.suppress(OSError), path.open("rb") as file:  # held, or gone by now
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             path.unlink()
+
+
+def _identity(path: Path) -> list[str | int]:
+    """What says that a file of a model is as it was. Raises OSError where it is gone."""
+    info = path.stat()
+    return [str(path.resolve()), info.st_size, info.st_mtime_ns]
+
+
+def _end(identity: list[list[str | int]]) -> bytes:
+    """The end of a file of panels: its model's files, how long that is, and a mark."""
+    told = json.dumps(identity).encode()
+    return told + len(told).to_bytes(8, "little") + _END
+
+
+def _model_of(path: Path) -> list[list[str | int]] | None:
+    """The model's files as they were when panels were written; None: the file does not tell."""
+    with path.open("rb") as file:
+        tail = len(_END) + 8
+        size = file.seek(0, os.SEEK_END)
+        if size < tail:
+            return None
+        file.seek(size - tail)
+        length, mark = int.from_bytes(file.read(8), "little"), file.read()
+        if mark != _END or length > size - tail:
+            return None
+        file.seek(size - tail - length)
+        identity: list[list[str | int]] = json.loads(file.read(length))
+        return identity
+
+
+def _is_stale(path: Path) -> bool:
+    """Whether nobody will read a file of panels: its model is gone or is not as it was, or nobody
+    has for long. One that cannot be read now is left alone."""
+    try:
+        info = path.stat()
+        if max(info.st_atime, info.st_mtime) < time.time() - KEPT_DAYS * _DAY:
+            return True
+        return any(_has_changed(told) for told in _model_of(path) or [])
+    except (OSError, ValueError, TypeError, IndexError):  # gone by now, or its end is damaged
+        return False
+
+
+def _has_changed(told: list[str | int]) -> bool:
+    try:
+        return _identity(Path(str(told[0]))) != told
+    except OSError:
+        return True
+
+
+def _note_use(fd: int) -> None:
+    """Keep the time of the last use where disks do not note it themselves."""
+    with contextlib.suppress(OSError):  # another user's disk: what is read is still right
+        os.utime(fd, ns=(time.time_ns(), os.fstat(fd).st_mtime_ns))
 
 
 def _short(text: bytes) -> str:

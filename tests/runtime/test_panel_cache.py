@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import random
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -124,6 +126,43 @@ def test_older_versions_of_the_same_model_go(path, config, monkeypatch):
     assert old not in left
     assert other in left
     assert len(left) == 2
+
+
+@pytest.mark.parametrize("what", ["gone", "changed", "as it was"])
+def test_panels_of_a_model_that_is_gone_or_changed_go(path, config, tmp_path, what):
+    model = tmp_path / "mine.gguf"
+    model.write_bytes(path.read_bytes())
+    logits(model, config)
+    (of_mine,) = config.panel_cache.iterdir()
+    if what == "gone":
+        model.unlink()
+    elif what == "changed":
+        os.utime(model, ns=(1, 1))
+    logits(path, config)
+    assert of_mine.exists() == (what == "as it was")
+    assert len(list(config.panel_cache.iterdir())) == 1 + (what == "as it was")
+
+
+def test_panels_that_nobody_reads_go(path, config, tmp_path):
+    """However they end: those of older versions do not tell of which model they are."""
+    config.panel_cache.mkdir(mode=0o700)
+    old, new = config.panel_cache / "old.panels", config.panel_cache / "new.panels"
+    for file, days in ((old, panel_cache.KEPT_DAYS + 1), (new, panel_cache.KEPT_DAYS - 1)):
+        file.write_bytes(b"x" * 100)
+        os.utime(file, (time.time() - days * 24 * 3600,) * 2)
+    logits(path, config)
+    assert not old.exists()
+    assert new.exists()
+
+
+def test_reading_notes_the_use(path, config):
+    logits(path, config)
+    (file,) = config.panel_cache.iterdir()
+    written = file.stat().st_mtime_ns
+    os.utime(file, ns=(1, written))
+    logits(path, config)
+    assert file.stat().st_atime_ns > 1
+    assert file.stat().st_mtime_ns == written
 
 
 def test_what_a_killed_writer_left_goes(path, config):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import numpy as np
 from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
@@ -108,9 +109,11 @@ def make_update(
 class Blocks(NamedTuple):
     """The loops for one width of block: compiled functions, handed to those that call them.
 
-    ``product`` as make_product's. Updates as make_update's, by what they do: with a past and a next
-    token, or the last; the first of a fresh sequence, or its only one; and without outputs."""
+    ``width()``: bytes of a row of a block; ``product`` as make_product's. Updates as make_update's,
+    by what they do: with a past and a next token, or the last; the first of a fresh sequence, or
+    its only one; and without outputs."""
 
+    width: Any
     product: Any
     update: Any
     last: Any
@@ -128,13 +131,19 @@ def make_blocks(n_vectors: int, decay_per_row: bool = False) -> Blocks:
     def product(state, d, k, out):
         product_ir(state, d, k, out)
 
+    @njit(forceinline=True)
+    def width():
+        return np.int64(64 * n_vectors)
+
     def updates(has_past: bool, has_out: bool) -> tuple[Any, Any]:
         return tuple(
             _as_function(make_update(n_vectors, has_past, has_next, has_out, decay_per_row))
             for has_next in (True, False)
         )
 
-    return Blocks(product, *updates(True, True), *updates(False, True), *updates(True, False))
+    return Blocks(
+        width, product, *updates(True, True), *updates(False, True), *updates(True, False)
+    )
 
 
 def _as_function(update_ir: Any) -> Any:

@@ -37,9 +37,10 @@ from slotmux.kernels.operands import STEP
 class Run(NamedTuple):
     """A sequence's tokens of the step: which run, its first token; how many are certain, how many
     after those are drafts, and how many drafts of the run before were accepted; addresses of its
-    state and of what is kept of drafts; whether (not 0) its state means nothing yet."""
+    state and of what is kept of drafts; whether (not 0) its state means nothing yet, and then it
+    has no drafts and a certain token."""
 
-    index: int
+    number: int
     first: int
     n_kept: int
     n_drafts: int

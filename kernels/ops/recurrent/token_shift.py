@@ -176,7 +176,7 @@ def _one(op):
 def _last_token(op, scratch, run, first_part, end_part):
     """The sequence's last x before the run."""
     n = load_i64(op + LAST_TOKEN.n)
-    out = load_i64(op + LAST_TOKEN.out) + run.index * load_i64(op + LAST_TOKEN.out_stride)
+    out = load_i64(op + LAST_TOKEN.out) + run.number * load_i64(op + LAST_TOKEN.out_stride)
     last = run.state
     if run.n_pending > 0:
         last = _draft_at(n, run.pending, run.n_pending - 1)
