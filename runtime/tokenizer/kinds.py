@@ -13,13 +13,20 @@ from slotmux.runtime.tokenizer.pretokenize import GEMMA4, PreTokenizer, Spelling
 from slotmux.runtime.tokenizer.rwkv import LongestMatchEncoder
 from slotmux.runtime.tokenizer.spm import ScoreEncoder
 from slotmux.runtime.tokenizer.unigram import PlamoEncoder, UnigramEncoder
-from slotmux.runtime.tokenizer.vocab import BOS_KEY, EOS_KEY, MODEL_KEY, TOKENS_KEY, UNK_KEY, Vocab
+from slotmux.runtime.tokenizer.vocab import (
+    BOS_KEY,
+    EOS_KEY,
+    MODEL_KEY,
+    SEP_KEY,
+    TOKENS_KEY,
+    UNK_KEY,
+    Vocab,
+)
 from slotmux.runtime.tokenizer.wordpiece import WordPieceEncoder
 
 PRE_KEY = "tokenizer.ggml.pre"
 ADD_BOS_KEY = "tokenizer.ggml.add_bos_token"
 ADD_EOS_KEY = "tokenizer.ggml.add_eos_token"
-SEP_KEY = "tokenizer.ggml.seperator_token_id"  # spelled so in files
 ADD_SEP_KEY = "tokenizer.ggml.add_sep_token"
 ADD_SPACE_KEY = "tokenizer.ggml.add_space_prefix"
 
@@ -153,7 +160,8 @@ def _world(_: Metadata) -> Kind:
 
 
 def _word_pieces(metadata: Metadata) -> Kind:
-    # Texts stand between [CLS] and [SEP], whatever the file says: llama.cpp does not look.
+    # Texts stand between [CLS] and [SEP], whatever the file says: llama.cpp does not look. That
+    # [SEP] is also what stands between the two of a pair, once, as in BERT's own tokenizer.
     sep_id = metadata.get_u32(SEP_KEY, 102)
     return Kind(
         WordPieceEncoder,
@@ -161,6 +169,7 @@ def _word_pieces(metadata: Metadata) -> Kind:
         add_bos=True,
         add_eos=True,
         makes_unknown=True,
+        drops_text=True,
         default_ids={BOS_KEY: 101, EOS_KEY: sep_id, UNK_KEY: 100},
     )
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from slotmux.runtime.gguf import Metadata
-from slotmux.runtime.tokenizer import PromptTooLongError, Tokenizer
+from slotmux.runtime.tokenizer import (
+    PromptTooLongError,
+    Rendered,
+    SpecialGuard,
+    Tokenizer,
+    choose_mark,
+)
 from slotmux.server.http.errors import invalid
 from slotmux.server.interfaces import TokenizerPort
 
 TEMPLATE_KEY = "tokenizer.chat_template.rerank"
-ADD_SEP_KEY = "tokenizer.ggml.add_sep_token"
-SEP_KEY = "tokenizer.ggml.seperator_token_id"  # spelled so in files
+_PLACES = re.compile(r"\{(?:query|document)\}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +30,12 @@ class TextIds:
 
 @dataclass(frozen=True, slots=True)
 class PairForm:
-    """``template`` with {query} and {document}; "": BOS, query, ``between``, document, ``after``,
-    where the first part ends behind ``between``."""
+    """``template`` with {query} and {document}, and ``guard`` of what neither may write into it; or
+    ``before``, query, ``between``, document, ``after``, where the first part ends behind
+    ``between``."""
 
     template: str = ""
+    guard: SpecialGuard | None = None
     before: tuple[int, ...] = ()
     between: tuple[int, ...] = ()
     after: tuple[int, ...] = ()
@@ -46,23 +54,31 @@ class PairForm:
         return found
 
     def _encode(self, tokenizer: TokenizerPort, query: str, document: str, most: int) -> TextIds:
-        if self.template:
-            text = self.template.replace("{query}", query).replace("{document}", document)
-            return TextIds(tokenizer.encode(text, add_special=False, parse_special=True))
+        if self.guard is not None:
+            rendered = self._rendered(self.guard, query, document)
+            return TextIds(tokenizer.encode_rendered(rendered, max_tokens=most))
         one = tokenizer.encode(query, add_special=False, max_tokens=most)
         other = tokenizer.encode(document, add_special=False, max_tokens=most)
         first = [*self.before, *one, *self.between]
         return TextIds([*first, *other, *self.after], len(first))
+
+    def _rendered(self, guard: SpecialGuard, query: str, document: str) -> Rendered:
+        """Special tokens stand where the template has them, and nowhere in the two texts."""
+        mark = choose_mark((self.template, query, document))
+        if mark is None:
+            message = "The query and the document hold every noncharacter from U+FDD0 to U+FDEF."
+            raise invalid("query", message)
+        texts = {"{query}": guard.mark(query, mark), "{document}": guard.mark(document, mark)}
+        marked = _PLACES.sub(lambda found: texts[found[0]], self.template)
+        return Rendered(marked, mark)
 
 
 def pair_form(metadata: Metadata, tokenizer: Tokenizer) -> PairForm:
     """What a file says, as llama.cpp reads it."""
     template = metadata.tolerant(TEMPLATE_KEY, "", metadata.get_str)
     if "{query}" in template and "{document}" in template:
-        return PairForm(template)
+        return PairForm(template, tokenizer.guard)
     bos = (tokenizer.bos_id,) if tokenizer.add_bos and tokenizer.bos_id is not None else ()
     eos = (tokenizer.eos_id,) if tokenizer.add_eos and tokenizer.eos_id is not None else ()
-    has_sep = metadata.tolerant(ADD_SEP_KEY, False, metadata.get_bool)
-    sep_id = metadata.get_u32(SEP_KEY, None, high=tokenizer.n_vocab - 1) if has_sep else None
-    sep = () if sep_id is None else (sep_id,)
-    return PairForm("", bos, (*eos, *sep), eos)
+    sep = (tokenizer.sep_id,) if tokenizer.add_sep and tokenizer.sep_id is not None else ()
+    return PairForm(before=bos, between=(*eos, *sep), after=eos)
