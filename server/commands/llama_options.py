@@ -106,7 +106,7 @@ _NEEDLESS = (
     *_needless("requests always share forwards", "-cb --cont-batching"),
     *_needless("weights are repacked into memory of their own", "--mlock", "--no-mmap", "--mmap"),
     *_needless(
-        "weights are repacked into memory of their own; --panel-cache maps them at the next start",
+        "weights are repacked into memory of their own; --panel-cache reads them at the next start",
         *("-lm --load-mode", "-lzm --lazy-mode"),
         value="one",
     ),
