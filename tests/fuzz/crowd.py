@@ -19,7 +19,7 @@ from tests.runtime.engine.crowd import GREEDY, LOOSE, Answer, IdDetokenizer
 from tests.runtime.engine.fake_grammar import RandomGrammar
 from tests.runtime.engine.fake_model import EagerCosts
 from tests.runtime.engine.sampling_choices import unusual
-from tests.runtime.engine.tool_grammars import ToolGrammar, tool_grammars
+from tests.runtime.engine.tool_grammars import N_VOCAB, ToolGrammar, tool_grammars
 from tests.runtime.models.isolation import poison
 
 EOG = frozenset((7, 99))
@@ -138,7 +138,7 @@ class Crowd:
     def _grammar(self) -> RandomGrammar | ToolGrammar | None:
         """For half of the requests; a few grammars, so that some meet."""
         seed = self.rng.randrange(12)
-        if seed < 2:
+        if seed < 2 and self.scene.n_vocab >= N_VOCAB:
             return self.rng.choice(tool_grammars(EOG))
         return RandomGrammar(seed, self.scene.n_vocab, EOG) if seed < 6 else None
 

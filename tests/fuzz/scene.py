@@ -15,6 +15,7 @@ from tests.architectures import ARCHITECTURES, Architecture
 from tests.bench.synth import families
 from tests.bench.synth.blocks import Heads
 from tests.bench.synth.gguf_file import write
+from tests.runtime.engine.tool_grammars import N_VOCAB
 from tests.runtime.models.isolation import GOLDEN, golden
 
 # Golden models have narrow heads; kernels take other ways for wide ones, with few rows.
@@ -66,7 +67,7 @@ def scene(seed: int, folder: Path, architecture: Architecture | None = None) -> 
         architecture = architecture or rng.choice(ARCHITECTURES)
         reference = golden(architecture.name)
         name, path, prompts = architecture.name, reference.path, reference.prompts
-        n_vocab, head = 300, 0
+        n_vocab, head = min(reference.n_vocab, N_VOCAB), 0
     n_slots = rng.randint(1, 6)
     n_ctx = rng.choice((64, 80, 112, 160, 256))
     n_blocks = -(-n_ctx // 16)
@@ -115,5 +116,5 @@ def _wide(rng: Random, folder: Path) -> tuple[str, Path, list[list[int]], int, i
         plan = families.dense("qwen3", 128, 2, 128, Heads(4, 2, head), 320)
         write(plan, "wide", path, "F16", seed=head)
     text = Random(head)
-    prompts = [[text.randrange(3, 300) for _ in range(n)] for n in (7, 37, 150)]
-    return f"wide heads of {head}", path, prompts, 300, head, Architecture("wide")
+    prompts = [[text.randrange(3, N_VOCAB) for _ in range(n)] for n in (7, 37, 150)]
+    return f"wide heads of {head}", path, prompts, N_VOCAB, head, Architecture("wide")

@@ -63,6 +63,12 @@ class Golden:
         """Token ids of the three prompts."""
         return [self.arrays[f"ids{i}"].tolist() for i in range(3)]
 
+    @property
+    def n_vocab(self) -> int:
+        """Tokens that have a logit."""
+        n: int = next(self.arrays[key].shape[1] for key in ("hf0", "lcpp0") if key in self.arrays)
+        return n
+
 
 def golden(name: str, kind: str = "") -> Golden:
     """A folder of tests/golden; ``kind`` names a quantised file of it (F16, Q4_0, ...)."""
