@@ -23,14 +23,13 @@ from slotmux.runtime.lowering.builder import Builder
 from slotmux.runtime.lowering.cells import KVCells
 from slotmux.runtime.lowering.drafts import DraftLowering, draft_ubatch, load_hidden
 from slotmux.runtime.lowering.panel_cache import PanelCache
-from slotmux.runtime.lowering.pooling import stored_pooling
 from slotmux.runtime.lowering.rows import StateRows
 from slotmux.runtime.lowering.scores import ScoreLowering
 from slotmux.runtime.lowering.vectors import VECTORS, VectorLowering, scores_of_rows
 from slotmux.runtime.lowering.weights import Weights
 from slotmux.runtime.models import family, has_mtp
 from slotmux.runtime.models.hparams import read_hparams
-from slotmux.runtime.pooling import Pooling
+from slotmux.runtime.pooling import Pooling, stored_pooling
 from slotmux.runtime.sampling.table import SamplingTable
 from slotmux.runtime.ubatch import BLOCK_CELLS, Ubatch
 

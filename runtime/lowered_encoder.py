@@ -23,13 +23,12 @@ from slotmux.runtime.lowering.pooling import (
     pool,
     rank,
     rank_head,
-    stored_pooling,
 )
 from slotmux.runtime.lowering.rows import StateRows
 from slotmux.runtime.lowering.weights import Weights
 from slotmux.runtime.models import family, is_encoder
 from slotmux.runtime.models.hparams import read_hparams
-from slotmux.runtime.pooling import Pooling
+from slotmux.runtime.pooling import Pooling, stored_pooling
 from slotmux.runtime.ubatch import Ubatch
 
 MAX_TEXTS = 512  # of a step

@@ -30,12 +30,6 @@ def rank_head(file: GGUFFile, default: RankHead) -> RankHead:
     return RankHead(Pooling(pooling), default.activation)
 
 
-def stored_pooling(file: GGUFFile, default: Pooling = Pooling.MEAN) -> Pooling:
-    """What the file says."""
-    key = f"{file.architecture}.pooling_type"
-    return Pooling(file.metadata.get_u32(key, int(default), 0, int(Pooling.RANK)))
-
-
 _KINDS = {Pooling.MEAN: MEAN, Pooling.CLS: FIRST, Pooling.LAST: LAST}
 
 

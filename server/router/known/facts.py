@@ -8,6 +8,8 @@ from pathlib import Path
 
 from slotmux.runtime.errors import SlotmuxError
 from slotmux.runtime.gguf import open_gguf
+from slotmux.runtime.models.architectures import check_architecture, pooling_of
+from slotmux.runtime.pooling import Pooling
 from slotmux.server.process.state import ModelInfo
 from slotmux.server.router.fleet.member import Member
 from slotmux.server.templates.stored import stored_template
@@ -32,7 +34,11 @@ class Facts:
         settings = spec.settings
         info = info or ModelInfo(spec.name, 0, 0, 0, file_name=spec.model.rpartition("/")[2])
         n_ctx = settings.ctx_size or min(info.n_ctx_train, settings.kv_size or _MAX_AUTO_CTX)
-        return _named(info, spec.names, n_ctx, settings.parallel)
+        info = _named(info, spec.names, n_ctx, settings.parallel)
+        if info.pooling and settings.pooling_type >= 0:
+            info = replace(info, pooling=Pooling(settings.pooling_type).name.lower())
+        gives_only_vectors = settings.embeddings or settings.reranking
+        return replace(info, can_generate=info.can_generate and not gives_only_vectors)
 
     async def _of_file(self, path: Path) -> ModelInfo | None:
         try:
@@ -49,6 +55,7 @@ class Facts:
 def _read(path: Path) -> ModelInfo:
     file = open_gguf(path)
     metadata, arch = file.metadata, file.architecture
+    pooling = pooling_of(file)
     return ModelInfo(
         name="",
         n_ctx=0,
@@ -61,6 +68,8 @@ def _read(path: Path) -> ModelInfo:
         n_embd=metadata.get_u32(f"{arch}.embedding_length", 0),
         vocab_type=metadata.get_str("tokenizer.ggml.model", ""),
         chat_template=stored_template(metadata) or "",
+        can_generate=not check_architecture(file).startswith("encoders."),
+        pooling="" if pooling is None else pooling.name.lower(),
     )
 
 

@@ -136,6 +136,7 @@ class FakeModel:
     """``n_blocks`` 0: a purely recurrent model; ``n_rows`` 0: attention only; both: a hybrid."""
 
     n_vocab = N_VOCAB
+    n_vector = 0  # it has no vectors to give
 
     def __init__(
         self, n_slots=4, n_ctx=128, n_blocks=64, n_rows=0, n_ubatch=32, n_outputs=None, **cells

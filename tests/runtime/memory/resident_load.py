@@ -37,7 +37,7 @@ def pools(kind: str, cache_bytes: int) -> tuple[KVCells, StateRows]:
     rows = StateRows(N_SLOTS + n_ready, 0, 400 if is_elastic else 0, is_elastic=is_elastic)
     if n_state:
         rows.reserve(n_state, 0)
-        rows.memory  # noqa: B018  made when it is first asked for
+        rows.make()
     cells.touch()
     return cells, rows
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from slotmux.runtime.gguf import ModelFileError, open_gguf
 from slotmux.runtime.gguf.values import Entry
 from slotmux.runtime.lowered import Lowered, ModelConfig
 from slotmux.runtime.models import family, has_mtp
+from slotmux.runtime.models.architectures import FAMILIES, WITHOUT_VECTORS
 from slotmux.runtime.models.hparams import read_hparams
 from tests.runtime.gguf.writer import File, pair
 from tests.runtime.models.files.mutants import with_entries
@@ -27,9 +29,7 @@ def of_architecture(name: str, folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("read", [read_hparams, family, has_mtp])
-@pytest.mark.parametrize(
-    ("name", "words"), [("clip", "mmproj"), ("bert", "'bert' is not supported")]
-)
+@pytest.mark.parametrize(("name", "words"), [("clip", "mmproj"), ("t5", "'t5' is not supported")])
 def test_the_architecture(name, words, read, tmp_path):
     with pytest.raises(ModelFileError, match=words) as refused:
         read(open_gguf(of_architecture(name, tmp_path)))
@@ -53,3 +53,13 @@ def test_a_missing_tensor(tensor):
     with pytest.raises(ModelFileError) as refused:
         Lowered(replace(file, tensors=tensors), config, KernelCache(detect_cpu("auto"), None))
     assert str(refused.value) == f"model.gguf: {tensor}: this tensor is missing"
+
+
+def test_who_gives_no_vectors_is_said_without_importing_it():
+    generating = {name for name in FAMILIES.values() if not name.startswith("encoders.")}
+    without = set()
+    for name in generating:
+        module = import_module(f"slotmux.runtime.models.{name}")
+        if hasattr(module, "head") and not hasattr(module, "normed"):
+            without.add(name)
+    assert without == WITHOUT_VECTORS
