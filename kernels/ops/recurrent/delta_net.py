@@ -281,4 +281,4 @@ def build_delta_net(n_vectors: int) -> Callable[..., None]:
             _apply(blocks, op, scratch, run, first_part, end_part)
         _advance(blocks, op, scratch, run, first_part, end_part)
 
-    return build_recurrent(DELTA, _n_parts, visit, _per_chunk)
+    return build_recurrent(DELTA, _n_parts, visit, _per_chunk, in_turn=True)

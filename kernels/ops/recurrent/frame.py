@@ -103,23 +103,29 @@ def one_part(op, n_runs, n_threads):
 
 
 def build_recurrent(
-    layout: Any, n_parts: Any, visit: Any, per_chunk: Any = one_part
+    layout: Any, n_parts: Any, visit: Any, per_chunk: Any = one_part, *, in_turn: bool = False
 ) -> Callable[..., None]:
     """The kernel of a recurrent op, whose layout has the words rows, row_stride and pending; a
-    chunk is ``per_chunk(op, n_runs, n_threads)`` parts of one sequence's state."""
+    chunk is ``per_chunk(op, n_runs, n_threads)`` parts of one sequence's state.
+
+    ``in_turn``: one sequence after the other, so that memory sees large states as one stream
+    each. Else one part of all sequences after the other: threads then write different cache lines
+    of 8-bit tiles, in which all rows of a tile share lines."""
 
     def recurrent(op, step, thread):  # type: ignore[no-untyped-def]
         n_runs, n_all = load_i64(step + STEP.n_seqs), n_parts(op)
         n_of_chunk = per_chunk(op, n_runs, load_i64(thread + 8 * T_N_THREADS))
-        n_chunks = n_runs * ((n_all + n_of_chunk - 1) // n_of_chunk)
+        n_of_run = (n_all + n_of_chunk - 1) // n_of_chunk
+        n_chunks = n_runs * n_of_run
         chunk = claim(thread, n_chunks)
         while chunk >= 0:
-            # Parts first: threads then write different cache lines of 8-bit tiles, in which all
-            # rows of a tile share lines.
-            begin = chunk // n_runs * n_of_chunk
+            number, part = chunk % n_runs, chunk // n_runs
+            if in_turn:
+                number, part = chunk // n_of_run, chunk % n_of_run
+            begin = part * n_of_chunk
             run = locate_run(
                 load_i64(op + layout.rows), load_i64(op + layout.row_stride),
-                load_i64(op + layout.pending), step, chunk % n_runs,
+                load_i64(op + layout.pending), step, number,
             )  # fmt: skip
             scratch = load_i64(thread + 8 * T_SCRATCH)
             visit(op, scratch, run, begin, min(n_all, begin + n_of_chunk))

@@ -267,4 +267,4 @@ def build_kda(n_vectors: int, is_bounded: bool) -> Callable[..., None]:
             _apply(blocks, log_decay, op, scratch, run, first_part, end_part)
         _advance(blocks, log_decay, op, scratch, run, first_part, end_part)
 
-    return build_recurrent(KDA, _n_parts, visit, _per_chunk)
+    return build_recurrent(KDA, _n_parts, visit, _per_chunk, in_turn=True)

@@ -286,7 +286,8 @@ def _keep(op, pending, first, n_drafts, head):
 
 def build_mamba2() -> Callable[..., None]:
     """The kernel of the scan; its parts are heads."""
-    return build_recurrent(MAMBA2, _n_parts, in_order(_state_of, _apply, _advance, _keep))
+    visit = in_order(_state_of, _apply, _advance, _keep)
+    return build_recurrent(MAMBA2, _n_parts, visit, in_turn=True)
 
 
 def build_gate_then_norm() -> Callable[..., None]:
