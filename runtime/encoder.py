@@ -16,7 +16,7 @@ from slotmux.runtime.interfaces import Meanwhile, nothing
 from slotmux.runtime.lowered_encoder import LoweredEncoder
 from slotmux.runtime.model import ModelConfig, Progress, placement_of, team_of
 from slotmux.runtime.pooling import Pooling
-from slotmux.runtime.precompile import precompile
+from slotmux.runtime.precompile import compile_all
 from slotmux.runtime.ubatch import I32
 
 F32 = NDArray[np.float32]
@@ -112,9 +112,5 @@ def load_encoder(path: Path, config: ModelConfig, progress: Progress = lambda *_
     """As ``load_model``, of a file whose architecture is an encoder's."""
     kernels = KernelCache(detect_cpu(config.isa), config.kernel_cache)
     lowered = LoweredEncoder(open_gguf(path), config, kernels)
-    progress("compile", 0.0)
-    n_compiled = precompile(path, config, kernels, lowered.builds, progress)
-    for i, (name, build) in enumerate(lowered.builds.items()):
-        kernels.address(name, build)
-        progress("compile", (i + 1) / len(lowered.builds))
+    n_compiled = compile_all(path, config, kernels, lowered.builds, progress)
     return Encoder(lowered, kernels, n_compiled, progress)

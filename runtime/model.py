@@ -20,7 +20,7 @@ from slotmux.runtime.lowering.drafts import Drafter
 from slotmux.runtime.lowering.scores import Scorer
 from slotmux.runtime.lowering.vectors import Vectoriser
 from slotmux.runtime.numa import Placement, chosen_nodes
-from slotmux.runtime.precompile import precompile
+from slotmux.runtime.precompile import compile_all
 from slotmux.runtime.prompt_logprobs import PromptLogprobs
 from slotmux.runtime.ubatch import I32
 
@@ -157,9 +157,5 @@ def load_model(path: Path, config: ModelConfig, progress: Progress = lambda *_: 
     """
     kernels = KernelCache(detect_cpu(config.isa), config.kernel_cache)
     lowered = Lowered(open_gguf(path), config, kernels)
-    progress("compile", 0.0)
-    n_compiled = precompile(path, config, kernels, lowered.builds, progress)
-    for i, (name, build) in enumerate(lowered.builds.items()):
-        kernels.address(name, build)
-        progress("compile", (i + 1) / len(lowered.builds))
+    n_compiled = compile_all(path, config, kernels, lowered.builds, progress)
     return Model(lowered, kernels, n_compiled, progress)

@@ -46,6 +46,22 @@ compile_named(*sys.argv[2:])
 """
 
 
+def compile_all(
+    path: Path,
+    config: ModelConfig,
+    kernels: KernelCache,
+    builds: Mapping[str, Callable[[], Callable[..., None]]],
+    progress: Callable[[str, float], None],
+) -> int:
+    """Have every kernel of a program at hand; returns how many other processes compiled."""
+    progress("compile", 0.0)
+    n_compiled = precompile(path, config, kernels, builds, progress)
+    for i, (name, build) in enumerate(builds.items()):
+        kernels.address(name, build)
+        progress("compile", (i + 1) / len(builds))
+    return n_compiled
+
+
 def precompile(
     path: Path,
     config: ModelConfig,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -40,12 +41,65 @@ DISK_WAIT_S = 0.005  # at most, between two looks at what has been read from dis
 JOIN_GRACE_S = 10.0  # without any progress of a forward that is waited for
 
 
-class Engine:
-    """Serves requests on a model. Every public method may be called from any thread.
+class EngineThread(ABC):
+    """The life of an engine's one thread. Every public method may be called from any thread.
 
     ``failure`` is set when the thread died of something that was no single request's fault: all
-    requests have then ended with an error and no new one is taken. The model stays the caller's.
+    requests have then ended with an error and no new one is taken.
     """
+
+    def __init__(self) -> None:
+        self.failure: BaseException | None = None
+        self._wake = threading.Condition()
+        self._n_ids = 0
+        self._is_draining = self._is_stopping = False
+        self._heartbeat = time.monotonic()
+        self._thread = threading.Thread(target=self._run, name="slotmux-engine", daemon=True)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the thread runs and takes requests or finishes those it has."""
+        return self._thread.is_alive() and self.failure is None
+
+    def start(self) -> None:
+        """Start the thread. Once."""
+        self._heartbeat = time.monotonic()
+        self._thread.start()
+
+    def stop(self, drain_timeout_s: float = 0.0) -> bool:
+        """Take no more requests; finish those taken, or abort them after the timeout.
+
+        Returns whether all finished by themselves and the thread has ended.
+        """
+        with self._wake:
+            self._is_draining = True
+            self._wake.notify()
+        if self._thread.ident is None:
+            return True
+        self._thread.join(drain_timeout_s)
+        if not self._thread.is_alive():
+            return self.failure is None
+        with self._wake:
+            self._is_stopping = True
+            self._wake.notify()
+        progress = None
+        while self._thread.is_alive() and self._progress != progress:
+            progress = self._progress
+            self._thread.join(JOIN_GRACE_S)
+        return False
+
+    @property
+    @abstractmethod
+    def _progress(self) -> int:
+        """Changes while a forward gets ahead."""
+
+    @abstractmethod
+    def _run(self) -> None:
+        """What the thread does, until it has drained."""
+
+
+class Engine(EngineThread):
+    """Serves requests on a model, which stays the caller's."""
 
     def __init__(
         self,
@@ -60,11 +114,10 @@ class Engine:
     ) -> None:
         if new_detokenizer is None:
             new_detokenizer = _detokenizers_of(tokenizer)
+        super().__init__()
         self.config = config
-        self.failure: BaseException | None = None
         self._n_vocab, self._n_vector = model.n_vocab, model.n_vector
         self._check_sampling = model.sampling.check
-        self._wake = threading.Condition()
         self._core = Core(
             model, config, tokenizer.eog_ids, new_detokenizer, costs, events=events,
             store=store, notify=self._notify,
@@ -73,28 +126,13 @@ class Engine:
         self._aborts: deque[int] = deque()
         self._cuts: deque[int] = deque()
         self._errands: deque[tuple[Future[Any], Callable[[], None]]] = deque()
-        self._n_ids = 0
-        self._is_draining = False
-        self._is_stopping = False
-        self._heartbeat = time.monotonic()
-        self._thread = threading.Thread(target=self._run, name="slotmux-engine", daemon=True)
 
     # -- for callers
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether the thread runs and takes requests or finishes those it has."""
-        return self._thread.is_alive() and self.failure is None
 
     @property
     def n_ctx(self) -> int:
         """Tokens that one sequence can have: the context, or the whole pool if that is less."""
         return self._core.memory.n_ctx
-
-    def start(self) -> None:
-        """Start the thread. Once."""
-        self._heartbeat = time.monotonic()
-        self._thread.start()
 
     def submit(self, request: Request) -> int:
         """Queue a request; returns the id it now has.
@@ -177,28 +215,6 @@ class Engine:
             self._wake.notify()
         return future
 
-    def stop(self, drain_timeout_s: float = 0.0) -> bool:
-        """Take no more requests; finish those taken, or abort them after the timeout.
-
-        Returns whether all finished by themselves and the thread has ended.
-        """
-        with self._wake:
-            self._is_draining = True
-            self._wake.notify()
-        if self._thread.ident is None:
-            return True
-        self._thread.join(drain_timeout_s)
-        if not self._thread.is_alive():
-            return self.failure is None
-        with self._wake:
-            self._is_stopping = True
-            self._wake.notify()
-        progress = None
-        while self._thread.is_alive() and self._core.progress != progress:
-            progress = self._core.progress
-            self._thread.join(JOIN_GRACE_S)
-        return False
-
     def stats(self) -> EngineStats:
         """A snapshot of slots, memory, queue, counters and times."""
         return engine_stats(
@@ -214,6 +230,10 @@ class Engine:
             self._wake.notify()
 
     # -- the thread
+
+    @property
+    def _progress(self) -> int:
+        return self._core.progress
 
     def _run(self) -> None:
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -26,6 +25,7 @@ from slotmux.runtime.engine.request import (
 )
 from slotmux.runtime.engine.stats import EngineStats, Meter
 from slotmux.runtime.engine.texts.line import TextLine, Waiting
+from slotmux.runtime.engine.thread import IDLE_HEARTBEAT_S, EngineThread
 from slotmux.runtime.interfaces import Meanwhile
 
 if TYPE_CHECKING:
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
-IDLE_HEARTBEAT_S = 1.0
-JOIN_GRACE_S = 10.0  # without any progress of a step that is waited for
 # Tokens of a step, unless a text has more: enough that what a step costs beside its tokens is lost
 # in them, few enough that nobody waits long for the next.
 STEP_TOKENS = 512
@@ -57,41 +55,22 @@ class EncoderLike(Protocol):
     ) -> list[NDArray[np.float32]]: ...
 
 
-class TextEngine:
-    """Serves texts on an encoder. Every public method may be called from any thread.
-
-    ``failure`` is set when the thread died: all requests have then ended with an error. The encoder
-    stays the caller's.
-    """
+class TextEngine(EngineThread):
+    """Serves texts on an encoder, which stays the caller's."""
 
     def __init__(self, encoder: EncoderLike, max_queue: int, queue_timeout_s: float) -> None:
-        self.failure: BaseException | None = None
+        super().__init__()
         self.n_ctx = encoder.n_ctx
         self._encoder, self._max_queue = encoder, max_queue
         self._queue_timeout_s = queue_timeout_s
         self._meter = Meter()
         self._line = TextLine()
-        self._wake = threading.Condition()
         self._inbox: deque[Waiting] = deque()
         self._gone: deque[tuple[int, FinishReason]] = deque()
         self._unsent: list[tuple[Request, Output]] = []
         self._taken: list[Waiting] = []  # of the step under way
-        self._n_ids = 0
-        self._is_draining = self._is_stopping = False
-        self._heartbeat = time.monotonic()
-        self._thread = threading.Thread(target=self._run, name="slotmux-engine", daemon=True)
 
     # -- for callers
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether the thread runs and takes requests or finishes those it has."""
-        return self._thread.is_alive() and self.failure is None
-
-    def start(self) -> None:
-        """Start the thread. Once."""
-        self._heartbeat = time.monotonic()
-        self._thread.start()
 
     def submit(self, request: Request) -> int:
         """Queue a request; returns the id it now has.
@@ -153,28 +132,6 @@ class TextEngine:
         """There are no sequences here that anything could be done with."""
         raise InvalidRequestError("model", "this model has no slots and no prefix cache")
 
-    def stop(self, drain_timeout_s: float = 0.0) -> bool:
-        """Take no more requests; finish those taken, or abort them after the timeout.
-
-        Returns whether all finished by themselves and the thread has ended.
-        """
-        with self._wake:
-            self._is_draining = True
-            self._wake.notify()
-        if self._thread.ident is None:
-            return True
-        self._thread.join(drain_timeout_s)
-        if not self._thread.is_alive():
-            return self.failure is None
-        with self._wake:
-            self._is_stopping = True
-            self._wake.notify()
-        progress = None
-        while self._thread.is_alive() and self._encoder.progress != progress:
-            progress = self._encoder.progress
-            self._thread.join(JOIN_GRACE_S)
-        return False
-
     def stats(self) -> EngineStats:
         """A snapshot of the line, counters and times; there are no slots and no cells."""
         meter = self._meter
@@ -191,6 +148,10 @@ class TextEngine:
         )  # fmt: skip
 
     # -- the thread
+
+    @property
+    def _progress(self) -> int:
+        return self._encoder.progress
 
     def _run(self) -> None:
         try:
