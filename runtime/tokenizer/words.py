@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from itertools import compress
+from collections.abc import Callable, Iterator, Mapping
 from operator import add
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 
 from tokenizers import Regex, normalizers
 from tokenizers import Tokenizer as Backend
@@ -38,14 +37,14 @@ class WordEncoder:
         backend: Deferred[Backend],
         breaks: re.Pattern[str],
         prepare: Callable[[str], str] | None = None,
-        unmade_id: int | None = None,
+        spelled: Mapping[int, list[int]] | None = None,
     ) -> None:
-        """``prepare`` turns a text into what the tokens spell; ``unmade_id`` is what the backend
-        has for a character that no token spells: it is left out."""
+        """``prepare`` turns a text into what the tokens spell; ``spelled`` has the tokens of each
+        id that the backend knows and the vocabulary does not."""
         self._backend = backend
         self._breaks = breaks
         self._prepare = prepare
-        self._unmade_id = unmade_id
+        self._spelled = spelled or {}
 
     def encode(self, text: str) -> Iterator[list[int]]:
         """Ids of ``text``, a list for each chunk of it."""
@@ -53,8 +52,8 @@ class WordEncoder:
         backend = self._backend()
         for chunk in chunks.chunks(prepared, self._breaks):
             ids = backend_ids(backend, chunk)
-            if self._unmade_id in ids:
-                ids = [token_id for token_id in ids if token_id != self._unmade_id]
+            if not self._spelled.keys().isdisjoint(ids):
+                ids = [part for i in ids for part in self._spelled.get(i, (i,))]
             yield ids
 
 
@@ -97,21 +96,20 @@ def merging_encoder(
     """BPE over the words of ``words``. Raises ModelFileError for merges that cannot be."""
     is_bytes = words.spelling is Spelling.BYTES
     is_bare = may_lack_merges and MERGES_KEY not in metadata
-    merges = Merges([], []) if is_bare else _read_merges(metadata, vocab)
-    unmade = _unmade(vocab, words.spelling)
+    merges = Merges([], [], []) if is_bare else _read_merges(metadata, vocab)
+    extra = _extra(vocab, merges, words.spelling)
 
     def build() -> Backend:
         options = {"ignore_merges": words.ignore_merges, "byte_fallback": not is_bytes}
-        backend = Backend(_bpe(vocab, merges, unmade, **options))
+        backend = Backend(_bpe(vocab, merges, extra, **options))
         splits: list[PreTokenizer] = [Split(Regex(part), "isolated") for part in words.patterns]
         if is_bytes:
             splits.append(ByteLevel(add_prefix_space=False, use_regex=False))
         backend.pre_tokenizer = Sequence(splits)
         return backend
 
-    unmade_id = len(vocab.tokens) if unmade else None
     prepare = _PREPARE.get(words.spelling)
-    encoder = WordEncoder(Deferred(build), words.breaks, prepare, unmade_id)
+    encoder = WordEncoder(Deferred(build), words.breaks, prepare, extra.spelled)
     if not words.keeps_newlines:
         return encoder
     runs = {text: i for text, i in vocab.ids.items() if text[0] == "\n" and not text.strip("\n")}
@@ -122,12 +120,12 @@ def spaceless_encoder(
     metadata: Metadata, vocab: Vocab, words: pretokenize.PreTokenizer
 ) -> WordEncoder:
     """The same without whitespace, which parts words and is dropped (Jina v2 zh)."""
-    unmade = _unmade(vocab, words.spelling)
     merges = _read_merges(metadata, vocab)
+    extra = _extra(vocab, merges, words.spelling)
     lowercase = metadata.get_bool(LOWERCASE_KEY, False)
 
     def build() -> Backend:
-        backend = Backend(_bpe(vocab, merges, unmade, byte_fallback=True))
+        backend = Backend(_bpe(vocab, merges, extra, byte_fallback=True))
         if lowercase:
             # One character for one, as llama.cpp has it.
             backend.normalizer = normalizers.Sequence(
@@ -137,8 +135,7 @@ def spaceless_encoder(
         backend.pre_tokenizer = Sequence([Split(Regex(_WHITESPACE), "removed"), *parts])
         return backend
 
-    unmade_id = len(vocab.tokens) if unmade else None
-    return WordEncoder(Deferred(build), words.breaks, None, unmade_id)
+    return WordEncoder(Deferred(build), words.breaks, None, extra.spelled)
 
 
 def _escape(text: str) -> str:
@@ -168,46 +165,62 @@ def _unmade(vocab: Vocab, spelling: Spelling) -> str | None:
     return text
 
 
-def _bpe(vocab: Vocab, merges: Merges, unmade: str | None, **options: bool) -> BPE:
-    pairs = list(zip(*merges, strict=True))
-    ids = vocab.ids if unmade is None else vocab.ids | {unmade: len(vocab.tokens)}
-    return BPE(vocab=ids, merges=pairs, unk_token=unmade, fuse_unk=False, **options)
+class Extra(NamedTuple):
+    """What the library must know beside the vocabulary; ids go on behind it."""
+
+    ids: dict[str, int]
+    unmade: str | None
+    spelled: dict[int, list[int]]  # the tokens that stand for each
+
+
+def _extra(vocab: Vocab, merges: Merges, spelling: Spelling) -> Extra:
+    """What no token spells is left out; a text that merging makes and that is no token is
+    written as its characters, as llama.cpp does."""
+    unmade = _unmade(vocab, spelling)
+    ids = {} if unmade is None else {unmade: len(vocab.tokens)}
+    spelled: dict[int, list[int]] = {token_id: [] for token_id in ids.values()}
+    for text in merges.of_no_token:
+        ids[text] = len(vocab.tokens) + len(ids)
+        spelled[ids[text]] = list(_characters(text, vocab))
+    return Extra(ids, unmade, spelled)
+
+
+def _characters(text: str, vocab: Vocab) -> Iterator[int]:
+    for char in text:
+        texts = [char] if char in vocab.ids else [f"<0x{byte:02X}>" for byte in char.encode()]
+        yield from (vocab.ids[text] for text in texts if text in vocab.ids)
+
+
+def _bpe(vocab: Vocab, merges: Merges, extra: Extra, **options: bool) -> BPE:
+    pairs = list(zip(merges.lefts, merges.rights, strict=True))
+    ids = vocab.ids | extra.ids if extra.ids else vocab.ids
+    return BPE(vocab=ids, merges=pairs, unk_token=extra.unmade, fuse_unk=False, **options)
 
 
 class Merges(NamedTuple):
-    """Tokens that are joined, the first pair before the others."""
+    """Texts that are joined, the first pair before the others."""
 
     lefts: list[str]
     rights: list[str]
+    of_no_token: list[str]  # texts of merges that are not in the vocabulary
 
 
 def _read_merges(metadata: Metadata, vocab: Vocab) -> Merges:
-    """Of repeated ones the first. Raises ModelFileError where one makes no token."""
+    """Of repeated ones the first. Raises ModelFileError where one is not two texts."""
     stored = metadata.get_strings(MERGES_KEY)
     lefts, rights = _parts(metadata, stored)
     ids = vocab.ids
-    if len(ids) < len(vocab.tokens):  # some have lost their text, and their merges with it
-        kept = [{a, b, a + b} <= ids.keys() for a, b in zip(lefts, rights, strict=True)]
-        lefts, rights = [*compress(lefts, kept)], [*compress(rights, kept)]
-    if not all(
-        all(map(ids.__contains__, part)) for part in (lefts, rights, map(add, lefts, rights))
-    ):
-        _refuse_merge(metadata, vocab, lefts, rights)
+    texts = (lefts, rights, list(map(add, lefts, rights)))
+    of_no_token: list[str] = []
+    if not all(all(map(ids.__contains__, part)) for part in texts):
+        of_no_token = sorted(set().union(*texts) - ids.keys())
+        first, others = ascii(of_no_token[0][:40]), len(of_no_token) - 1
+        also = f" (and {others} more)" if others else ""
+        metadata.warn(MERGES_KEY, f"{first}{also} is no token: written as its characters")
     if len(set(stored)) < len(stored):
         pairs = dict.fromkeys(zip(lefts, rights, strict=True))
         lefts, rights = [a for a, _ in pairs], [b for _, b in pairs]
-    return Merges(lefts, rights)
-
-
-def _refuse_merge(
-    metadata: Metadata, vocab: Vocab, lefts: list[str], rights: list[str]
-) -> NoReturn:
-    for rank, (left, right) in enumerate(zip(lefts, rights, strict=True)):
-        for text in (left, right, left + right):
-            if text not in vocab.ids:
-                what = f"merge {rank} needs the token {text[:40]!a}, which is not there"
-                metadata.refuse(MERGES_KEY, what)
-    raise AssertionError("all are there")
+    return Merges(lefts, rights, of_no_token)
 
 
 def _parts(metadata: Metadata, merges: list[str]) -> tuple[list[str], list[str]]:

@@ -43,7 +43,10 @@ class TestEmptyTokens:
     def test_byte_level_loses_the_merges_into_it(self) -> None:
         tokens, merges = [*BYTES, "ab", "", "abc"], ["a b", "b c", "ab c"]
         data = metadata(model="gpt2", tokens=tokens, merges=merges)
-        tokenizer = warned(data, "token 257 is empty")
+        tokenizer = Tokenizer.from_metadata(data)
+        of_token, of_merge = data.warnings
+        assert "token 257 is empty" in of_token
+        assert "'bc' is no token" in of_merge
         assert [tokenizer.token_text(i) for i in tokenizer.encode("abcbc")] == ["abc", "b", "c"]
 
     @pytest.mark.parametrize("at", ["first", "last"])
@@ -64,6 +67,45 @@ class TestEmptyTokens:
     def test_world(self) -> None:
         tokenizer = warned(metadata(model="rwkv", tokens=["a", "", "", "b"]), "(and 1 more)")
         assert tokenizer.encode("ab") == [0, 3]
+
+
+class TestMergesOfTextsThatAreNoTokens:
+    """Other runtimes load such files and merge by texts; what is no token in the end is written as
+    its characters."""
+
+    @pytest.mark.parametrize(
+        ("tokens", "merges", "text", "want"),
+        [
+            ((), ["a b"], "abc", ["a", "b", "c"]),
+            (("bc",), ["a b", "b c"], "abc bc", ["a", "b", "c", "Ġ", "bc"]),
+            (("abc",), ["a b", "ab c"], "abcab", ["abc", "a", "b"]),
+            (("ab",), ["zz a", "a b"], "zzab", ["z", "z", "ab"]),
+            ((), ["Ã ©"], "é", ["Ã", "©"]),
+        ],
+    )
+    def test_byte_level(
+        self, tokens: tuple[str, ...], merges: list[str], text: str, want: list[str]
+    ) -> None:
+        data = metadata(model="gpt2", tokens=[*BYTES, *tokens], merges=merges)
+        tokenizer = warned(data, "merges", "is no token: written as its characters")
+        ids = tokenizer.encode(text)
+        assert [tokenizer.token_text(i) for i in ids] == want
+        assert tokenizer.decode(ids) == text
+
+    def test_lines(self) -> None:
+        tokens = [*(f"<0x{byte:02X}>" for byte in range(256)), "a", "b", "bé"]
+        types = [BYTE] * 256 + [1] * 3
+        data = metadata(
+            model="gemma4",
+            tokens=tokens,
+            token_type=np.array(types, np.int32),
+            merges=["a b", "b é"],
+            bos_token_id=0,
+        )
+        tokenizer = warned(data, "merges", "'ab' (and 1 more) is no token")
+        ids = tokenizer.encode("abébé", add_special=False)
+        want = ["a", "b", "<0xC3>", "<0xA9>", "bé"]
+        assert [tokenizer.token_text(i) for i in ids] == want
 
 
 @pytest.mark.parametrize("bad", [N, 0xFFFFFFFF, -1, "1", 1.0, True])
