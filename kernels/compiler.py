@@ -9,19 +9,17 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import gc
 import hashlib
 import logging
 import os
-import re
 import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import llvmlite
 from llvmlite import binding as llvm
@@ -30,7 +28,11 @@ from slotmux.kernels.cpu import Cpu, Isa
 from slotmux.kernels.own_directory import ensure_own, private_directory
 from slotmux.kernels.sources import kernel_digest
 
+if TYPE_CHECKING:
+    from slotmux.kernels.codegen import KernelSource
+
 log = logging.getLogger(__name__)
+ENTRY = "slotmux_kernel"  # the function of a kernel's object file
 # Older code of a kernel, and directories of other CPUs and compilers, that are kept: whoever goes
 # back and forth between two versions does not compile each time. An instruction set has a directory
 # of its own, and the tests use them all in turn.
@@ -38,36 +40,15 @@ KEPT_VERSIONS, KEPT_DIRECTORIES = 3, 2 * len(Isa)
 _PRIVATE = "slotmux-kernels-"
 _PART = ".part"  # of files that are being written
 _ROOM = 1 << 20  # bytes that must be free for a cache to be written: several kernels
-_MAGIC = b"slotmux-kernel-1\n"
+_MAGIC = b"slotmux-kernel-2\n"
 # What compiled code may call in the C library. LLVM's own lookup leaves some at address 0.
 _C_SYMBOLS = (
     "syscall", "sched_yield", "memcpy", "memmove", "memset", "fmaf", "fma",
 )  # fmt: skip
-# Functions that differ from machine to machine in the last bit: see kernels/simd.py and scalar.py
-# for ours. (fmuladd is rounded once or twice, as the CPU likes.)
-_INEXACT = re.compile(
-    r"(llvm\.)?(a?(sin|cos|tan)h?|atan2|sincos|exp|exp2|exp10|expm1|log|log2|log10|log1p|pow|powi|cbrt"
-    r"|hypot|erf|erfc|lgamma|tgamma|fmuladd)f?(\..*)?"
-)
-_ENTRY = "slotmux_kernel"
-KernelSource = Callable[..., Any]  # (op: int64, step: int64, thread: int64) -> None
 
 
 def _digest(name: str, body: bytes) -> bytes:
     return hashlib.sha256(name.encode() + b"\0" + body).digest()
-
-
-@contextlib.contextmanager
-def _without_collector() -> Iterator[None]:
-    """Numba makes millions of objects that live until it is done, and the collector would go
-    through them again and again: 16 % of the time of compiling."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 @cache
@@ -77,45 +58,10 @@ def _register_c_symbols() -> None:
         llvm.add_symbol(name, ctypes.cast(getattr(library, name), ctypes.c_void_p).value)
 
 
-def _kernel_compiler(source: KernelSource) -> Any:
-    """Numba's compiler without its wrappers for Python: compiled code must not refer to Numba."""
-    from numba.core.ccallback import _CFuncCompiler
-    from numba.core.compiler import Compiler
-    from numba.core.registry import cpu_target
+def _optimised(source: KernelSource) -> Any:
+    from slotmux.kernels.codegen import optimised  # Numba takes a second to import
 
-    class KernelCompiler(_CFuncCompiler):  # type: ignore[misc]
-        def _customize_flags(self, flags: Any) -> Any:
-            flags.no_cpython_wrapper = True
-            flags.no_cfunc_wrapper = True
-            flags.no_compile = True  # machine code is made by KernelCache
-            flags.enable_pyobject = False
-            return flags
-
-    options = {"nopython": True, "error_model": "numpy", "boundscheck": False}
-    return KernelCompiler(source, cpu_target, options, {}, Compiler)
-
-
-def _plain_entry(fndesc: Any, n_arguments: int) -> str:
-    """LLVM source of a C function that calls a Numba function (result, exception, arguments)."""
-    parameters = ", ".join(f"i64 %a{i}" for i in range(n_arguments))
-    name = fndesc.llvm_func_name
-    return f"""
-declare i32 @"{name}"(ptr, ptr, {", ".join(["i64"] * n_arguments)})
-define void @{_ENTRY}({parameters}) {{
-  %result = alloca ptr
-  %exception = alloca ptr
-  call i32 @"{name}"(ptr %result, ptr %exception, {parameters})
-  ret void
-}}
-"""
-
-
-def _with_frame_pointers(text: str) -> str:
-    """LLVM source whose functions keep a frame pointer: without one LLVM cannot align the stack,
-    and vectors that find no register cross cache lines there. One Zen 5 core, 8 rows of IQ1_M:
-    3.7 -> 4.4 GB/s, IQ2_S 6.6 -> 7.5."""
-    group = re.compile(r"^(attributes #\d+ = \{)", re.MULTILINE)
-    return group.sub(r'\1 "frame-pointer"="all"', text)
+    return optimised(source, ENTRY)
 
 
 class KernelCache:
@@ -204,18 +150,15 @@ class KernelCache:
         ``name`` must say everything that ``build`` depends on besides the cache's own key.
         """
         if name not in self._addresses:
-            entry = self._read(name, build)
-            if entry is None:
-                entry = self._compile(build())
-                self._write(name, build, entry)
-                self.n_compiled += 1
+            code = self._read(name, build)
+            if code is None:
+                code = self._compile(build())
+                self._write(name, build, code)
             try:
-                self._addresses[name] = self._link(*entry)
+                self._addresses[name] = self._link(code)
             except RuntimeError as error:  # an object file that LLVM cannot read
                 log.warning("kernel %s: cached code refused: %s", name, error)
-                entry = self._compile(build())
-                self.n_compiled += 1
-                self._addresses[name] = self._link(*entry)
+                self._addresses[name] = self._link(self._compile(build()))
         return self._addresses[name]
 
     @property
@@ -240,40 +183,24 @@ class KernelCache:
 
     def assembly(self, source: KernelSource) -> str:
         """What the machine will run, for reading."""
-        return str(self._target().emit_assembly(self._optimised(source)[1]))
+        return str(self._target().emit_assembly(_optimised(source)))
 
-    def _optimised(self, source: KernelSource) -> tuple[str, Any]:
-        from numba import int64, void
-        from numba.core.compiler_lock import global_compiler_lock
+    def _compile(self, source: KernelSource) -> bytes:
+        self.n_compiled += 1
+        return bytes(self._target().emit_object(_optimised(source)))
 
-        n_arguments = source.__code__.co_argcount
-        with global_compiler_lock, _without_collector():
-            result = _kernel_compiler(source).compile([int64] * n_arguments, void)
-            result.library.finalize()  # link the callees in and optimise across them
-        module = llvm.parse_assembly(_with_frame_pointers(result.library.get_llvm_str()))
-        module.link_in(llvm.parse_assembly(_plain_entry(result.fndesc, n_arguments)))
-        module.verify()
-        for function in module.functions:
-            if function.is_declaration and _INEXACT.fullmatch(function.name):
-                raise ValueError(f"{source.__name__}: {function.name} is not alike on all machines")
-        return _ENTRY, module
-
-    def _compile(self, source: KernelSource) -> tuple[str, bytes]:
-        symbol, module = self._optimised(source)
-        return symbol, self._target().emit_object(module)
-
-    def _link(self, symbol: str, code: bytes) -> int:
+    def _link(self, code: bytes) -> int:
         empty = llvm.parse_assembly("")
         engine = llvm.create_mcjit_compiler(empty, self._target())
         engine.add_object_file(llvm.ObjectFileRef.from_data(code))
         engine.finalize_object()
-        address = int(engine.get_function_address(symbol))
+        address = int(engine.get_function_address(ENTRY))
         if not address:
-            raise RuntimeError(f"symbol {symbol} is missing")
+            raise RuntimeError(f"symbol {ENTRY} is missing")
         self._engines.append(engine)  # owns the machine code
         return address
 
-    def _read(self, name: str, build: Callable[[], KernelSource]) -> tuple[str, bytes] | None:
+    def _read(self, name: str, build: Callable[[], KernelSource]) -> bytes | None:
         for directory in (self._directory, self._read_only):
             if directory is None:
                 continue
@@ -283,19 +210,16 @@ class KernelCache:
             except OSError:
                 continue
             head, body = data[: len(_MAGIC)], data[len(_MAGIC) :]
-            if head != _MAGIC or _digest(name, body[32:]) != body[:32]:
+            digest, code = body[:32], body[32:]
+            if head != _MAGIC or _digest(name, code) != digest:
                 continue  # truncated or another kernel's: compile anew and overwrite
             with contextlib.suppress(OSError):  # a place that is only read
                 os.utime(path)  # the last used are kept
-            symbol, _, code = body[32:].partition(b"\n")
-            return symbol.decode(), code
+            return code
         return None
 
-    def _write(
-        self, name: str, build: Callable[[], KernelSource], entry: tuple[str, bytes]
-    ) -> None:
-        body = entry[0].encode() + b"\n" + entry[1]
-        data = _MAGIC + _digest(name, body) + body
+    def _write(self, name: str, build: Callable[[], KernelSource], code: bytes) -> None:
+        data = _MAGIC + _digest(name, code) + code
         while self._directory is not None:
             try:
                 _write_whole(self._directory / _file_name(name, build), data)

@@ -18,7 +18,7 @@ from typing import Any
 
 _PACKAGE = __name__.rpartition(".")[0]
 # Whatever is compiled passes through these.
-_ALWAYS = (f"{_PACKAGE}.compiler", f"{_PACKAGE}.cpu")
+_ALWAYS = (f"{_PACKAGE}.codegen", f"{_PACKAGE}.compiler", f"{_PACKAGE}.cpu")
 _IMPORT = re.compile(
     rf"^\s*(?:from|import) ({re.escape(_PACKAGE)}[\w.]*)(?: import (?:\(([^)]*)\)|([^\n(]*)))?",
     re.MULTILINE,

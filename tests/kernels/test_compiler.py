@@ -349,7 +349,7 @@ DAMAGE = {
     "more bytes": lambda data: data + b"\0",
     "bit flipped": lambda data: data[:-500] + bytes([data[-500] ^ 1]) + data[-499:],
     "digest flipped": lambda data: data[:20] + bytes([data[20] ^ 128]) + data[21:],
-    "another version": lambda data: data.replace(b"kernel-1", b"kernel-0", 1),
+    "another version": lambda data: data.replace(b"kernel-2", b"kernel-1", 1),
     "zeros": lambda data: bytes(len(data)),
     "text": lambda data: b"#!/bin/sh\n" * 50,
 }

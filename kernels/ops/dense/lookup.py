@@ -11,7 +11,7 @@ from collections.abc import Callable
 from slotmux.kernels.address import load_f32, load_i32, load_i64, store_i64
 from slotmux.kernels.claims import T_SCRATCH, claim
 from slotmux.kernels.cpu import Isa
-from slotmux.kernels.formats import FORMATS, PANEL_ROWS, Format
+from slotmux.kernels.formats import FORMATS, Format
 from slotmux.kernels.formats.panels import FileRows
 from slotmux.kernels.operands import STEP, Op, Rows, given, offsets, round_up, word, writes
 from slotmux.kernels.ops.dense.repack import reader_scratch_bytes, row_reader
@@ -69,15 +69,12 @@ def build_lookup(format_name: str) -> Callable[..., None]:
             source = load_i64(op + LOOKUP.source) + token_id * load_i64(op + LOOKUP.row_bytes)
             out = load_i64(op + LOOKUP.out) + token * load_i64(op + LOOKUP.out_stride)
             scale, block = load_f32(load_i64(op + LOOKUP.scale)), load_i64(thread + 8 * T_SCRATCH)
-            # Not 0 for all: as a constant it makes addresses of a kind that LLVM 22's address
-            # sinking turns into offsets from null, whose loads it then moves before the stores.
-            row = token_id % PANEL_ROWS
             for k in range(load_i64(op + LOOKUP.n_inputs) // block_inputs):
                 for i in range(0, block_bytes, 8):
                     store_i64(block + i, 0)
-                pack(source + k * file_bytes, block, row)
+                pack(source + k * file_bytes, block, 0)
                 to = out + 4 * k * block_inputs
-                read_row(block, row, block_inputs, scale, to, block + room)
+                read_row(block, 0, block_inputs, scale, to, block + room)
             token = claim(thread, n_tokens)
 
     return lookup

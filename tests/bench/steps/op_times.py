@@ -23,9 +23,7 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from slotmux.kernels.address import (
-    atomic_swap,
     call_kernel,
-    futex_wake,
     load_acquire,
     load_i64,
     store_i64,
@@ -42,8 +40,6 @@ from slotmux.kernels.claims import (
     T_OP_INDEX,
     T_SYNC,
     TEAM_EPOCH,
-    TEAM_PROGRAM,
-    TEAM_SLEEPERS,
     _wait_for_ops,
 )
 from slotmux.kernels.compiler import as_callable
@@ -89,15 +85,10 @@ def _run_one_by_one(program, thread, epoch, stamps):  # type: ignore[no-untyped-
     store_i64(stamps + 8 * n_ops, _ticks())
 
 
-def _lead(team, program, thread):  # type: ignore[no-untyped-def]
-    """As slotmux.kernels.claims.lead, noting the time before every op."""
+def _join(team, program, thread):  # type: ignore[no-untyped-def]
+    """As slotmux.kernels.claims.join, noting the time before every op."""
     epoch = load_acquire(team + TEAM_EPOCH)
-    atomic_swap(team + TEAM_EPOCH, epoch + 1)
-    atomic_swap(team + TEAM_PROGRAM, program)
-    atomic_swap(team + TEAM_EPOCH, epoch + 2)
-    if load_acquire(team + TEAM_SLEEPERS) > 0:
-        futex_wake(team + TEAM_EPOCH)
-    _run_one_by_one(program, thread, epoch + 2, load_i64(thread + 8 * T_STAMPS))
+    _run_one_by_one(program, thread, epoch, load_i64(thread + 8 * T_STAMPS))
 
 
 def _op_names(model: Model) -> tuple[list[str], list[int]]:
@@ -155,7 +146,9 @@ def _seconds(
         )
         if is_prompt or i == N_STEPS - 1:
             lanes.end(n_parallel)
+        assert stamps.all(), "the step has run past the kernel that notes the times"
         found.append(np.diff(stamps))
+        stamps[:] = 0
     return np.asarray(np.median(found[N_WARM:], axis=0) / _tick_rate())
 
 
@@ -201,7 +194,7 @@ def main() -> int:
     model = load(make_plan(settings, open_gguf(options.model), room))
     lanes = Lanes(model, plan)
     lanes.deepen(options.depth)
-    model.team._lead = as_callable(model.team.kernels.address("bench.op_times", lambda: _lead), 3)
+    model.team._join = as_callable(model.team.kernels.address("bench.op_times", lambda: _join), 3)
     names, sizes = _op_names(model)
     for n in parallels:
         print(f"{n} sequences: ", end="")
