@@ -53,7 +53,9 @@ def begin_library_tokenizer(tokenizer: TokenizerPort) -> Future[LLTokenizer]:
         except BaseException as error:
             future.set_exception(error)
 
-    threading.Thread(target=make, name="slotmux-vocabulary", daemon=True).start()
+    # No daemon: a start that is refused waits for it, since the library's thread cannot lose its
+    # interpreter.
+    threading.Thread(target=make, name="slotmux-vocabulary").start()
     return future
 
 

@@ -64,6 +64,7 @@ def assemble(settings: Settings, permit: Callable[[Plan], None] | None = None) -
     _print_budget(plan)
     if permit is not None:
         permit(plan)
+    plan.check()
     tokenizer = Tokenizer.from_metadata(file.metadata)
     template = _template(settings, file, tokenizer)
     sampling = sampling_defaults(settings, file.metadata)
@@ -72,7 +73,7 @@ def assemble(settings: Settings, permit: Callable[[Plan], None] | None = None) -
     if is_encoder(file):
         return _assemble_encoder(settings, file, plan, tokenizer)
     # Whatever waits for the first text or grammar would stop for it; now nobody does.
-    prepared = threading.Thread(target=tokenizer.prepare, name="slotmux-tokenizer", daemon=True)
+    prepared = threading.Thread(target=tokenizer.prepare, name="slotmux-tokenizer")
     prepared.start()
     vocabulary = begin_library_tokenizer(tokenizer)
     model = load(plan)
