@@ -83,7 +83,7 @@ class Settings(SamplingSettings, ModelsSettings, BaseSettings):
     reranking: bool = False  # scores of documents: as --pooling rank
     n_predict: int = Field(-1, ge=-1)  # max_tokens of a request that names none; -1 = context
     chat_template_file: Path | None = None
-    mem_limit: int = Field(0, ge=0)  # bytes; 0 = the machine's or the cgroup's
+    mem_limit: int = Field(0, ge=0)  # bytes; 0 = what is available
     # bytes of kept prefixes beside what slots need; -1 = half of what is free, at most 1 GiB
     prefix_cache_bytes: int = Field(-1, ge=-1)
     ctx_checkpoints: int = Field(-1, ge=-1, le=65_536)  # kept recurrent states a slot; -1 = as fit

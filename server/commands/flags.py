@@ -72,7 +72,10 @@ PANELS: dict[str, dict[str, Flag]] = {
         "panel_cache": Flag(
             "Keep repacked weights on disk (as large as the model): the next start maps them."
         ),
-        "mem_limit": Flag("Refuse to start above this many bytes; 0: the machine's memory."),
+        "mem_limit": Flag(
+            "Refuse to start above this many bytes; 0: what is available now, to this machine and"
+            " its control groups."
+        ),
         "poison_freed": Flag("Debugging: fill freed memory with NaN."),
         "cache_dir": Flag("Downloads and compiled kernels; default: the user's cache folder."),
         "hf_token": Flag("Token for the Hugging Face hub (also HF_TOKEN)."),
@@ -199,7 +202,9 @@ def takes_settings(
     *names: str, spec_type: str = "none"
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Decorates a command whose first parameter is ``settings``: it gets flags for these, after
-    its own options. Whoever serves nobody drafts nothing, unless ``spec_type`` says so."""
+    its own options. Whoever serves nobody drafts nothing, unless ``spec_type`` says so, or the
+    flag of that name."""
+    fixed = {} if "spec_type" in names else {"spec_type": (spec_type,)}
     helps = {name: flag for flags in PANELS.values() for name, flag in flags.items()}
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
@@ -209,7 +214,7 @@ def takes_settings(
         @functools.wraps(command)
         def run(**given: Any) -> None:
             flags = {name: given.pop(name) for name in names}
-            settings = load_settings(insecure_no_key=True, spec_type=(spec_type,), **flags)
+            settings = load_settings(insecure_no_key=True, **fixed, **flags)
             command(settings, **given)
 
         parameters = [*list(own.parameters.values())[1:], *options]

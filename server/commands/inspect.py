@@ -24,21 +24,24 @@ MAX_LISTED = 8
 
 
 @takes_settings(
-    "ctx_size", "kv_size", "parallel", "ubatch_size", "isa", "cache_type_k", "cache_type_v",
-    spec_type="auto",
+    "ctx_size", "kv_size", "parallel", "threads", "batch_size", "ubatch_size", "isa",
+    "cache_type_k", "cache_type_v", "prefix_cache_bytes", "ctx_checkpoints", "prefix_cache_dir",
+    "mem_limit", "numa", "pooling", "embeddings", "reranking", "spec_type", "spec_draft_n_max",
 )  # fmt: skip
 def inspect(
     settings: Settings,
     model: ModelArg,
     as_json: JsonOpt = False,
 ) -> None:
-    """Print a model's hyper-parameters, its tensor types, and the memory that serving it needs."""
+    """Print a model's hyper-parameters, its tensor types, and the memory that serving it with the
+    same flags needs."""
     from slotmux.runtime.gguf import open_gguf
     from slotmux.server.commands.weights import bytes_by_type
     from slotmux.server.loading.plan import make_plan
 
     file = open_gguf(locate(model, settings))
-    memory = make_plan(settings, file).budget
+    plan = make_plan(settings, file)
+    memory = plan.budget
     warnings = find_warnings(file)
     types = bytes_by_type(file)
     if as_json:
@@ -49,6 +52,8 @@ def inspect(
             "metadata": {key: _plain(file.metadata[key]) for key in file.metadata},
             "tensor_types": {name: {"n": n, "bytes": size} for name, (n, size) in types.items()},
             "memory": _memory_report(memory),
+            "fits": memory.total_bytes <= plan.limit.n_bytes,
+            "remedy": plan.remedy,
             "warnings": warnings,
         }
         print(json.dumps(report))
@@ -57,6 +62,9 @@ def inspect(
     _print_metadata(console, file)
     _print_types(console, types)
     _print_memory(console, memory)
+    if memory.total_bytes > plan.limit.n_bytes:
+        line = "; ".join(filter(None, (f"the limit is {plan.limit}", plan.remedy)))
+        console.print(f"[yellow]does not fit:[/] {line}", highlight=False, soft_wrap=True)
     for warning in warnings:
         console.print(f"[yellow]warning:[/] {escape(warning)}", highlight=False, soft_wrap=True)
 

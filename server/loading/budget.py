@@ -1,15 +1,12 @@
-"""How much memory serving a model file takes, and how much there may be."""
+"""How much memory serving a model file takes."""
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from slotmux.runtime.memory.prefix_tree import NODE_BYTES
 from slotmux.runtime.ubatch import BLOCK_CELLS
-from slotmux.server.loading.cgroups import cgroup_limit
-from slotmux.server.loading.errors import CommandError
 from slotmux.server.loading.words import mib
 
 if TYPE_CHECKING:
@@ -66,26 +63,3 @@ class Budget:
         if self.cache_bytes:
             parts.append(f"{mib(self.cache_bytes)} more for kept prefixes")
         return f"{', '.join(parts)}, {mib(self.total_bytes)} in all"
-
-    def check(self, limit: int) -> None:
-        """Raises CommandError, with what would fit, when more is needed than ``limit`` bytes."""
-        if self.total_bytes <= limit:
-            return
-        message = f"this needs {self.describe()}; the limit is {mib(limit)}"
-        n_left = limit - (self.total_bytes - self.cache_bytes)
-        if n_left >= 0:
-            raise CommandError(f"{message}; --prefix-cache-bytes {n_left} would fit")
-        n_left = limit - (self.total_bytes - self.kv_bytes - self.cache_bytes)
-        cell = self.sizes.cell
-        n_ctx = int(n_left / cell / self.n_slots) if cell else 0
-        if n_ctx >= 16:
-            message += (
-                f"; --ctx-size {n_ctx} would fit, or fewer slots than --parallel {self.n_slots}"
-            )
-        raise CommandError(message)
-
-
-def memory_limit() -> int:
-    """Bytes that this process may use: the machine's memory or its control groups' limit."""
-    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return min(machine, cgroup_limit() or machine)

@@ -17,7 +17,7 @@ def load(plan: Plan) -> Model:
     cannot be used, and CommandError, before anything is loaded, when it would not fit."""
     from slotmux.runtime.model import load_model
 
-    plan.budget.check(plan.max_bytes)
+    plan.check()
     with ProgressDisplay() as progress:
         return load_model(plan.path, plan.model, progress)
 
@@ -26,6 +26,6 @@ def load_texts(plan: Plan) -> Encoder:
     """The same of a model that reads whole texts and gives vectors."""
     from slotmux.runtime.encoder import load_encoder
 
-    plan.budget.check(plan.max_bytes)
+    plan.check()
     with ProgressDisplay() as progress:
         return load_encoder(plan.path, plan.model, progress)

@@ -16,15 +16,16 @@ from slotmux.runtime.models.hparams import read_hparams
 from slotmux.runtime.numa import chosen_nodes
 from slotmux.runtime.sizes import model_sizes
 from slotmux.runtime.ubatch import BLOCK_CELLS
-from slotmux.server.loading.budget import Budget, memory_limit
+from slotmux.server.loading.available import Limit, memory_limit
+from slotmux.server.loading.budget import Budget
 from slotmux.server.loading.cores import n_usable_cores
 from slotmux.server.loading.errors import CommandError
 from slotmux.server.loading.plan_encoder import plan_encoder
 from slotmux.server.loading.prefix_cache import CacheRoom, cache_room
+from slotmux.server.loading.remedy import remedy
+from slotmux.server.loading.room import Room, room_of_slots
 from slotmux.server.loading.speculation import spec_config, without_mtp
 from slotmux.server.settings import Settings
-
-MAX_AUTO_CELLS = 32_768  # long contexts cost memory: they are had by asking
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +44,20 @@ class Plan:
     model: ModelConfig
     engine: EngineConfig
     budget: Budget
-    max_bytes: int  # more is not taken
+    limit: Limit  # more is not taken
     disk: DiskPlan | None = None  # of the prefix cache; None: it has no tier there
+    remedy: str = ""  # flags that would make it fit, where it does not
 
     @property
     def spec(self) -> SpecConfig:
         """Where drafts come from."""
         return self.engine.spec
+
+    def check(self) -> None:
+        """Raises CommandError, with what would fit, when more is needed than there is."""
+        if self.budget.total_bytes > self.limit.n_bytes:
+            parts = (f"this needs {self.budget.describe()}", f"the limit is {self.limit}")
+            raise CommandError("; ".join(filter(None, (*parts, self.remedy))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,17 +68,6 @@ class Sequences:
     n: int
     n_tokens: int
     n_outputs: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class _Room:
-    """Slots, and how many tokens they hold."""
-
-    n_slots: int
-    n_ctx: int  # most tokens of one sequence
-    n_cells: int  # of all
-    n_outputs: int = 0
-    is_served: bool = False  # requests come and go, and leave prefixes
 
 
 def make_plan(settings: Settings, file: GGUFFile, sequences: Sequences | None = None) -> Plan:
@@ -87,7 +84,7 @@ def make_plan(settings: Settings, file: GGUFFile, sequences: Sequences | None = 
         return _encoder_plan(settings, file)
     n_ctx_train = read_hparams(file).n_ctx_train
     room = (
-        _room_of_slots(settings, n_ctx_train)
+        room_of_slots(settings, n_ctx_train)
         if sequences is None
         else _room_of_sequences(sequences, n_ctx_train)
     )
@@ -100,7 +97,7 @@ def make_plan(settings: Settings, file: GGUFFile, sequences: Sequences | None = 
 
 def _encoder_plan(settings: Settings, file: GGUFFile) -> Plan:
     config, engine, budget = plan_encoder(settings, file, _common_config(settings))
-    return Plan(file.paths[0], config, engine, budget, settings.mem_limit or memory_limit())
+    return Plan(file.paths[0], config, engine, budget, memory_limit(settings.mem_limit))
 
 
 def _common_config(settings: Settings) -> ModelConfig:
@@ -120,7 +117,7 @@ def _common_config(settings: Settings) -> ModelConfig:
     )
 
 
-def _plan(settings: Settings, file: GGUFFile, room: _Room, spec: SpecConfig) -> Plan:
+def _plan(settings: Settings, file: GGUFFile, room: Room, spec: SpecConfig) -> Plan:
     config = replace(
         _common_config(settings),
         n_ctx=room.n_cells,
@@ -132,12 +129,14 @@ def _plan(settings: Settings, file: GGUFFile, room: _Room, spec: SpecConfig) -> 
         use_mtp=MTP in spec.types,
     )
     sizes = model_sizes(file, replace(config, is_elastic=room.is_served))
-    max_bytes = settings.mem_limit or memory_limit()
+    limit = memory_limit(settings.mem_limit)
     staged = STAGED_BYTES if _disk_plan(settings) is not None else 0
     budget = Budget(room.n_slots, room.n_ctx, room.n_cells, 0, sizes, staged)
     cache = CacheRoom()
     if room.is_served:
-        cache = cache_room(settings, sizes, room.n_cells, max_bytes - budget.total_bytes)
+        cache = cache_room(settings, sizes, room.n_cells, limit.n_bytes - budget.total_bytes)
+    budget = replace(budget, cache_bytes=cache.n_bytes)
+    n_ctx_train = read_hparams(file).n_ctx_train
     return Plan(
         path=file.paths[0],
         model=replace(
@@ -148,9 +147,10 @@ def _plan(settings: Settings, file: GGUFFile, room: _Room, spec: SpecConfig) -> 
             is_elastic=cache.is_elastic,
         ),
         engine=_engine_config(settings, room, spec, cache.n_bytes),
-        budget=replace(budget, cache_bytes=cache.n_bytes),
-        max_bytes=max_bytes,
+        budget=budget,
+        limit=limit,
         disk=_disk_plan(settings),
+        remedy=remedy(settings, budget, n_ctx_train, limit.n_bytes) if room.is_served else "",
     )
 
 
@@ -161,7 +161,7 @@ def _disk_plan(settings: Settings) -> DiskPlan | None:
 
 
 def _engine_config(
-    settings: Settings, room: _Room, spec: SpecConfig, cache_bytes: int
+    settings: Settings, room: Room, spec: SpecConfig, cache_bytes: int
 ) -> EngineConfig:
     return EngineConfig(
         n_slots=room.n_slots,
@@ -176,21 +176,7 @@ def _engine_config(
     )
 
 
-def _room_of_slots(settings: Settings, n_ctx_train: int) -> _Room:
-    """0 tokens: as many as the model was trained for, and then at most MAX_AUTO_CELLS of each.
-    0 cells: enough for all slots."""
-    n_slots, n_ctx, n_cells = settings.parallel, settings.ctx_size, settings.kv_size
-    if n_ctx > n_ctx_train:
-        raise CommandError(f"--ctx-size {n_ctx}: the model was trained for {n_ctx_train} tokens")
-    if 0 < n_cells < n_ctx:
-        raise CommandError(f"--kv-size {n_cells} does not hold one request of {n_ctx} tokens")
-    if not n_ctx:
-        n_ctx = min(n_ctx_train, n_cells or MAX_AUTO_CELLS)
-        n_cells = n_cells or min(n_slots * n_ctx, MAX_AUTO_CELLS)
-    return _Room(n_slots, n_ctx, n_cells or n_slots * n_ctx, is_served=True)
-
-
-def _room_of_sequences(sequences: Sequences, n_ctx_train: int) -> _Room:
+def _room_of_sequences(sequences: Sequences, n_ctx_train: int) -> Room:
     n_tokens = sequences.n_tokens
     if n_tokens > n_ctx_train:
         raise CommandError(
@@ -199,4 +185,4 @@ def _room_of_sequences(sequences: Sequences, n_ctx_train: int) -> _Room:
     n_cells = -(-n_tokens // BLOCK_CELLS) * BLOCK_CELLS
     # The engine's least; such a command runs no engine.
     n_ctx = max(n_tokens, 2)
-    return _Room(sequences.n, n_ctx, sequences.n * n_cells, sequences.n_outputs)
+    return Room(sequences.n, n_ctx, sequences.n * n_cells, sequences.n_outputs)

@@ -11,7 +11,7 @@ from typing import Any
 
 import uvicorn
 
-from slotmux.server.loading.budget import memory_limit
+from slotmux.server.loading.available import memory_limit
 from slotmux.server.loading.errors import CommandError
 from slotmux.server.loading.words import mib
 from slotmux.server.process.ending import EndedBySignals
@@ -85,7 +85,7 @@ def run_router(
 
 def room_of(settings: Settings) -> Room:
     """What models may take together. Raises CommandError where that is nothing."""
-    limit = settings.mem_limit or memory_limit()
+    limit = memory_limit(settings.mem_limit).n_bytes
     if limit <= ROUTER_BYTES:
         raise CommandError(
             f"--mem-limit {limit} leaves nothing for models: {mib(ROUTER_BYTES)} are for the rest"

@@ -13,11 +13,13 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from slotmux.runtime.gguf import open_gguf
 from slotmux.server import cli
 from slotmux.server.cli import app
 from slotmux.server.commands.flags import PANELS, POSITIONAL
 from slotmux.server.commands.options import env_name, parse_counts
-from slotmux.server.settings import Settings
+from slotmux.server.loading.plan import make_plan
+from slotmux.server.settings import Settings, flag_name, load_settings
 from tests.conftest import ROOT
 
 COMMANDS = [
@@ -133,6 +135,47 @@ def test_inspect_counts_what_the_file_holds(tiny_model_path: Callable[..., Path]
     assert 0 <= report["memory"]["kv_bytes"] / (2 * 64 * n_heads * per_head) - 1 < 0.5
     # whole panels of 16 rows
     assert 4 * 213_312 <= report["memory"]["weights_bytes"] <= 4.2 * 213_312
+
+
+SERVED = (
+    {},
+    {"spec_type": "none"},
+    {"spec_type": "ngram", "spec_draft_n_max": "7"},
+    {"parallel": "9", "ctx_size": "128", "threads": "3", "batch_size": "64"},
+    {"prefix_cache_bytes": "1000000", "ctx_checkpoints": "3", "cache_type_k": "f32"},
+)
+
+
+@pytest.mark.parametrize("is_variable", [False, True])
+@pytest.mark.parametrize("flags", SERVED)
+def test_inspect_says_what_serve_takes(
+    flags: dict[str, str],
+    is_variable: bool,
+    tiny_model_path: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of a model with a block for multi-token prediction."""
+    path = tiny_model_path("qwen35")
+    if is_variable:
+        for name, value in flags.items():
+            monkeypatch.setenv(env_name(flag_name(name)), value)
+        words, settings = [], load_settings()
+    else:
+        words = [word for name, value in flags.items() for word in (flag_name(name), value)]
+        settings = load_settings(**flags)
+    report = runner.invoke(app, ["inspect", str(path), "--json", *words])
+    assert report.exit_code == 0, report.output
+    plan = make_plan(settings, open_gguf(path))
+    said = json.loads(report.output)
+    assert said["memory"]["total_bytes"] == plan.budget.total_bytes
+    assert (said["fits"], said["remedy"]) == (True, "")
+
+
+def test_inspect_says_what_would_fit(tiny_model_path: Callable[..., Path]) -> None:
+    limit = ["--mem-limit", "203000000", "--ctx-size", "2048"]
+    result = runner.invoke(app, ["inspect", str(tiny_model_path("llama")), *limit])
+    assert result.exit_code == 0, result.output
+    assert "does not fit: the limit is 194 MiB (--mem-limit); --ctx-size " in result.output
 
 
 def test_inspect_reads_well_on_a_terminal(tiny_model_path: Callable[..., Path]) -> None:

@@ -16,7 +16,8 @@ from slotmux.runtime.memory.prefix_tree import NODE_BYTES, STATE_BYTES
 from slotmux.runtime.model import load_model
 from slotmux.runtime.numa import chosen_nodes
 from slotmux.server.commands.weights import bytes_by_type, bytes_per_forward
-from slotmux.server.loading.budget import BASE_BYTES, memory_limit
+from slotmux.server.loading.available import Limit
+from slotmux.server.loading.budget import BASE_BYTES
 from slotmux.server.loading.errors import CommandError
 from slotmux.server.loading.load import load
 from slotmux.server.loading.plan import Plan, Sequences, make_plan
@@ -68,7 +69,7 @@ def test_every_choice_of_the_operator_is_in_the_plan(llama: GGUFFile, tmp_path: 
     assert (engine.n_slots, engine.n_ctx, engine.max_queue) == (3, 64, 5)
     assert (engine.queue_timeout_s, engine.poison_freed) == (7.0, True)
     assert (engine.n_prompt_beside, engine.max_step_s) == (9, 0.011)
-    assert (plan.spec.types, plan.spec.n_max, plan.max_bytes) == (("ngram",), 2, 12)
+    assert (plan.spec.types, plan.spec.n_max, plan.limit.n_bytes) == (("ngram",), 2, 12)
 
 
 def test_the_block_of_the_model_drafts_where_it_has_one(
@@ -97,20 +98,81 @@ def test_types_of_cells_have_their_sizes(llama: GGUFFile) -> None:
         kv("q8_0", "f16")
 
 
-def test_too_little_memory_is_refused_with_a_size_that_fits(llama: GGUFFile) -> None:
-    budget = _plan(llama, ctx_size=200, prefix_cache_bytes=0).budget
-    budget.check(budget.total_bytes)
-    with pytest.raises(CommandError, match="--ctx-size 100 would fit"):
-        budget.check(budget.total_bytes - budget.kv_bytes // 2)
-    with pytest.raises(CommandError, match="MiB") as error:
-        budget.check(BASE_BYTES)
-    assert "would fit" not in str(error.value)
+def _refusal(file: GGUFFile, n_bytes: int, **flags: Any) -> str:
+    plan = _plan(file, mem_limit=n_bytes, **flags)
+    with pytest.raises(CommandError) as error:
+        plan.check()
+    assert str(error.value).endswith(plan.remedy)
+    return str(error.value)
+
+
+def _total(file: GGUFFile, **flags: Any) -> int:
+    return _plan(file, **flags).budget.total_bytes
+
+
+def _named(refusal: str, flag: str) -> int:
+    """The value that a refusal names."""
+    return int(refusal.partition(f"{flag} ")[2].split()[0])
+
+
+FLAGS = {"ctx_size": "--ctx-size", "kv_size": "--kv-size", "parallel": "--parallel"}
+
+
+def test_too_little_memory_is_refused_with_what_would_fit(llama: GGUFFile) -> None:
+    flags = {"ctx_size": 200, "prefix_cache_bytes": 0}
+    whole = _total(llama, **flags)
+    _plan(llama, mem_limit=whole, **flags).check()
+    limit = whole - _plan(llama, **flags).budget.kv_bytes // 2
+    refusal = _refusal(llama, limit, **flags)
+    assert "the limit is" in refusal
+    assert "(--mem-limit)" in refusal
+    # A pool of fewer cells is a way for slots of any length, fewer slots for these.
+    values = {field: _named(refusal, flag) for field, flag in FLAGS.items()}
+    for field, value in values.items():
+        assert _total(llama, **(flags | {field: value})) <= limit
+        assert _total(llama, **(flags | {field: value + 1})) > limit
+    assert _named(refusal, "--ctx-size") in range(100, 110)
+    assert "would fit" not in _refusal(llama, BASE_BYTES)
+
+
+def test_a_refusal_names_the_pool_where_the_pool_was_chosen(llama: GGUFFile) -> None:
+    flags = {"ctx_size": 200, "kv_size": 2000, "prefix_cache_bytes": 0}
+    limit = _total(llama, **flags) - 10**5
+    refusal = _refusal(llama, limit, **flags)
+    assert _total(llama, **(flags | {"kv_size": _named(refusal, "--kv-size")})) <= limit
+    # Fewer or shorter requests would leave the pool as large as it is.
+    assert "--ctx-size" not in refusal
+    assert "--parallel" not in refusal
+
+
+def test_states_are_had_by_fewer_slots(tiny_model_path: Callable[..., Path]) -> None:
+    file = open_gguf(tiny_model_path("mamba"))
+    flags = {"parallel": 64, "prefix_cache_bytes": 0}
+    limit = _total(file, **flags) - 10 * _plan(file, **flags).budget.sizes.row
+    refusal = _refusal(file, limit, **flags)
+    assert refusal.endswith("; --parallel 54 would fit")
+    assert "states of 64 slots" in refusal
+
+
+def test_one_short_slot_where_nothing_less_helps(llama: GGUFFile) -> None:
+    flags = {"ctx_size": 2048, "parallel": 2, "prefix_cache_bytes": 10**9}
+    least = _total(llama, ctx_size=16, parallel=1, prefix_cache_bytes=0)
+    refusal = _refusal(llama, least + 2000, **flags)
+    assert "; with --prefix-cache-bytes 0, --parallel 1 --ctx-size " in refusal
+
+
+def test_a_tier_on_disk_costs_what_is_on_its_way(llama: GGUFFile, tmp_path: Path) -> None:
+    flags = {"ctx_size": 64, "prefix_cache_bytes": 0}
+    limit = _total(llama, **flags)
+    refusal = _refusal(llama, limit, prefix_cache_dir=tmp_path, **flags)
+    assert "; no --prefix-cache-dir would fit" in refusal
 
 
 def test_what_does_not_fit_is_not_loaded(llama: GGUFFile) -> None:
     plan = _plan(llama, ctx_size=200)
-    with pytest.raises(CommandError, match="the limit is"):
-        load(replace(plan, max_bytes=plan.budget.total_bytes - 1))
+    limit = Limit(plan.budget.total_bytes - 1, 10 * 2**30)
+    with pytest.raises(CommandError, match="what is available of 10240 MiB"):
+        load(replace(plan, limit=limit))
 
 
 def test_what_is_predicted_is_what_is_taken(
@@ -184,15 +246,9 @@ def test_a_budget_without_room_for_anything_is_refused(
 
 
 def test_a_budget_beyond_the_machine_is_refused_with_one_that_fits(llama: GGUFFile) -> None:
-    plan = _plan(llama, ctx_size=64, prefix_cache_bytes=10**7)
-    limit = plan.budget.total_bytes - 10**6
-    with pytest.raises(CommandError, match=f"--prefix-cache-bytes {9 * 10**6} would fit"):
-        plan.budget.check(limit)
-
-
-def test_the_limit_is_at_most_the_machine() -> None:
-    meminfo = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
-    assert 0 < memory_limit() <= int(meminfo["MemTotal"].split()[0]) * 1024
+    flags = {"ctx_size": 64, "prefix_cache_bytes": 10**7}
+    refusal = _refusal(llama, _total(llama, **flags) - 10**6, **flags)
+    assert refusal.endswith(f"; --prefix-cache-bytes {9 * 10**6} would fit")
 
 
 def test_an_embedding_table_counts_only_as_output_matrix(llama: GGUFFile) -> None:
