@@ -138,7 +138,8 @@ def _inputs(
     n_ff, n_expert = shape.n_ff, shape.n_expert
     halves = ("gate", "up") if shape.has_gate else ("up",)
     names, fused = [f"{blk}.ffn_{n}_exps.weight" for n in halves], f"{blk}.ffn_gate_up_exps.weight"
-    is_fused = shape.has_gate and b.weights.optional(fused)
+    # Each layer for itself, as llama.cpp reads them: converters fuse what they find side by side.
+    is_fused = shape.has_gate and b.weights.has(fused)
     width = n_ff if is_fused else round_up(n_ff, 16)
     hidden = b.buffers.rows("expert_gate_up", width * len(names), n_rows)
     parts = [hidden.columns(width * i, n_ff) for i in range(len(names))]

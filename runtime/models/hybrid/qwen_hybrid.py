@@ -7,6 +7,7 @@ multi-token prediction behind the trunk's is in qwen_mtp.py.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -100,17 +101,18 @@ def linear_attention(b: Builder, hp: Hparams, blk: str, x: Rows, shape: DeltaSha
     """Gated DeltaNet; the output projection is the caller's."""
     n_q, n_k, n_v = shape.qkv_sizes
     n_heads = len(shape.k_heads)
-    names = [f"{blk}.attn_qkv.weight", f"{blk}.attn_gate.weight"]
-    sizes = [n_q + n_k + n_v, n_v]
+    names, sizes = qkvz_matrices(b, hp, blk, shape)
     if b.weights.has(f"{blk}.ssm_ba.weight"):
         names, sizes = [*names, f"{blk}.ssm_ba.weight"], [*sizes, 2 * n_heads]
         # The file's rows go k head by k head: its betas, then its alphas. Here each is one piece.
         b.weights.reorder(names[-1], unpicked(2 * shape.n_k_heads, n_heads // shape.n_k_heads))
-        qkv, z, ba = b.linears(x, names, sizes, "delta_in")
+        *qkvz, ba = b.linears(x, names, sizes, "delta_in")
         beta, alpha = ba.columns(0, n_heads), ba.columns(n_heads, n_heads)
     else:
         names = [*names, f"{blk}.ssm_alpha.weight", f"{blk}.ssm_beta.weight"]
-        qkv, z, alpha, beta = b.linears(x, names, [*sizes, n_heads, n_heads], "delta_in")
+        *qkvz, alpha, beta = b.linears(x, names, [*sizes, n_heads, n_heads], "delta_in")
+    qkv = qkvz[0].columns(0, n_q + n_k + n_v)
+    z = qkvz[1] if len(qkvz) > 1 else qkvz[0].columns(n_q + n_k + n_v, n_v)
     n_taps = hp.u32("ssm.conv_kernel")
     # One convolution over the channels of q, k and v alike, as in Yang et al. 2024 (Gated Delta
     # Networks, arXiv 2412.06464); only then are they parted.
@@ -122,10 +124,30 @@ def linear_attention(b: Builder, hp: Hparams, blk: str, x: Rows, shape: DeltaSha
     return gated_norm(b, y, z, b.weights.vector(f"{blk}.ssm_norm.weight", shape.d), hp.eps)
 
 
+def qkvz_matrices(
+    b: Builder, hp: Hparams, blk: str, shape: DeltaShape
+) -> tuple[list[str], list[int]]:
+    """The matrices of q, k, v and the gate z with their outputs: two, or one in old files of
+    qwen3next, whose rows go k head by k head there: q, k, then v and z of its v heads."""
+    n_q, n_k, n_v = shape.qkv_sizes
+    legacy = f"{blk}.ssm_in.weight"
+    if hp.arch != "qwen3next" or not b.weights.has(legacy):
+        return [f"{blk}.attn_qkv.weight", f"{blk}.attn_gate.weight"], [n_q + n_k + n_v, n_v]
+    n = n_v // shape.n_k_heads
+    b.weights.reorder(legacy, kind_by_kind(shape.n_k_heads, (shape.d, shape.d, n, n)))
+    return [legacy], [n_q + n_k + 2 * n_v]
+
+
+def kind_by_kind(n_groups: int, sizes: Sequence[int]) -> list[int]:
+    """Row order that brings rows stored as groups, each of so many of every kind, kind by kind."""
+    rows = np.arange(n_groups * sum(sizes)).reshape(n_groups, -1)
+    kinds = np.split(rows, np.cumsum(sizes)[:-1], axis=1)
+    return [int(row) for kind in kinds for row in kind.reshape(-1)]
+
+
 def unpicked(n_groups: int, n: int) -> list[int]:
     """Row order that brings rows stored as groups of n, alternately of two kinds, kind by kind."""
-    rows = np.arange(n_groups * n).reshape(n_groups // 2, 2, n)
-    return [int(row) for row in rows.transpose(1, 0, 2).reshape(-1)]
+    return kind_by_kind(n_groups // 2, (n, n))
 
 
 def attention_shape(hp: Hparams, layer: int, rotation: Rotation) -> AttentionShape:
