@@ -3,8 +3,8 @@
 One file a model, named after the identity of the model's files (path, size, time of change) and
 of the code that lays panels out. Written whole or not at all, in a directory that is ours.
 
-A file's end tells of which model it is. Whenever one is written, those go whose model is gone or is
-not as it was, and those that nobody has read for KEPT_DAYS.
+A file's end tells of which model it is. Whenever one is written or read, those go whose model is
+gone or is not as it was, and those that nobody has read for KEPT_DAYS.
 
 It is read into memory of the process's own and every piece is checked on the way, chunk by chunk
 while it is in a core's cache (some 3 GB/s a thread, more than most disks give). A mapped file would
@@ -76,6 +76,7 @@ class PanelCache:
         except (OSError, ValueError) as error:
             log.warning("panel cache %s is not used and made anew: %s", self._path, error)
             return False
+        self._remove_stale()
         return True
 
     def _fill(self, fd: int, pieces: Sequence[Bytes], progress: Callable[[float], None]) -> None:
@@ -111,12 +112,17 @@ class PanelCache:
                 except BaseException:
                     Path(file.name).unlink(missing_ok=True)
                     raise
-            for old in folder.glob("*.panels"):
-                is_mine = old.name.startswith(self._model)
-                if old != self._path and (is_mine or _is_stale(old)):
-                    old.unlink(missing_ok=True)
+            self._remove_stale()
         except OSError as error:
             log.warning("panel cache not written: %s", error)
+
+    def _remove_stale(self) -> None:
+        """Panels of older versions of this model, and those that nobody will read."""
+        for old in self._path.parent.glob("*.panels"):
+            is_mine = old.name.startswith(self._model)
+            if old != self._path and (is_mine or _is_stale(old)):
+                with contextlib.suppress(OSError):  # a disk that takes no more: they are only large
+                    old.unlink(missing_ok=True)
 
 
 def _remove_abandoned(folder: Path) -> None:

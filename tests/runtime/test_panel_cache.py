@@ -128,12 +128,16 @@ def test_older_versions_of_the_same_model_go(path, config, monkeypatch):
     assert len(left) == 2
 
 
+@pytest.mark.parametrize("are_there", [False, True])
 @pytest.mark.parametrize("what", ["gone", "changed", "as it was"])
-def test_panels_of_a_model_that_is_gone_or_changed_go(path, config, tmp_path, what):
+def test_panels_of_a_model_that_is_gone_or_changed_go(path, config, tmp_path, what, are_there):
+    """When those of another are written, and when they are read."""
     model = tmp_path / "mine.gguf"
     model.write_bytes(path.read_bytes())
+    if are_there:
+        logits(path, config)
     logits(model, config)
-    (of_mine,) = config.panel_cache.iterdir()
+    (of_mine,) = config.panel_cache.glob("mine-*")
     if what == "gone":
         model.unlink()
     elif what == "changed":
