@@ -29,7 +29,7 @@ from tools.site.pages import MORE, OUTSIDE, REPOSITORY, page_of, whole_nav, with
 
 DOCS = ROOT / "docs"
 COMMANDS: dict[str, Any] = get_command(app).commands  # type: ignore[attr-defined]
-COMING = ("from-llama-server", "from-ollama", "from-vllm")
+COMING = ("coming-from/llama-server", "coming-from/ollama", "coming-from/vllm")
 # Pages whose every flag is one of ours.
 OURS = ("terminal", "sizing", "serving", "dialects")
 
@@ -93,8 +93,8 @@ def test_endpoints_that_pages_name_exist(server: RunningServer) -> None:
     of_router = [each.path for module in OWN for each in module.endpoints.all]
     known = [re.compile(re.sub(r"\{[^}]+\}", "[^/]+", path)) for path in (*paths, *of_router)]
     n_named = 0
-    for page in [ROOT / "README.md", *DOCS.glob("*.md")]:
-        if page.stem in (*COMING, "terminal"):
+    for page in [ROOT / "README.md", *DOCS.rglob("*.md")]:
+        if page.stem == "terminal" or page.parent.name == "coming-from":
             continue
         for path in NAMED_ENDPOINT.findall(page.read_text("utf-8")):
             n_named += 1
@@ -103,11 +103,11 @@ def test_endpoints_that_pages_name_exist(server: RunningServer) -> None:
     assert n_named > 50
 
 
-@pytest.mark.parametrize("page", ["from-ollama", "from-vllm"])
+@pytest.mark.parametrize("page", ["coming-from/ollama", "coming-from/vllm"])
 def test_flags_and_commands_that_take_the_place_of_others_exist(page: str) -> None:
     text = text_of(page)
     everything = set().union(*(flags_of(command) for command in COMMANDS))
-    heading = "Variables" if page == "from-ollama" else "Flags"
+    heading = "Variables" if page == "coming-from/ollama" else "Flags"
     rows = [row for row in rows_of(page, heading) if row[0].startswith("`")]
     assert len(rows) > 12
     for theirs, ours, *why in rows:
@@ -166,7 +166,7 @@ def test_variables_exist() -> None:
 
 
 def test_options_of_llama_server_have_an_answer() -> None:
-    text = text_of("from-llama-server")
+    text = text_of("coming-from/llama-server")
     assert all(f"`{name}`" in text for name in OPTIONS)
 
 
@@ -175,7 +175,7 @@ METRIC = re.compile(r"`((?:vllm|llamacpp):\w+|slotmux_\w+)`")
 
 def test_metrics_exist(server: RunningServer) -> None:
     told = httpx.get(f"{server.url}/metrics").text
-    named = METRIC.findall(text_of("from-vllm"))
+    named = METRIC.findall(text_of("coming-from/vllm"))
     assert len(named) > 15
     for name in named:
         assert re.search(rf"^{name}(_total|_bucket)?[ {{]", told, re.M), name
@@ -301,7 +301,7 @@ def test_the_site_builds(tmp_path: Path) -> None:
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(site)],
         cwd=ROOT, check=True,
     )  # fmt: skip
-    for name in ("index.html", "sizing.html", "from-vllm.html", "architecture.html"):
+    for name in ("index.html", "sizing.html", "coming-from/vllm.html", "architecture.html"):
         assert (site / name).is_file()
     html = "".join(path.read_text("utf-8") for path in site.rglob("*.html"))
     fetched = re.findall(r"<(?:script|link|img)[^>]+(?:src|href)=\"?(?:https?:)?//[^\s\">]+", html)

@@ -1,4 +1,4 @@
-"""docs/from-llama-server.md from the table `serve` goes by: python -m tools.llama_options_page"""
+"""docs/coming-from/llama-server.md from the table `serve` goes by: python -m tools.llama_options_page"""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from slotmux.server.commands.llama_options import MODEL, OPTIONS, VARIABLES, Option
 from slotmux.server.settings import env_name, flag_name
 
-PAGE = Path(__file__).parents[1] / "docs" / "from-llama-server.md"
+PAGE = Path(__file__).parents[1] / "docs/coming-from/llama-server.md"
 
 _HEAD = """# Coming from llama-server
 

@@ -41,7 +41,7 @@ def test_the_kustomization_names_files_that_there_are() -> None:
     (told,) = objects("kustomization.yaml")
     assert all((FOLDER / name).is_file() for name in told["resources"])
     listed = {*told["resources"], "kustomization.yaml"}
-    page = (ROOT / "docs/kubernetes.md").read_text()
+    page = (ROOT / "docs/deployment/kubernetes.md").read_text()
     for path in FOLDER.glob("*.yaml"):
         assert path.name in listed or f"`{path.name}`" in page, path.name
 

@@ -110,7 +110,7 @@ def test_every_alert_says_what_it_means() -> None:
             assert rule["labels"]["severity"] in ("critical", "warning", "info")
             assert "$labels.instance" in rule["annotations"]["summary"]
             assert rule["annotations"]["description"].endswith(".")
-    page = (ROOT / "docs/monitoring.md").read_text()
+    page = (ROOT / "docs/deployment/monitoring.md").read_text()
     for group in rules["groups"]:
         for rule in group["rules"]:
             assert f"`{rule['alert']}`" in page
