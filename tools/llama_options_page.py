@@ -1,4 +1,5 @@
-"""docs/coming-from/llama-server.md from the table `serve` goes by: python -m tools.llama_options_page"""
+"""docs/coming-from/llama-server.md from the table `serve` goes by:
+python -m tools.llama_options_page"""
 
 from __future__ import annotations
 
@@ -49,11 +50,11 @@ _ENDPOINTS = """## Endpoints
 | `POST /props` | 501 | what a server is was decided at its start |
 | `GET /lora-adapters` | works | none |
 | `POST /lora-adapters` | 501 | adapters are not supported |
-| `POST /embedding` | works | and `/embeddings`, `/v1/embeddings`: [embeddings](embeddings.md) |
+| `POST /embedding` | works | and `/embeddings`, `/v1/embeddings`: [embeddings](../embeddings.md) |
 | `POST /reranking` | works | scores are 0 to 1; llama-server's with `raw_scores` |
 | `POST /v1/audio/transcriptions` | 501 | |
 
-[Dialects](dialects.md#llama-server) tells what their parameters and answers have, and what they
+[Dialects](../dialects.md#llama-server) tells what their parameters and answers have, and what they
 lack.
 
 ## Commands
