@@ -28,7 +28,7 @@ export FETCH_DEFAULT_MODEL
 
 .DEFAULT_GOAL := help
 .PHONY: help serve serve-ray test test-real test-vocabularies test-isa test-timing test-clients test-kills test-page
-.PHONY: test-deploy test-ray webui fuzz check docs format bench clean venv
+.PHONY: test-deploy test-ray webui fuzz check docs format bench bench-serve clean venv
 .DELETE_ON_ERROR:
 
 help: ## show this list
@@ -141,6 +141,9 @@ bench: $(VENV)/.installed ## speed of the models in MODELS=dir, beside the llama
 	@[ -n "$(MODELS)" ] || $(BIN)/python -c "$$FETCH_DEFAULT_MODEL"
 	@exec $(BIN)/python -m tests.bench --models $(or $(MODELS),models) \
 		$(if $(PEER),--peer $(PEER)) $(ARGS)
+
+bench-serve: $(VENV)/.installed ## clients of a loaded server: MODEL=file, beside the llama-server in PEER=file
+	@exec $(BIN)/python -m tests.bench.http.chats $(MODEL) $(if $(PEER),--peer $(PEER)) $(ARGS)
 
 clean: ## remove the environment and all caches; models stay
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis .cache

@@ -25,11 +25,11 @@ class Stream(asyncio.Protocol):
 
     request: bytes
     done: asyncio.Future[None]
-    sent: float = 0.0
+    sent: float = 0.0  # when the connection is there, unless it was said before
     pieces: list[tuple[float, bytes]] = field(default_factory=list)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.sent = time.perf_counter()
+        self.sent = self.sent or time.perf_counter()
         transport.write(self.request)  # type: ignore[attr-defined]
 
     def data_received(self, data: bytes) -> None:
@@ -58,6 +58,11 @@ def request_bytes(host: str, number: int, n_gen: int) -> bytes:
         "stream": True,
         "stream_options": {"include_usage": True},
     }
+    return post(host, body)
+
+
+def post(host: str, body: dict[str, object]) -> bytes:
+    """A whole request for a completion."""
     content = json.dumps(body).encode()
     head = (
         f"POST /v1/completions HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
