@@ -15,7 +15,7 @@ from slotmux.runtime.engine.request import (
     TokenLogprobs,
     Usage,
 )
-from slotmux.runtime.engine.text_vector import TextVector
+from slotmux.runtime.engine.texts.text_vector import TextVector
 from slotmux.runtime.memory.disk.fetch import Fetch
 from slotmux.runtime.memory.missed import Missed
 from slotmux.runtime.prompt_logprobs import PromptLogprobs

@@ -21,8 +21,8 @@ from slotmux.runtime.engine.scoring import Scoring
 from slotmux.runtime.engine.sharing import Sharing
 from slotmux.runtime.engine.slots import Slot
 from slotmux.runtime.engine.stats import Meter
-from slotmux.runtime.engine.text_vector import TextVector
-from slotmux.runtime.engine.vectors import Pooler
+from slotmux.runtime.engine.texts.text_vector import TextVector
+from slotmux.runtime.engine.texts.vectors import Pooler
 from slotmux.runtime.interfaces import DetokenizerLike, ModelLike
 from slotmux.runtime.memory import Memory
 from slotmux.runtime.memory.disk.store import Store

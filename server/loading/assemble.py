@@ -20,7 +20,7 @@ from slotmux.runtime.memory.disk.store import Store
 from slotmux.runtime.models import family, is_encoder
 from slotmux.runtime.speculation.measure import measure_costs
 from slotmux.runtime.tokenizer import Tokenizer
-from slotmux.server.answers.pairs import pair_form
+from slotmux.server.answers.texts.pairs import pair_form
 from slotmux.server.files.names import spec_of
 from slotmux.server.grammars.matcher import begin_library_tokenizer
 from slotmux.server.loading.identity import model_identity

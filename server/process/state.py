@@ -16,8 +16,8 @@ from slotmux.runtime.engine.config import SpecConfig
 from slotmux.runtime.memory.events import Event
 from slotmux.server.answers.breakers import BreakerFinder
 from slotmux.server.answers.intake import Intake
-from slotmux.server.answers.pairs import PairForm
 from slotmux.server.answers.sampling import SamplingDefaults
+from slotmux.server.answers.texts.pairs import PairForm
 from slotmux.server.grammars.compiler import Grammars
 from slotmux.server.http.auth import ApiKeys
 from slotmux.server.http.errors import engine_dead, model_loading, shutting_down

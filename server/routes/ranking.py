@@ -12,9 +12,9 @@ import numpy as np
 from starlette.requests import Request
 from starlette.responses import Response
 
-from slotmux.server.answers.pairs import TextIds
 from slotmux.server.answers.prepare import served_name
-from slotmux.server.answers.vectors import (
+from slotmux.server.answers.texts.pairs import TextIds
+from slotmux.server.answers.texts.vectors import (
     RANK,
     Vector,
     check_gives_vectors,

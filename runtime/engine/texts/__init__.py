@@ -1,1 +1,1 @@
-"""Serving an encoder: texts wait in a line, a step encodes as many as it is worth."""
+"""Vectors of texts: on an encoder, and on a model that generates."""

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from slotmux.server.answers.prepare import served_name
-from slotmux.server.answers.vectors import (
+from slotmux.server.answers.texts.vectors import (
     Vectors,
     check_dimensions,
     check_gives_vectors,

@@ -10,7 +10,7 @@ import numpy as np
 import openai
 import pytest
 
-from slotmux.server.answers.vectors import normalised
+from slotmux.server.answers.texts.vectors import normalised
 from tests.server.fake_engine import FakeEngine
 from tests.server.fake_model import RunningServer, loaded_with, running
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from slotmux.runtime.engine.slots import Slot
-from slotmux.runtime.engine.text_vector import TextVector
+from slotmux.runtime.engine.texts.text_vector import TextVector
 from slotmux.runtime.interfaces import ModelLike
 
 

@@ -11,9 +11,9 @@ from starlette.requests import Request as HttpRequest
 
 from slotmux.runtime.engine.request import Request, SamplingParams
 from slotmux.runtime.tokenizer import PromptTooLongError
-from slotmux.server.answers.pairs import TextIds
 from slotmux.server.answers.prepare import check_ids, client_of, too_long, unset_output
 from slotmux.server.answers.stream import Delivery
+from slotmux.server.answers.texts.pairs import TextIds
 from slotmux.server.http.errors import invalid, not_supported, timed_out
 from slotmux.server.http.trace import trace_of
 from slotmux.server.process.state import Loaded, ModelInfo, ServerState, Service

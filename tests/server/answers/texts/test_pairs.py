@@ -10,7 +10,7 @@ from gguf import GGUFValueType
 from slotmux.runtime.gguf import Metadata, open_gguf
 from slotmux.runtime.gguf.values import Entry
 from slotmux.runtime.tokenizer import Tokenizer
-from slotmux.server.answers.pairs import TEMPLATE_KEY, PairForm, pair_form
+from slotmux.server.answers.texts.pairs import TEMPLATE_KEY, PairForm, pair_form
 from slotmux.server.files.default_model import demo_model
 from slotmux.server.http.errors import ApiError
 from tests.conftest import GOLDEN
