@@ -170,15 +170,13 @@ class Lowered:
         self.builder.finish()
         check_scratch(self.builder, file)
 
-    def _lower_vectors(self, x: Rows) -> VectorLowering | None:
-        """What gives a text's vector, or its score; None where the family has no such thing."""
+    def _lower_vectors(self, x: Rows) -> VectorLowering:
+        """What gives a text's vector, or its score."""
         normed, hp, n = self._family.normed, self.hparams, self.config.n_outputs
         pooling = self.config.pooling
         self.pooling = Pooling(pooling) if pooling >= 0 else stored_pooling(self.file, Pooling.LAST)
         if self.pooling is not Pooling.RANK:
             self.weights.skip("cls.*")
-        if normed is None:
-            return None
         b, ranks = self.builder, self.pooling is Pooling.RANK
         with b.part(VECTORS):
             out = normed(b, hp, x, n)

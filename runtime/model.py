@@ -41,7 +41,7 @@ class Model:
         self.ubatch, self.logits, self.sampling = lowered.ubatch, lowered.logits, lowered.sampling
         self.kv, self.rows = lowered.kv, lowered.rows
         self.pooling = lowered.pooling
-        self.n_vector = lowered.vectors.rows.shape[1] if lowered.vectors else 0
+        self.n_vector = lowered.vectors.rows.shape[1]
         self._weights, self._step = lowered.weights, lowered.step
         self._buffers, self._buffer_bytes = lowered.buffers, lowered.buffer_bytes
         self._n_compiled_before = n_compiled
@@ -61,10 +61,7 @@ class Model:
             self._computing = builder.program(self.team, builder.ops_of("", HEAD))
             self._drawing = builder.program(self.team, builder.ops_of(DRAWS))
             self._scorer = Scorer(lowered.scores, self.ubatch, self._step, self.team)
-            vectors = lowered.vectors
-            self._vectoriser = (
-                Vectoriser(vectors, self.ubatch, self._step, self.team) if vectors else None
-            )
+            self._vectoriser = Vectoriser(lowered.vectors, self.ubatch, self._step, self.team)
             drafts = lowered.drafts
             self.drafter = Drafter(drafts, lowered.draft_step, self.team) if drafts else None
         except BaseException:
@@ -97,7 +94,6 @@ class Model:
 
     def vectors(self, tokens: I32) -> NDArray[np.float32]:
         """Rows of tokens of the last forward, normed, or their scores. Releases the GIL."""
-        assert self._vectoriser is not None  # n_vector says so
         return self._vectoriser.run(tokens)
 
     @property

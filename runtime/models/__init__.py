@@ -2,7 +2,8 @@
 
 A family's module has a function ``lower(b, hp) -> Rows`` that appends the ops of all layers and
 returns the hidden rows to take logits from (before the final norm), and, where blocks.output_head
-will not do, ``head(b, hp, x, capacity) -> Rows`` for the logits. Tensor names are the file's.
+will not do, ``head(b, hp, x, capacity) -> Rows`` for the logits, with ``normed`` for what they are
+made of. Tensor names are the file's.
 """
 
 from __future__ import annotations
@@ -58,10 +59,9 @@ class Family:
 
     lower: Lower
     head: Head
+    normed: Head  # the rows of at most n outputs before the head, which texts' vectors are made of
     mtp: DraftBlock | None = None
     rank: RankHead | None = None  # of an encoder that scores in its own way
-    # The normed rows of at most n outputs, which a text's vector is made of; None: it gives none.
-    normed: Head | None = None
 
 
 def has_mtp(file: GGUFFile) -> bool:
@@ -90,8 +90,8 @@ def family(file: GGUFFile) -> Family:
     return Family(
         module.lower,
         getattr(module, "head", blocks.output_head),
+        # A family with a head of its own says itself what stands before it.
+        getattr(module, "normed", blocks.output_norm),
         mtp,
         getattr(module, "RANK_HEAD", None),
-        # A family with a head of its own says itself what stands before it.
-        getattr(module, "normed", None if hasattr(module, "head") else blocks.output_norm),
     )

@@ -91,19 +91,6 @@ FAMILIES = {
 _BOTH_WAYS = {"llama": "encoders.eurobert", "qwen2": "encoders.eurobert",
               "qwen3": "encoders.eurobert"}  # fmt: skip
 
-# Modules of models that generate and give no vectors: they have a head of their own, and do not say
-# what stands before it. Told here because who lists models does not import them.
-WITHOUT_VECTORS = frozenset(
-    (
-        "dense.block_normed.gemma2", "dense.granite", "dense.layer_normed.cohere",
-        "dense.layer_normed.falcon", "dense.layer_normed.gpt2", "dense.layer_normed.gptneox",
-        "dense.layer_normed.nemotron", "dense.layer_normed.phi2", "dense.layer_normed.stablelm",
-        "dense.layer_normed.starcoder2", "dense.minicpm", "experts.granite_swa",
-        "hybrid.granite_hybrid", "hybrid.lfm2", "per_layer.gemma3n", "per_layer.gemma4",
-        "recurrent.rwkv6", "recurrent.rwkv7",
-    )
-)  # fmt: skip
-
 # What a file of another kind than a language model is, by its architecture or general.type.
 _OTHER_KINDS = {
     "clip": "a vision or audio projector (mmproj), the companion of a language model:"
@@ -136,13 +123,11 @@ def check_architecture(file: GGUFFile) -> str:
     return name
 
 
-def pooling_of(file: GGUFFile, chosen: int = -1) -> Pooling | None:
-    """What a text's vector is: ``chosen`` by the operator, else what the file says; None if the
-    model gives none. Raises ModelFileError as check_architecture."""
-    module = check_architecture(file)
-    if module in WITHOUT_VECTORS:
-        return None
-    default = Pooling.MEAN if module.startswith("encoders.") else Pooling.LAST
+def pooling_of(file: GGUFFile, chosen: int = -1) -> Pooling:
+    """What a text's vector is: ``chosen`` by the operator, else what the file says. Raises
+    ModelFileError as check_architecture."""
+    is_encoder = check_architecture(file).startswith("encoders.")
+    default = Pooling.MEAN if is_encoder else Pooling.LAST
     return Pooling(chosen) if chosen >= 0 else stored_pooling(file, default)
 
 

@@ -97,7 +97,7 @@ def assemble(settings: Settings, permit: Callable[[Plan], None] | None = None) -
         info=replace(
             _model_info(settings, file, tokenizer, plan, template.source if template else ""),
             can_generate=not settings.embeddings and not settings.reranking,
-            pooling=model.pooling.name.lower() if model.n_vector else "",
+            pooling=model.pooling.name.lower(),
             n_vector=model.n_vector,
         ),
         pairs=pair_form(file.metadata, tokenizer),

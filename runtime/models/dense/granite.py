@@ -15,10 +15,13 @@ from slotmux.runtime.models.blocks import (
     gated_ffn,
     norm,
     output_head,
+    output_norm,
     project,
     self_attention,
 )
 from slotmux.runtime.models.hparams import Hparams, rotation
+
+normed = output_norm
 
 
 def lower(b: Builder, hp: Hparams) -> Rows:

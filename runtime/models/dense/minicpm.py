@@ -5,11 +5,12 @@ from __future__ import annotations
 
 from slotmux.runtime.lowering.buffers import Rows
 from slotmux.runtime.lowering.builder import Builder
-from slotmux.runtime.models.blocks import output_head
+from slotmux.runtime.models.blocks import output_head, output_norm
 from slotmux.runtime.models.dense.granite import scaled_layers
 from slotmux.runtime.models.hparams import Hparams, rotation
 
 EMBEDDING_SCALE, DEPTH_SCALE, BASE_WIDTH = 12.0, 1.4, 256  # scale_emb, scale_depth, dim_model_base
+normed = output_norm
 
 
 def lower(b: Builder, hp: Hparams) -> Rows:

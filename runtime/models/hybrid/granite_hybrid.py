@@ -14,11 +14,14 @@ from slotmux.runtime.models.blocks import (
     gated_ffn,
     norm,
     output_head,
+    output_norm,
     project,
     self_attention,
 )
 from slotmux.runtime.models.hparams import Hparams, rotation
 from slotmux.runtime.models.recurrent.mamba_mixers import mamba2_mixer
+
+normed = output_norm
 
 
 def lower(b: Builder, hp: Hparams) -> Rows:

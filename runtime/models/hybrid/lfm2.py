@@ -12,8 +12,9 @@ from slotmux.runtime.lowering.moe import MoeShape, moe
 from slotmux.runtime.models.blocks import (
     embedding,
     gated_ffn,
+    logits,
     norm,
-    output_head,
+    output_norm,
     project,
     self_attention,
 )
@@ -45,9 +46,14 @@ def lower(b: Builder, hp: Hparams) -> Rows:
     return x
 
 
+def normed(b: Builder, hp: Hparams, x: Rows, capacity: int) -> Rows:
+    """Output rows by the final norm under its other name."""
+    return output_norm(b, hp, x, capacity, "token_embd_norm.weight")
+
+
 def head(b: Builder, hp: Hparams, x: Rows, capacity: int) -> Rows:
-    """Logits, the final norm under its other name."""
-    return output_head(b, hp, x, capacity, "token_embd_norm.weight")
+    """Logits of these."""
+    return logits(b, hp, normed(b, hp, x, capacity))
 
 
 def gated_conv(b: Builder, hp: Hparams, blk: str, h: Rows) -> Rows:

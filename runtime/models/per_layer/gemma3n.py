@@ -18,9 +18,9 @@ from slotmux.runtime.lowering.per_layer import per_layer_inputs
 from slotmux.runtime.models.blocks import embedding, norm
 from slotmux.runtime.models.dense.normed_blocks import add_normed
 from slotmux.runtime.models.hparams import Hparams, rotation
-from slotmux.runtime.models.per_layer.gemma4 import Kind, attention, head, source
+from slotmux.runtime.models.per_layer.gemma4 import Kind, attention, head, normed, source
 
-__all__ = ["head", "lower"]
+__all__ = ["head", "lower", "normed"]
 
 FULL_EVERY = 5  # where the file does not say which layers have a window
 N_OWN = 20  # layers with cells of their own, where it does not say that

@@ -26,11 +26,14 @@ from slotmux.runtime.models.blocks import (
     head_norm,
     norm,
     output_head,
+    output_norm,
     softcap_logits,
 )
 from slotmux.runtime.models.dense.normed_blocks import add_normed
 from slotmux.runtime.models.hparams import Hparams, rotation
 from slotmux.runtime.models.moe_blocks import expert_shape
+
+normed = output_norm
 
 
 @dataclass(frozen=True, slots=True)

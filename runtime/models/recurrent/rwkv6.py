@@ -37,9 +37,14 @@ def lower(b: Builder, hp: Hparams) -> Rows:
     return x
 
 
+def normed(b: Builder, hp: Hparams, x: Rows, capacity: int) -> Rows:
+    """layer_norm(x) of the output rows"""
+    return layer_norm_outputs(b, x, "output_norm", hp.eps, capacity)
+
+
 def head(b: Builder, hp: Hparams, x: Rows, capacity: int) -> Rows:
     """output W layer_norm(x)"""
-    return logits(b, hp, layer_norm_outputs(b, x, "output_norm", hp.eps, capacity))
+    return logits(b, hp, normed(b, hp, x, capacity))
 
 
 def head_size(hp: Hparams) -> int:

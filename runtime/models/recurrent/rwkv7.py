@@ -14,6 +14,7 @@ from slotmux.runtime.models.blocks import embedding, project
 from slotmux.runtime.models.hparams import Hparams
 from slotmux.runtime.models.recurrent.rwkv6 import head as head
 from slotmux.runtime.models.recurrent.rwkv6 import head_size
+from slotmux.runtime.models.recurrent.rwkv6 import normed as normed
 
 PARTS = "rwkvag"  # order of lerp_fused
 # -e^-0.5: decays exp(factor * sigmoid(...)) stay above 0.545, a token forgets less than half

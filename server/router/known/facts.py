@@ -55,7 +55,6 @@ class Facts:
 def _read(path: Path) -> ModelInfo:
     file = open_gguf(path)
     metadata, arch = file.metadata, file.architecture
-    pooling = pooling_of(file)
     return ModelInfo(
         name="",
         n_ctx=0,
@@ -69,7 +68,7 @@ def _read(path: Path) -> ModelInfo:
         vocab_type=metadata.get_str("tokenizer.ggml.model", ""),
         chat_template=stored_template(metadata) or "",
         can_generate=not check_architecture(file).startswith("encoders."),
-        pooling="" if pooling is None else pooling.name.lower(),
+        pooling=pooling_of(file).name.lower(),
     )
 
 

@@ -13,6 +13,7 @@ from slotmux.runtime.models.blocks import (
     embedding,
     gated_ffn,
     output_head,
+    output_norm,
     self_attention,
     softcap_logits,
 )
@@ -22,6 +23,7 @@ from slotmux.runtime.models.windows import windows
 
 WINDOW = 4096  # where the file does not say
 N_LAYERS_27B = 46  # that one's scores are scaled by n_embd / n_head, which the file does not say
+normed = output_norm
 
 
 def lower(b: Builder, hp: Hparams) -> Rows:

@@ -11,11 +11,18 @@ from slotmux.runtime.lowering.buffers import Rows
 from slotmux.runtime.lowering.builder import Builder
 from slotmux.runtime.lowering.elementwise import in_place
 from slotmux.runtime.models.blocks import embedding, gated_ffn, self_attention
-from slotmux.runtime.models.dense.layer_normed.layers import heads_normed, layer_normed_head, layers
+from slotmux.runtime.models.dense.layer_normed.layers import (
+    heads_normed,
+    layer_normed_head,
+    layer_normed_outputs,
+    layers,
+)
 from slotmux.runtime.models.hparams import Hparams, rotation
 from slotmux.runtime.models.windows import windows
 
 GLOBAL_EVERY = 4  # where the file does not say
+
+normed = layer_normed_outputs
 
 
 def lower(b: Builder, hp: Hparams) -> Rows:

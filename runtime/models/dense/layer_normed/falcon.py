@@ -9,10 +9,14 @@ from slotmux.runtime.lowering.buffers import Rows
 from slotmux.runtime.lowering.builder import Builder
 from slotmux.runtime.lowering.layer_norm import layer_norm
 from slotmux.runtime.models.blocks import embedding, project, self_attention
-from slotmux.runtime.models.dense.layer_normed.layers import layer_normed_head, plain_ffn
+from slotmux.runtime.models.dense.layer_normed.layers import (
+    layer_normed_head,
+    layer_normed_outputs,
+    plain_ffn,
+)
 from slotmux.runtime.models.hparams import Hparams, rotation
 
-head = layer_normed_head
+head, normed = layer_normed_head, layer_normed_outputs
 
 
 def lower(b: Builder, hp: Hparams) -> Rows:

@@ -52,6 +52,11 @@ def heads_normed(b: Builder, hp: Hparams, layer: int) -> Callable[[Rows, Rows], 
     return prepare
 
 
+def layer_normed_outputs(b: Builder, hp: Hparams, x: Rows, capacity: int) -> Rows:
+    """layer_norm(x) of the output rows"""
+    return layer_norm_outputs(b, x, "output_norm", hp.eps, capacity)
+
+
 def layer_normed_head(b: Builder, hp: Hparams, x: Rows, capacity: int) -> Rows:
     """output W layer_norm(x) + output.bias"""
-    return logits(b, hp, layer_norm_outputs(b, x, "output_norm", hp.eps, capacity))
+    return logits(b, hp, layer_normed_outputs(b, hp, x, capacity))

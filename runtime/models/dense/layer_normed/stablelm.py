@@ -8,10 +8,15 @@ from __future__ import annotations
 from slotmux.runtime.lowering.buffers import Rows
 from slotmux.runtime.lowering.builder import Builder
 from slotmux.runtime.models.blocks import embedding, gated_ffn, self_attention
-from slotmux.runtime.models.dense.layer_normed.layers import heads_normed, layer_normed_head, layers
+from slotmux.runtime.models.dense.layer_normed.layers import (
+    heads_normed,
+    layer_normed_head,
+    layer_normed_outputs,
+    layers,
+)
 from slotmux.runtime.models.hparams import Hparams, rotation
 
-head = layer_normed_head
+head, normed = layer_normed_head, layer_normed_outputs
 
 
 def lower(b: Builder, hp: Hparams) -> Rows:
