@@ -7,4 +7,4 @@ table, and a test holds the two together.
 
 from __future__ import annotations
 
-BITS_VERSION = "23d7fbb8a90463dd"
+BITS_VERSION = "33736d2a81032045"

@@ -91,6 +91,7 @@ ARCHITECTURES = (
     Architecture("mamba", has_state=True, is_crowded=True),
     Architecture("mamba2", has_state=True, is_crowded=True),
     Architecture("jamba", has_state=True, is_crowded=True),
+    Architecture("plamo2", has_state=True, is_crowded=True),
     Architecture("granitehybrid", has_state=True, is_crowded=True),
     Architecture("granitehybrid-moe", has_state=True),
     Architecture("bamba", has_state=True),
@@ -102,6 +103,9 @@ ARCHITECTURES = (
     Architecture("lfm2moe", has_state=True),
     Architecture("rwkv6", has_state=True, is_crowded=True),
     Architecture("rwkv7", has_state=True, is_crowded=True),
+    Architecture("rwkv6qwen2", has_state=True, is_crowded=True),
+    Architecture("arwkv7", has_state=True),
+    Architecture("arwkv7-bare", has_state=True),
 )
 
 ALL = tuple(a.name for a in ARCHITECTURES)

@@ -78,21 +78,19 @@ def ssd_scan(
     """Mamba 2 over x | B | C after their convolution; dt before its bias and softplus."""
     n, n_bc = shape.n_inner, shape.n_bc
     assert xbc.width == shape.n_conv
-    assert dt.width == shape.n_head
+    x, b_rows, c_rows = xbc.columns(0, n), xbc.columns(n, n_bc), xbc.columns(n + n_bc, n_bc)
+    return scan_of_parts(b, shape.n_state, x, b_rows, c_rows, dt, a, d, dt_bias)
+
+
+def scan_of_parts(
+    b: Builder, n_state: int, x: Rows, b_rows: Rows, c_rows: Rows, dt: Rows, a: Vector, d: Vector,
+    dt_bias: Vector,
+) -> Rows:  # fmt: skip
+    """The same of x, B and C by themselves; rows of B are as far apart as those of C."""
+    assert dt.width == a.size
     steps, decay = _step_sizes(b, dt, a, dt_bias)
-    out = b.buffers.rows("ssm_y", n)
-    b.append(
-        Mamba2(
-            x=xbc.columns(0, n),
-            b=xbc.columns(n, n_bc),
-            c=xbc.columns(n + n_bc, n_bc),
-            dt=steps,
-            decay=decay,
-            d=d,
-            n_state=shape.n_state,
-            out=out,
-        )
-    )
+    out = b.buffers.rows("ssm_y", x.width)
+    b.append(Mamba2(x=x, b=b_rows, c=c_rows, dt=steps, decay=decay, d=d, n_state=n_state, out=out))
     return out
 
 

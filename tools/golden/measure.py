@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+
+import gguf
 
 from tools.golden.llama_source import LlamaCpp
 from tools.golden.measured import Drafted, Measured
+from tools.golden.page import architecture
 from tools.golden.recipe import PROMPT_LENGTHS, AnyRecipe, Recipe, RwkvRecipe
 from tools.golden.references.llama_cpp import Library, logits, stepped_logits
 from tools.golden.references.logits import F32, kept_rows, prompts
@@ -55,6 +59,19 @@ def of_rwkv(recipe: RwkvRecipe, library: Library, work: Path) -> Measured:
     )
 
 
+def with_heads_everywhere(path: Path) -> Path:
+    """A copy whose layers without query heads have as many as the others; none has more K and V
+    heads."""
+    copy = path.with_name("heads.gguf")
+    shutil.copyfile(path, copy)
+    reader = gguf.GGUFReader(copy, "r+")
+    field = reader.fields[f"{architecture(reader)}.attention.head_count"]
+    most = max(field.contents())
+    for i in field.data:
+        field.parts[i][:] = most
+    return copy
+
+
 def of_transformers(recipe: Recipe, llama: LlamaCpp, library: Library, work: Path) -> Measured:
     from tools.golden.model import checkpoint
     from tools.golden.model.convert import convert
@@ -77,6 +94,7 @@ def of_transformers(recipe: Recipe, llama: LlamaCpp, library: Library, work: Pat
     )
     if recipe.table is not None:
         store_table(path, recipe.table[1])
+    for_llama = with_heads_everywhere(path) if recipe.has_heads_everywhere else path
     asked = prompts(recipe.seed, recipe.n_vocab, PROMPT_LENGTHS, N_SPECIALS)
     rows = [kept_rows(len(p)) for p in asked]
     measured = Measured(
@@ -86,8 +104,8 @@ def of_transformers(recipe: Recipe, llama: LlamaCpp, library: Library, work: Pat
         n_parameters=checkpoint.n_parameters(model),
         prompts=asked,
         hf=kept(checkpoint.logits(model, asked)),
-        lcpp=logits(library, path, asked, rows),
-        stepped=stepped_logits(library, path, asked, rows),
+        lcpp=logits(library, for_llama, asked, rows),
+        stepped=stepped_logits(library, for_llama, asked, rows),
     )
     if recipe.has_mtp:
         ours = llama_mtp.drafts(library, path, asked)

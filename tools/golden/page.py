@@ -30,6 +30,15 @@ transformers model and from
 llama.cpp {llama} (CPU, float32 KV cache, flash attention off, the whole prompt in one batch). \
 {note}
 """
+FROM_WRITTEN = """\
+Provenance: seeded random weights (seed {seed}) named and laid out as in published checkpoints of \
+`{model_class}`, converted by
+llama.cpp {llama}'s own converter to a float32 GGUF. transformers has no such model, so `hf*` is \
+this project's own float64
+PyTorch implementation of the description (torch {torch}; it agrees with llama.cpp), and `lcpp*` \
+is llama.cpp {llama} (CPU, float32
+KV cache, flash attention off, the whole prompt in one batch). {note}
+"""
 FROM_NUMPY = """\
 Provenance: seeded random weights (seed {seed}) written as a float32 GGUF under llama.cpp's tensor \
 names and layouts. transformers
@@ -175,6 +184,14 @@ def provenance(measured: Measured) -> str:
     recipe = measured.recipe
     if not isinstance(recipe, Recipe):
         return FROM_NUMPY.format(seed=recipe.seed, llama=RELEASE, note=recipe.note)
+    if recipe.written:
+        return FROM_WRITTEN.format(
+            model_class=recipe.model_class,
+            torch=version("torch").split("+")[0],
+            seed=recipe.seed,
+            llama=RELEASE,
+            note=recipe.note,
+        )
     return FROM_TRANSFORMERS.format(
         hf_class=recipe.hf_class,
         transformers=version("transformers"),
@@ -186,10 +203,12 @@ def provenance(measured: Measured) -> str:
 
 
 def keys(measured: Measured) -> str:
-    gelu, is_hf = measured.recipe.looks_up_gelu, isinstance(measured.recipe, Recipe)
+    gelu, first = measured.recipe.looks_up_gelu, "the numpy implementation"
+    if isinstance(measured.recipe, Recipe):
+        first = "the PyTorch implementation" if measured.recipe.written else "transformers"
     return KEYS.format(
         lengths=", ".join(str(len(p)) for p in measured.prompts),
-        first="transformers" if is_hf else "the numpy implementation",
+        first=first,
         second="the same rows" if gelu else "at most the last 8 of those rows",
         max_abs=measured.max_abs,
         deviation=measured.deviation,

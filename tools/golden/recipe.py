@@ -71,12 +71,16 @@ class Recipe:
     known_difference: float = 0.0  # of both references, in deviations; see the note
     keeps_float: bool = True  # the float32 file is kept, not only quantised ones
     quantised: tuple[str, ...] = ()  # types that llama-quantize shall make
+    # llama.cpp takes sizes of heads from the first layer's number of them: it is asked with a copy
+    # of the file in which every layer has as many.
+    has_heads_everywhere: bool = False
+    written: str = ""  # module of tools.golden.written, where transformers has no such model
     note: str = ""
 
     @property
     def hf_class(self) -> str:
         """The class that made the first reference."""
-        return self.model_class
+        return "torch" if self.written else self.model_class
 
     @property
     def seed(self) -> int:

@@ -1,6 +1,7 @@
-"""Layer norm of each head of q or k, each with a weight of its own (Command R+, StableLM 2 12B).
+"""Norms of each head of q or k, each with a weight of its own: layer norms (Command R+, StableLM 2
+12B) and RMS norms (PLaMo 2), which leave the mean m as it is.
 
-x[h] = (x[h] - mean(x[h])) / sqrt(mean((x[h] - mean(x[h]))^2) + eps) * w[h]
+x[h] = (x[h] - m) / sqrt(mean((x[h] - m)^2) + eps) * w[h],    m = mean(x[h]) or 0
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ from numba import njit
 from slotmux.kernels.address import load_f32, load_i64, store_f32
 from slotmux.kernels.claims import claim
 from slotmux.kernels.cpu import Isa
-from slotmux.kernels.operands import STEP, Op, Rows, Vector, given, offsets, updates
+from slotmux.kernels.operands import STEP, Op, Rows, Vector, compiled, given, offsets, updates
 
 
-class HeadLayerNorm(Op, kernel="head_layer_norm"):
-    """x = layer norm of each head of x, times weight"""
+class HeadNorm(Op, kernel="head_norm"):
+    """x = the norm of each head of x, times weight"""
 
+    kind: str = compiled("layer or rms")
     x: Rows = updates("float32 [n_tokens, n_head * head_dim]")
     weight: Vector = given("float32 [n_head * head_dim]")
     n_head: int = given("heads")
@@ -26,19 +28,24 @@ class HeadLayerNorm(Op, kernel="head_layer_norm"):
     eps: float = given("float32")
 
     def build(self, isa: Isa) -> Callable[..., None]:
-        return build_head_layer_norm()
+        return build_head_norm(self.kind)
 
 
-HEAD_LAYER_NORM = offsets(HeadLayerNorm)
+HEAD_NORM = offsets(HeadNorm)
 
 
-@njit
-def _norm_head(x, n, weight, eps):
-    """In place; heads stand side by side, at any column."""
+@njit(forceinline=True)
+def _mean(x, n):
+    """Of n floats."""
     total = np.float32(0.0)
     for i in range(n):
         total += load_f32(x + 4 * i)
-    mean = total / np.float32(n)
+    return total / np.float32(n)
+
+
+@njit(forceinline=True)
+def _norm_head(x, n, mean, weight, eps):
+    """In place; heads stand side by side, at any column."""
     total = np.float32(0.0)
     for i in range(n):
         d = load_f32(x + 4 * i) - mean
@@ -48,21 +55,23 @@ def _norm_head(x, n, weight, eps):
         store_f32(x + 4 * i, (load_f32(x + 4 * i) - mean) * scale * load_f32(weight + 4 * i))
 
 
-def build_head_layer_norm() -> Callable[..., None]:
-    """The kernel; a chunk is a token."""
+def build_head_norm(kind: str) -> Callable[..., None]:
+    """The kernel of a layer norm or RMS norm; a chunk is a token."""
+    is_centred = {"layer": True, "rms": False}[kind]
 
-    def head_layer_norm(op, step, thread):  # type: ignore[no-untyped-def]
+    @njit
+    def norm_heads(op, x):
+        n, weight = load_i64(op + HEAD_NORM.head_dim), load_i64(op + HEAD_NORM.weight)
+        eps = load_f32(load_i64(op + HEAD_NORM.eps))
+        for i in range(0, 4 * n * load_i64(op + HEAD_NORM.n_head), 4 * n):
+            mean = _mean(x + i, n) if is_centred else np.float32(0.0)
+            _norm_head(x + i, n, mean, weight + i, eps)
+
+    def head_norm(op, step, thread):  # type: ignore[no-untyped-def]
         n_tokens = load_i64(step + STEP.n_tokens)
         token = claim(thread, n_tokens)
         while token >= 0:
-            x = load_i64(op + HEAD_LAYER_NORM.x) + token * load_i64(op + HEAD_LAYER_NORM.x_stride)
-            n, weight = (
-                load_i64(op + HEAD_LAYER_NORM.head_dim),
-                load_i64(op + HEAD_LAYER_NORM.weight),
-            )
-            eps = load_f32(load_i64(op + HEAD_LAYER_NORM.eps))
-            for head in range(load_i64(op + HEAD_LAYER_NORM.n_head)):
-                _norm_head(x + 4 * n * head, n, weight + 4 * n * head, eps)
+            norm_heads(op, load_i64(op + HEAD_NORM.x) + token * load_i64(op + HEAD_NORM.x_stride))
             token = claim(thread, n_tokens)
 
-    return head_layer_norm
+    return head_norm

@@ -29,7 +29,8 @@ from slotmux.kernels.quantize import quantize_block
 
 
 class TimeMixing(Op, kernel=""):
-    """What both declare: out = the recurrence over r, k and v, normed and gated."""
+    """What both declare: out = the recurrence over r, k and v, normed and gated. Version 6 always
+    has a norm and a gate."""
 
     N_KEPT: ClassVar[int]  # vectors of a head kept of a draft
     N_SCRATCH: ClassVar[int]  # vectors in a thread's scratch
@@ -38,9 +39,9 @@ class TimeMixing(Op, kernel=""):
     k: Rows = reads("float32 [n_tokens, n_heads * d]", stride_of="r")
     v: Rows = reads("float32 [n_tokens, n_heads * d]", stride_of="r")
     w: Rows = reads("float32 [n_tokens, n_heads * d], decay, 0 to 1", stride_of="r")
-    g: Rows = reads("float32 [n_tokens, n_heads * d], gate", stride_of="r")
-    ln_weight: Vector = given("float32 [n_heads * d]")
-    ln_bias: Vector = given("float32 [n_heads * d]")
+    g: Rows | None = reads("float32 [n_tokens, n_heads * d], gate; None: 1", stride_of="r")
+    ln_weight: Vector | None = given("float32 [n_heads * d]; None: no norm")
+    ln_bias: Vector | None = given("float32 [n_heads * d]")
     eps: float = given("float32, of the norm")
     out: Rows | None = writes("float32 [n_tokens, n_heads * d]")
     tiles: Tiles | None = tiles_of("out")

@@ -4,6 +4,8 @@
     S  = S diag(w) + (S (-kk)) (kk * a)^T + v k'^T,   out = S r
     y  = (group_norm(out) + sum(r * k' * r_k) v) * g              (Peng et al. 2025, section 4)
 
+ARWKV (Yueyu et al. 2025) has models without the norm, and without the gate.
+
 Value channels stand in lanes; sums over key channels go in ascending order, token by token, so
 that the result does not depend on ubatch cuts.
 """
@@ -163,14 +165,17 @@ def _finish_token(op, head, token, y, bonus):
     """Norm, add the token's own value, gate and write a head's output."""
     d = load_i64(op + WKV7.d)
     column = 4 * head * d
-    weight = load_i64(op + WKV7.ln_weight) + column
-    bias = load_i64(op + WKV7.ln_bias) + column
-    layer_norm_row(y, d, weight, bias, load_f32(load_i64(op + WKV7.eps)), y)
+    weight, bias = load_i64(op + WKV7.ln_weight), load_i64(op + WKV7.ln_bias)
+    if weight != 0:
+        eps = load_f32(load_i64(op + WKV7.eps))
+        layer_norm_row(y, d, weight + column, bias + column, eps, y)
     at = token * load_i64(op + WKV7.r_stride) + column
-    v, g = load_i64(op + WKV7.v) + at, load_i64(op + WKV7.g) + at
+    v, g = load_i64(op + WKV7.v) + at, load_i64(op + WKV7.g)
     for i in range(0, 4 * d, 64):
         mixed = simd.fma(simd.load(v + i), simd.splat(bonus), simd.load(y + i))
-        simd.store(y + i, mixed * simd.load(g + i))
+        if g != 0:
+            mixed = mixed * simd.load(g + at + i)
+        simd.store(y + i, mixed)
     out, tiles = load_i64(op + WKV7.out), load_i64(op + WKV7.tiles)
     n_heads, out_stride = load_i64(op + WKV7.n_heads), load_i64(op + WKV7.out_stride)
     emit_head(y, d, head, n_heads, token, out, out_stride, tiles)

@@ -43,7 +43,7 @@ def mamba1_mixer(b: Builder, hp: Hparams, blk: str, h: Rows) -> Rows:
         )
     )
     steps = b.linear(dt, b.weights.matrix(f"{blk}.ssm_dt.weight", n_dt, n), "ssm_dt")
-    a = _negative(b, f"{blk}.ssm_a", n_state, n)
+    a = negative(b, f"{blk}.ssm_a", n_state, n)
     d, bias = b.weights.vector(f"{blk}.ssm_d", n), b.weights.vector(f"{blk}.ssm_dt.bias", n)
     return selective_scan(b, x, steps, xz.columns(n, n), b_rows, c_rows, a, d, bias)
 
@@ -57,7 +57,7 @@ def _normed(b: Builder, hp: Hparams, blk: str, name: str, x: Rows) -> Rows:
     return x
 
 
-def _negative(b: Builder, name: str, *shape: int) -> NDArray[np.float32]:
+def negative(b: Builder, name: str, *shape: int) -> NDArray[np.float32]:
     """A tensor of -exp(A_log): states that would grow are no state-space model."""
     values = b.weights.vector(name, *shape)
     if not (values <= 0.0).all():
@@ -97,7 +97,7 @@ def mamba2_mixer(b: Builder, hp: Hparams, blk: str, h: Rows) -> Rows:
         silu=True,
     )
     dt = zxbcdt.columns(n + shape.n_conv, n_head)
-    a = _negative(b, f"{blk}.ssm_a", 1, n_head)
+    a = negative(b, f"{blk}.ssm_a", 1, n_head)
     d, bias = b.weights.vector(f"{blk}.ssm_d", 1, n_head), f"{blk}.ssm_dt.bias"
     y = ssd_scan(b, shape, xbc, dt, a, d, b.weights.vector(bias, n_head))
     norm = f"{blk}.ssm_norm.weight"

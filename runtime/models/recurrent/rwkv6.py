@@ -65,14 +65,19 @@ def time_mix(b: Builder, hp: Hparams, blk: str, h: Rows) -> Rows:
         )
         for name, full in (("r", "receptance"), ("k", "key"), ("v", "value"), ("g", "gate"))
     }
-    low = hp.u32("time_decay_extra_dim")
-    # Decays depend on the data through a narrow waist: w = exp(-exp(bias + w2 tanh(w1 x)))
-    # (Peng et al. 2024, Eagle and Finch, arXiv 2404.05892, section 4).
-    w = b.linear(mixed["w"], b.weights.matrix(f"{tensor}_decay_w1.weight", n, low), "decay_low")
+    w = decays(b, hp, tensor, mixed["w"])
+    return wkv6(b, blk, head_size(hp), w=w, **inputs)
+
+
+def decays(b: Builder, hp: Hparams, tensor: str, x: Rows) -> Rows:
+    """exp(-exp(bias + w2 tanh(w1 x))): they depend on the data through a narrow waist
+    (Peng et al. 2024, Eagle and Finch, arXiv 2404.05892, section 4)."""
+    n, low = hp.n_embd, hp.u32("time_decay_extra_dim")
+    w = b.linear(x, b.weights.matrix(f"{tensor}_decay_w1.weight", n, low), "decay_low")
     in_place(b, "tanh", w)
     w = b.linear(w, b.weights.matrix(f"{tensor}_decay_w2.weight", low, n), "rwkv_w")
     in_place(b, "decay", w, v=b.weights.vector(f"{tensor}_decay.weight", n))
-    return wkv6(b, blk, head_size(hp), w=w, **inputs)
+    return w
 
 
 def mixed_inputs(b: Builder, hp: Hparams, tensor: str, h: Rows) -> dict[str, Rows]:

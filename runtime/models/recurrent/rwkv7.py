@@ -40,14 +40,18 @@ def lower(b: Builder, hp: Hparams) -> Rows:
     return x
 
 
-def time_mix(b: Builder, hp: Hparams, blk: str, h: Rows, v_first: Rows | None) -> tuple[Rows, Rows]:
+def time_mix(
+    b: Builder, hp: Hparams, blk: str, h: Rows, v_first: Rows | None,
+    *, has_gate: bool = True, has_norm: bool = True,
+) -> tuple[Rows, Rows]:  # fmt: skip
     """The recurrence, and the layer's v; the output projection is the caller's."""
     n, tensor = hp.n_embd, f"{blk}.time_mix"
     dx = token_shift(b, h)
-    lerps = b.weights.vector(f"{tensor}_lerp_fused.weight", n, 1, 1, len(PARTS))
+    parts = PARTS if has_gate else PARTS.removesuffix("g")
+    lerps = b.weights.vector(f"{tensor}_lerp_fused.weight", n, 1, 1, len(parts))
     mixed = {
-        part: elementwise(b, "lerp", h, f"mixed_{part}", y=dx, v=lerps.reshape(len(PARTS), n)[i])
-        for i, part in enumerate(PARTS)
+        part: elementwise(b, "lerp", h, f"mixed_{part}", y=dx, v=lerps.reshape(len(parts), n)[i])
+        for i, part in enumerate(parts)
     }
     r, k = (
         b.linear(mixed[part], b.weights.matrix(f"{tensor}_{name}.weight", n, n), f"rwkv_{part}")
@@ -66,8 +70,10 @@ def time_mix(b: Builder, hp: Hparams, blk: str, h: Rows, v_first: Rows | None) -
     in_place(b, "decay_sigmoid", w, v=w0, scalar=DECAY_FACTOR)
     a = low_rank(b, tensor, "a", mixed["a"], hp.u32("attention.iclr_lora_rank"))
     in_place(b, "sigmoid_bias", a, v=b.weights.vector(f"{tensor}_a0.weight", n))
-    g = low_rank(b, tensor, "g", mixed["g"], hp.u32("attention.gate_lora_rank"), "sigmoid")
-    return wkv7(b, blk, head_size(hp), r, k, v, w, a, g), v
+    g = None
+    if has_gate:
+        g = low_rank(b, tensor, "g", mixed["g"], hp.u32("attention.gate_lora_rank"), "sigmoid")
+    return wkv7(b, blk, head_size(hp), r, k, v, w, a, g, has_norm=has_norm), v
 
 
 def low_rank(b: Builder, tensor: str, part: str, x: Rows, rank: int, activation: str = "") -> Rows:

@@ -8,7 +8,7 @@ import pytest
 
 from slotmux.kernels.activations import tile_bytes
 from slotmux.kernels.operands import STEP, fill
-from slotmux.kernels.ops.attention.head_norm import HEAD_LAYER_NORM, build_head_layer_norm
+from slotmux.kernels.ops.attention.head_norm import HEAD_NORM, build_head_norm
 from slotmux.kernels.ops.attention.temperature import TEMPER, build_temper
 from slotmux.kernels.ops.dense.add_rows import ADD_ROWS, build_add_rows
 from slotmux.kernels.ops.dense.quantize import QUANTIZE, build_quantize
@@ -88,17 +88,22 @@ def test_queries_grow_by_steps_of_the_context(team, offset):
     assert np.array_equal(got[:2], x[:2])
 
 
+@pytest.mark.parametrize("kind", ["layer", "rms"])
 @pytest.mark.parametrize(("n_head", "head_dim"), [(1, 16), (3, 12), (5, 20)])
-def test_each_head_has_its_own_norm(team, n_head, head_dim):
+def test_each_head_has_its_own_norm(team, n_head, head_dim, kind):
     rng = np.random.default_rng(head_dim)
     x = rng.normal(size=(7, n_head * head_dim)).astype(np.float32) + 2
     weight = rng.normal(size=(n_head, head_dim)).astype(np.float32)
     memory, stride = float_rows(np.hstack([x, np.ones((7, 3), np.float32)]))
-    run(team, "head_layer_norm", build_head_layer_norm, HEAD_LAYER_NORM, 7,
+    run(team, f"head_norm.{kind}", lambda: build_head_norm(kind), HEAD_NORM, 7,
         x=memory, x_stride=stride, weight=aligned(weight), n_head=n_head, head_dim=head_dim,
         eps=aligned([1e-3]))  # fmt: skip
     got = rows_of(memory, stride, (7, n_head * head_dim + 3))
     heads = x.reshape(7, n_head, head_dim).astype(np.float64)
-    expected = norms.layer_norm(heads, weight, 0.0, 1e-3).reshape(7, -1)
+    if kind == "layer":
+        expected = norms.layer_norm(heads, weight, 0.0, 1e-3).reshape(7, -1)
+    else:
+        scale = np.sqrt((heads**2).mean(-1, keepdims=True) + 1e-3)
+        expected = (heads / scale * weight).reshape(7, -1)
     np.testing.assert_allclose(got[:, :-3], expected, rtol=1e-5, atol=1e-5)
     assert (got[:, -3:] == 1.0).all()

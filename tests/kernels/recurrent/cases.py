@@ -12,7 +12,7 @@ from tests.kernels.recurrent.ops.conv import Conv
 from tests.kernels.recurrent.ops.delta_net import DeltaNet
 from tests.kernels.recurrent.ops.kda import Kda
 from tests.kernels.recurrent.ops.mamba import Mamba1, Mamba2
-from tests.kernels.recurrent.ops.rwkv import Shift, Wkv
+from tests.kernels.recurrent.ops.rwkv import GatedLinear, Shift, Wkv
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +49,14 @@ def _mamba2(n_head: int, head_dim: int, n_group: int, n_state: int) -> Case:
     return Case(partial(Mamba2, **sizes), 1e-4, 1e-4)
 
 
-def _wkv(version: int, n_heads: int, d: int) -> Case:
-    return Case(partial(Wkv, version=version, n_heads=n_heads, d=d), 2e-4, 2e-4, d % 32 == 0)
+def _wkv(version: int, n_heads: int, d: int, is_bare: bool = False) -> Case:
+    make = partial(Wkv, version=version, n_heads=n_heads, d=d, is_bare=is_bare)
+    return Case(make, 2e-4, 2e-4, d % 32 == 0)
+
+
+def _gated_linear(n_heads: int, n_groups: int, d: int) -> Case:
+    make = partial(GatedLinear, n_heads=n_heads, n_groups=n_groups, d=d)
+    return Case(make, 2e-4, 2e-4, d % 32 == 0)
 
 
 def _shift(n: int, is_difference: bool) -> Case:
@@ -88,6 +94,11 @@ CASES = {
     "rwkv7, odd": _wkv(7, 3, 20),
     "rwkv7, one small head": _wkv(7, 1, 5),
     "rwkv7, wide": _wkv(7, 2, 96),
+    "rwkv7, no norm and no gate": _wkv(7, 2, 64, is_bare=True),
+    "gated linear, published size": _gated_linear(4, 2, 128),
+    "gated linear, odd": _gated_linear(6, 3, 20),
+    "gated linear, one small head": _gated_linear(1, 1, 5),
+    "gated linear, one group": _gated_linear(3, 1, 96),
     "difference to the token before": _shift(600, True),
     "token before": _shift(33, False),
 }

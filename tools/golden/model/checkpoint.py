@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,9 +34,13 @@ def eager(model: transformers.PreTrainedModel) -> transformers.PreTrainedModel:
     return model.float().eval()
 
 
-def build(recipe: Recipe) -> transformers.PreTrainedModel:
-    """The recipe's model with its weights."""
+def build(recipe: Recipe) -> Any:
+    """The recipe's model with its weights: of transformers, or one of tools.golden.written."""
     torch.set_num_threads(1)
+    if recipe.written:
+        written = import_module(f"tools.golden.written.{recipe.written}").Model(recipe.full_config)
+        fill(written, recipe)
+        return written
     config = getattr(transformers, recipe.config_class)(**recipe.full_config)
     torch.manual_seed(recipe.seed)
     model = eager(getattr(transformers, recipe.model_class)(config))
@@ -43,11 +49,11 @@ def build(recipe: Recipe) -> transformers.PreTrainedModel:
     return model
 
 
-def n_parameters(model: transformers.PreTrainedModel) -> int:
+def n_parameters(model: Any) -> int:
     return sum(p.numel() for p in model.parameters())
 
 
-def save(model: transformers.PreTrainedModel, recipe: Recipe, folder: Path) -> None:
+def save(model: Any, recipe: Recipe, folder: Path) -> None:
     """Write what the converter reads: weights, config.json as published, vocabulary."""
     if recipe.tokenizer == "spm":
         write_spm(folder, recipe.n_vocab)
@@ -82,7 +88,7 @@ def save(model: transformers.PreTrainedModel, recipe: Recipe, folder: Path) -> N
     file.write_text(json.dumps(recipe.published(config), indent=1))
 
 
-def logits(model: transformers.PreTrainedModel, prompts: Sequence[Sequence[int]]) -> list[F32]:
+def logits(model: Any, prompts: Sequence[Sequence[int]]) -> list[F32]:
     """Of every position of each prompt: float32 [tokens, vocabulary]."""
     with torch.no_grad():
         outputs = [model(torch.tensor([list(p)]), use_cache=False) for p in prompts]

@@ -116,8 +116,10 @@ def fill(model: nn.Module, recipe: Recipe) -> None:
     with torch.no_grad():
         for name, parameter in drawn(model):
             draw = Draw(recipe, name, parameter.shape)
-            values = next(values for holds, values in RULES if holds(draw))
-            drawn_values = values(draw)
+            own = model.draw(draw) if recipe.written else None
+            if own is None:
+                own = next(values for holds, values in RULES if holds(draw))(draw)
+            drawn_values = own
             if recipe.table is not None and name == recipe.table[0]:
                 drawn_values = rounded(drawn_values)
             if any(re.search(pattern, name) for pattern in recipe.ternary):

@@ -20,6 +20,7 @@ from tools.golden.recipes import (
     moe,
     nemotron_h,
     phi,
+    plamo2,
     qwen,
     qwen3next,
     qwen35,
@@ -47,5 +48,6 @@ FAMILIES: tuple[tuple[AnyRecipe, ...], ...] = (
     gpt_oss.RECIPES,
     gemma4.RECIPES,
     moe.RECIPES,
+    plamo2.RECIPES,
 )
 RECIPES: dict[str, AnyRecipe] = {r.name: r for family in FAMILIES for r in family}
