@@ -82,6 +82,7 @@ ARCHITECTURES = (
     Architecture("hunyuan-moe"),
     Architecture("granite-swa"),
     Architecture("granite-swa-dense"),
+    Architecture("granite-switch", has_state=True, is_crowded=True),
     Architecture("llama4"),
     Architecture("qwen35", has_state=True, has_mtp=True, is_crowded=True),
     Architecture("qwen35moe", has_state=True, has_mtp=True),

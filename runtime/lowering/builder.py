@@ -96,10 +96,14 @@ class Builder:
 
     # -- building blocks ------------------------------------------------------------------
 
-    def embed(self, table: Panels, scale: float = 1.0, name: str = "x") -> Rows:
-        """Rows of the embedding for the step's tokens: the residual stream."""
+    def embed(
+        self, table: Panels, scale: float = 1.0, name: str = "x",
+        instead: NDArray[np.int32] | None = None,
+    ) -> Rows:  # fmt: skip
+        """Rows of the embedding for the step's tokens, or for those that tokens are read as: the
+        residual stream."""
         x = self.buffers.rows(name, table.n_in)
-        self.append(Embed(panels=table, scale=scale, out=x))
+        self.append(Embed(panels=table, scale=scale, instead=instead, out=x))
         return x
 
     def rms_norm(self, x: Rows, weight: Vector | None, eps: float, name: str = "norm") -> Rows:

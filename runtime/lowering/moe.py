@@ -64,6 +64,7 @@ class Groups:
     table: Table[np.int64]
     counts: Table[np.int64]
     n_rows: Count  # in the groups' whole tiles
+    starts: Table[np.int64]  # working memory
 
 
 def moe(
@@ -88,7 +89,7 @@ def moe(
     n_expert, width = shape.n_expert, residual.width
     down = b.weights.experts([f"{blk}.ffn_down_exps.weight"], shape.n_ff, [width], n_expert)
     y = b.buffers.rows("expert_down", width, groups.n_rows)
-    _products(b, down, glu, y, groups)
+    products_of(b, down, glu, y, groups)
     b.append(
         Combine(
             ids=groups.ids,
@@ -108,12 +109,12 @@ def moe(
 def _hidden(b: Builder, blk: str, x: Rows, shape: MoeShape, groups: Groups) -> Rows:
     """act(gate x, up x) of the chosen experts, by place."""
     products, parts = _inputs(b, blk, x.width, shape, groups.n_rows)
-    gathered: dict[Form, Activations] = {}
+    inputs: dict[Form, Activations] = {}
     for weight, out in products:
         form = form_of(weight.format)
-        if form not in gathered:
-            gathered[form] = _gather(b, x, groups, shape.n_used, form)
-        _products(b, weight, gathered[form], out, groups)
+        if form not in inputs:
+            inputs[form] = gathered(b, x, groups, shape.n_used, form)
+        products_of(b, weight, inputs[form], out, groups)
     glu = b.buffers.rows("expert_glu", shape.n_ff, groups.n_rows)
     b.append(
         ExpertGlu(
@@ -160,33 +161,44 @@ def _vector(b: Builder, name: str, *shape: int) -> Vector | None:
 def routed(b: Builder, blk: str, x: Rows, shape: MoeShape) -> Groups:
     """Choose each token's experts by x and sort the pairs by expert; good until others of this
     shape are chosen."""
-    n_expert, n_used = shape.n_expert, shape.n_used
-    assert 0 < n_used <= n_expert
-    name = f"experts[{n_expert},{n_used}]"
+    assert 0 < shape.n_used <= shape.n_expert
+    groups = tables(
+        b, f"experts[{shape.n_expert},{shape.n_used}]", blk, shape.n_expert, shape.n_used
+    )
+    _route(b, blk, x, shape, groups)
+    group(b, groups, shape.n_expert, shape.n_used)
+    return groups
+
+
+def tables(b: Builder, name: str, blk: str, n_expert: int, n_used: int) -> Groups:
+    """Room for the choice of a layer and for its pairs in order."""
     n_pairs = b.buffers.n_rows * n_used
     counts = b.buffers.table(f"{name}:{blk}:counts", COUNT_WORDS, np.int64)
     n_rows = Count(counts.address + COUNT_ROWS, n_pairs + 7 * min(n_expert, n_pairs), counts.span)
-    groups = Groups(
+    return Groups(
         b.buffers.table(f"{name}:ids", n_pairs, np.int32),
         b.buffers.table(f"{name}:place", n_pairs, np.int32),
         b.buffers.table(f"{name}:weights", n_pairs, np.float32),
         b.buffers.table(f"{name}:table", n_expert * GROUP_WORDS, np.int64),
         counts,
         n_rows,
+        b.buffers.table(f"{name}:starts", n_expert + 1, np.int64),
     )
-    _route(b, blk, x, shape, groups)
+
+
+def group(b: Builder, groups: Groups, n_expert: int, n_used: int) -> None:
+    """Sort the pairs whose experts are chosen."""
     b.append(
         Group(
             ids=groups.ids,
             n_used=n_used,
             n_expert=n_expert,
             place=groups.place,
-            starts=b.buffers.table(f"{name}:starts", n_expert + 1, np.int64),
+            starts=groups.starts,
             table=groups.table,
-            counts=counts,
+            counts=groups.counts,
         )
     )
-    return groups
 
 
 def _route(b: Builder, blk: str, x: Rows, shape: MoeShape, groups: Groups) -> None:
@@ -214,7 +226,7 @@ def _route(b: Builder, blk: str, x: Rows, shape: MoeShape, groups: Groups) -> No
     )
 
 
-def _gather(b: Builder, x: Rows, groups: Groups, n_used: int, form: Form) -> Activations:
+def gathered(b: Builder, x: Rows, groups: Groups, n_used: int, form: Form) -> Activations:
     """x by place in one of the forms."""
     rows = b.buffers.rows(f"expert_in:{form}", x.width, groups.n_rows)
     tiles = b.buffers.tiles(rows) if form == "tiles" else None
@@ -227,6 +239,6 @@ def _gather(b: Builder, x: Rows, groups: Groups, n_used: int, form: Form) -> Act
     return made
 
 
-def _products(b: Builder, weight: Experts, x: Activations, out: Rows, groups: Groups) -> None:
+def products_of(b: Builder, weight: Experts, x: Activations, out: Rows, groups: Groups) -> None:
     """Each expert's matrix times its rows of x."""
     b.append(ExpertProducts(w=weight, x=x, counts=groups.counts, table=groups.table, out=out))

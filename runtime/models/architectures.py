@@ -33,6 +33,7 @@ FAMILIES = {
     "phi3": "dense.phi3",
     "granite": "dense.granite",
     "granitemoe": "dense.granite",
+    "graniteswitch": "dense.granite_switch",
     "smollm3": "dense.smollm3",
     "internlm2": "dense.llama",
     "ernie4_5": "dense.llama",

@@ -100,6 +100,8 @@ RANGES: dict[str, Integers | Floats] = {
     "interleave_moe_layer_step": Integers(1, MAX_LAYERS),
     "expert_weights_scale": _FACTOR,
     "moe_latent_size": _SOME_WIDTH,
+    "adapters.count": Integers(1, MAX_EXPERTS),
+    "adapters.lora_rank": Integers(1, MAX_EXPERTS),
     # Softplus is taken of the first two, so they may be anything.
     "xielu.alpha_n": Floats(-1e4, 1e4),
     "xielu.alpha_p": Floats(-1e4, 1e4),

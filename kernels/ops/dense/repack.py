@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numba import njit, types
 from numba.extending import intrinsic
+from numpy.typing import NDArray
 
 from slotmux.kernels.address import (
     load_f32,
@@ -68,6 +69,7 @@ class Embed(Op, kernel="embed"):
 
     panels: Panels = given("[n_vocab, n_inputs]; their format is compiled in")
     scale: float = given("float32")
+    instead: NDArray[np.int32] | None = given("int32 [n_vocab], the token that a token is read as")
     out: Rows = writes("float32 [n_tokens, n_inputs]")
 
     @word
@@ -201,7 +203,9 @@ def build_embed(format_name: str) -> Callable[..., None]:
         while token >= 0:
             n_inputs = load_i64(op + EMBED.n_inputs)
             token_id = load_i32(load_i64(step + STEP.tokens) + 4 * token)
-            panel = load_i64(op + EMBED.panels)
+            instead, panel = load_i64(op + EMBED.instead), load_i64(op + EMBED.panels)
+            if instead != 0:
+                token_id = load_i32(instead + 4 * token_id)
             panel += token_id // PANEL_ROWS * (n_inputs // block_inputs) * block_bytes
             out = load_i64(op + EMBED.out) + token * load_i64(op + EMBED.out_stride)
             scale, scratch = load_f32(load_i64(op + EMBED.scale)), load_i64(thread + 8 * T_SCRATCH)

@@ -89,7 +89,9 @@ def read_rows(team, name: str, panels: np.ndarray, ids: np.ndarray, n_in: int) -
     step = np.zeros(len(STEP._fields), np.int64)
     step[STEP.n_tokens // 8], step[STEP.tokens // 8] = len(tokens), tokens.ctypes.data
     one = np.ones(1, np.float32)
-    operands = fill(EMBED, panels=panels, n_inputs=n_in, scale=one, out=out, out_stride=4 * n_in)
+    operands = fill(
+        EMBED, panels=panels, n_inputs=n_in, scale=one, instead=0, out=out, out_stride=4 * n_in
+    )
     ops = [(f"embed.{name}", lambda: build_embed(name), operands)]
     run(team, ops, tokens, one, panels, out, step=step)
     return out

@@ -11,6 +11,7 @@ from tools.golden.recipes import (
     gemma3,
     gemma4,
     gpt_oss,
+    granite_switch,
     granitehybrid,
     jamba,
     kda,
@@ -49,5 +50,6 @@ FAMILIES: tuple[tuple[AnyRecipe, ...], ...] = (
     gemma4.RECIPES,
     moe.RECIPES,
     plamo2.RECIPES,
+    granite_switch.RECIPES,
 )
 RECIPES: dict[str, AnyRecipe] = {r.name: r for family in FAMILIES for r in family}
