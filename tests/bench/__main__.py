@@ -1,6 +1,6 @@
-"""slotmux beside llama.cpp on the same files: tokens a second, ratios, distance to the limits.
+"""slotmux beside llama.cpp and others on the same files: tokens a second, ratios, the limits.
 
-Every file is measured by both programs in turn; a table (Markdown), a picture (SVG) and all
+Every file is measured by all programs in turn; a table (Markdown), a picture (SVG) and all
 samples (JSON) are written after each test, and --resume goes on where a run was interrupted.
 """
 
@@ -15,14 +15,16 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
+from slotmux.server.commands.bandwidth import measure_bandwidth
 from slotmux.server.loading.cores import n_usable_cores
 from tests.bench.cases import SUITE, TESTS, find_models, parse_tests
 from tests.bench.plot import svg
 from tests.bench.programs import LlamaCpp, Program, ProgramError, Slotmux
 from tests.bench.quiet import Quiet
-from tests.bench.report import markdown
+from tests.bench.report import into_page, markdown
 from tests.bench.results import Run
 from tests.bench.roofline import measure_roofline
+from tests.bench.scripts import read_plan
 from tests.bench.suite import Plan, run_suite
 from tests.bench.synth import gguf_file as synth_gguf
 
@@ -35,6 +37,13 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--models", type=Path, metavar="DIR", help="folder of GGUF files, and those below it")
     add("--peer", type=Path, metavar="DIR", help="llama.cpp's tools (llama-bench, ...)")
     add("--peer-args", default="", help="further options for both of llama.cpp's tools")
+    add(
+        "--peers",
+        type=Path,
+        metavar="PLAN.json",
+        help="further peers, by scripts (tests/bench/scripts.py)",
+    )
+    add("--only-peers", default="", help="names in that plan; default: all")
     add("--cases", default=",".join(SUITE), help="patterns of file names; default: the suite")
     add("--tests", default=TESTS, help="default: %(default)s")
     add("--make", action="store_true", help="make the suite's synthetic files that are missing")
@@ -92,6 +101,8 @@ def prepare(options: argparse.Namespace) -> tuple[Plan, Run, Quiet]:
     programs: list[Program] = [Slotmux()]
     peer = LlamaCpp(options.peer, options.peer_args.split()) if options.peer else None
     programs += [peer] if peer else []
+    if options.peers:
+        programs += read_plan(options.peers, [*filter(None, options.only_peers.split(","))])
     tests = parse_tests(options.tests)
     patterns = options.cases.split(",")
     models, missing = find_models(options.models, patterns)
@@ -115,7 +126,16 @@ def prepare(options: argparse.Namespace) -> tuple[Plan, Run, Quiet]:
     if complaint:
         run.machine["warning"] = complaint
     retries = 0 if options.noisy else options.retries
-    return Plan(models, tests, programs, options.rounds, retries, n_threads), run, quiet
+    plan = Plan(
+        models,
+        tests,
+        programs,
+        options.rounds,
+        retries,
+        n_threads,
+        lambda: measure_bandwidth(n_threads),
+    )
+    return plan, run, quiet
 
 
 def write(options: argparse.Namespace, run: Run) -> None:
@@ -124,7 +144,8 @@ def write(options: argparse.Namespace, run: Run) -> None:
     if options.out:
         picture = options.out.with_suffix(".svg")
         picture.write_text(svg(run))
-        options.out.write_text(markdown(run, picture.name))
+        page = options.out.read_text() if options.out.exists() else ""
+        options.out.write_text(into_page(page, markdown(run, picture.name)))
 
 
 def main() -> int:

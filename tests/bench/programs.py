@@ -24,7 +24,12 @@ class ProgramError(Exception):
 class Program(Protocol):
     """One measurement: tokens a second of all sequences together. Raises ProgramError."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
+
+    def can(self, model: Path, test: SpeedTest) -> bool:
+        """Whether it is asked at all."""
+        ...
 
     def measure(self, model: Path, test: SpeedTest, n_threads: int) -> float: ...
 
@@ -36,11 +41,11 @@ def json_lines(text: str) -> Iterator[dict[str, Any]]:
             yield json.loads(line)
 
 
-def run(command: list[str], timeout_s: float = TIMEOUT_S) -> str:
+def run(command: list[str], timeout_s: float = TIMEOUT_S, env: dict[str, str] | None = None) -> str:
     """A program's standard output; ProgramError with the end of its complaints if it fails."""
     name = Path(command[0]).name
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, env=env)
     except FileNotFoundError:
         raise ProgramError(f"{command[0]} is not there") from None
     except subprocess.TimeoutExpired:
@@ -62,6 +67,9 @@ class Slotmux:
 
     name = "slotmux"
     command = (sys.executable, "-m", "slotmux.server.cli")
+
+    def can(self, model: Path, test: SpeedTest) -> bool:
+        return True
 
     def measure(self, model: Path, test: SpeedTest, n_threads: int) -> float:
         is_prompt = test.kind == "pp"
@@ -105,6 +113,9 @@ class LlamaCpp:
         lines = (done.stdout + done.stderr).splitlines()
         said = next((line for line in lines if line.startswith("version")), "version unknown")
         return f"llama.cpp {said.removeprefix('version').lstrip(': ')}"
+
+    def can(self, model: Path, test: SpeedTest) -> bool:
+        return True
 
     def measure(self, model: Path, test: SpeedTest, n_threads: int) -> float:
         if test.n_parallel == 1:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from slotmux.runtime.gguf import ModelFileError
 from tests.bench.cases import SpeedTest, split_name
-from tests.bench.programs import Program, ProgramError
+from tests.bench.programs import LlamaCpp, Program, ProgramError, Slotmux
 from tests.bench.quiet import Quiet, Watch
 from tests.bench.results import Cell, Run
 from tests.bench.work import Work, work_of
@@ -17,8 +17,8 @@ from tests.bench.work import Work, work_of
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """``programs``: ours, then the peer's if there is one. ``n_retries``: how often a disturbed
-    round is measured again."""
+    """``programs``: ours, then its peers. ``n_retries``: how often a disturbed round is measured
+    again. ``measure_reads``: bytes a second of memory, now."""
 
     models: list[Path]
     tests: list[SpeedTest]
@@ -26,6 +26,7 @@ class Plan:
     n_rounds: int
     n_retries: int
     n_threads: int
+    measure_reads: Callable[[], float]
 
 
 def run_suite(plan: Plan, run: Run, quiet: Quiet, save: Callable[[], None]) -> None:
@@ -36,6 +37,9 @@ def run_suite(plan: Plan, run: Run, quiet: Quiet, save: Callable[[], None]) -> N
         except ModelFileError as error:
             print(f"{model.name}: {error}", file=sys.stderr)
             continue
+        if all(run.cell(model.name, str(test)) for test in plan.tests):
+            continue
+        run.bandwidths.append(plan.measure_reads())
         for test in plan.tests:
             if run.cell(model.name, str(test)) is None:
                 cell = new_cell(model, test, work)
@@ -69,10 +73,15 @@ def measure_cell(cell: Cell, plan: Plan, model: Path, test: SpeedTest, quiet: Qu
                 speeds = _round(cell, plan, model, test, is_reversed=bool(i % 2))
             if not watch.is_noisy or attempt == plan.n_retries or cell.errors:
                 break
-        for samples, program in zip((cell.ours, cell.theirs), plan.programs, strict=False):
-            if program.name in speeds:
-                samples.append(speeds[program.name])
+        for name, speed in speeds.items():
+            samples_of(cell, name).append(speed)
         cell.n_noisy += watch.is_noisy
+
+
+def samples_of(cell: Cell, program: str) -> list[float]:
+    """Where a program's tokens a second of each round are kept."""
+    known = {Slotmux.name: cell.ours, LlamaCpp.name: cell.theirs}
+    return known[program] if program in known else cell.others.setdefault(program, [])
 
 
 def _round(
@@ -81,7 +90,7 @@ def _round(
     """Each program once; one that failed before is not asked again."""
     speeds = {}
     for program in reversed(plan.programs) if is_reversed else plan.programs:
-        if program.name in cell.errors:
+        if program.name in cell.errors or not program.can(model, test):
             continue
         try:
             speeds[program.name] = program.measure(model, test, plan.n_threads)
@@ -96,6 +105,8 @@ def describe(cell: Cell) -> str:
     parts += [f"{cell.speed:.1f} tok/s"] if cell.speed else []
     parts += [f"against {cell.peer_speed:.1f}"] if cell.peer_speed else []
     parts += [f"({cell.ratio:.2f}x)"] if cell.ratio else []
+    ratios = ((name, cell.ratio_to(name)) for name in cell.others)
+    parts += [f"({ratio:.2f}x {name})" for name, ratio in ratios if ratio]
     parts += [f"[{text}]" for text in cell.errors.values()]
     parts += [f"[{cell.n_noisy} disturbed]"] if cell.n_noisy else []
     return " ".join(parts)

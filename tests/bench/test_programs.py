@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from tests.bench.cases import SpeedTest, find_models, parse_tests, split_name
 from tests.bench.programs import LlamaCpp, Program, ProgramError, Slotmux, complaint_of, run
 from tests.bench.quiet import Clock, Quiet, busy_seconds, others_share
 from tests.bench.results import Cell
+from tests.bench.scripts import ScriptPeer, read_plan
 from tests.bench.suite import Plan, measure_cell, new_cell
 from tests.bench.work import Work
 
@@ -111,6 +113,9 @@ class Recorder:
     def __init__(self, name: str, log: list[str], *, fails: bool = False) -> None:
         self.name, self._log, self._fails = name, log, fails
 
+    def can(self, model: Path, test: SpeedTest) -> bool:
+        return True
+
     def measure(self, model: Path, test: SpeedTest, n_threads: int) -> float:
         self._log.append(self.name)
         if self._fails:
@@ -122,7 +127,7 @@ def measured(*, fails: bool = False) -> tuple[Cell, list[str]]:
     log: list[str] = []
     programs: list[Program] = [Recorder("slotmux", log), Recorder("llama.cpp", log, fails=fails)]
     test = SpeedTest("tg", 4)
-    plan = Plan([], [test], programs, n_rounds=3, n_retries=0, n_threads=1)
+    plan = Plan([], [test], programs, 3, 0, 1, measure_reads=lambda: 1e9)
     cell = new_cell(Path("a.Q8_0.gguf"), test, Work(1000, 0, 0, 0, 2.0, (), 0))
     measure_cell(cell, plan, Path("a.Q8_0.gguf"), test, Quiet(1))
     return cell, log
@@ -141,6 +146,69 @@ def test_a_program_that_fails_is_not_asked_again() -> None:
     assert log.count("slotmux") == 3
     assert cell.errors == {"llama.cpp": "it cannot"}
     assert cell.ratio is None
+
+
+SCRIPT = """
+import argparse, json, os
+p = argparse.ArgumentParser()
+p.add_argument("model")
+for name in ("--tests", "--threads", "--label", "--more"):
+    p.add_argument(name)
+a = p.parse_args()
+assert (a.threads, a.more) == ("2", "x")
+assert a.model == "other.file", "it cannot read that"
+row = {"peer": a.label, "model": a.model, "test": a.tests, "tokens_per_second": 3.5}
+print("a line of its own")
+print(json.dumps(row | {"env": os.environ["GIVEN"]}))
+"""
+
+
+def peers_of(folder: Path, only: Sequence[str] = (), **change: object) -> list[ScriptPeer]:
+    (folder / "bench_ov.py").write_text(SCRIPT)
+    spec = {"script": "bench_ov.py", "model": "$WHERE.file", "args": ["--more", "x"], **change}
+    models = [{"slotmux": "somewhere/a.gguf", "peers": {"ov": spec, "other": spec}}]
+    plan = folder / "plan.json"
+    plan.write_text(json.dumps({"env": {"GIVEN": "y"}, "models": models}))
+    return read_plan(plan, only)
+
+
+def test_a_script_is_asked_as_the_plan_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WHERE", "other")
+    ov, other = peers_of(tmp_path)
+    assert (ov.name, other.name) == ("ov", "other")
+    test = SpeedTest("tg", 4, 8)
+    assert ov.can(Path("dir/a.gguf"), test)
+    assert not ov.can(Path("b.gguf"), test)
+    assert not ov.can(Path("a.gguf"), SpeedTest("tg", 4, 1, 4096))
+    assert ov.measure(Path("dir/a.gguf"), test, 2) == 3.5
+    monkeypatch.setenv("WHERE", "nowhere")
+    (broken, _) = peers_of(tmp_path)
+    with pytest.raises(ProgramError, match="it cannot read that"):
+        broken.measure(Path("a.gguf"), test, 2)
+
+
+def test_a_plan_says_which_tests_and_the_caller_which_peers(tmp_path: Path) -> None:
+    (other,) = peers_of(tmp_path, ["other"], tests="pp8,tg4x8")
+    assert other.can(Path("a.gguf"), SpeedTest("pp", 8))
+    assert not other.can(Path("a.gguf"), SpeedTest("tg", 4))
+    with pytest.raises(ValueError, match=r"has no vllm; it has ov, other"):
+        peers_of(tmp_path, ["vllm"])
+    (tmp_path / "odd.json").write_text('{"models": [{}]}')
+    with pytest.raises(ValueError, match="no plan of peers"):
+        read_plan(tmp_path / "odd.json")
+
+
+def test_further_peers_are_kept_by_name() -> None:
+    log: list[str] = []
+    programs: list[Program] = [Recorder(name, log) for name in ("slotmux", "llama.cpp", "ov")]
+    test = SpeedTest("tg", 4)
+    plan = Plan([], [test], programs, 2, 0, 1, measure_reads=lambda: 1e9)
+    cell = new_cell(Path("a.Q8_0.gguf"), test, Work(1000, 0, 0, 0, 2.0, (), 0))
+    measure_cell(cell, plan, Path("a.Q8_0.gguf"), test, Quiet(1))
+    assert (cell.ours, cell.theirs, cell.others) == ([1.0, 6.0], [2.0, 5.0], {"ov": [3.0, 4.0]})
+    assert cell.ratio_to("ov") == pytest.approx((1 / 3 + 6 / 4) / 2)
 
 
 STAT = """cpu  9 9 9 9 9 9 9 9 9 9
