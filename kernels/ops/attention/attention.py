@@ -37,11 +37,9 @@ from slotmux.kernels.operands import (
     round_up,
     writes,
 )
-from slotmux.kernels.ops.attention.cells import CELLS, LATENT, build_head_bytes
-from slotmux.kernels.ops.attention.fold import LOW, finish_row, fold_chunk, start_state
-from slotmux.kernels.ops.attention.latent_tiles import build_latent_scores, build_latent_values
+from slotmux.kernels.ops.attention.cells import CELLS, LATENT
+from slotmux.kernels.ops.attention.fold import finish_row, fold_tile, start_state
 from slotmux.kernels.ops.attention.plan import (
-    GROUP_TILES,
     TILE,
     block_table,
     chunks_seen,
@@ -49,19 +47,24 @@ from slotmux.kernels.ops.attention.plan import (
     partial_row,
     seq_tokens,
 )
-from slotmux.kernels.ops.attention.tiles import CHUNK, build_scores, build_values
-from slotmux.kernels.ops.dense.elementwise import tanh
-
-CHUNK_BLOCKS = CHUNK // CELLS
-# A thread's scratch, in bytes: addresses of a chunk's blocks; of each row its state's (m, l), and
-# its position; (m, l) of a tile's rows in a chunk; a tile's scores. Behind them, as wide as heads
-# are: query rows, a tile's values of a chunk, the rows' states.
-ROWS = TILE * GROUP_TILES
-S_KEYS, S_VALUES, S_LATER = (8 * CHUNK_BLOCKS * i for i in range(3))
-S_ML = 8 * CHUNK_BLOCKS * 4
-S_POS, S_CHUNK_ML = S_ML + 8 * ROWS, S_ML + 16 * ROWS
-S_SCORES = S_ML + 32 * ROWS
-S_Q = S_SCORES + 4 * CHUNK * TILE
+from slotmux.kernels.ops.attention.products import (
+    CHUNK_BLOCKS,
+    ROWS,
+    S_L,
+    S_M,
+    S_POS,
+    S_Q,
+    S_STATE_L,
+    S_STATE_M,
+    LatentProducts,
+    Products,
+    Shape,
+    n_blocks_of,
+    states_at,
+    values_at,
+)
+from slotmux.kernels.ops.attention.tiles import CHUNK
+from slotmux.kernels.ops.attention.unpack import unpacked_bytes
 
 
 class Attention(Op, kernel="attention"):
@@ -92,137 +95,27 @@ class Attention(Op, kernel="attention"):
         return build_attention(*self.variant)
 
     def scratch_bytes(self, isa: Isa) -> int:
-        """Query rows, a tile's values and the rows' states, behind what has a fixed size."""
-        return S_Q + 4 * ROWS * self.head_dim + 4 * (TILE + ROWS) * round_up(self.v_dim, 16)
+        """Query rows, a tile's values, the rows' states, a chunk; behind what has a fixed size."""
+        padded = round_up(self.v_dim, 16)
+        unpacked = 0 if self.cells.v_type == LATENT else unpacked_bytes(self.head_dim, padded)
+        return S_Q + 4 * ROWS * self.head_dim + 4 * (TILE + ROWS) * padded + unpacked
 
 
 ATTENTION = offsets(Attention)
+UNPACK_ROWS = 2 * TILE  # more rows than that read chunks unpacked to floats
 
 
 @njit(forceinline=True)
-def _chunk_at(op, scratch):
-    """Where a tile's values of a chunk are, behind the query rows."""
-    return scratch + S_Q + 4 * ROWS * load_i64(op + ATTENTION.head_dim)
-
-
-@njit(forceinline=True)
-def _states_at(op, scratch):
-    """Where the rows' states are, behind a tile's values."""
-    width = (load_i64(op + ATTENTION.v_dim) + 15) // 16 * 16
-    return _chunk_at(op, scratch) + 4 * TILE * width
-
-
-@njit
-def softmax_row(scores, first, n_blocks, pos, window, ml):
-    """Scores of a row (positions first, first + 1, ...) to terms e^(s - m); m and l to ml."""
-    seen_from = first_pos(pos, window) - first
-    seen_to = pos + 1 - first
-    low = simd.splat(LOW)
-    largest = low
-    for i in range(n_blocks):
-        s = simd.load(scores + 64 * i)
-        if 16 * i + 16 > seen_to:
-            s = simd.first_lanes(s, seen_to - 16 * i, low)
-        if 16 * i < seen_from:
-            s = simd.first_lanes(low, seen_from - 16 * i, s)
-        simd.store(scores + 64 * i, s)
-        largest = simd.maximum(largest, s)
-    m = max(simd.max_lanes(largest), LOW)
-    total = simd.splat(np.float32(0.0))
-    zero = simd.splat(np.float32(0.0))
-    for i in range(n_blocks):
-        p = simd.exp(simd.load(scores + 64 * i) - simd.splat(m))
-        # Masked positions are exactly zero also where every position is masked (m = LOW).
-        if 16 * i + 16 > seen_to:
-            p = simd.first_lanes(p, seen_to - 16 * i, zero)
-        if 16 * i < seen_from:
-            p = simd.first_lanes(zero, seen_from - 16 * i, p)
-        simd.store(scores + 64 * i, p)
-        total = total + p
-    store_f32(ml, m)
-    store_f32(ml + 4, simd.sum_lanes(total))
-
-
-@njit
-def cap_scores(scores, n_rows, n, cap):
-    """cap * tanh(s / cap) of the first n scores of each row, in place."""
-    c = simd.splat(cap)
-    for r in range(n_rows):
-        for i in range(0, n, 16):
-            at = scores + 4 * (CHUNK * r + i)
-            simd.store(at, c * tanh(simd.load(at) / c))
-
-
-def _build_chunk(k_type: str, v_type: str) -> Any:
-    """Scores, softmax terms and weighted values of one tile of rows over one chunk."""
-    scores_of, values_of = build_scores(k_type), build_values(v_type)
-    k_bytes_of, v_bytes_of = build_head_bytes(k_type), build_head_bytes(v_type)
-
-    @njit
-    def attend_chunk(
-        op, scratch, tile, n_rows, table, head, to_next, chunk, last_pos, row_pos, out, ml
-    ):
-        """One tile over one chunk: values to out (rows of v_padded floats), (m, l) to ml.
-
-        row_pos: int64 address of the rows' positions; last_pos: the sequence's last position
-        whose cell is written; to_next: how many heads on the one is whose K is asked for ahead."""
-        head_dim, v_dim = load_i64(op + ATTENTION.head_dim), load_i64(op + ATTENTION.v_dim)
-        n_head_kv, v_padded = load_i64(op + ATTENTION.n_head_kv), (v_dim + 15) // 16 * 16
-        first = chunk * CHUNK
-        n_cells = min(np.int64(CHUNK), last_pos + 1 - first)
-        n_blocks = (n_cells + CELLS - 1) // CELLS
-        k_bytes, v_bytes = k_bytes_of(head_dim), v_bytes_of(v_padded)
-        scores, keys = scratch + S_SCORES, scratch + S_KEYS
-        values, later = scratch + S_VALUES, scratch + S_LATER
-        q = scratch + S_Q + tile * TILE * head_dim * 4
-        for i in range(n_blocks):
-            block = load_i32(table + 4 * (chunk * CHUNK_BLOCKS + i)) * n_head_kv + head
-            store_i64(keys + 8 * i, load_i64(op + ATTENTION.k_cells) + block * k_bytes)
-            store_i64(values + 8 * i, load_i64(op + ATTENTION.v_cells) + block * v_bytes)
-            store_i64(later + 8 * i, load_i64(keys + 8 * i) + to_next * k_bytes)
-        scores_of(n_rows, q, head_dim * 4, head_dim, keys, values, n_blocks, scores)
-        softmax_rows(op, scores, n_rows, first, n_blocks, row_pos, ml)
-        values_of(n_rows, scores, values, later, v_padded, n_cells, out)
-
-    return attend_chunk
-
-
-@njit
-def softmax_rows(op, scores, n_rows, first, n_blocks, row_pos, ml):
-    """``softmax_row`` of a tile's rows, capped before it if the op says so."""
-    cap = load_f32(load_i64(op + ATTENTION.softcap))
-    if cap > 0.0:
-        cap_scores(scores, n_rows, 16 * n_blocks, cap)
-    window = load_i64(op + ATTENTION.window)
-    for r in range(n_rows):
-        pos = load_i64(row_pos + 8 * r)
-        softmax_row(scores + 4 * CHUNK * r, first, n_blocks, pos, window, ml + 8 * r)
-
-
-def _build_latent_chunk(cell_type: str) -> Any:
-    """The same of latent cells (latent.py): one KV head of ``head_dim`` floats, of which the first
-    are its values; ``k_cells`` holds both."""
-    scores_of, values_of = build_latent_scores(cell_type), build_latent_values(cell_type)
-    bytes_of = build_head_bytes(cell_type)
-
-    @njit
-    def attend_chunk(
-        op, scratch, tile, n_rows, table, head, to_next, chunk, last_pos, row_pos, out, ml
-    ):
-        width, v_dim = load_i64(op + ATTENTION.head_dim), load_i64(op + ATTENTION.v_dim)
-        first = chunk * CHUNK
-        n_cells = min(np.int64(CHUNK), last_pos + 1 - first)
-        n_blocks = (n_cells + CELLS - 1) // CELLS
-        scores, blocks = scratch + S_SCORES, scratch + S_KEYS
-        q = scratch + S_Q + tile * TILE * width * 4
-        for i in range(n_blocks):
-            block = load_i32(table + 4 * (chunk * CHUNK_BLOCKS + i))
-            store_i64(blocks + 8 * i, load_i64(op + ATTENTION.k_cells) + block * bytes_of(width))
-        scores_of(n_rows, q, width * 4, width, blocks, n_blocks, scores)
-        softmax_rows(op, scores, n_rows, first, n_blocks, row_pos, ml)
-        values_of(n_rows, scores, blocks, width, (v_dim + 15) // 16 * 16, n_cells, out)
-
-    return attend_chunk
+def _shape_of(op):
+    return Shape(
+        load_i64(op + ATTENTION.head_dim),
+        (load_i64(op + ATTENTION.v_dim) + 15) // 16 * 16,
+        load_i64(op + ATTENTION.n_head_kv),
+        load_i64(op + ATTENTION.k_cells),
+        load_i64(op + ATTENTION.v_cells),
+        load_i64(op + ATTENTION.window),
+        load_f32(load_i64(op + ATTENTION.softcap)),
+    )
 
 
 @njit
@@ -245,64 +138,108 @@ def _gather_rows(op, step, scratch, first_token, first_row, n_rows, group, head)
     return row_pos
 
 
-def build_attention(k_type: str, v_type: str) -> Callable[..., None]:
-    """The kernel for one pair of cell types; work items as counted by the plan."""
-    chunk = _build_latent_chunk(k_type) if v_type == LATENT else _build_chunk(k_type, v_type)
-    return _build_attention(chunk)
+@njit
+def _start_rows(op, shape, scratch, head, group, first_row, n_rows):
+    """The rows' states before any chunk."""
+    width, states = shape.v_padded, states_at(shape, scratch)
+    sinks = load_i64(op + ATTENTION.sinks)
+    for r in range(n_rows):
+        m_at = scratch + S_STATE_M + 64 * (r // TILE) + 4 * (r % TILE)
+        start_state(states + 4 * width * r, m_at, m_at + S_STATE_L - S_STATE_M, width,
+                    sinks, head * group + (first_row + r) % group)  # fmt: skip
 
 
-def _build_attention(attend_chunk: Any) -> Callable[..., None]:
-    """``attend_chunk``: what one of the functions above made."""
+@njit
+def _finish_rows(op, shape, scratch, head, group, token, first_row, n_rows):
+    """The rows' states to out; ``token``: the sequence's first in the ubatch."""
+    states, v_dim = states_at(shape, scratch), load_i64(op + ATTENTION.v_dim)
+    for r in range(n_rows):
+        row = first_row + r
+        to = load_i64(op + ATTENTION.out)
+        to += (token + row // group) * load_i64(op + ATTENTION.out_stride)
+        l_at = scratch + S_STATE_L + 64 * (r // TILE) + 4 * (r % TILE)
+        at = to + (head * group + row % group) * v_dim * 4
+        finish_row(states + 4 * shape.v_padded * r, l_at, at, v_dim)
+
+
+@njit
+def _fold_rows(shape, scratch, tile, n_rows):
+    """What a tile's rows had from a chunk into their states."""
+    width = shape.v_padded
+    states = states_at(shape, scratch) + 4 * width * TILE * tile
+    m_at, l_at = scratch + S_STATE_M + 64 * tile, scratch + S_STATE_L + 64 * tile
+    values, m, total = values_at(shape, scratch), scratch + S_M, scratch + S_L
+    fold_tile(states, m_at, l_at, values, m, total, n_rows, width)
+
+
+def _build_whole_rows(products: Products | LatentProducts) -> Any:
+    find, unpack, ask = products.find, products.unpack, products.ask
+    attend, attend_unpacked = products.attend, products.attend_unpacked
+
+    @njit
+    def attend_chunk(shape, scratch, table, head, n_rows, first, last, row_pos):
+        """All tiles over the chunk from position ``first`` on: only cells that a tile sees."""
+        is_unpacked = n_rows > UNPACK_ROWS
+        n_cells, n_tiles = min(np.int64(CHUNK), last + 1 - first), (n_rows + TILE - 1) // TILE
+        find(shape, scratch, table, head, 0, first // CHUNK, n_blocks_of(n_cells))
+        if is_unpacked:
+            unpack(shape, scratch, n_cells)
+        for t in range(n_tiles):
+            if is_unpacked:
+                next_block = first // CELLS + CHUNK_BLOCKS
+                end = min(next_block + CHUNK_BLOCKS, last // CELLS + 1)
+                for i in range(next_block + t, end, n_tiles):
+                    ask(shape, table, head, i)
+            height, at = min(np.int64(TILE), n_rows - t * TILE), row_pos + 8 * TILE * t
+            seen = min(n_cells, load_i64(at + 8 * (height - 1)) + 1 - first)
+            if seen <= 0 or first + CHUNK <= first_pos(load_i64(at), shape.window):
+                continue
+            if is_unpacked:
+                attend_unpacked(shape, scratch, t, height, first, seen, at)
+            else:
+                attend(shape, scratch, t, height, first, seen, at)
+            _fold_rows(shape, scratch, t, height)
 
     @njit
     def whole_rows(op, step, scratch, seq, item, group, head):
-        """Up to 32 rows over all their chunks, straight to out."""
-        first, n_tokens = seq_tokens(step, seq)
-        n_rows = min(np.int64(TILE * GROUP_TILES), n_tokens * group - item * TILE * GROUP_TILES)
-        first_row = item * TILE * GROUP_TILES
-        row_pos = _gather_rows(op, step, scratch, first, first_row, n_rows, group, head)
-        v_dim = load_i64(op + ATTENTION.v_dim)
-        width = (v_dim + 15) // 16 * 16
-        values, states = _chunk_at(op, scratch), _states_at(op, scratch)
-        for r in range(n_rows):
-            at, of_head = states + 4 * width * r, head * group + (first_row + r) % group
-            start_state(at, scratch + S_ML + 8 * r, width, load_i64(op + ATTENTION.sinks), of_head)
+        """As many rows as an item has over all their chunks, straight to out."""
+        token, n_tokens = seq_tokens(step, seq)
+        shape = _shape_of(op)
+        first_row = item * ROWS
+        n_rows = min(np.int64(ROWS), n_tokens * group - first_row)
+        row_pos = _gather_rows(op, step, scratch, token, first_row, n_rows, group, head)
+        _start_rows(op, shape, scratch, head, group, first_row, n_rows)
         table = block_table(step, seq)
         last = load_i64(row_pos + 8 * (n_rows - 1))
-        from_pos = first_pos(load_i64(row_pos), load_i64(op + ATTENTION.window))
+        from_pos = first_pos(load_i64(row_pos), shape.window)
         for chunk in range(from_pos // CHUNK, last // CHUNK + 1):
-            for t in range((n_rows + TILE - 1) // TILE):
-                height = min(np.int64(TILE), n_rows - t * TILE)
-                at, ml = row_pos + 8 * TILE * t, scratch + S_CHUNK_ML
-                attend_chunk(op, scratch, t, height, table, head, 0, chunk, last, at, values, ml)
-                for r in range(height):
-                    row = t * TILE + r
-                    fold_chunk(states + 4 * width * row, scratch + S_ML + 8 * row,
-                               values + 4 * width * r, ml + 8 * r, width)  # fmt: skip
-        out_stride = load_i64(op + ATTENTION.out_stride)
-        for r in range(n_rows):
-            row = first_row + r
-            to = load_i64(op + ATTENTION.out) + (first + row // group) * out_stride
-            to += (head * group + row % group) * v_dim * 4
-            finish_row(states + 4 * width * r, scratch + S_ML + 8 * r, to, v_dim)
+            attend_chunk(shape, scratch, table, head, n_rows, chunk * CHUNK, last, row_pos)
+        _finish_rows(op, shape, scratch, head, group, token, first_row, n_rows)
+
+    return whole_rows
+
+
+def _build_one_chunk(products: Products | LatentProducts) -> Any:
+    find, attend = products.find, products.attend
 
     @njit
     def one_chunk(op, step, scratch, seq, item, group, head):
         """A tile of rows over one chunk, to partials."""
-        first, n_tokens = seq_tokens(step, seq)
+        token, n_tokens = seq_tokens(step, seq)
+        shape = _shape_of(op)
         n_tiles = (n_tokens * group + TILE - 1) // TILE
         first_row = item % n_tiles * TILE
         n_rows = min(np.int64(TILE), n_tokens * group - first_row)
-        row_pos = _gather_rows(op, step, scratch, first, first_row, n_rows, group, head)
-        from_chunk, n_chunks = chunks_seen(step, seq, load_i64(op + ATTENTION.window))
+        row_pos = _gather_rows(op, step, scratch, token, first_row, n_rows, group, head)
+        from_chunk, n_chunks = chunks_seen(step, seq, shape.window)
         chunk = from_chunk + item // n_tiles
-        last = load_i64(row_pos + 8 * (n_rows - 1))
-        if chunk * CHUNK > last:
+        first, last = chunk * CHUNK, load_i64(row_pos + 8 * (n_rows - 1))
+        if first > last:
             return
-        v_padded = (load_i64(op + ATTENTION.v_dim) + 15) // 16 * 16
-        values, ml = _chunk_at(op, scratch), scratch + S_CHUNK_ML
-        attend_chunk(op, scratch, 0, n_rows, block_table(step, seq), head, 1, chunk, last, row_pos,
-                     values, ml)  # fmt: skip
+        n_cells = min(np.int64(CHUNK), last + 1 - first)
+        find(shape, scratch, block_table(step, seq), head, 1, chunk, n_blocks_of(n_cells))
+        attend(shape, scratch, 0, n_rows, first, n_cells, row_pos)
+        v_padded, values = shape.v_padded, values_at(shape, scratch)
         base = load_i64(load_i64(op + ATTENTION.split_base) + 8 * seq)
         for r in range(n_rows):
             row = first_row + r
@@ -311,8 +248,16 @@ def _build_attention(attend_chunk: Any) -> Callable[..., None]:
             to = load_i64(op + ATTENTION.partials) + at * (v_padded + 16) * 4
             for d in range(0, v_padded, 16):
                 simd.store(to + 4 * d, simd.load(values + 4 * (v_padded * r + d)))
-            store_f32(to + 4 * v_padded, load_f32(ml + 8 * r))
-            store_f32(to + 4 * v_padded + 4, load_f32(ml + 8 * r + 4))
+            store_f32(to + 4 * v_padded, load_f32(scratch + S_M + 4 * r))
+            store_f32(to + 4 * v_padded + 4, load_f32(scratch + S_L + 4 * r))
+
+    return one_chunk
+
+
+def build_attention(k_type: str, v_type: str) -> Callable[..., None]:
+    """The kernel for one pair of cell types; work items as counted by the plan."""
+    products = LatentProducts(k_type) if v_type == LATENT else Products(k_type, v_type)
+    whole_rows, one_chunk = _build_whole_rows(products), _build_one_chunk(products)
 
     def attention(op, step, thread):  # type: ignore[no-untyped-def]
         counts, n_seqs = load_i64(op + ATTENTION.counts), load_i64(step + STEP.n_seqs)

@@ -29,7 +29,8 @@ from slotmux.kernels.operands import (
     round_up,
     writes,
 )
-from slotmux.kernels.ops.attention.fold import LOW, finish_row, fold_chunk, start_state
+from slotmux.kernels.ops.attention.fold import finish_row, fold_chunk, start_state
+from slotmux.kernels.ops.attention.softmax import largest_score, softmax_terms
 from slotmux.kernels.ops.attention.tiles import CHUNK, build_scores, build_values
 
 PART_TOKENS = 128
@@ -129,34 +130,6 @@ def _lean(scores, n_blocks, steps, apart, slope):
 
 
 @njit
-def _softmax_row(scores, seen_from, seen_to, n_blocks, ml):
-    """Scores of a row to terms e^(s - m), 0 outside seen_from .. seen_to; m and l to ml."""
-    low, zero = simd.splat(LOW), simd.splat(np.float32(0.0))
-    largest = low
-    for i in range(n_blocks):
-        s = simd.load(scores + 64 * i)
-        if 16 * i + 16 > seen_to:
-            s = simd.first_lanes(s, seen_to - 16 * i, low)
-        if 16 * i < seen_from:
-            s = simd.first_lanes(low, seen_from - 16 * i, s)
-        simd.store(scores + 64 * i, s)
-        largest = simd.maximum(largest, s)
-    m = max(simd.max_lanes(largest), LOW)
-    total = zero
-    for i in range(n_blocks):
-        p = simd.exp(simd.load(scores + 64 * i) - simd.splat(m))
-        # Zero also where the row sees nothing of the chunk (m = LOW).
-        if 16 * i + 16 > seen_to:
-            p = simd.first_lanes(p, seen_to - 16 * i, zero)
-        if 16 * i < seen_from:
-            p = simd.first_lanes(zero, seen_from - 16 * i, p)
-        simd.store(scores + 64 * i, p)
-        total = total + p
-    store_f32(ml, m)
-    store_f32(ml + 4, simd.sum_lanes(total))
-
-
-@njit
 def _weigh_rows(op, scratch, pos, n_rows, first, n_cells, n_tokens, head):
     """Scores of a tile's rows (positions pos, pos + 1, ...) to weights of a chunk's cells."""
     window, n_blocks = load_i64(op + BOTH_WAYS.window), (n_cells + CELLS - 1) // CELLS
@@ -169,7 +142,9 @@ def _weigh_rows(op, scratch, pos, n_rows, first, n_cells, n_tokens, head):
         if slopes != 0:
             apart = np.float32(first - pos - r)
             _lean(row, n_blocks, scratch + S_STEPS, apart, load_f32(slopes + 4 * head))
-        _softmax_row(row, seen_from, seen_to, n_blocks, scratch + S_CHUNK_ML + 8 * r)
+        ml = scratch + S_CHUNK_ML + 8 * r
+        largest_score(row, seen_from, seen_to, n_blocks, ml)
+        softmax_terms(row, seen_from, seen_to, n_blocks, ml, ml + 4)
 
 
 @njit
@@ -180,7 +155,7 @@ def _finish(op, states, first, n_rows, head_kv, group):
         token, head = first + i % n_rows, head_kv * group + i // n_rows
         out = load_i64(op + BOTH_WAYS.out) + token * load_i64(op + BOTH_WAYS.out_stride)
         state = states + (4 * padded + 8) * i
-        finish_row(state, state + 4 * padded, out + 4 * head * v_dim, v_dim)
+        finish_row(state, state + 4 * padded + 4, out + 4 * head * v_dim, v_dim)
 
 
 def build_both_ways() -> Callable[..., None]:
@@ -215,7 +190,8 @@ def build_both_ways() -> Callable[..., None]:
         state_bytes = 4 * padded + 8
         for i in range(n_rows * group):
             state = states + state_bytes * i
-            start_state(state, state + 4 * padded, padded, np.int64(0), np.int64(0))
+            m_at = state + 4 * padded
+            start_state(state, m_at, m_at + 4, padded, np.int64(0), np.int64(0))
         begin, end = np.int64(0), n_tokens
         if window > 0:
             begin = max(np.int64(0), row - window)

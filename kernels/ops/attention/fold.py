@@ -27,11 +27,11 @@ from slotmux.kernels.operands import (
     updates,
 )
 from slotmux.kernels.ops.attention.plan import chunks_seen, partial_row, seq_of, seq_tokens
+from slotmux.kernels.ops.attention.softmax import LOW
 from slotmux.kernels.ops.attention.tiles import CHUNK
 from slotmux.kernels.quantize import quantize_tile
 
 CHUNK_WIDTH = 256  # columns of a token that a chunk covers, about
-LOW = np.float32(-1e30)  # below every score; not infinite, so that differences stay finite
 
 
 class AttentionFold(Op, kernel="attention_fold"):
@@ -75,18 +75,37 @@ def fold_chunk(state, state_ml, values, ml, width):
 
 
 @njit
-def start_state(state, state_ml, width, sinks, head):
-    """A row's state before any chunk: of a head with a sink as if its score had been seen."""
-    for d in range(0, width, 16):
-        simd.store(state + 4 * d, simd.splat(np.float32(0.0)))
-    store_f32(state_ml, LOW if sinks == 0 else load_f32(sinks + 4 * head))
-    store_f32(state_ml + 4, np.float32(0.0 if sinks == 0 else 1.0))
+def fold_tile(states, state_m, state_l, values, m_at, l_at, n_rows, width):
+    """``fold_chunk`` of up to 16 rows whose m and l stand side by side, and behind each other their
+    states and values; m and l of the chunk are lost. The exponentials of all rows are taken at
+    once."""
+    m_old, m_new = simd.load(state_m), simd.load(m_at)
+    largest = simd.maximum(m_old, m_new)
+    keep, add = simd.exp(m_old - largest), simd.exp(m_new - largest)
+    simd.store(state_m, largest)
+    simd.store(state_l, simd.fma(simd.load(l_at), add, simd.load(state_l) * keep))
+    simd.store(m_at, keep)
+    simd.store(l_at, add)
+    for r in range(n_rows):
+        keep, add = simd.splat(load_f32(m_at + 4 * r)), simd.splat(load_f32(l_at + 4 * r))
+        for d in range(4 * width * r, 4 * width * (r + 1), 64):
+            kept = simd.load(states + d) * keep
+            simd.store(states + d, simd.fma(simd.load(values + d), add, kept))
 
 
 @njit
-def finish_row(state, state_ml, out, v_dim):
+def start_state(state, m_at, l_at, width, sinks, head):
+    """A row's state before any chunk: of a head with a sink as if its score had been seen."""
+    for d in range(0, width, 16):
+        simd.store(state + 4 * d, simd.splat(np.float32(0.0)))
+    store_f32(m_at, LOW if sinks == 0 else load_f32(sinks + 4 * head))
+    store_f32(l_at, np.float32(0.0 if sinks == 0 else 1.0))
+
+
+@njit
+def finish_row(state, l_at, out, v_dim):
     """out = state / l"""
-    total = load_f32(state_ml + 4)
+    total = load_f32(l_at)
     d = np.int64(0)
     while d + 16 <= v_dim:
         simd.store(out + 4 * d, simd.load(state + 4 * d) / simd.splat(total))
@@ -106,12 +125,13 @@ def _fold_heads(op, step, scratch, seq, base, token, heads, x):
     n_own = load_i32(load_i64(step + STEP.positions) + 4 * token) // CHUNK + 1 - from_chunk
     for head in range(heads[0], heads[1]):
         place = (token - first) * n_head + head
-        start_state(scratch, scratch + 4 * width, width, load_i64(op + FOLD.sinks), head)
+        m_at = scratch + 4 * width
+        start_state(scratch, m_at, m_at + 4, width, load_i64(op + FOLD.sinks), head)
         for chunk in range(n_own):
             row = partial_row(base, place, n_chunks, chunk)
             at = load_i64(op + FOLD.partials) + row * (width + 16) * 4
-            fold_chunk(scratch, scratch + 4 * width, at, at + 4 * width, width)
-        finish_row(scratch, scratch + 4 * width, x + 4 * head * v_dim, v_dim)
+            fold_chunk(scratch, m_at, at, at + 4 * width, width)
+        finish_row(scratch, m_at + 4, x + 4 * head * v_dim, v_dim)
 
 
 @njit

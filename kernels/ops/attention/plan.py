@@ -1,6 +1,6 @@
 """How a step's attention is cut into work items, and what its ops share.
 
-A sequence with many tokens gives items of up to 32 query rows over all their chunks; one with few
+A sequence with many tokens gives items of up to 64 query rows over all their chunks; one with few
 tokens on a long context gives items of a tile over one chunk, folded afterwards.
 """
 
@@ -18,7 +18,7 @@ from slotmux.kernels.operands import STEP, Op, Table, given, offsets, writes
 from slotmux.kernels.ops.attention.tiles import CHUNK
 
 TILE = 8  # query rows computed together; a row is one token's head
-GROUP_TILES = 4  # tiles of a prompt that share a chunk's K and V in cache
+GROUP_TILES = 8  # tiles of a prompt that share a chunk's K and V in cache
 SPLIT_TOKENS = 16  # a sequence with at most so many tokens in the ubatch may be split by chunks
 
 

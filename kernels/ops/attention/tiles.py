@@ -20,26 +20,30 @@ from slotmux.kernels.ops.attention.cells import CELL_BYTES, CELLS, GROUP
 from slotmux.kernels.simd import F32X16, I32X16, fma_ir, splat_ir
 
 CHUNK = 128  # positions whose scores stand in one row of floats
+# What has a scale for every GROUP dimensions, and the scales' type: q8_0, and its codes and scales
+# as floats (unpack.py).
+SCALES_OF = {"q8_0": "f16", "codes": "f32"}
+BYTES_OF = {**CELL_BYTES, "codes": 4}
+_SCALARS = {"f16": F16, "f32": F32, "q8_0": I8, "codes": F32}
 
 
-def _load_cells(b: Any, at: Any, cell_type: str) -> Any:
+def load_cells(b: Any, at: Any, cell_type: str) -> Any:
     """16 values of a cell type as float32 (codes without their scale for q8_0)."""
-    scalar = {"f16": F16, "f32": F32, "q8_0": I8}[cell_type]
-    value = b.load(at, typ=ir.VectorType(scalar, 16))
+    value = b.load(at, typ=ir.VectorType(_SCALARS[cell_type], 16))
     value.align = 1
     if cell_type == "f16":
         return b.fpext(value, F32X16)
     return b.sitofp(b.sext(value, I32X16), F32X16) if cell_type == "q8_0" else value
 
 
-def _half_scalar(b: Any, at: Any) -> Any:
+def half_scalar(b: Any, at: Any) -> Any:
     """One f16 in all lanes."""
     value = b.load(at, typ=F16)
     value.align = 2
     return splat_ir(b, b.fpext(value, F32), F32X16)
 
 
-def _broadcast(b: Any, base: Any, offset: int) -> Any:
+def broadcast(b: Any, base: Any, offset: int) -> Any:
     value = b.load(pointer(b, base, offset), typ=F32)
     value.align = 4
     return splat_ir(b, value, F32X16)
@@ -63,42 +67,50 @@ def _score_loop(
     each row of q (address, stride), a vector of 16 cells. ``lines``: blocks to ask for meanwhile.
     """
     with cgutils.for_range_slice(b, *ends, ir.Constant(I64, 1), intp=I64) as (d, _):
-        at = b.mul(d, ir.Constant(I64, CELLS * CELL_BYTES[cell_type]))
+        at = b.mul(d, ir.Constant(I64, CELLS * BYTES_OF[cell_type]))
         for block in lines:
             prefetch_ir(b, b.add(block, at), 2)
-        cells = [_load_cells(b, pointer(b, block, at), cell_type) for block in keys]
+        cells = [load_cells(b, pointer(b, block, at), cell_type) for block in keys]
         column = b.add(q[0], b.mul(d, ir.Constant(I64, 4)))
         for m in range(len(accs[0])):
-            row = _broadcast(b, b.add(column, b.mul(q[1], ir.Constant(I64, m))), 0)
+            row = broadcast(b, b.add(column, b.mul(q[1], ir.Constant(I64, m))), 0)
             for block, acc in zip(cells, accs, strict=True):
                 b.store(fma_ir(b, block, row, b.load(acc[m])), acc[m])
 
 
 def _score_groups(
-    b: Any, q: tuple[Any, Any], head_dim: Any, keys: list[Any], lines: list[Any], accs: Any
+    b: Any,
+    cell_type: str,
+    q: tuple[Any, Any],
+    head_dim: Any,
+    keys: list[Any],
+    lines: list[Any],
+    accs: Any,
 ) -> None:
-    """``_score_loop`` for q8_0: dimensions that share a scale are summed before it is applied."""
-    scales_at = b.mul(head_dim, ir.Constant(I64, CELLS))
+    """``_score_loop`` for codes: dimensions that share a scale are summed before it is applied."""
+    scale_type = SCALES_OF[cell_type]
+    scales_at = b.mul(head_dim, ir.Constant(I64, CELLS * BYTES_OF[cell_type]))
+    scale_bytes = ir.Constant(I64, CELLS * BYTES_OF[scale_type])
     parts = [[cgutils.alloca_once(b, F32X16) for _ in block] for block in accs]
     with cgutils.for_range(b, b.udiv(head_dim, ir.Constant(I64, GROUP)), intp=I64) as loop:
         for part in chain.from_iterable(parts):
             b.store(ir.Constant(F32X16, None), part)
         first = b.mul(loop.index, ir.Constant(I64, GROUP))
         end = b.add(first, ir.Constant(I64, GROUP))
-        _score_loop(b, "q8_0", q, keys, lines, (first, end), parts)
-        offset = b.add(scales_at, b.mul(loop.index, ir.Constant(I64, 2 * CELLS)))
+        _score_loop(b, cell_type, q, keys, lines, (first, end), parts)
+        offset = b.add(scales_at, b.mul(loop.index, scale_bytes))
         for key, block, sums in zip(keys, parts, accs, strict=True):
-            scale = _load_cells(b, pointer(b, key, offset), "f16")
+            scale = load_cells(b, pointer(b, key, offset), scale_type)
             for part, acc in zip(block, sums, strict=True):
                 b.store(fma_ir(b, b.load(part), scale, b.load(acc)), acc)
 
 
-def make_score_tile(height: int, n_blocks: int, cell_type: str) -> Any:
+def make_score_tile(height: int, n_blocks: int, cell_type: str, *, asks: bool = True) -> Any:
     """(q, q_stride, head_dim, keys, values, out): dot products of ``height`` query rows with the
     cells of ``n_blocks`` blocks.
 
     q: float32 rows; keys, values: int64 addresses of a head's K and V in these blocks and some that
-    follow; out: float32 rows of CHUNK."""
+    follow; out: float32 rows of CHUNK. ``asks``: V is asked for meanwhile."""
 
     @intrinsic
     def tile(ctx, q, q_stride, head_dim, keys, values, out):  # type: ignore[no-untyped-def]
@@ -109,9 +121,9 @@ def make_score_tile(height: int, n_blocks: int, cell_type: str) -> Any:
                 [cgutils.alloca_once_value(b, zero) for _ in range(height)] for _ in range(n_blocks)
             ]
             blocks = _addresses(b, keys, n_blocks)
-            lines = _addresses(b, values, n_blocks)
-            if cell_type == "q8_0":
-                _score_groups(b, (q, q_stride), head_dim, blocks, lines, accs)
+            lines = _addresses(b, values, n_blocks) if asks else []
+            if cell_type in SCALES_OF:
+                _score_groups(b, cell_type, (q, q_stride), head_dim, blocks, lines, accs)
             else:
                 ends = ir.Constant(I64, 0), head_dim
                 _score_loop(b, cell_type, (q, q_stride), blocks, lines, ends, accs)
@@ -132,7 +144,7 @@ def cell_values(
     size = CELL_BYTES[cell_type]
     row = b.mul(b.mul(cell, v_padded), ir.Constant(I64, size))
     at = b.add(b.add(block, row), b.mul(first, ir.Constant(I64, size)))
-    values = [_load_cells(b, pointer(b, at, 16 * size * w), cell_type) for w in range(width)]
+    values = [load_cells(b, pointer(b, at, 16 * size * w), cell_type) for w in range(width)]
     if cell_type != "q8_0":
         return values
     scales = b.add(block, b.mul(v_padded, ir.Constant(I64, CELLS)))
@@ -141,7 +153,7 @@ def cell_values(
     at = b.add(scales, b.mul(index, ir.Constant(I64, 2)))
     # Tiles of more than a group begin where a group does.
     n_scales = -(-16 * width // GROUP)
-    of_group = [_half_scalar(b, pointer(b, at, 2 * i)) for i in range(n_scales)]
+    of_group = [half_scalar(b, pointer(b, at, 2 * i)) for i in range(n_scales)]
     return [b.fmul(value, of_group[16 * w // GROUP]) for w, value in enumerate(values)]
 
 
@@ -174,7 +186,7 @@ def make_value_tile(height: int, width: int, cell_type: str) -> Any:
                     prefetch_ir(b, b.add(line, ir.Constant(I64, i)), 2)
                 column = b.add(p, b.shl(loop.index, ir.Constant(I64, 2)))
                 for m in range(height):
-                    weight = _broadcast(b, column, 4 * CHUNK * m)
+                    weight = broadcast(b, column, 4 * CHUNK * m)
                     for w in range(width):
                         acc = accs[m][w]
                         b.store(fma_ir(b, values[w], weight, b.load(acc)), acc)
