@@ -90,6 +90,7 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--tokens", type=int, default=128)
+    parser.add_argument("--replicas", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--proxy", choices=("haproxy", "ray"), default="haproxy")
     chosen = parser.parse_args()
@@ -104,7 +105,9 @@ def main() -> None:
     try:
         serve.start(http_options={"host": "127.0.0.1", "port": 8765})
         deployed = Deployed("http://127.0.0.1:8765")
-        deployed.run(replicas=2, model=chosen.model, parallel=chosen.clients, routing="load")
+        deployed.run(
+            replicas=chosen.replicas, model=chosen.model, parallel=chosen.clients, routing="load"
+        )
         direct = [each.url for each in deployed.replicas()]
         measure(deployed.url, direct, chosen)
     finally:
