@@ -100,8 +100,11 @@ def _measure_prompt(lanes: Lanes, plan: BenchPlan, n_parallel: int) -> Measureme
 
 
 def _measure_generation(lanes: Lanes, plan: BenchPlan, n_parallel: int) -> Measurement:
-    tokens = _tokens(lanes.model, lanes.depth, plan.n_gen)
-    steps = [[(lane, [token]) for lane in range(n_parallel)] for token in tokens]
+    """Each sequence has a text of its own: equal ones would take the same experts of a mixture."""
+    texts = [
+        _tokens(lanes.model, lanes.depth + i * plan.n_gen, plan.n_gen) for i in range(n_parallel)
+    ]
+    steps = [[(lane, [text[i]]) for lane, text in enumerate(texts)] for i in range(plan.n_gen)]
     return _measure_steps(f"tg{plan.n_gen}", lanes, plan, n_parallel, steps)
 
 

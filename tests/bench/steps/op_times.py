@@ -9,6 +9,7 @@ Products are told apart by their sizes; GB/s are of the bytes of panels.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import sys
 import time
 from collections import defaultdict
@@ -46,6 +47,8 @@ from slotmux.kernels.compiler import as_callable
 from slotmux.kernels.formats import FORMATS
 from slotmux.kernels.ops.dense.gated import GATED
 from slotmux.kernels.ops.dense.linear import LINEAR
+from slotmux.kernels.ops.moe.experts import EXPERTS
+from slotmux.kernels.ops.moe.gated import EXPERT_GATED
 from slotmux.runtime.gguf import open_gguf
 from slotmux.runtime.model import Model
 from slotmux.server.commands.measure import BenchPlan, Lanes
@@ -92,14 +95,18 @@ def _join(team, program, thread):  # type: ignore[no-untyped-def]
 
 
 def _op_names(model: Model) -> tuple[list[str], list[int]]:
-    """What each op of the program is, and the bytes of its weights (products only)."""
+    """What each op of the program is, and the bytes of its weights (products only), of experts
+    those that the last step chose."""
     program, kernels = model._program, model.team.kernels
     by_address = {address: name for name, address in kernels._addresses.items()}
     names, sizes = [], []
     for i, operands in enumerate(program._keep):
         at = P_ENTRIES + i * N_ENTRY_WORDS
         name, n_bytes = by_address[int(program._words[at + E_KERNEL])], 0
-        if name.startswith(("linear.", "gated.")):
+        if name.startswith(("experts.", "expert_gated.")):
+            sizes_text, n_bytes = _experts(name, operands)
+            name = f"{name} {sizes_text}"
+        elif name.startswith(("linear.", "gated.")):
             f, layout = FORMATS[name.split(".")[1]], LINEAR if name[0] == "l" else GATED
             n_panels, n_blocks = operands[layout.n_panels // 8], operands[layout.n_blocks // 8]
             n_panels = n_panels if layout is LINEAR else 2 * n_panels
@@ -108,6 +115,16 @@ def _op_names(model: Model) -> tuple[list[str], list[int]]:
         names.append(name)
         sizes.append(n_bytes)
     return names, sizes
+
+
+def _experts(name: str, operands: NDArray[np.int64]) -> tuple[str, int]:
+    """Inputs and outputs of one expert; bytes of those that the last step chose."""
+    layout = EXPERTS if name.startswith("experts.") else EXPERT_GATED
+    f, expert_bytes = FORMATS[name.split(".")[1]], int(operands[layout.expert_bytes // 8])
+    n_inputs = int(operands[layout.n_blocks // 8]) * f.block_inputs
+    n_active = ctypes.c_int64.from_address(int(operands[layout.counts // 8])).value
+    n_outputs = 16 * expert_bytes // f.panel_bytes(n_inputs)
+    return f"{n_inputs} -> {n_outputs}", n_active * expert_bytes
 
 
 @njit
@@ -138,9 +155,12 @@ def _seconds(
             lanes.begin(n_parallel)
             if n_drafts:  # a sequence's first token cannot be one
                 lanes.driver.step([(lane, [1]) for lane in range(n_parallel)])
-        tokens = [(i * n_tokens + j) * 7919 % model.n_vocab for j in range(n_tokens)]
+        first = [(i * n_parallel + lane) * n_tokens for lane in range(n_parallel)]
         lanes.driver.step(
-            [(lane, tokens) for lane in range(n_parallel)],
+            [
+                (lane, [(at + j) * 7919 % model.n_vocab for j in range(n_tokens)])
+                for lane, at in enumerate(first)
+            ],
             outputs="last" if is_prompt else "all",
             drafts=[(n_drafts, n_drafts)] * n_parallel,
         )
@@ -195,13 +215,14 @@ def main() -> int:
     lanes = Lanes(model, plan)
     lanes.deepen(options.depth)
     model.team._join = as_callable(model.team.kernels.address("bench.op_times", lambda: _join), 3)
-    names, sizes = _op_names(model)
     for n in parallels:
         print(f"{n} sequences: ", end="")
-        _report(names, sizes, _seconds(model, lanes, n, 1 + n_drafts, n_drafts))
+        seconds = _seconds(model, lanes, n, 1 + n_drafts, n_drafts)
+        _report(*_op_names(model), seconds)
     if n_prompt:
         print(f"prompt of {n_prompt}: ", end="")
-        _report(names, sizes, _seconds(model, lanes, 1, n_prompt))
+        seconds = _seconds(model, lanes, 1, n_prompt)
+        _report(*_op_names(model), seconds)
     model.close()
     return 0
 
