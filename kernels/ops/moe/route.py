@@ -16,7 +16,6 @@ import numpy as np
 from numba import njit
 
 from slotmux.kernels import simd
-from slotmux.kernels.activations import copy_row
 from slotmux.kernels.address import (
     load_f32,
     load_i32,
@@ -29,13 +28,9 @@ from slotmux.kernels.claims import T_SCRATCH, claim
 from slotmux.kernels.cpu import Isa
 from slotmux.kernels.operands import (
     STEP,
-    Activations,
-    Form,
-    Narrowed,
     Op,
     Rows,
     Table,
-    Tiles,
     Vector,
     compiled,
     given,
@@ -95,6 +90,9 @@ class Group(Op, kernel="group"):
     n_used: int = given("experts a token takes")
     n_expert: int = given("experts to choose from")
     place: Table[np.int32] = writes("[n_tokens, n_used], a pair's row")
+    sources: Table[np.int32] = writes(
+        "[rows of the groups], a row's token; -1 behind a group's end"
+    )
     starts: Table[np.int64] = updates("[n_expert + 1], working memory")
     table: Table[np.int64] = writes(
         "[n_expert, 3], for each expert in use its number, first row and number of rows"
@@ -104,30 +102,6 @@ class Group(Op, kernel="group"):
 
     def build(self, isa: Isa) -> Callable[..., None]:
         return build_group()
-
-
-class Gather(Op, kernel="gather"):
-    """out[place] = x[token], as floats (or what is as wide) or as 8-bit activations"""
-
-    place: Table[np.int32] = reads("see Group")
-    n_used: int = given("experts a token takes")
-    x: Activations = reads("[n_tokens, n] in the form of out")
-    out: Rows | Narrowed | None = writes("[rows of the groups, n]; None: as tiles")
-    out_tiles: Tiles | None = writes("[rows of the groups, n]", default=None)
-
-    @word
-    def n(self) -> int:
-        """Width."""
-        return self.x.width
-
-    @property
-    def form(self) -> Form:
-        if self.out_tiles is not None:
-            return "tiles"
-        return "bf16" if isinstance(self.out, Narrowed) else "floats"
-
-    def build(self, isa: Isa) -> Callable[..., None]:
-        return build_gather()
 
 
 class Combine(Op, kernel="combine"):
@@ -154,7 +128,7 @@ class Combine(Op, kernel="combine"):
         return build_combine()
 
 
-ROUTE, GROUP, GATHER, COMBINE = (offsets(op) for op in (Route, Group, Gather, Combine))
+ROUTE, GROUP, COMBINE = (offsets(op) for op in (Route, Group, Combine))
 SEGMENT = 512  # columns of a token that a chunk of combine covers
 
 
@@ -231,6 +205,7 @@ def build_route(scores: str) -> Callable[..., None]:
 def _fill_table(op, starts):
     """Turn counts of pairs into first rows, and list the experts that have any."""
     table, counts = load_i64(op + GROUP.table), load_i64(op + GROUP.counts)
+    sources = load_i64(op + GROUP.sources)
     n_active, row = np.int64(0), np.int64(0)
     for expert in range(load_i64(op + GROUP.n_expert)):
         n_rows = load_i64(starts + 8 * expert)
@@ -241,7 +216,10 @@ def _fill_table(op, starts):
             store_i64(entry + G_FIRST, row)
             store_i64(entry + G_N_ROWS, n_rows)
             n_active += 1
+            end = row + n_rows
             row += (n_rows + 7) // 8 * 8
+            for i in range(end, row):
+                store_i32(sources + 4 * i, -1)
     store_i64(counts, n_active)
     store_i64(counts + 8, row // 8)
     store_i64(counts + COUNT_ROWS, row)
@@ -251,7 +229,8 @@ def build_group() -> Callable[..., None]:
     """Counting sort of the step's pairs by expert; one chunk."""
 
     def group(op, step, thread):  # type: ignore[no-untyped-def]
-        n_pairs = load_i64(step + STEP.n_tokens) * load_i64(op + GROUP.n_used)
+        n_used = load_i64(op + GROUP.n_used)
+        n_pairs = load_i64(step + STEP.n_tokens) * n_used
         while claim(thread, 1) >= 0:
             ids, starts = load_i64(op + GROUP.ids), load_i64(op + GROUP.starts)
             for expert in range(load_i64(op + GROUP.n_expert)):
@@ -262,33 +241,12 @@ def build_group() -> Callable[..., None]:
             _fill_table(op, starts)
             for pair in range(n_pairs):
                 at = starts + 8 * load_i32(ids + 4 * pair)
-                store_i32(load_i64(op + GROUP.place) + 4 * pair, load_i64(at))
-                store_i64(at, load_i64(at) + 1)
+                row = load_i64(at)
+                store_i32(load_i64(op + GROUP.place) + 4 * pair, row)
+                store_i32(load_i64(op + GROUP.sources) + 4 * row, pair // n_used)
+                store_i64(at, row + 1)
 
     return group
-
-
-def build_gather() -> Callable[..., None]:
-    """Copy each pair's activations to its place; a chunk is a pair."""
-
-    def gather(op, step, thread):  # type: ignore[no-untyped-def]
-        n_used = load_i64(op + GATHER.n_used)
-        n_pairs = load_i64(step + STEP.n_tokens) * n_used
-        pair = claim(thread, n_pairs)
-        while pair >= 0:
-            n, row = load_i64(op + GATHER.n), pair // n_used
-            place = load_i32(load_i64(op + GATHER.place) + 4 * pair)
-            out, out_tiles = load_i64(op + GATHER.out), load_i64(op + GATHER.out_tiles)
-            if out != 0:
-                x = load_i64(op + GATHER.x) + row * load_i64(op + GATHER.x_stride)
-                out += place * load_i64(op + GATHER.out_stride)
-                for i in range(0, n, 16):
-                    simd.store(out + 4 * i, simd.load(x + 4 * i))
-            if out_tiles != 0:
-                copy_row(load_i64(op + GATHER.x), row, out_tiles, place, n)
-            pair = claim(thread, n_pairs)
-
-    return gather
 
 
 @njit(forceinline=True)

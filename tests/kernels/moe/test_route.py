@@ -145,6 +145,7 @@ def test_groups_start_at_tiles_and_hold_every_pair_once(team, n_tokens, n_expert
     place = np.full(ids.shape, -1, np.int32)
     table = np.zeros((n_expert, GROUP_WORDS), np.int64)
     starts, counts = np.zeros(n_expert + 1, np.int64), np.zeros(COUNT_WORDS, np.int64)
+    sources = np.full(8 * (n_tokens * n_used + n_expert), 99, np.int32)
     Bench(team, 0).run(
         "group",
         build_group,
@@ -154,6 +155,7 @@ def test_groups_start_at_tiles_and_hold_every_pair_once(team, n_tokens, n_expert
         n_used=n_used,
         n_expert=n_expert,
         place=place,
+        sources=sources,
         starts=starts,
         table=table,
         counts=counts,
@@ -168,6 +170,9 @@ def test_groups_start_at_tiles_and_hold_every_pair_once(team, n_tokens, n_expert
     assert np.array_equal(table[:n_active, 1], 8 * (np.cumsum(tiles) - tiles))
     for expert, first, n in table[:n_active]:
         assert np.array_equal(place[ids == expert], np.arange(first, first + n))
+        tokens, behind = sources[first : first + n], sources[first + n : first + -(-n // 8) * 8]
+        assert np.array_equal(tokens, np.nonzero((ids == expert).any(axis=1))[0])
+        assert (behind == -1).all()
 
 
 def test_a_weight_goes_from_the_result_to_the_input(team):

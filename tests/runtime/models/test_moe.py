@@ -13,6 +13,7 @@ from slotmux.kernels.operands import STEP
 from slotmux.kernels.team import make_team
 from slotmux.runtime.gguf import TensorInfo
 from slotmux.runtime.lowering import Builder, Weights
+from slotmux.runtime.lowering import moe as lowering
 from slotmux.runtime.lowering.buffers import Buffers, step_count
 from slotmux.runtime.lowering.cells import KVCells
 from slotmux.runtime.lowering.moe import MoeShape, moe
@@ -190,6 +191,29 @@ def test_every_path_gives_the_same_bits(case, team_of):
         for isa in usable_isas()
     }
     assert len(set(results.values())) == 1, sorted(results)
+
+
+Q4_0, MXFP4 = dict.fromkeys(FLOATS, Type.Q4_0), dict.fromkeys(FLOATS, Type.MXFP4)
+IN_ONE = {
+    "heavy panels": (MoeShape(5, 2, 256), 256, K_MIX, {}),
+    "light panels": (MoeShape(3, 2, 64), 96, dict.fromkeys(FLOATS, Type.Q8_0), {}),
+    "biases": (MoeShape(6, 2, 96, **OAI), 64, MXFP4, {"more": BIASES}),
+    "no gate": (
+        MoeShape(4, 3, 64, activation="relu2", has_gate=False), 64, Q4_0, {},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", IN_ONE)
+def test_products_and_activation_in_one_op_give_the_bits_of_three(team, case, monkeypatch):
+    shape, n_embd, kinds, options = IN_ONE[case]
+    x = np.random.default_rng(5).normal(size=(N_ROWS, n_embd)).astype(np.float32)
+    in_one = Block(team, shape, n_embd, kinds, **options)
+    monkeypatch.setattr(lowering, "can_gate_experts", lambda w, n_out: False)
+    apart = Block(team, shape, n_embd, kinds, **options)
+    assert len(in_one.program._keep) < len(apart.program._keep)
+    for n in (1, 2, 5, N_ROWS):
+        assert np.array_equal(in_one.run(x[:n]), apart.run(x[:n])), n
 
 
 def test_shared_expert_is_gated_by_a_sigmoid(team):
