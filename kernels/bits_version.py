@@ -7,4 +7,4 @@ table, and a test holds the two together.
 
 from __future__ import annotations
 
-BITS_VERSION = "66b45fb3ed3aa153"
+BITS_VERSION = "d9c3623dbab96734"

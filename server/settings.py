@@ -24,7 +24,7 @@ from slotmux.server.settings_models import ModelsSettings
 from slotmux.server.settings_sampling import SamplingSettings
 
 Access = Literal["key", "public", "off"]
-CacheType = Literal["f16", "f32", "q8_0"]
+CacheType = Literal["f16", "f32", "q8_0", "i16"]
 SpecType = Literal["auto", "none", "draft-mtp", "ngram"]
 _Texts = Annotated[tuple[str, ...], NoDecode]
 _Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]

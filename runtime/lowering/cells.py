@@ -9,7 +9,7 @@ from math import gcd
 import numpy as np
 
 from slotmux.kernels.operands import Cells
-from slotmux.kernels.ops.attention.cells import GROUP, LATENT, head_bytes
+from slotmux.kernels.ops.attention.cells import GROUP, LATENT, WORDS, head_bytes
 from slotmux.kernels.team import aligned_zeros
 from slotmux.runtime.errors import ConfigError
 from slotmux.runtime.interfaces import Bytes
@@ -47,6 +47,8 @@ class KVCells:
     def latent(self, layer: int, dim: int, width: int) -> Cells:
         """A layer's latent blocks (kernels/ops/attention/latent.py), of K's type: V is the first
         part of K. ``dim``: dimensions of a cell, in ``width`` places."""
+        if self.k_type == WORDS:
+            raise ConfigError("cache_type_k", f"cannot be {WORDS}: this model's cells are latents")
         if layer not in self._layers:
             memory = self._blocks("cache_type_k", self.k_type, 1, dim, width)
             self._layers[layer] = (memory,)

@@ -53,7 +53,7 @@ def cases() -> Iterator[Case]:
         name = str(path.relative_to(GOLDEN).with_suffix(""))
         kinds = ["f16"]
         kinds += ["f32"] if name in F32_CELLS or name in ALL_CELLS else []
-        kinds += ["q8_0"] if name in ALL_CELLS else []
+        kinds += ["q8_0", "i16"] if name in ALL_CELLS else []
         yield from (Case(f"{name} {cells}", f"{name}.gguf", cells) for cells in kinds)
     for name in FORMATS:
         yield Case(name)

@@ -52,7 +52,7 @@ def test_every_architecture(architecture, kernel_cache_dir, tmp_path):
     check(architecture, "", 1, kernel_cache_dir, tmp_path)
 
 
-@pytest.mark.parametrize("cells", ["f32", "q8_0"])
+@pytest.mark.parametrize("cells", ["f32", "q8_0", "i16"])
 @pytest.mark.parametrize("name", CELLS)
 def test_every_type_of_cells(name, cells, kernel_cache_dir, tmp_path):
     (architecture,) = (a for a in ARCHITECTURES if a.name == name)

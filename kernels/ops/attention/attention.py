@@ -92,7 +92,7 @@ class Attention(Op, kernel="attention"):
         return self.cells.k_type, self.cells.v_type
 
     def build(self, isa: Isa) -> Callable[..., None]:
-        return build_attention(*self.variant)
+        return build_attention(isa, *self.variant)
 
     def scratch_bytes(self, isa: Isa) -> int:
         """Query rows, a tile's values, the rows' states, a chunk; behind what has a fixed size."""
@@ -174,7 +174,7 @@ def _fold_rows(shape, scratch, tile, n_rows):
 
 def _build_whole_rows(products: Products | LatentProducts) -> Any:
     find, unpack, ask = products.find, products.unpack, products.ask
-    attend, attend_unpacked = products.attend, products.attend_unpacked
+    prepare, attend, attend_unpacked = products.prepare, products.attend, products.attend_unpacked
 
     @njit
     def attend_chunk(shape, scratch, table, head, n_rows, first, last, row_pos):
@@ -208,6 +208,8 @@ def _build_whole_rows(products: Products | LatentProducts) -> Any:
         first_row = item * ROWS
         n_rows = min(np.int64(ROWS), n_tokens * group - first_row)
         row_pos = _gather_rows(op, step, scratch, token, first_row, n_rows, group, head)
+        for r in range(n_rows):
+            prepare(scratch + S_Q + 4 * shape.head_dim * r, shape.head_dim)
         _start_rows(op, shape, scratch, head, group, first_row, n_rows)
         table = block_table(step, seq)
         last = load_i64(row_pos + 8 * (n_rows - 1))
@@ -220,7 +222,7 @@ def _build_whole_rows(products: Products | LatentProducts) -> Any:
 
 
 def _build_one_chunk(products: Products | LatentProducts) -> Any:
-    find, attend = products.find, products.attend
+    find, attend, prepare = products.find, products.attend, products.prepare
 
     @njit
     def one_chunk(op, step, scratch, seq, item, group, head):
@@ -231,6 +233,8 @@ def _build_one_chunk(products: Products | LatentProducts) -> Any:
         first_row = item % n_tiles * TILE
         n_rows = min(np.int64(TILE), n_tokens * group - first_row)
         row_pos = _gather_rows(op, step, scratch, token, first_row, n_rows, group, head)
+        for r in range(n_rows):
+            prepare(scratch + S_Q + 4 * shape.head_dim * r, shape.head_dim)
         from_chunk, n_chunks = chunks_seen(step, seq, shape.window)
         chunk = from_chunk + item // n_tiles
         first, last = chunk * CHUNK, load_i64(row_pos + 8 * (n_rows - 1))
@@ -254,9 +258,10 @@ def _build_one_chunk(products: Products | LatentProducts) -> Any:
     return one_chunk
 
 
-def build_attention(k_type: str, v_type: str) -> Callable[..., None]:
+def build_attention(isa: Isa, k_type: str, v_type: str) -> Callable[..., None]:
     """The kernel for one pair of cell types; work items as counted by the plan."""
-    products = LatentProducts(k_type) if v_type == LATENT else Products(k_type, v_type)
+    is_latent = v_type == LATENT
+    products = LatentProducts(k_type) if is_latent else Products(isa, k_type, v_type)
     whole_rows, one_chunk = _build_whole_rows(products), _build_one_chunk(products)
 
     def attention(op, step, thread):  # type: ignore[no-untyped-def]

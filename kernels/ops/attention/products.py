@@ -12,7 +12,8 @@ from numba import njit
 
 from slotmux.kernels import simd
 from slotmux.kernels.address import load_i32, load_i64, store_i64
-from slotmux.kernels.ops.attention.cells import CELLS, build_head_bytes
+from slotmux.kernels.cpu import Isa
+from slotmux.kernels.ops.attention.cells import CELLS, WORDS, build_head_bytes
 from slotmux.kernels.ops.attention.latent_tiles import build_latent_scores, build_latent_values
 from slotmux.kernels.ops.attention.plan import GROUP_TILES, TILE, first_pos
 from slotmux.kernels.ops.attention.softmax import largest_score, softmax_terms
@@ -24,6 +25,11 @@ from slotmux.kernels.ops.attention.unpack import (
     build_unpacked_values,
     prefetch_bytes,
     unpacked_values_at,
+)
+from slotmux.kernels.ops.attention.word_tiles import (
+    build_word_scores,
+    build_word_values,
+    query_codes,
 )
 from slotmux.kernels.ops.dense.elementwise import tanh
 
@@ -107,20 +113,28 @@ def _weigh_rows(shape, scratch, n_rows, first, n_cells, row_pos):
 class Products:
     """How a tile of rows attends to a chunk, for one pair of cell types; all are functions.
 
+    prepare(q, head_dim): a query row to the form that scores take, in place.
     find(shape, scratch, table, head, to_next, chunk, n_blocks): addresses of the chunk's blocks,
     and of those ``to_next`` heads on, whose K is asked for ahead.
     attend(shape, scratch, tile, n_rows, first, n_cells, row_pos): from cells, values to
     ``values_at``, m and l to S_M and S_L.
-    unpack(shape, scratch, n_cells), then attend_unpacked: the same of 8 rows.
+    unpack(shape, scratch, n_cells), then attend_unpacked: the same, of many rows.
     ask(shape, table, head, i): has block ``i`` of a sequence brought near, which is unpacked next.
     """
 
-    def __init__(self, k_type: str, v_type: str) -> None:
+    def __init__(self, isa: Isa, k_type: str, v_type: str) -> None:
+        is_words = k_type == WORDS, v_type == WORDS
+        self.prepare = query_codes if is_words[0] else _as_it_is
         self.find = _build_find(k_type, v_type)
-        self.attend = _build_attend(build_scores(k_type), build_values(v_type))
+        scores = build_word_scores(isa) if is_words[0] else build_scores(k_type)
+        values = build_word_values(isa) if is_words[1] else build_values(v_type)
+        self.attend = _build_attend(scores, values)
         self.unpack = _build_unpack(k_type, v_type)
         self.ask = _build_ask(k_type, v_type)
-        self.attend_unpacked = _build_attend_unpacked(k_type)
+        self.attend_unpacked = _build_attend_unpacked(
+            scores if is_words[0] else build_unpacked_scores(k_type),
+            values if is_words[1] else build_unpacked_values(),
+        )
 
 
 def _build_find(k_type: str, v_type: str) -> Any:
@@ -182,17 +196,16 @@ def _build_unpack(k_type: str, v_type: str) -> Any:
     return unpack
 
 
-def _build_attend_unpacked(k_type: str) -> Any:
-    scores_of, values_of = build_unpacked_scores(k_type), build_unpacked_values()
-
+def _build_attend_unpacked(scores_of: Any, values_of: Any) -> Any:
     @njit
     def attend_unpacked(shape, scratch, tile, n_rows, first, n_cells, row_pos):
         head_dim, scores = shape.head_dim, scratch + S_SCORES
         q = scratch + S_Q + tile * TILE * head_dim * 4
-        scores_of(q, head_dim, scratch + S_KEYS, n_blocks_of(n_cells), scores)
+        keys, values = scratch + S_KEYS, scratch + S_VALUES
+        scores_of(n_rows, q, head_dim * 4, head_dim, keys, values, n_blocks_of(n_cells), scores)
         _weigh_rows(shape, scratch, n_rows, first, n_cells, row_pos)
-        panels = unpacked_values_at(_unpacked_at(shape, scratch), head_dim)
-        values_of(scores, panels, shape.v_padded, n_cells, values_at(shape, scratch))
+        out = values_at(shape, scratch)
+        values_of(n_rows, scores, values, values, shape.v_padded, n_cells, out)
 
     return attend_unpacked
 
@@ -202,10 +215,16 @@ class LatentProducts:
     are its values; ``k_cells`` holds both. Nothing is unpacked."""
 
     def __init__(self, cell_type: str) -> None:
+        self.prepare = _as_it_is
         self.find = _build_latent_find(cell_type)
         self.attend = _build_latent_attend(cell_type)
         self.unpack, self.ask = _nothing_to_unpack, _nothing_to_ask
         self.attend_unpacked = self.attend
+
+
+@njit
+def _as_it_is(q, head_dim):
+    pass
 
 
 @njit

@@ -16,7 +16,7 @@ from numba.extending import intrinsic
 
 from slotmux.kernels import simd
 from slotmux.kernels.address import I64, load_i64, pointer, prefetch_ir, store_i64
-from slotmux.kernels.ops.attention.cells import CELL_BYTES, CELLS, GROUP
+from slotmux.kernels.ops.attention.cells import CELL_BYTES, CELLS, GROUP, WORDS
 from slotmux.kernels.ops.attention.tiles import (
     CHUNK,
     broadcast,
@@ -83,16 +83,21 @@ def prefetch_bytes(address, n):
         _prefetch(address + i)
 
 
+@njit
+def _stays(blocks, n, width, to):
+    pass
+
+
 def build_unpack_keys(cell_type: str) -> Any:
     """unpack(keys, n_blocks, head_dim, to): blocks at the addresses in ``keys``, which then say
-    where they are in ``to``. What is float32 stays where it is."""
+    where they are in ``to``. Float32 and 16-bit codes stay where they are."""
+    if cell_type in ("f32", WORDS):
+        return _stays
     size, has_scales = CELL_BYTES[cell_type], cell_type == "q8_0"
     load, load_half = _loader(cell_type), _loader("f16")
 
     @njit
     def unpack(keys, n_blocks, head_dim, to):
-        if size == 4:
-            return
         for i in range(n_blocks):
             block, at = load_i64(keys + 8 * i), to + 4 * CELLS * (head_dim + head_dim // GROUP) * i
             store_i64(keys + 8 * i, at)
@@ -108,7 +113,10 @@ def build_unpack_keys(cell_type: str) -> Any:
 
 def build_unpack_values(cell_type: str) -> Any:
     """unpack(values, n_cells, v_padded, to): the first ``n_cells`` of blocks at the addresses in
-    ``values``, each value times its scale, to panels."""
+    ``values``, each value times its scale, to panels, the first of which is where values[0] says
+    then. 16-bit codes stay where they are."""
+    if cell_type == WORDS:
+        return _stays
     size, has_scales = CELL_BYTES[cell_type], cell_type == "q8_0"
     load = _loader(cell_type)
 
@@ -124,6 +132,7 @@ def build_unpack_values(cell_type: str) -> Any:
                     v = v * _load_scale(scales + d // GROUP * 2)
                 at = to + d // PANEL * PANEL_BYTES + 4 * (PANEL * cell + d % PANEL)
                 simd.store(at, v)
+        store_i64(values, to)
 
     return unpack
 
@@ -160,27 +169,28 @@ def make_panel_tile(width: int) -> Any:
 
 
 def build_unpacked_scores(cell_type: str) -> Any:
-    """scores(q, head_dim, keys, n_blocks, out) of 8 rows, blocks unpacked from ``cell_type``."""
+    """As ``build_scores``, of blocks unpacked from ``cell_type``; 8 rows are computed."""
     kind = "codes" if cell_type == "q8_0" else "f32"
     one, two = (make_score_tile(HEIGHT, n, kind, asks=False) for n in (1, 2))
 
     @njit
-    def scores(q, head_dim, keys, n_blocks, out):
+    def scores(n_rows, q, q_stride, head_dim, keys, values, n_blocks, out):
         for i in range(0, n_blocks - 1, 2):
-            two(q, 4 * head_dim, head_dim, keys + 8 * i, keys, out + 64 * i)
+            two(q, q_stride, head_dim, keys + 8 * i, values, out + 64 * i)
         if n_blocks % 2 == 1:
             i = n_blocks - 1
-            one(q, 4 * head_dim, head_dim, keys + 8 * i, keys, out + 64 * i)
+            one(q, q_stride, head_dim, keys + 8 * i, values, out + 64 * i)
 
     return scores
 
 
 def build_unpacked_values() -> Any:
-    """values(p, panels, v_padded, n_cells, out) of 8 rows; out: rows of v_padded floats."""
+    """As ``build_values``, of panels from blocks[0] on; 8 rows are computed."""
     wide, thin = make_panel_tile(2), make_panel_tile(1)
 
     @njit
-    def values(p, panels, v_padded, n_cells, out):
+    def values(n_rows, p, blocks, later, v_padded, n_cells, out):
+        panels = load_i64(blocks)
         for i in range(v_padded // PANEL):
             wide(p, panels + PANEL_BYTES * i, n_cells, out + 4 * PANEL * i, 4 * v_padded)
         if v_padded % PANEL != 0:

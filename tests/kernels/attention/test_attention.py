@@ -8,6 +8,7 @@ from slotmux.kernels.ops.attention.attention import ATTENTION, build_attention
 from slotmux.kernels.ops.attention.fold import FOLD, build_attention_fold
 from slotmux.kernels.ops.attention.plan import PLAN, build_attention_plan
 from slotmux.kernels.team import Program, aligned_zeros
+from tests.kernels.conftest import usable_isas
 
 CELLS, MAX_BLOCKS, N_BLOCKS = 16, 64, 160
 N_GUARD = 64  # rows behind the partial results that nobody may write
@@ -23,7 +24,15 @@ class Side:
         self.d, self.transposed, self.cell_type = d, transposed, cell_type
         width = d if transposed else -(-d // 16) * 16
         shape = (width, CELLS) if transposed else (CELLS, width)
-        if cell_type == "q8_0":
+        if cell_type == "i16":
+            self.memory = np.zeros((N_BLOCKS, n_head_kv, CELLS * (2 * width + 4)), np.uint8)
+            n_bytes = 2 * CELLS * width
+            pairs = (width // 2, CELLS, 2) if transposed else (CELLS // 2, width, 2)
+            codes = self.memory[..., :n_bytes].view(np.int16)
+            self.codes = codes.reshape(N_BLOCKS, n_head_kv, *pairs)
+            self.scales = self.memory[..., n_bytes:].view(np.float32)
+            self.scales[:] = np.nan
+        elif cell_type == "q8_0":
             self.memory = np.zeros((N_BLOCKS, n_head_kv, CELLS * (width + width // 16)), np.uint8)
             n_codes = CELLS * width
             self.codes = (
@@ -38,6 +47,8 @@ class Side:
 
     def put(self, block, cell, rows):
         """Write a token's rows [n_head_kv, d]; returns what is then in the cells, as float64."""
+        if self.cell_type == "i16":
+            return self.put_words(block, cell, rows)
         if self.cell_type != "q8_0":
             rows = rows.astype(self.memory.dtype)
             if self.transposed:
@@ -58,6 +69,22 @@ class Side:
         self.codes[place] = codes.reshape(len(rows), -1)
         self.scales[place] = scales
         return (codes * scales[..., None].astype(np.float64)).reshape(rows.shape)
+
+    def put_words(self, block, cell, rows):
+        """The same as 16-bit codes: of K with a norm of 32,000, of V below 16,384."""
+        if self.transposed:
+            scales = np.sqrt((rows**2).sum(axis=1)) / 32000
+        else:
+            scales = np.abs(rows).max(axis=1) / 16383
+        scales = scales.astype(np.float32)
+        codes = np.rint(rows / scales[:, None]).astype(np.int16)
+        if self.transposed:
+            self.codes[block, :, :, cell] = codes.reshape(len(rows), -1, 2)
+        else:
+            self.codes[block, :, cell // 2, :, cell % 2] = 0
+            self.codes[block, :, cell // 2, : self.d, cell % 2] = codes
+        self.scales[block, :, cell] = scales
+        return codes * scales[:, None].astype(np.float64)
 
 
 class Case:
@@ -140,8 +167,8 @@ class Case:
         address = team.kernels.address
         program = Program(team, step, [
             (address("attention_plan", build_attention_plan), plan, -1),
-            (address(f"attention.{k_type}.{v_type}", lambda: build_attention(k_type, v_type)),
-             attend, 0),
+            (address(f"attention.{k_type}.{v_type}",
+                     lambda: build_attention(team.kernels.cpu.isa, k_type, v_type)), attend, 0),
             (address("attention_fold", build_attention_fold), fold, 1),
         ])  # fmt: skip
         team.run(program)
@@ -175,17 +202,18 @@ class Case:
 LENGTHS = [(0, 37), (300, 1), (130, 5), (127, 2), (0, 1), (500, 40)]
 
 
-TYPES = ("f32", "f16", "q8_0")
+TYPES = ("f32", "f16", "q8_0", "i16")
 PAIRS = [(k, v) for k in TYPES for v in TYPES]
 
 
 def assert_twin(team, case):
-    """What is in the cells is exact; the rest is float32's rounding."""
-    want = case.expected()
-    np.testing.assert_allclose(case.run(team), want, rtol=0, atol=2e-5 * np.abs(want).max())
+    """What is in the cells is exact; the rest is float32's rounding, or that of queries and weights
+    to 16 bits."""
+    want, rounding = case.expected(), 3e-4 if "i16" in case.cell_types else 2e-5
+    np.testing.assert_allclose(case.run(team), want, rtol=0, atol=rounding * np.abs(want).max())
 
 
-@pytest.mark.parametrize("cell_types", [("f32", "f32"), ("f16", "f16")])
+@pytest.mark.parametrize("cell_types", [("f32", "f32"), ("f16", "f16"), ("i16", "i16")])
 @pytest.mark.parametrize(("n_head", "n_head_kv", "d"), [(6, 2, 64), (4, 1, 24), (3, 3, 80)])
 @pytest.mark.parametrize("window", [0, 100, -100])
 def test_attention_equals_its_twin(team_of, cell_types, n_head, n_head_kv, d, window):
@@ -220,8 +248,9 @@ def test_every_pair_of_cell_types_at_every_width(team_of, cell_types, d):
         assert_twin(team_of("auto", 2), Case(lengths, n_head, 1, d, 0, cell_types, capacity))
 
 
+@pytest.mark.parametrize("cell_type", ["f16", "i16"])
 @pytest.mark.parametrize("window", [0, 100, -100])
-def test_the_same_bits_split_or_not_and_on_any_number_of_threads(team_of, window):
+def test_the_same_bits_split_or_not_and_on_any_number_of_threads(team_of, window, cell_type):
     """The three sequences that may be split have 3, 2 and 2 chunks of 1, 5 and 2 tokens: 18, 60
     and 24 rows of partial results for 6 heads. Where there is no room, a thread folds whole rows.
     """
@@ -233,8 +262,36 @@ def test_the_same_bits_split_or_not_and_on_any_number_of_threads(team_of, window
         (18, 2, 1),
         (0, 1, 0),
     ):
-        case = Case(LENGTHS, 6, 2, 64, window, ("f16", "f16"), capacity)
+        case = Case(LENGTHS, 6, 2, 64, window, (cell_type, cell_type), capacity)
         runs.append(case.run(team_of("auto", n_threads)))
         assert case.n_split == n_split or window
     for other in runs[1:]:
         assert np.array_equal(runs[0], other)
+
+
+def test_the_same_bits_of_words_on_every_instruction_set(team_of):
+    """Split and not, few rows and many. (Of other cells only products of floats: make test-isa.)"""
+    runs = []
+    for isa in usable_isas():
+        case = Case(LENGTHS, 6, 2, 64, 0, ("i16", "i16"), 102)
+        runs.append(case.run(team_of(isa, 2)))
+    for other in runs[1:]:
+        assert np.array_equal(runs[0], other)
+
+
+@pytest.mark.parametrize("d", [2, 64, 512])
+def test_words_do_not_overflow(team_of, d):
+    """The largest sums of 16-bit codes: a query and keys of one direction, in one dimension or in
+    all; values that are all the same."""
+    for peaks in (1, d):
+        case = Case([(200, 20)], 3, 1, d, 0, ("i16", "i16"), 0)
+        row = np.where(np.arange(d) < peaks, 1.0, 0.0)
+        k_cells, v_cells = case.sides(("i16", "i16"))
+        k, v = (np.zeros_like(side) for side in case.kv[0])
+        for pos in range(220):
+            block, cell = case.tables[0, pos // CELLS], pos % CELLS
+            k[pos] = k_cells.put(block, cell, row[None] * (1 + pos % 3))
+            v[pos] = v_cells.put(block, cell, -np.ones((1, d)))
+        case.k_cells, case.v_cells = k_cells.memory, v_cells.memory
+        case.kv, case.q = [(k, v)], np.tile(row.astype(np.float32), (20, 3))
+        assert_twin(team_of("auto", 2), case)

@@ -57,7 +57,7 @@ class LatentSide(Side):
         return super().put(block, cell, rows)
 
 
-@pytest.mark.parametrize("cell_type", TYPES)
+@pytest.mark.parametrize("cell_type", [kind for kind in TYPES if kind != "i16"])
 @pytest.mark.parametrize(("n_head", "latent", "rope"), [(1, 64, 32), (5, 96, 32), (20, 512, 64)])
 def test_latent_attention_equals_its_twin(team_of, cell_type, n_head, latent, rope):
     for capacity in (0, 2000):

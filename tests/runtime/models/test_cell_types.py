@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from slotmux.kernels.ops.attention.cells import CELL_TYPES
+from slotmux.kernels.ops.attention.cells import CELL_TYPES, WORDS
 from slotmux.runtime.driver import packed, pieces, run_pattern, whole
+from slotmux.runtime.errors import ConfigError
 from tests.runtime.models.isolation import assert_same, loaded
 from tests.runtime.models.wide import wide_file
 
@@ -37,7 +38,7 @@ def test_whole_is_token_by_token_is_packed(
 
 
 @pytest.mark.parametrize("latent", [64, 512])
-@pytest.mark.parametrize("cell_type", CELL_TYPES)
+@pytest.mark.parametrize("cell_type", [kind for kind in CELL_TYPES if kind != WORDS])
 def test_latent_cells(cell_type: str, latent: int, kernel_cache_dir: Path, tmp_path: Path) -> None:
     """Whole, token by token and packed; what V's type is does not matter: V is a part of K."""
     rng = np.random.default_rng(latent)
@@ -54,3 +55,15 @@ def test_latent_cells(cell_type: str, latent: int, kernel_cache_dir: Path, tmp_p
             for sizes in ((1, 1, 1), (40, 3, 2)):
                 got = run_pattern(model, prompts, packed(lengths, sizes), poison=True)
                 assert_same(f"packed {sizes}", got, alone)
+
+
+def test_latent_cells_are_no_words(kernel_cache_dir: Path, tmp_path: Path) -> None:
+    """Refused by the flag's name."""
+    path = wide_file("deepseek2", 64, tmp_path / "wide.gguf")
+    types = {"cache_type_k": WORDS, "cache_type_v": WORDS}
+    with (
+        pytest.raises(ConfigError, match="latent") as refusal,
+        loaded(path, kernel_cache_dir, **types),
+    ):
+        pass
+    assert refusal.value.field == "cache_type_k"

@@ -23,7 +23,7 @@ def test_alone_or_in_company_with_bf16_weights(kernel_cache_dir: Path) -> None:
     assert_isolated(reference.path, kernel_cache_dir, reference.prompts)
 
 
-@pytest.mark.parametrize("cell_type", ["f32", "q8_0"])
+@pytest.mark.parametrize("cell_type", ["f32", "q8_0", "i16"])
 def test_alone_or_in_company_with_other_cells(cell_type: str, kernel_cache_dir: Path) -> None:
     reference = golden("llama-rope3")
     types = {"cache_type_k": cell_type, "cache_type_v": cell_type}

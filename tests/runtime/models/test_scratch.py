@@ -130,7 +130,7 @@ def test_heads_wider_than_any_published(
         assert_same("token by token", run_pattern(model, [ids], pieces([140], 1)), alone)
 
 
-@pytest.mark.parametrize("cells", ["f32", "q8_0"])
+@pytest.mark.parametrize("cells", ["f32", "q8_0", "i16"])
 @pytest.mark.parametrize("d", [64, 256])
 def test_other_cells(
     d: int, cells: str, kernel_cache_dir: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

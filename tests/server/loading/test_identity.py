@@ -44,7 +44,9 @@ def test_what_changes_no_bits_changes_no_name(name_of: Any) -> None:
         assert name_of(isa=isa) == name, "the paths compute the same bits"
 
 
-@pytest.mark.parametrize("flags", [{"cache_type_k": "f32"}, {"cache_type_v": "q8_0"}])
+@pytest.mark.parametrize(
+    "flags", [{"cache_type_k": "f32"}, {"cache_type_v": "q8_0"}, {"cache_type_k": "i16"}]
+)
 def test_the_type_of_cells_is_in_the_name(name_of: Any, flags: dict[str, str]) -> None:
     assert name_of(**flags) != name_of()
 
