@@ -9,7 +9,7 @@ from __future__ import annotations
 from slotmux.runtime.lowering.attention import Rotation
 from slotmux.runtime.lowering.buffers import Rows
 from slotmux.runtime.lowering.builder import Builder
-from slotmux.runtime.lowering.moe import MoeShape, moe
+from slotmux.runtime.lowering.experts.moe import MoeShape, moe
 from slotmux.runtime.models.blocks import (
     embedding,
     gated_ffn,

@@ -17,8 +17,8 @@ from slotmux.runtime.lowering.attention import AttentionShape, Rotation, attend,
 from slotmux.runtime.lowering.buffers import Rows
 from slotmux.runtime.lowering.builder import Builder
 from slotmux.runtime.lowering.elementwise import add_scaled
-from slotmux.runtime.lowering.moe import Groups
-from slotmux.runtime.lowering.switch import add_adapters, switched
+from slotmux.runtime.lowering.experts.moe import Groups
+from slotmux.runtime.lowering.experts.switch import add_adapters, switched
 from slotmux.runtime.models.blocks import attention_inputs, norm
 from slotmux.runtime.models.dense.granite import head as head
 from slotmux.runtime.models.dense.granite import normed as normed

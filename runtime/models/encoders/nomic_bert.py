@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from slotmux.runtime.lowering.buffers import Rows
 from slotmux.runtime.lowering.builder import Builder
-from slotmux.runtime.lowering.moe import MoeShape, moe
+from slotmux.runtime.lowering.experts.moe import MoeShape, moe
 from slotmux.runtime.models.blocks import gated_ffn, project
 from slotmux.runtime.models.encoders.bert import gelu_ffn, post_norm_layers
 from slotmux.runtime.models.encoders.blocks import attention_of_texts, text_embedding

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from slotmux.runtime.lowering.buffers import Rows
 from slotmux.runtime.lowering.builder import Builder
-from slotmux.runtime.lowering.moe import moe
+from slotmux.runtime.lowering.experts.moe import moe
 from slotmux.runtime.models.blocks import (
     biased_linear,
     embedding,

@@ -12,7 +12,7 @@ from slotmux.kernels.ops.moe.weigh import Weigh
 from slotmux.runtime.lowering.attention import AttentionShape, Rotation, attend, rotate_and_store
 from slotmux.runtime.lowering.buffers import Rows
 from slotmux.runtime.lowering.builder import Builder
-from slotmux.runtime.lowering.moe import MoeShape, moe, routed
+from slotmux.runtime.lowering.experts.moe import MoeShape, moe, routed
 from slotmux.runtime.lowering.positions import temper
 from slotmux.runtime.models.blocks import attention_inputs, embedding, gated_ffn, norm, project
 from slotmux.runtime.models.hparams import Hparams, rotation

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from slotmux.runtime.lowering.buffers import Rows
 from slotmux.runtime.lowering.builder import Builder
-from slotmux.runtime.lowering.conv import short_conv
-from slotmux.runtime.lowering.moe import MoeShape, moe
+from slotmux.runtime.lowering.experts.moe import MoeShape, moe
+from slotmux.runtime.lowering.recurrent.conv import short_conv
 from slotmux.runtime.models.blocks import (
     embedding,
     gated_ffn,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from slotmux.runtime.lowering.buffers import Rows
 from slotmux.runtime.lowering.builder import Builder
-from slotmux.runtime.lowering.moe import MoeShape, moe, routed
+from slotmux.runtime.lowering.experts.moe import MoeShape, moe, routed
 from slotmux.runtime.models.blocks import embedding, norm, project, self_attention
 from slotmux.runtime.models.hparams import Hparams
 from slotmux.runtime.models.recurrent.mamba_mixers import mamba2_mixer

@@ -11,9 +11,9 @@ import numpy as np
 from slotmux.runtime.lowering.attention import Rotation
 from slotmux.runtime.lowering.buffers import Rows, round_up
 from slotmux.runtime.lowering.builder import Builder
-from slotmux.runtime.lowering.conv import short_conv
 from slotmux.runtime.lowering.head_norm import norm_heads
-from slotmux.runtime.lowering.mamba import SsdShape, gate_then_norm, scan_of_parts
+from slotmux.runtime.lowering.recurrent.conv import short_conv
+from slotmux.runtime.lowering.recurrent.mamba import SsdShape, gate_then_norm, scan_of_parts
 from slotmux.runtime.models.blocks import embedding, fused_gated_ffn, norm, self_attention
 from slotmux.runtime.models.dense.normed_blocks import add_normed
 from slotmux.runtime.models.hparams import Hparams, rotation

@@ -15,9 +15,9 @@ import numpy as np
 from slotmux.runtime.lowering.attention import AttentionShape, Rotation, attend, rotate_and_store
 from slotmux.runtime.lowering.buffers import Rows
 from slotmux.runtime.lowering.builder import Builder
-from slotmux.runtime.lowering.conv import short_conv
-from slotmux.runtime.lowering.delta_net import DeltaShape, delta_net, gated_norm
-from slotmux.runtime.lowering.moe import MoeShape, moe
+from slotmux.runtime.lowering.experts.moe import MoeShape, moe
+from slotmux.runtime.lowering.recurrent.conv import short_conv
+from slotmux.runtime.lowering.recurrent.delta_net import DeltaShape, delta_net, gated_norm
 from slotmux.runtime.models.blocks import embedding, gated_ffn, head_norm, norm, project
 from slotmux.runtime.models.dense.qwen3moe import moe_shape
 from slotmux.runtime.models.hparams import Hparams, rotation

@@ -11,8 +11,8 @@ from slotmux.kernels.operands import Rows
 from slotmux.runtime.exact import log
 from slotmux.runtime.lowering.attention import Rotation
 from slotmux.runtime.lowering.builder import Builder
+from slotmux.runtime.lowering.experts.moe import MoeShape, moe
 from slotmux.runtime.lowering.latent import LatentShape, latent_attention, store_latent
-from slotmux.runtime.lowering.moe import MoeShape, moe
 from slotmux.runtime.models.blocks import gated_ffn, norm, project
 from slotmux.runtime.models.hparams import Hparams, rotation
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from slotmux.kernels.operands import Rows
 from slotmux.runtime.lowering.builder import Builder
-from slotmux.runtime.lowering.conv import short_conv
-from slotmux.runtime.lowering.delta_net import gated_norm
-from slotmux.runtime.lowering.kda import KdaShape, kda
+from slotmux.runtime.lowering.recurrent.conv import short_conv
+from slotmux.runtime.lowering.recurrent.delta_net import gated_norm
+from slotmux.runtime.lowering.recurrent.kda import KdaShape, kda
 from slotmux.runtime.models.blocks import embedding, norm, project
 from slotmux.runtime.models.hparams import Hparams, rotation
 from slotmux.runtime.models.latent.blocks import (

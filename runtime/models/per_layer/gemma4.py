@@ -18,7 +18,7 @@ from slotmux.runtime.lowering.attention import AttentionShape, Rotation, attend,
 from slotmux.runtime.lowering.buffers import Rows
 from slotmux.runtime.lowering.builder import Builder
 from slotmux.runtime.lowering.elementwise import in_place
-from slotmux.runtime.lowering.moe import moe, routed
+from slotmux.runtime.lowering.experts.moe import moe, routed
 from slotmux.runtime.lowering.per_layer import per_layer_inputs
 from slotmux.runtime.models.blocks import (
     embedding,

@@ -7,8 +7,13 @@ from numpy.typing import NDArray
 
 from slotmux.runtime.lowering.buffers import Rows
 from slotmux.runtime.lowering.builder import Builder
-from slotmux.runtime.lowering.conv import short_conv
-from slotmux.runtime.lowering.mamba import SsdShape, gate_then_norm, selective_scan, ssd_scan
+from slotmux.runtime.lowering.recurrent.conv import short_conv
+from slotmux.runtime.lowering.recurrent.mamba import (
+    SsdShape,
+    gate_then_norm,
+    selective_scan,
+    ssd_scan,
+)
 from slotmux.runtime.models.hparams import Hparams
 from slotmux.runtime.models.ranges import MAX_HEADS
 

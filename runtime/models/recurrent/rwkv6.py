@@ -13,7 +13,7 @@ from slotmux.runtime.lowering.buffers import Rows
 from slotmux.runtime.lowering.builder import Builder
 from slotmux.runtime.lowering.elementwise import elementwise, in_place
 from slotmux.runtime.lowering.layer_norm import layer_norm, layer_norm_outputs
-from slotmux.runtime.lowering.rwkv import token_shift, wkv6
+from slotmux.runtime.lowering.recurrent.rwkv import token_shift, wkv6
 from slotmux.runtime.lowering.weights import Panels
 from slotmux.runtime.models.blocks import embedding, logits, project
 from slotmux.runtime.models.hparams import Hparams

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from slotmux.runtime.lowering.buffers import Rows
 from slotmux.runtime.lowering.builder import Builder
-from slotmux.runtime.lowering.rwkv import gated_linear
+from slotmux.runtime.lowering.recurrent.rwkv import gated_linear
 from slotmux.runtime.models.blocks import biased_linear, embedding, gated_ffn, norm, project
 from slotmux.runtime.models.hparams import Hparams
 from slotmux.runtime.models.recurrent.rwkv6 import decays, head_size, mixed_inputs

@@ -9,7 +9,7 @@ from slotmux.runtime.lowering.buffers import Rows
 from slotmux.runtime.lowering.builder import Builder
 from slotmux.runtime.lowering.elementwise import elementwise, in_place
 from slotmux.runtime.lowering.layer_norm import layer_norm
-from slotmux.runtime.lowering.rwkv import token_shift, wkv7
+from slotmux.runtime.lowering.recurrent.rwkv import token_shift, wkv7
 from slotmux.runtime.models.blocks import embedding, project
 from slotmux.runtime.models.hparams import Hparams
 from slotmux.runtime.models.recurrent.rwkv6 import head as head

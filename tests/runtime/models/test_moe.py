@@ -13,10 +13,10 @@ from slotmux.kernels.operands import STEP
 from slotmux.kernels.team import make_team
 from slotmux.runtime.gguf import TensorInfo
 from slotmux.runtime.lowering import Builder, Weights
-from slotmux.runtime.lowering import moe as lowering
 from slotmux.runtime.lowering.buffers import Buffers, step_count
 from slotmux.runtime.lowering.cells import KVCells
-from slotmux.runtime.lowering.moe import MoeShape, moe
+from slotmux.runtime.lowering.experts import moe as lowering
+from slotmux.runtime.lowering.experts.moe import MoeShape, moe
 from slotmux.runtime.lowering.rows import StateRows
 from tests.kernels.conftest import team_of as team_of
 from tests.kernels.conftest import usable_isas

@@ -12,7 +12,7 @@ from slotmux.kernels.operands import Rows, round_up
 from slotmux.kernels.ops.moe.route import Combine
 from slotmux.kernels.ops.moe.switch import Switch
 from slotmux.runtime.lowering.builder import Builder
-from slotmux.runtime.lowering.moe import Groups, gathered, group, products_of, tables
+from slotmux.runtime.lowering.experts.moe import Groups, gathered, group, products_of, tables
 
 
 def switched(b: Builder, called: NDArray[np.int32], n_adapters: int) -> Groups:

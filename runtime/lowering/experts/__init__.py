@@ -1,0 +1,1 @@
+"""Mixtures of experts, and what goes through the same ops."""
