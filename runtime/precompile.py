@@ -10,6 +10,7 @@ line, and answers each with a line.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -103,7 +104,8 @@ def precompile(
                 with lock:
                     done[0] += 1
                     progress("compile", done[0] / len(builds))
-            child.stdin.close()
+            with contextlib.suppress(BrokenPipeError):  # of a child that is gone
+                child.stdin.close()
 
     config = replace(config, kernel_cache=kernels.root)  # may be a private one
     # Daemons: a child that compiles must not hold up the end of this process. It dies with it.

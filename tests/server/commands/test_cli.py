@@ -66,7 +66,7 @@ def test_serve_help_shows_flags_and_the_defaults_of_settings() -> None:
     text = _plain(runner.invoke(app, ["serve", "--help"], terminal_width=200).output)
     assert "-c, --ctx-size N" in text
     assert f"[default: {Settings.model_fields['port'].default}]" in text
-    assert "One of f16, f32, q8_0." in text
+    assert "One of f16, f32, q8_0, i16." in text
 
 
 def test_a_flag_has_one_variable() -> None:

@@ -202,11 +202,15 @@ def test_published_bombs_end_soon_and_the_next_is_served(grammars: Grammars, tex
     assert takes(compile(grammars, "regex", "ok"), "ok")
 
 
-def test_a_process_that_dies_is_replaced() -> None:
+@pytest.mark.parametrize("is_gone", [False, True])
+def test_a_process_that_dies_is_replaced(is_gone: bool) -> None:
+    """Before it is asked, or while it is: the pipe then takes the question or does not."""
     guard = Guard()
     try:
         assert guard.first_fault(["start: foo", 'start: "a"'])[0] == 0
         os.kill(guard.pid, signal.SIGKILL)
+        if is_gone:
+            os.waitid(os.P_PID, guard.pid, os.WEXITED | os.WNOWAIT)
         with pytest.raises(GrammarError):
             guard.first_fault(['start: "a"'])
         assert guard.first_fault(['start: "a"']) is None
