@@ -26,6 +26,7 @@ from numba.core.compiler_lock import global_compiler_lock
 from numba.core.cpu import CPUContext
 from numba.core.lowering import Lower
 from numba.core.registry import cpu_target
+from numba.core.runtime.nrt import rtsys
 
 KernelSource = Callable[..., Any]  # (op: int64, step: int64, thread: int64) -> None
 # Functions that differ from machine to machine in the last bit: see kernels/simd.py and scalar.py
@@ -44,6 +45,9 @@ def optimised(source: KernelSource, entry: str) -> Any:
     Raises ValueError for one that calls what is not alike on all machines, and what Numba raises.
     """
     n_arguments = source.__code__.co_argcount
+    rtsys.initialize(
+        cpu_target.target_context
+    )  # with machine code: whoever else uses Numba needs it
     with global_compiler_lock, _without_collector(), _without_machine_code():
         result = _KernelCompiler(source, cpu_target, _OPTIONS, {}, Compiler).compile(
             [int64] * n_arguments, void
@@ -80,7 +84,7 @@ class _Linkable(JITCodeLibrary):  # type: ignore[misc]
     is_whole = False
 
     def add_linking_library(self, library: Any) -> None:
-        if not isinstance(library, _Linkable):
+        if not isinstance(library, _Linkable) and library is not rtsys.library:
             raise TypeError(
                 f"{library.name} has been called from Python, and its IR was rewritten for that;"
                 " only functions that no test calls itself can be linked"

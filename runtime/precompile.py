@@ -141,4 +141,7 @@ def compile_named(path: str, fields: str) -> None:
     for line in sys.stdin:
         name = line.strip()
         kernels.address(name, builds[name])
-        print(name, flush=True)
+        try:
+            print(name, flush=True)
+        except BrokenPipeError:  # the parent is gone; what Python has buffered is nobody's
+            os._exit(1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 import pytest
 from numba import njit
 
@@ -59,3 +60,14 @@ def test_a_function_that_was_called_from_python_is_not_linked():
     assert _twice(3) == 6
     with pytest.raises(TypeError, match="called from Python"):
         optimised(doubled, "entry")
+
+
+def test_a_process_that_uses_numba_otherwise_compiles_kernels_and_goes_on():
+    assert _with_memory(3) == 6
+    optimised(summed, "entry")
+    assert _with_memory.py_func(3) == njit(_with_memory.py_func)(3)
+
+
+@njit
+def _with_memory(n):
+    return 2 * np.ones(n).sum()
