@@ -110,7 +110,12 @@ class Sequence:
             root = pools.tree.enter(salt)
             self.node = match.nodes[-1] if match.nodes and pools.has_blocks else root
         if pools.has_rows:
+            # The block whose beginning is taken stays, with its states, while room is made.
+            if match.source >= 0 and pools.has_blocks:
+                pools.blocks.retain(match.source)
             self._take_row(match)
+            if match.source >= 0 and pools.has_blocks:
+                pools.blocks.release(match.source)
         n = match.n_tokens
         if match.source >= 0 and n % BLOCK_CELLS and not self._copy_tail(match.source):
             n -= n % BLOCK_CELLS
