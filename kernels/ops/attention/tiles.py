@@ -5,6 +5,7 @@ A tile is a few query rows (a token's head each); widths and heights are fixed w
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import chain
 from typing import Any
 
@@ -203,23 +204,28 @@ def make_value_tile(height: int, width: int, cell_type: str) -> Any:
 
 def build_scores(cell_type: str) -> Any:
     """A function for 1 to 8 rows: scores(n_rows, q, q_stride, head_dim, keys, values, n_blocks,
-    out). Several blocks at once: few rows would have too few sums that do not wait for each other,
-    and many take as many loads of q for one block as for two.
-    """
-    one = by_height([make_score_tile(h, 1, cell_type) for h in HEIGHTS])
+    out)."""
+    return walk_blocks(lambda height, n: make_score_tile(height, n, cell_type))
+
+
+def walk_blocks(make_tile: Callable[[int, int], Any]) -> Any:
+    """``scores`` by tiles of so many rows and blocks. Several blocks at once: few rows would have
+    too few sums that do not wait for each other, and many take as many loads of q for one block as
+    for two."""
+    one = by_height([make_tile(h, 1) for h in HEIGHTS])
     n_blocks_of = zip(HEIGHTS, (4, 4, 2, 2), strict=True)
-    some = by_height([make_score_tile(h, n, cell_type) for h, n in n_blocks_of])
+    some = by_height([make_tile(h, n) for h, n in n_blocks_of])
 
     @njit
     def scores(n_rows, q, q_stride, head_dim, keys, values, n_blocks, out):
         i, together = np.int64(0), 2 if n_rows > 2 else 4
         while i < n_blocks:
-            at, v, to = keys + 8 * i, values + 8 * i, out + 64 * i
+            arguments = q, q_stride, head_dim, keys + 8 * i, values + 8 * i, out + 64 * i
             if i + together <= n_blocks:
-                some(n_rows, (q, q_stride, head_dim, at, v, to))
+                some(n_rows, arguments)
                 i += together
             else:
-                one(n_rows, (q, q_stride, head_dim, at, v, to))
+                one(n_rows, arguments)
                 i += 1
 
     return scores
@@ -227,9 +233,14 @@ def build_scores(cell_type: str) -> Any:
 
 def build_values(cell_type: str) -> Any:
     """A function for 1 to 8 rows: values(n_rows, p, blocks, later, v_padded, n_cells, out)."""
+    return walk_columns(lambda height, width: make_value_tile(height, width, cell_type))
+
+
+def walk_columns(make_tile: Callable[[int, int], Any]) -> Any:
+    """``values`` by tiles of so many rows and vectors."""
     width_of = zip(HEIGHTS, (4, 4, 4, 2), strict=True)
-    wide = by_height([make_value_tile(h, w, cell_type) for h, w in width_of])
-    thin = by_height([make_value_tile(h, 1, cell_type) for h in HEIGHTS])
+    wide = by_height([make_tile(h, w) for h, w in width_of])
+    thin = by_height([make_tile(h, 1) for h in HEIGHTS])
 
     @njit
     def values(n_rows, p, blocks, later, v_padded, n_cells, out):

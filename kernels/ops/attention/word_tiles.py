@@ -32,9 +32,8 @@ from slotmux.kernels.address import (
 )
 from slotmux.kernels.cpu import Isa
 from slotmux.kernels.dot import I16X16, I16X32, I32X8, by_halves
-from slotmux.kernels.heights import HEIGHTS, by_height
 from slotmux.kernels.ops.attention.cells import CELLS, SMALLEST, VALUE_CODES
-from slotmux.kernels.ops.attention.tiles import CHUNK
+from slotmux.kernels.ops.attention.tiles import CHUNK, walk_blocks, walk_columns
 from slotmux.kernels.simd import F32X16, I32X16, splat_ir
 
 MAX_CODE = np.float32(32767.0)
@@ -233,45 +232,18 @@ def weight_codes(p, blocks, n_blocks, scales_at):
 
 def build_word_scores(isa: Isa) -> Any:
     """As ``build_scores``; q: rows that ``query_codes`` made."""
-    one = by_height([make_word_score_tile(isa, h, 1) for h in HEIGHTS])
-    n_blocks_of = zip(HEIGHTS, (4, 4, 2, 2), strict=True)
-    some = by_height([make_word_score_tile(isa, h, n) for h, n in n_blocks_of])
-
-    @njit
-    def scores(n_rows, q, q_stride, head_dim, keys, values, n_blocks, out):
-        i, together = np.int64(0), 2 if n_rows > 2 else 4
-        while i < n_blocks:
-            arguments = q, q_stride, head_dim, keys + 8 * i, values + 8 * i, out + 64 * i
-            if i + together <= n_blocks:
-                some(n_rows, arguments)
-                i += together
-            else:
-                one(n_rows, arguments)
-                i += 1
-
-    return scores
+    return walk_blocks(lambda height, n: make_word_score_tile(isa, height, n))
 
 
 def build_word_values(isa: Isa) -> Any:
     """As ``build_values``; terms become codes in place."""
-    width_of = zip(HEIGHTS, (4, 4, 4, 2), strict=True)
-    wide = by_height([make_word_value_tile(isa, h, w) for h, w in width_of])
-    thin = by_height([make_word_value_tile(isa, h, 1) for h in HEIGHTS])
+    walk = walk_columns(lambda height, width: make_word_value_tile(isa, height, width))
 
     @njit
     def values(n_rows, p, blocks, later, v_padded, n_cells, out):
         n_blocks, scales_at = (n_cells + CELLS - 1) // CELLS, 2 * CELLS * v_padded
         for r in range(n_rows):
             weight_codes(p + 4 * CHUNK * r, blocks, n_blocks, scales_at)
-        d, stride, n_pairs = np.int64(0), v_padded * 4, (n_cells + 1) // 2
-        width = 32 if n_rows > 4 else 64
-        while d < v_padded:
-            arguments = p, blocks, later, d, v_padded, n_pairs, out + d * 4, stride
-            if d + width <= v_padded:
-                wide(n_rows, arguments)
-                d += width
-            else:
-                thin(n_rows, arguments)
-                d += 16
+        walk(n_rows, p, blocks, later, v_padded, (n_cells + 1) // 2, out)
 
     return values
