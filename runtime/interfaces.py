@@ -73,6 +73,9 @@ class RowStorage(Protocol):
     def n_ready(self) -> int:
         """Rows whose memory is there from the start; others take it when they are first written."""
 
+    def prepare_row(self, row: int) -> None:
+        """Begin to have a row's memory come, which will be written soon; returns at once."""
+
     def give_back_row(self, row: int) -> None:
         """A row loses its memory and its content until it is written again."""
 

@@ -14,8 +14,8 @@ from slotmux.kernels.team import aligned_zeros
 from slotmux.runtime.errors import ConfigError
 from slotmux.runtime.interfaces import Bytes
 from slotmux.runtime.lowering.buffers import round_up
+from slotmux.runtime.lowering.pages import PAGE, Pages
 from slotmux.runtime.numa import Placement
-from slotmux.runtime.pages import PAGE, Pages
 
 
 class KVCells:

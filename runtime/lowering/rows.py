@@ -5,6 +5,8 @@ Behind its state, each layer keeps the inputs of drafts that a verified step may
 
 from __future__ import annotations
 
+from concurrent.futures import Future, ThreadPoolExecutor
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,8 +14,8 @@ from slotmux.kernels.operands import State, StatePool
 from slotmux.kernels.team import aligned_zeros
 from slotmux.runtime.interfaces import Bytes
 from slotmux.runtime.lowering.buffers import round_up
+from slotmux.runtime.lowering.pages import HUGE_PAGE, PAGE, Pages
 from slotmux.runtime.numa import Placement
-from slotmux.runtime.pages import PAGE, Pages
 
 
 class StateRows:
@@ -30,7 +32,9 @@ class StateRows:
     ) -> None:
         self._n_ready, self._n_rows = n_ready, n_ready + n_more
         self._pages: Pages | None = None
-        self._alignment = PAGE // 4 if is_elastic else 16
+        self._is_elastic = is_elastic
+        self._thread = ThreadPoolExecutor(1)
+        self._preparing: dict[int, Future[bool]] = {}
         self._max_drafts = max_drafts
         self._states: list[tuple[int, int]] = []
         self._n_columns = 0
@@ -50,8 +54,8 @@ class StateRows:
         if width and not self._array.size:
             n_bytes = 4 * self._n_rows * width
             n_ready = self._n_rows
-            if self._alignment * 4 == PAGE:
-                self._pages, n_ready = Pages(n_bytes), self._n_ready
+            if self._is_elastic:
+                self._pages, n_ready = Pages(n_bytes, self._page), self._n_ready
                 memory = self._pages.array[:n_bytes].view(np.float32)
             else:
                 memory = aligned_zeros(n_bytes).view(np.float32)
@@ -76,16 +80,31 @@ class StateRows:
     @property
     def row_bytes(self) -> int:
         """Memory of one row."""
-        return 4 * round_up(self._n_columns, self._alignment)
+        return round_up(4 * self._n_columns, self._page if self._is_elastic else 64)
+
+    @property
+    def _page(self) -> int:
+        """Huge pages for rows that fill them but for a sixteenth: a state is taken sooner."""
+        used = 4 * self._n_columns
+        return HUGE_PAGE if round_up(used, HUGE_PAGE) - used <= used // 16 else PAGE
 
     @property
     def n_bytes(self) -> int:
         """Memory of the rows that are there from the start."""
         return self.row_bytes * (self._n_ready if self._pages is not None else self._n_rows)
 
+    def prepare_row(self, row: int) -> None:
+        """Have a row's pages come, by a thread: fresh memory may take 50 ms for 20 MB where a
+        hypervisor has to find it."""
+        assert self._pages is not None
+        span = (row * self.row_bytes, (row + 1) * self.row_bytes)
+        self._preparing[row] = self._thread.submit(self._pages.populate, *span)
+
     def give_back_row(self, row: int) -> None:
         """A row loses its pages."""
         assert self._pages is not None
+        if (preparing := self._preparing.pop(row, None)) is not None and not preparing.cancel():
+            preparing.result()  # else pages would come that nobody gives back
         self._pages.give_back(row * self.row_bytes, (row + 1) * self.row_bytes)
 
     def state(self, row: int) -> NDArray[np.float32]:

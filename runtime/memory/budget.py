@@ -95,14 +95,19 @@ class Budget:
     @property
     def can_bring_row(self) -> bool:
         """Whether ``bring_row`` would succeed."""
-        blocks, rows = self._blocks, self._rows
-        n_least = blocks.n_present - blocks.n_spare * blocks.n_segment
-        return rows.can_bring and (
-            rows.n_present < self._n_slots or self._fits(n_least, rows.n_present + 1)
+        return self._rows.can_bring and (
+            self._rows.n_present < self._n_slots or self._has_room_for_rows(1)
         )
 
-    def bring_row(self) -> bool:
-        """Give a row memory, free blocks losing theirs as needed; False if that cannot be."""
+    def _has_room_for_rows(self, n: int) -> bool:
+        """Whether so many more fit if free blocks lose their memory."""
+        blocks = self._blocks
+        n_least = blocks.n_present - blocks.n_spare * blocks.n_segment
+        return self._fits(n_least, self._rows.n_present + n)
+
+    def bring_row(self, *, is_ahead: bool = False) -> bool:
+        """Give a row memory, free blocks losing theirs as needed; False if that cannot be.
+        ``is_ahead``: it will be taken soon, but not at once."""
         blocks, rows = self._blocks, self._rows
         if not self.can_bring_row:
             return False
@@ -110,8 +115,15 @@ class Budget:
             blocks.n_present, rows.n_present + 1
         ):
             blocks.send_away()
-        rows.bring()
+        rows.bring(is_ahead=is_ahead)
         return True
+
+    def bring_rows_ahead(self) -> None:
+        """Give rows their memory before they are taken, as many as there are slots, if there is
+        room beyond them: the system takes its time, and all slots may want one in one step."""
+        rows = self._rows
+        while rows.n_free < self._n_slots and rows.can_bring and self._has_room_for_rows(2):
+            self.bring_row(is_ahead=True)
 
     def shrink(self) -> bool:
         """Take the memory of a free row or of free blocks; False if there is none to take."""

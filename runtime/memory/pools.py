@@ -145,7 +145,9 @@ class Pools:
             self._drop(key)
         if besides is not None:
             self.worths.unpin(besides, value)
-        return self.rows.take() if self.rows.n_free else -1
+        row = self.rows.take() if self.rows.n_free else -1
+        self.budget.bring_rows_ahead()
+        return row
 
     @property
     def has_room_for_row(self) -> bool:

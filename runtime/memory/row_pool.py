@@ -45,11 +45,13 @@ class RowPool:
         """Whether there are rows without memory."""
         return self._free.n_absent > 0
 
-    def bring(self) -> None:
-        """Give a row memory: it is free."""
-        for row in self._free.bring():
+    def bring(self, *, is_ahead: bool = False) -> None:
+        """Give a row memory: it is free. ``is_ahead``: it will be taken soon, but not at once."""
+        for row in self._free.bring(is_ahead=is_ahead):
             if self._poison:
                 self._storage.fill_nan(row)
+            elif is_ahead:
+                self._storage.prepare_row(row)
 
     def send_away(self) -> None:
         """Give the memory of a free row back to the system."""

@@ -35,10 +35,14 @@ class Segments:
         """Present segments of which no place is taken."""
         return len(self._whole)
 
-    def bring(self) -> range:
-        """A segment gets memory; its places are free. There must be an absent one."""
+    def bring(self, *, is_ahead: bool = False) -> range:
+        """A segment gets memory; its places are free, and with ``is_ahead`` the last to be taken.
+        There must be an absent one."""
         segment = self._absent.pop()
-        self._whole[segment] = None
+        if is_ahead:
+            self._whole = {segment: None, **self._whole}
+        else:
+            self._whole[segment] = None
         places = self._places(segment)
         self.n_free += len(places)
         self.n_present += len(places)

@@ -66,6 +66,7 @@ class FakeRows:
         self.state = [POISON] * n_rows
         self.pending = [[POISON]] * n_rows  # drafts that the state has not seen
         self.n_copies = 0
+        self.n_prepared = 0
 
     def read_row(self, row):
         words = [self.state[row], len(self.pending[row]), *self.pending[row]]
@@ -81,6 +82,9 @@ class FakeRows:
         self.state[dst] = self.state[src]
         self.pending[dst] = self.pending[src]
         self.n_copies += 1
+
+    def prepare_row(self, row):
+        self.n_prepared += 1
 
     def give_back_row(self, row):
         self.fill_nan(row)
