@@ -9,7 +9,8 @@ A head with a sink s (Xiao et al. 2023) begins with M = s, L = 1, A = 0.
 
 The same operations run whether one thread takes all chunks of a row (prompts) or chunks are
 spread over threads and folded afterwards (single tokens on a long context), and a masked position
-adds exactly zero: a row's result depends on its own sequence and position alone.
+adds exactly zero: a row's result depends on its own sequence and position alone. A chunk of which
+a row sees nothing changes no bit of its sums, so it may be left out.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ from slotmux.kernels.ops.attention.plan import (
 from slotmux.kernels.ops.attention.products import (
     CHUNK_BLOCKS,
     ROWS,
+    S_CHOICE,
     S_L,
     S_M,
     S_POS,
@@ -63,6 +65,7 @@ from slotmux.kernels.ops.attention.products import (
     states_at,
     values_at,
 )
+from slotmux.kernels.ops.attention.softmax import UNSEEN
 from slotmux.kernels.ops.attention.tiles import CHUNK
 from slotmux.kernels.ops.attention.unpack import unpacked_bytes
 
@@ -82,17 +85,24 @@ class Attention(Op, kernel="attention"):
     window: int = given("positions that a token sees; 0: all; below 0: see first_pos")
     softcap: float = given("float32 c, scores become c tanh(score / c); 0: they stay", default=0.0)
     sinks: Vector | None = given("float32 [n_head], scores without a value; None", default=None)
+    chosen: Table[np.uint8] | None = reads(
+        "[n_tokens, choice_bytes], see choice.py; None: tokens see all blocks", default=None
+    )
+    choice_bytes: int = given("of a token's choice", default=0)
+    ratio: int = given("positions of a block that is chosen", default=0)
     partials: Table[np.float32] = writes(
         "[token][n_head][chunk seen][v_dim rounded up to 16, + 16]; the last 16: m, l"
     )
     out: Rows = writes("float32 [n_tokens, n_head * v_dim]")
 
     @property
-    def variant(self) -> tuple[str, str]:
-        return self.cells.k_type, self.cells.v_type
+    def variant(self) -> tuple[str, ...]:
+        types = self.cells.k_type, self.cells.v_type
+        return types if self.chosen is None else (*types, "chosen")
 
     def build(self, isa: Isa) -> Callable[..., None]:
-        return build_attention(isa, *self.variant)
+        has_choice = self.chosen is not None
+        return build_attention(isa, self.cells.k_type, self.cells.v_type, has_choice=has_choice)
 
     def scratch_bytes(self, isa: Isa) -> int:
         """Query rows, a tile's values, the rows' states, a chunk; behind what has a fixed size."""
@@ -115,12 +125,15 @@ def _shape_of(op):
         load_i64(op + ATTENTION.v_cells),
         load_i64(op + ATTENTION.window),
         load_f32(load_i64(op + ATTENTION.softcap)),
+        load_i64(op + ATTENTION.ratio),
     )
 
 
 @njit
 def _gather_rows(op, step, scratch, first_token, first_row, n_rows, group, head):
-    """Copy n_rows query rows of a KV head's group into scratch, and their positions."""
+    """Copy n_rows query rows of a KV head's group into scratch, their positions, and where their
+    choices are."""
+    chosen, choice_bytes = load_i64(op + ATTENTION.chosen), load_i64(op + ATTENTION.choice_bytes)
     head_dim, stride = load_i64(op + ATTENTION.head_dim), load_i64(op + ATTENTION.q_stride)
     row_pos = scratch + S_POS
     for r in range(n_rows):
@@ -135,6 +148,7 @@ def _gather_rows(op, step, scratch, first_token, first_row, n_rows, group, head)
             store_f32(to + 4 * d, load_f32(q + 4 * d))
         pos = load_i32(load_i64(step + STEP.positions) + 4 * token)
         store_i64(row_pos + 8 * r, pos)
+        store_i64(scratch + S_CHOICE + 8 * r, chosen + token * choice_bytes)
     return row_pos
 
 
@@ -173,7 +187,7 @@ def _fold_rows(shape, scratch, tile, n_rows):
 
 
 def _build_whole_rows(products: Products | LatentProducts) -> Any:
-    find, unpack, ask = products.find, products.unpack, products.ask
+    find, unpack, ask, sees = products.find, products.unpack, products.ask, products.sees
     prepare, attend, attend_unpacked = products.prepare, products.attend, products.attend_unpacked
 
     @njit
@@ -181,6 +195,8 @@ def _build_whole_rows(products: Products | LatentProducts) -> Any:
         """All tiles over the chunk from position ``first`` on: only cells that a tile sees."""
         is_unpacked = n_rows > UNPACK_ROWS
         n_cells, n_tiles = min(np.int64(CHUNK), last + 1 - first), (n_rows + TILE - 1) // TILE
+        if not sees(shape, row_pos, n_rows, first, n_cells):
+            return
         find(shape, scratch, table, head, 0, first // CHUNK, n_blocks_of(n_cells))
         if is_unpacked:
             unpack(shape, scratch, n_cells)
@@ -193,6 +209,8 @@ def _build_whole_rows(products: Products | LatentProducts) -> Any:
             height, at = min(np.int64(TILE), n_rows - t * TILE), row_pos + 8 * TILE * t
             seen = min(n_cells, load_i64(at + 8 * (height - 1)) + 1 - first)
             if seen <= 0 or first + CHUNK <= first_pos(load_i64(at), shape.window):
+                continue
+            if not sees(shape, at, height, first, seen):
                 continue
             if is_unpacked:
                 attend_unpacked(shape, scratch, t, height, first, seen, at)
@@ -221,8 +239,32 @@ def _build_whole_rows(products: Products | LatentProducts) -> Any:
     return whole_rows
 
 
+@njit
+def _partial_at(op, seq, row, group, head, n_chunks, chunk, v_padded):
+    """Where partials have a row's part of a chunk, counted from the first that is seen."""
+    base = load_i64(load_i64(op + ATTENTION.split_base) + 8 * seq)
+    place = row // group * load_i64(op + ATTENTION.n_head) + head * group + row % group
+    at = partial_row(base, place, n_chunks, chunk)
+    return load_i64(op + ATTENTION.partials) + at * (v_padded + 16) * 4
+
+
+@njit
+def _put_row(shape, scratch, r, to):
+    """Values, m and l of a tile's row r."""
+    v_padded, values = shape.v_padded, values_at(shape, scratch)
+    for d in range(0, v_padded, 16):
+        simd.store(to + 4 * d, simd.load(values + 4 * (v_padded * r + d)))
+    store_f32(to + 4 * v_padded, load_f32(scratch + S_M + 4 * r))
+    store_f32(to + 4 * v_padded + 4, load_f32(scratch + S_L + 4 * r))
+
+
 def _build_one_chunk(products: Products | LatentProducts) -> Any:
-    find, attend, prepare = products.find, products.attend, products.prepare
+    find, attend, prepare, sees = (
+        products.find,
+        products.attend,
+        products.prepare,
+        products.sees,
+    )
 
     @njit
     def one_chunk(op, step, scratch, seq, item, group, head):
@@ -241,27 +283,32 @@ def _build_one_chunk(products: Products | LatentProducts) -> Any:
         if first > last:
             return
         n_cells = min(np.int64(CHUNK), last + 1 - first)
-        find(shape, scratch, block_table(step, seq), head, 1, chunk, n_blocks_of(n_cells))
-        attend(shape, scratch, 0, n_rows, first, n_cells, row_pos)
-        v_padded, values = shape.v_padded, values_at(shape, scratch)
-        base = load_i64(load_i64(op + ATTENTION.split_base) + 8 * seq)
+        is_seen = sees(shape, row_pos, n_rows, first, n_cells)
+        if is_seen:
+            find(shape, scratch, block_table(step, seq), head, 1, chunk, n_blocks_of(n_cells))
+            attend(shape, scratch, 0, n_rows, first, n_cells, row_pos)
         for r in range(n_rows):
-            row = first_row + r
-            place = row // group * load_i64(op + ATTENTION.n_head) + head * group + row % group
-            at = partial_row(base, place, n_chunks, chunk - from_chunk)
-            to = load_i64(op + ATTENTION.partials) + at * (v_padded + 16) * 4
-            for d in range(0, v_padded, 16):
-                simd.store(to + 4 * d, simd.load(values + 4 * (v_padded * r + d)))
-            store_f32(to + 4 * v_padded, load_f32(scratch + S_M + 4 * r))
-            store_f32(to + 4 * v_padded + 4, load_f32(scratch + S_L + 4 * r))
+            row, v_padded = first_row + r, shape.v_padded
+            to = _partial_at(op, seq, row, group, head, n_chunks, chunk - from_chunk, v_padded)
+            if is_seen:
+                _put_row(shape, scratch, r, to)
+            else:
+                store_f32(to + 4 * v_padded, UNSEEN)
 
     return one_chunk
 
 
-def build_attention(isa: Isa, k_type: str, v_type: str) -> Callable[..., None]:
-    """The kernel for one pair of cell types; work items as counted by the plan."""
-    is_latent = v_type == LATENT
-    products = LatentProducts(k_type) if is_latent else Products(isa, k_type, v_type)
+def build_attention(
+    isa: Isa, k_type: str, v_type: str, *, has_choice: bool = False
+) -> Callable[..., None]:
+    """The kernel for one pair of cell types, of tokens that see all blocks or those that they have
+    chosen; work items as counted by the plan."""
+    products: Products | LatentProducts
+    if v_type == LATENT:
+        assert not has_choice
+        products = LatentProducts(k_type)
+    else:
+        products = Products(isa, k_type, v_type, has_choice=has_choice)
     whole_rows, one_chunk = _build_whole_rows(products), _build_one_chunk(products)
 
     def attention(op, step, thread):  # type: ignore[no-untyped-def]

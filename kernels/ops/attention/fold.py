@@ -27,7 +27,7 @@ from slotmux.kernels.operands import (
     updates,
 )
 from slotmux.kernels.ops.attention.plan import chunks_seen, partial_row, seq_of, seq_tokens
-from slotmux.kernels.ops.attention.softmax import LOW
+from slotmux.kernels.ops.attention.softmax import LOW, UNSEEN
 from slotmux.kernels.ops.attention.tiles import CHUNK
 from slotmux.kernels.quantize import quantize_tile
 
@@ -130,7 +130,8 @@ def _fold_heads(op, step, scratch, seq, base, token, heads, x):
         for chunk in range(n_own):
             row = partial_row(base, place, n_chunks, chunk)
             at = load_i64(op + FOLD.partials) + row * (width + 16) * 4
-            fold_chunk(scratch, m_at, at, at + 4 * width, width)
+            if load_f32(at + 4 * width) != UNSEEN:
+                fold_chunk(scratch, m_at, at, at + 4 * width, width)
         finish_row(scratch, m_at + 4, x + 4 * head * v_dim, v_dim)
 
 

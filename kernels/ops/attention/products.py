@@ -14,6 +14,7 @@ from slotmux.kernels import simd
 from slotmux.kernels.address import load_i32, load_i64, store_i64
 from slotmux.kernels.cpu import Isa
 from slotmux.kernels.ops.attention.cells import CELLS, WORDS, build_head_bytes
+from slotmux.kernels.ops.attention.choice import any_chosen, hide_unchosen
 from slotmux.kernels.ops.attention.latent_tiles import build_latent_scores, build_latent_values
 from slotmux.kernels.ops.attention.plan import GROUP_TILES, TILE, first_pos
 from slotmux.kernels.ops.attention.softmax import largest_score, softmax_terms
@@ -35,13 +36,15 @@ from slotmux.kernels.ops.dense.elementwise import tanh
 
 CHUNK_BLOCKS = CHUNK // CELLS
 ROWS = TILE * GROUP_TILES
-# A thread's scratch, in bytes: addresses of a chunk's blocks; the rows' positions; m, and l, of the
-# rows of a tile in a chunk, and of every tile's so far, a vector for each tile; a tile's scores.
+# A thread's scratch, in bytes: addresses of a chunk's blocks; the rows' positions, and where their
+# choices are; m, and l, of the rows of a tile in a chunk, and of every tile's so far, a vector for
+# each tile; a tile's scores.
 # Behind them, as wide as heads are: query rows, a tile's values of a chunk, the rows' states, the
 # chunk unpacked.
 S_KEYS, S_VALUES, S_LATER = (8 * CHUNK_BLOCKS * i for i in range(3))
 S_POS = S_LATER + 8 * CHUNK_BLOCKS
-S_M, S_L = S_POS + 8 * ROWS, S_POS + 8 * ROWS + 64
+S_CHOICE = S_POS + 8 * ROWS
+S_M, S_L = S_CHOICE + 8 * ROWS, S_CHOICE + 8 * ROWS + 64
 S_STATE_M, S_STATE_L = (S_L + 64 + 64 * GROUP_TILES * i for i in range(2))
 S_SCORES = S_STATE_L + 64 * GROUP_TILES
 S_Q = S_SCORES + 4 * CHUNK * TILE
@@ -57,6 +60,7 @@ class Shape(NamedTuple):
     v_cells: int
     window: int
     softcap: float
+    ratio: int  # positions of the blocks that rows choose; 0: they see all
 
 
 @njit(forceinline=True)
@@ -94,12 +98,9 @@ def cap_scores(scores, n_rows, n, cap):
 
 
 @njit
-def _weigh_rows(shape, scratch, n_rows, first, n_cells, row_pos):
-    """A tile's scores of the chunk from position ``first`` on, capped if that is asked, to terms;
-    row_pos: int64 address of the rows' positions."""
-    scores, n_blocks = scratch + S_SCORES, n_blocks_of(n_cells)
-    if shape.softcap > 0.0:
-        cap_scores(scores, n_rows, CELLS * n_blocks, shape.softcap)
+def _terms_of_rows(shape, scratch, n_rows, first, n_blocks, row_pos):
+    """A tile's scores of the chunk from position ``first`` on to terms."""
+    scores = scratch + S_SCORES
     for r in range(n_rows):
         pos, row = load_i64(row_pos + 8 * r), scores + 4 * CHUNK * r
         seen_from = first_pos(pos, shape.window) - first
@@ -108,6 +109,36 @@ def _weigh_rows(shape, scratch, n_rows, first, n_cells, row_pos):
         pos, row = load_i64(row_pos + 8 * r), scores + 4 * CHUNK * r
         seen_from, m_at = first_pos(pos, shape.window) - first, scratch + S_M + 4 * r
         softmax_terms(row, seen_from, pos + 1 - first, n_blocks, m_at, m_at + S_L - S_M)
+
+
+def _build_weigh(has_choice: bool) -> Any:
+    """weigh(shape, scratch, n_rows, first, n_cells, row_pos): a tile's scores of the chunk from
+    position ``first`` on, capped if that is asked, to terms; row_pos: int64 address of the rows'
+    positions, and as far behind it as in scratch where their choices are."""
+
+    @njit
+    def weigh(shape, scratch, n_rows, first, n_cells, row_pos):
+        scores, n_blocks = scratch + S_SCORES, n_blocks_of(n_cells)
+        if shape.softcap > 0.0:
+            cap_scores(scores, n_rows, CELLS * n_blocks, shape.softcap)
+        if has_choice:
+            choices = row_pos + S_CHOICE - S_POS
+            hide_unchosen(choices, n_rows, shape.ratio, first, n_cells, scores)
+        _terms_of_rows(shape, scratch, n_rows, first, n_blocks, row_pos)
+
+    return weigh
+
+
+@njit
+def _any_row_sees(shape, row_pos, n_rows, first, n_cells):
+    """Whether one of the rows has chosen anything of a chunk."""
+    choices = row_pos + S_CHOICE - S_POS
+    return any_chosen(choices, n_rows, shape.ratio, first, n_cells)
+
+
+@njit
+def _all_is_seen(shape, row_pos, n_rows, first, n_cells):
+    return True
 
 
 class Products:
@@ -120,20 +151,25 @@ class Products:
     ``values_at``, m and l to S_M and S_L.
     unpack(shape, scratch, n_cells), then attend_unpacked: the same, of many rows.
     ask(shape, table, head, i): has block ``i`` of a sequence brought near, which is unpacked next.
+    sees(shape, row_pos, n_rows, first, n_cells): whether rows see anything of a chunk by what they
+    have chosen; without ``has_choice`` they always do.
     """
 
-    def __init__(self, isa: Isa, k_type: str, v_type: str) -> None:
+    def __init__(self, isa: Isa, k_type: str, v_type: str, *, has_choice: bool = False) -> None:
+        weigh = _build_weigh(has_choice)
+        self.sees = _any_row_sees if has_choice else _all_is_seen
         is_words = k_type == WORDS, v_type == WORDS
         self.prepare = query_codes if is_words[0] else _as_it_is
         self.find = _build_find(k_type, v_type)
         scores = build_word_scores(isa) if is_words[0] else build_scores(k_type)
         values = build_word_values(isa) if is_words[1] else build_values(v_type)
-        self.attend = _build_attend(scores, values)
+        self.attend = _build_attend(scores, values, weigh)
         self.unpack = _build_unpack(k_type, v_type)
         self.ask = _build_ask(k_type, v_type)
         self.attend_unpacked = _build_attend_unpacked(
             scores if is_words[0] else build_unpacked_scores(k_type),
             values if is_words[1] else build_unpacked_values(),
+            weigh,
         )
 
 
@@ -170,14 +206,14 @@ def _build_ask(k_type: str, v_type: str) -> Any:
     return ask
 
 
-def _build_attend(scores_of: Any, values_of: Any) -> Any:
+def _build_attend(scores_of: Any, values_of: Any, weigh: Any) -> Any:
     @njit
     def attend(shape, scratch, tile, n_rows, first, n_cells, row_pos):
         head_dim, scores = shape.head_dim, scratch + S_SCORES
         keys, values, later = scratch + S_KEYS, scratch + S_VALUES, scratch + S_LATER
         q = scratch + S_Q + tile * TILE * head_dim * 4
         scores_of(n_rows, q, head_dim * 4, head_dim, keys, values, n_blocks_of(n_cells), scores)
-        _weigh_rows(shape, scratch, n_rows, first, n_cells, row_pos)
+        weigh(shape, scratch, n_rows, first, n_cells, row_pos)
         values_of(n_rows, scores, values, later, shape.v_padded, n_cells, values_at(shape, scratch))
 
     return attend
@@ -196,14 +232,14 @@ def _build_unpack(k_type: str, v_type: str) -> Any:
     return unpack
 
 
-def _build_attend_unpacked(scores_of: Any, values_of: Any) -> Any:
+def _build_attend_unpacked(scores_of: Any, values_of: Any, weigh: Any) -> Any:
     @njit
     def attend_unpacked(shape, scratch, tile, n_rows, first, n_cells, row_pos):
         head_dim, scores = shape.head_dim, scratch + S_SCORES
         q = scratch + S_Q + tile * TILE * head_dim * 4
         keys, values = scratch + S_KEYS, scratch + S_VALUES
         scores_of(n_rows, q, head_dim * 4, head_dim, keys, values, n_blocks_of(n_cells), scores)
-        _weigh_rows(shape, scratch, n_rows, first, n_cells, row_pos)
+        weigh(shape, scratch, n_rows, first, n_cells, row_pos)
         out = values_at(shape, scratch)
         values_of(n_rows, scores, values, values, shape.v_padded, n_cells, out)
 
@@ -219,6 +255,7 @@ class LatentProducts:
         self.find = _build_latent_find(cell_type)
         self.attend = _build_latent_attend(cell_type)
         self.unpack, self.ask = _nothing_to_unpack, _nothing_to_ask
+        self.sees = _all_is_seen
         self.attend_unpacked = self.attend
 
 
@@ -252,13 +289,14 @@ def _build_latent_find(cell_type: str) -> Any:
 
 def _build_latent_attend(cell_type: str) -> Any:
     scores_of, values_of = build_latent_scores(cell_type), build_latent_values(cell_type)
+    weigh = _build_weigh(has_choice=False)
 
     @njit
     def attend(shape, scratch, tile, n_rows, first, n_cells, row_pos):
         width, scores = shape.head_dim, scratch + S_SCORES
         blocks, q = scratch + S_KEYS, scratch + S_Q + tile * TILE * width * 4
         scores_of(n_rows, q, width * 4, width, blocks, n_blocks_of(n_cells), scores)
-        _weigh_rows(shape, scratch, n_rows, first, n_cells, row_pos)
+        weigh(shape, scratch, n_rows, first, n_cells, row_pos)
         out = values_at(shape, scratch)
         values_of(n_rows, scores, blocks, width, shape.v_padded, n_cells, out)
 

@@ -18,6 +18,7 @@ from slotmux.kernels.ops.attention.tiles import CHUNK
 from slotmux.kernels.simd import F32X16, I32X16, const_ir, f32x16
 
 LOW = np.float32(-1e30)  # below every score; not infinite, so that differences stay finite
+UNSEEN = np.float32(-3e38)  # of what a row has not chosen: its term is 0 also where m is LOW
 _N_VECTORS = CHUNK // 16
 
 

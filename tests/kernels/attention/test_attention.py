@@ -123,6 +123,7 @@ class Case:
         self.q = (rng.standard_normal((n_tokens, n_head * d)) / np.sqrt(d)).astype(np.float32)
         self.out = np.zeros((n_tokens + 8, n_head * self.v_dim), np.float32)
         self.capacity, self.cell_types, self.padded = capacity, cell_types, padded
+        self.ratio, self.choice = 0, np.zeros((n_tokens, 0), np.uint8)
 
     def sides(self, cell_types):
         """K's and V's memory."""
@@ -160,15 +161,17 @@ class Case:
         attend = fill(ATTENTION, q=self.q, q_stride=stride, k_cells=self.k_cells,
                       v_cells=self.v_cells, n_head_kv=self.n_head_kv, head_dim=self.d,
                       softcap=self.softcap, counts=counts, out=self.out, out_stride=out_stride,
-                      **shared)  # fmt: skip
+                      ratio=self.ratio, chosen=self.choice if self.ratio else 0,
+                      choice_bytes=self.choice.shape[1], **shared)  # fmt: skip
         fold = fill(FOLD, x=self.out, x_stride=out_stride, gate=0, gate_stride=0,
                     gate_head_stride=0, tiles=0, **shared)  # fmt: skip
         k_type, v_type = self.cell_types
         address = team.kernels.address
         program = Program(team, step, [
             (address("attention_plan", build_attention_plan), plan, -1),
-            (address(f"attention.{k_type}.{v_type}",
-                     lambda: build_attention(team.kernels.cpu.isa, k_type, v_type)), attend, 0),
+            (address(f"attention.{k_type}.{v_type}{'.chosen' if self.ratio else ''}",
+                     lambda: build_attention(team.kernels.cpu.isa, k_type, v_type,
+                                             has_choice=self.ratio > 0)), attend, 0),
             (address("attention_fold", build_attention_fold), fold, 1),
         ])  # fmt: skip
         team.run(program)
@@ -176,6 +179,10 @@ class Case:
         assert np.isnan(partials.view(np.float32)[self.capacity * (self.padded + 16) :]).all()
         self.n_split = int((split.view(np.int64)[: len(self.lengths)] >= 0).sum())
         return self.out[: self.starts[-1]].copy()
+
+    def sees(self, seq, i, first, pos):
+        """Which positions from ``first`` to ``pos`` token i of a sequence attends to."""
+        return np.ones(pos + 1 - first, bool)
 
     def expected(self):
         """softmax(q k^T) v, each head by itself."""
@@ -193,6 +200,7 @@ class Case:
                     scores = k[first : pos + 1, g] @ q[head]
                     if self.softcap[0]:
                         scores = self.softcap[0] * np.tanh(scores / self.softcap[0])
+                    scores = np.where(self.sees(seq, i, first, pos), scores, -np.inf)
                     seen = scores if self.sinks is None else np.append(scores, self.sinks[head])
                     p, top = np.exp(scores - seen.max()), seen.max()
                     rows.append(p @ v[first : pos + 1, g, : self.v_dim] / np.exp(seen - top).sum())
