@@ -23,6 +23,7 @@ FORMULAS = {
     "add_scaled": lambda x, y, z, v, c: x + c * y,
     "add_gated": lambda x, y, z, v, c: x + y * sigmoid(z),
     "scale": lambda x, y, z, v, c: c * x,
+    "silu_scaled": lambda x, y, z, v, c: c * x * sigmoid(c * x),
     "times": lambda x, y, z, v, c: x * v,
     "copy": lambda x, y, z, v, c: y,
     "softcap": lambda x, y, z, v, c: c * np.tanh(x / c),

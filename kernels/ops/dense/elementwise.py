@@ -30,6 +30,7 @@ from slotmux.kernels.operands import (
     word,
     writes,
 )
+from slotmux.kernels.ops.dense.glu import silu
 from slotmux.kernels.quantize import quantize_tile
 
 SEGMENT = 512  # inputs of a row that a chunk covers
@@ -147,6 +148,11 @@ def _scale(x, y, z, v, c):
 
 
 @njit(forceinline=True)
+def _silu_scaled(x, y, z, v, c):
+    return silu(c * x)
+
+
+@njit(forceinline=True)
 def _times(x, y, z, v, c):
     return x * v
 
@@ -174,6 +180,7 @@ FORMULAS = {
     "add_scaled": _add_scaled,  # x + c y
     "add_gated": _add_gated,  # x + y sigmoid(z)
     "scale": _scale,  # c x
+    "silu_scaled": _silu_scaled,  # silu(c x)
     "times": _times,  # x v
     "copy": _copy,  # y
     "softcap": _softcap,  # c tanh(x / c)

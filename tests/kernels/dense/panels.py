@@ -10,7 +10,12 @@ from slotmux.kernels.float_tile import rounds_rows, takes_bf16
 from slotmux.kernels.formats import FORMATS
 from slotmux.kernels.operands import STEP, fill
 from slotmux.kernels.ops.dense.linear import LINEAR, build_linear
-from slotmux.kernels.ops.dense.lookup import LOOKUP, build_lookup
+from slotmux.kernels.ops.dense.lookup import (
+    LOOKUP,
+    LOOKUP_IDS,
+    build_lookup,
+    build_lookup_ids,
+)
 from slotmux.kernels.ops.dense.quantize import QUANTIZE, build_quantize
 from slotmux.kernels.ops.dense.repack import EMBED, REPACK, build_embed, build_repack
 from slotmux.kernels.team import Program, aligned_zeros
@@ -109,6 +114,20 @@ def look_up(team, name: str, rows: np.ndarray, ids: np.ndarray, n_in: int) -> np
     )  # fmt: skip
     ops = [(f"lookup.{name}", lambda: build_lookup(name), operands)]
     run(team, ops, tokens, one, rows, out, step=step)
+    return out
+
+
+def look_up_ids(team, name: str, rows: np.ndarray, ids: np.ndarray, n_in: int) -> np.ndarray:
+    """Rows that ids [n_tokens, n_ids] name, side by side as float32."""
+    ids, out = ids.astype(np.int32), np.full((len(ids), ids.shape[1] * n_in), np.nan, np.float32)
+    step, rows = np.zeros(len(STEP._fields), np.int64), np.ascontiguousarray(rows)
+    step[STEP.n_tokens // 8] = len(ids)
+    operands = fill(
+        LOOKUP_IDS, source=rows, row_bytes=rows.shape[1], n_inputs=n_in, ids=ids,
+        n_ids=ids.shape[1], out=out, out_stride=4 * out.shape[1],
+    )  # fmt: skip
+    ops = [(f"lookup_ids.{name}", lambda: build_lookup_ids(name), operands)]
+    run(team, ops, ids, rows, out, step=step)
     return out
 
 

@@ -8,7 +8,15 @@ from gguf.quants import dequantize
 from slotmux.kernels.float_tile import rounds_rows
 from slotmux.kernels.formats import FORMATS
 from tests.kernels.conftest import usable_isas
-from tests.kernels.dense.panels import ggml_type, look_up, pack, product, random_file, read_rows
+from tests.kernels.dense.panels import (
+    ggml_type,
+    look_up,
+    look_up_ids,
+    pack,
+    product,
+    random_file,
+    read_rows,
+)
 from tests.reference.linear import bf16_values, rounded_rows
 
 NAMES = list(FORMATS)
@@ -49,6 +57,16 @@ def test_a_row_of_the_file_can_be_read_as_it_stands(team, name):
     ids = np.array([36, 0, 17, 17, 5])
     expected = dequantize(rows, ggml_type(name)).reshape(37, n_in)[ids]
     np.testing.assert_array_equal(look_up(team, name, rows, ids, n_in), expected)
+
+
+@pytest.mark.parametrize("name", ["f32", "bf16", "q8_0", "q4_k"])
+def test_rows_of_the_file_are_read_side_by_side(team, name):
+    rng = np.random.default_rng(9)
+    n_in = widths(name)[0]
+    rows = random_file(name, 37, n_in, rng)
+    ids = rng.integers(0, 37, (5, 3))
+    expected = dequantize(rows, ggml_type(name)).reshape(37, n_in)[ids].reshape(5, -1)
+    np.testing.assert_array_equal(look_up_ids(team, name, rows, ids, n_in), expected)
 
 
 @pytest.mark.parametrize("name", NAMES)
