@@ -7,4 +7,4 @@ table, and a test holds the two together.
 
 from __future__ import annotations
 
-BITS_VERSION = "d9c3623dbab96734"
+BITS_VERSION = "9a9ee313ba0598bc"

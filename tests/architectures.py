@@ -87,6 +87,7 @@ ARCHITECTURES = (
     Architecture("qwen35", has_state=True, has_mtp=True, is_crowded=True),
     Architecture("qwen35moe", has_state=True, has_mtp=True),
     Architecture("qwen3next", has_state=True, is_crowded=True),
+    Architecture("qwen4exp", has_state=True, is_crowded=True),
     Architecture("kimi-linear", has_state=True, is_crowded=True),
     Architecture("bailingmoe3", has_state=True, has_mtp=True),
     Architecture("mamba", has_state=True, is_crowded=True),

@@ -58,6 +58,16 @@ class AttentionShape:
         return self.n_head * self.head_dim, n_kv * self.head_dim, n_kv * self.v_dim
 
 
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The blocks of ``ratio`` positions that each token attends to: see
+    kernels/ops/attention/choice.py."""
+
+    bits: Table[np.uint8]
+    row_bytes: int
+    ratio: int
+
+
 def rope_table(b: Builder, rotation: Rotation) -> tuple[Table[np.float32], Table[np.float32]]:
     """cos and sin of the step's tokens. All layers that share a rotation ask for the same op."""
     n_pairs = len(rotation.frequencies)
@@ -154,12 +164,13 @@ def attend(
     sinks: Vector | None = None,
     *,
     cells: Cells | None = None,
+    choice: Choice | None = None,
 ) -> Rows:
     """Attention of q over the layer's cells: [n_tokens, n_head * v_dim].
 
     ``gate``: rows whose sigmoid scales head h from column h * gate_head_stride on; ``sinks``: a
     score of each head that takes part in its softmax and has no value; ``cells``: the layer's, if
-    they are not plain ones."""
+    they are not plain ones; ``choice``: what tokens attend to, if not to all."""
     assert shape.n_head % shape.n_head_kv == 0
     plan, partials = _plan(b, shape)
     out = b.buffers.rows(name, shape.n_head * shape.v_dim)
@@ -176,6 +187,9 @@ def attend(
             window=shape.window,
             softcap=shape.softcap,
             sinks=sinks,
+            chosen=None if choice is None else choice.bits,
+            choice_bytes=0 if choice is None else choice.row_bytes,
+            ratio=0 if choice is None else choice.ratio,
             partials=partials,
             out=out,
         )

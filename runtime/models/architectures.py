@@ -19,6 +19,7 @@ FAMILIES = {
     "qwen3next": "hybrid.qwen_hybrid",
     "qwen35": "hybrid.qwen_hybrid",
     "qwen35moe": "hybrid.qwen_hybrid",
+    "qwen4exp": "hybrid.qwen4exp",
     "gemma3": "dense.gemma3",
     "lfm2": "hybrid.lfm2",
     "lfm2moe": "hybrid.lfm2",

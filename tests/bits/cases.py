@@ -25,7 +25,7 @@ F32_CELLS = tuple(
     f"{name}/model" for name in ("llama", "gemma3", "phi2", "falcon-h1", "granitehybrid-moe")
 )
 ALL_CELLS = (
-    "llama-rope3/model", "qwen35/model", "qwen35moe/model", "qwen3next/model",
+    "llama-rope3/model", "qwen35/model", "qwen35moe/model", "qwen3next/model", "qwen4exp/model",
     "q-llama/model-Q4_K_M", "q-jamba/model-Q4_K_M", "q-granitehybrid/model-Q4_0",
     "q-qwen35/model-Q4_K_M",
 )  # fmt: skip

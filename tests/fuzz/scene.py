@@ -97,7 +97,9 @@ def scene(seed: int, folder: Path, architecture: Architecture | None = None) -> 
 
 
 # Golden models whose heads q8_0 cells can hold.
-_BY_32 = frozenset(name for name in ("llama-rope3", "q-llama") if (GOLDEN / name).is_dir())
+_BY_32 = frozenset(
+    name for name in ("llama-rope3", "q-llama", "qwen4exp") if (GOLDEN / name).is_dir()
+)
 
 
 def _speculation(rng: Random, architecture: Architecture) -> SpecConfig:

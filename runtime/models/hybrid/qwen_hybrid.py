@@ -12,7 +12,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from slotmux.runtime.lowering.attention import AttentionShape, Rotation, attend, rotate_and_store
+from slotmux.runtime.lowering.attention import (
+    AttentionShape,
+    Choice,
+    Rotation,
+    attend,
+    rotate_and_store,
+)
 from slotmux.runtime.lowering.buffers import Rows
 from slotmux.runtime.lowering.builder import Builder
 from slotmux.runtime.lowering.experts.moe import MoeShape, moe
@@ -97,8 +103,10 @@ def delta_shape(hp: Hparams) -> DeltaShape:
     return DeltaShape(n_k, tuple(k_heads), d, hp.eps)
 
 
-def linear_attention(b: Builder, hp: Hparams, blk: str, x: Rows, shape: DeltaShape) -> Rows:
-    """Gated DeltaNet; the output projection is the caller's."""
+def linear_attention(
+    b: Builder, hp: Hparams, blk: str, x: Rows, shape: DeltaShape, gate: str = "silu"
+) -> Rows:
+    """Gated DeltaNet; the output projection is the caller's. ``gate``: the activation of z."""
     n_q, n_k, n_v = shape.qkv_sizes
     n_heads = len(shape.k_heads)
     names, sizes = qkvz_matrices(b, hp, blk, shape)
@@ -121,7 +129,8 @@ def linear_attention(b: Builder, hp: Hparams, blk: str, x: Rows, shape: DeltaSha
     a = b.weights.vector(f"{blk}.ssm_a", n_heads)
     dt_bias = b.weights.vector(f"{blk}.ssm_dt.bias", n_heads)
     y = delta_net(b, shape, parts, alpha, beta, a, dt_bias)
-    return gated_norm(b, y, z, b.weights.vector(f"{blk}.ssm_norm.weight", shape.d), hp.eps)
+    weight = b.weights.vector(f"{blk}.ssm_norm.weight", shape.d)
+    return gated_norm(b, y, z, weight, hp.eps, activation=gate)
 
 
 def qkvz_matrices(
@@ -176,8 +185,16 @@ def qkv_matrices(b: Builder, shape: AttentionShape) -> tuple[list[str], tuple[in
     return names, (2 * n_q, n_k, n_v)
 
 
-def gated_attention(b: Builder, hp: Hparams, layer: int, x: Rows, rotation: Rotation) -> Rows:
-    """attention * sigmoid(gate), the gate from the same matrix as q, head by head."""
+def gated_attention(
+    b: Builder,
+    hp: Hparams,
+    layer: int,
+    x: Rows,
+    rotation: Rotation,
+    choice: Choice | None = None,
+) -> Rows:
+    """attention * sigmoid(gate), the gate from the same matrix as q, head by head; ``choice``: what
+    tokens attend to, if not to all."""
     shape = attention_shape(hp, layer, rotation)
     names, sizes = qkv_matrices(b, shape)
     q_gate, k, v = b.linears(x, names, sizes, "qkv")
@@ -186,15 +203,24 @@ def gated_attention(b: Builder, hp: Hparams, layer: int, x: Rows, rotation: Rota
     q_norm = head_norm(b, f"blk.{layer}.attn_q_norm.weight", hp.head_dim)
     k_norm = head_norm(b, f"blk.{layer}.attn_k_norm.weight", hp.head_dim)
     rotate_and_store(b, shape, q, k, v, q_norm, k_norm)
-    return attend(b, shape, q, gate, hp.head_dim)
+    return attend(b, shape, q, gate, hp.head_dim, choice=choice)
 
 
 def shared_experts(
-    b: Builder, hp: Hparams, blk: str, x: Rows, shape: MoeShape, residual: Rows, n_ff: int = 0
+    b: Builder,
+    hp: Hparams,
+    blk: str,
+    x: Rows,
+    shape: MoeShape,
+    residual: Rows,
+    n_ff: int = 0,
+    *,
+    add: bool = True,
 ) -> None:
     """residual += experts + sigmoid(ffn_gate_inp_shexp x) * shared expert
 
-    ``n_ff``: the shared one's width where the file has no key for it (0: as any)."""
+    ``n_ff``: the shared one's width where the file has no key for it (0: as any); without ``add``
+    residual is overwritten."""
     n_ff = hp.u32("expert_shared_feed_forward_length", n_ff or shape.n_ff, low=1)
     names = [f"{blk}.ffn_gate_shexp.weight", f"{blk}.ffn_up_shexp.weight"]
     gate, up = b.linears(x, names, (n_ff, n_ff), "shared_gate_up")
@@ -202,4 +228,4 @@ def shared_experts(
     down = b.weights.matrix(f"{blk}.ffn_down_shexp.weight", n_ff, residual.width)
     y = b.linear(f, down, "shared_down")
     factor = b.weights.matrix(f"{blk}.ffn_gate_inp_shexp.weight", x.width, 1)
-    moe(b, blk, x, shape, residual, y, b.linear(x, factor, "shared_factor"))
+    moe(b, blk, x, shape, residual, y, b.linear(x, factor, "shared_factor"), add=add)

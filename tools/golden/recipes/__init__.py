@@ -24,6 +24,7 @@ from tools.golden.recipes import (
     plamo2,
     qwen,
     qwen3next,
+    qwen4exp,
     qwen35,
     rwkv,
 )
@@ -51,5 +52,6 @@ FAMILIES: tuple[tuple[AnyRecipe, ...], ...] = (
     moe.RECIPES,
     plamo2.RECIPES,
     granite_switch.RECIPES,
+    qwen4exp.RECIPES,
 )
 RECIPES: dict[str, AnyRecipe] = {r.name: r for family in FAMILIES for r in family}

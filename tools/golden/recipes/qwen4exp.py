@@ -41,7 +41,7 @@ RECIPES = (
             "ngram_vocab_size_base": 90,
             "make_ngram_vocab_size_divisible_by": 16,
             "split_ngram_parts": 2,
-            # Enough that no block scores nothing: blocks of equal scores may be chosen in any order.
+            # Enough that no block scores nothing: of equal ones any may be chosen.
             "indexer_n_heads": 8,
             "indexer_kv_heads": 1,
             "indexer_head_dim": 24,
