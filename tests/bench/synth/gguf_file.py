@@ -24,6 +24,7 @@ from gguf import GGMLQuantizationType
 
 from tests.bench.synth import families as families
 from tests.bench.synth import latent as latent
+from tests.bench.synth import qwen4exp as qwen4exp
 from tests.bench.synth import rwkv as rwkv
 from tests.bench.synth.blocks import Experts, Heads, Ssm
 from tests.bench.synth.plan import FilePlan, TensorPlan
@@ -45,6 +46,16 @@ SHAPES: dict[str, Callable[[], FilePlan]] = {
     ),
     "qwen35moe-like": lambda: families.qwen35moe(
         1024, 12, Heads(8, 2, 256), _DELTA, Experts(64, 8, 256, n_shared_ff=256), 65536
+    ),
+    "qwen4exp-like": lambda: qwen4exp.qwen4exp(
+        1024,
+        12,
+        Heads(8, 2, 256),
+        _DELTA,
+        Experts(64, 8, 256, n_shared_ff=256),
+        qwen4exp.Streams(4, 128),
+        qwen4exp.Index(8, 128, 2048, 16),
+        65536,
     ),
     "lfm2-350m": lambda: families.lfm2(
         1024, 16, 4608, Heads(16, 8, 64), (2, 5, 8, 10, 12, 14), 65536

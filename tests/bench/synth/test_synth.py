@@ -24,6 +24,7 @@ TWINS = {
     "qwen35-2b": "qwen35",
     "qwen3moe-like": "qwen3moe",
     "qwen35moe-like": "qwen35moe",
+    "qwen4exp-like": "qwen4exp",
     "lfm2-350m": "lfm2",
     "lfm2moe-like": "lfm2moe",
     "mamba-130m": "mamba",
