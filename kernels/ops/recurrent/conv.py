@@ -11,12 +11,16 @@ DeltaNet, with ``factor`` and ``gate`` instead by LFM2.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
-from numba import njit
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
 
 from slotmux.kernels import simd
-from slotmux.kernels.activations import TILE_ROWS, blocks_at
+from slotmux.kernels.activations import BLOCK, TILE_ROWS, blocks_at
 from slotmux.kernels.address import load_i64
 from slotmux.kernels.cpu import Isa
 from slotmux.kernels.operands import (
@@ -36,7 +40,8 @@ from slotmux.kernels.operands import (
 )
 from slotmux.kernels.ops.dense.glu import silu
 from slotmux.kernels.ops.recurrent.frame import build_recurrent
-from slotmux.kernels.quantize import quantize_block
+from slotmux.kernels.quantize import quantize_block, quantize_tile
+from slotmux.kernels.simd import fma_ir
 
 CHANNELS = 128  # of a part
 MAX_TAPS = 16
@@ -74,6 +79,10 @@ class Conv(Op, kernel="conv"):
 
     def build(self, isa: Isa) -> Callable[..., None]:
         return build_conv(self.n_taps, self.activation == "silu")
+
+    def scratch_bytes(self, isa: Isa) -> int:
+        """A part's channels of a tile of tokens."""
+        return 4 * CHANNELS * TILE_ROWS
 
 
 CONV = offsets(Conv)
@@ -119,45 +128,101 @@ def _past_value(op, n_past, run, i, c, width):
     return value
 
 
-@njit(forceinline=True)
-def _output(op, n_taps, has_silu, run, t, c, width):
-    """Output of token t of the run for 16 channels."""
-    weight, bias = load_i64(op + CONV.weight), load_i64(op + CONV.bias)
-    total = simd.splat(np.float32(0.0))
-    if bias != 0:
-        total = simd.load(bias + 4 * c)
-    for k in range(n_taps):
-        u = _past_value(op, n_taps - 1, run, run.n_pending + t + k, c, width)
-        total = simd.fma(simd.load(weight + 4 * (k * width + c)), u, total)
-    if has_silu:
-        total = silu(total)
-    gate = load_i64(op + CONV.gate)
-    if gate != 0:
-        at = gate + (run.first + t) * load_i64(op + CONV.gate_stride)
-        total = total * simd.load(at + 4 * c)
-    return total
+def _make_zeros(n: int) -> Any:
+    """An intrinsic: a tuple of ``n`` vectors of zeros."""
+
+    @intrinsic
+    def zeros(ctx: Any) -> Any:
+        def codegen(c: Any, b: Any, sig: Any, args: Any) -> Any:
+            return cgutils.pack_array(b, [ir.Constant(simd.F32X16, None)] * n)
+
+        return types.UniTuple(simd.f32x16, n)(), codegen
+
+    return zeros
+
+
+@intrinsic
+def _pushed(ctx: Any, window: Any, value: Any) -> Any:
+    """A tuple of vectors without its first, and with ``value`` behind its last."""
+
+    def codegen(c: Any, b: Any, sig: Any, args: Any) -> Any:
+        window, value = args
+        return cgutils.pack_array(b, [*cgutils.unpack_tuple(b, window)[1:], value])
+
+    return window(window, value), codegen
+
+
+@intrinsic
+def _sum_of_taps(ctx: Any, weights: Any, window: Any, bias: Any) -> Any:
+    """bias + weights[0] * window[0] + ..., in this order."""
+
+    def codegen(c: Any, b: Any, sig: Any, args: Any) -> Any:
+        weights, window, total = args
+        taps = zip(cgutils.unpack_tuple(b, weights), cgutils.unpack_tuple(b, window), strict=True)
+        for weight, value in taps:
+            total = fma_ir(b, weight, value, total)
+        return total
+
+    return bias(weights, window, bias), codegen
 
 
 @njit(forceinline=True)
-def _convolve(op, n_taps, has_silu, run, c_first, c_end):
-    """Outputs of a run's tokens, channels c_first to c_end."""
-    n = load_i64(op + CONV.n)
-    width = (n + 31) // 32 * 32
+def _convolve(op, zeros, has_silu, run, t, n_tokens, c, to, to_stride):
+    """Outputs of 16 channels of ``n_tokens`` of a run's tokens from ``t`` on, to rows at ``to``;
+    ``zeros``: a vector a tap. Window and weights are in registers for all of them."""
+    width, n_past = (load_i64(op + CONV.n) + 31) // 32 * 32, len(zeros) - 1
+    bias, gate = load_i64(op + CONV.bias), load_i64(op + CONV.gate)
+    start = zeros[0] if bias == 0 else simd.load(bias + 4 * c)
+    weights, window = zeros, zeros
+    for k in range(n_past + 1):
+        weights = _pushed(weights, simd.load(load_i64(op + CONV.weight) + 4 * (k * width + c)))
+    for k in range(n_past):
+        value = _past_value(op, n_past, run, run.n_pending + t + k, c, width)
+        window = _pushed(window, value)
+    for i in range(n_tokens):
+        token = run.first + t + i
+        window = _pushed(window, _value_of(op, token, c))
+        total = _sum_of_taps(weights, window, start)
+        if has_silu:
+            total = silu(total)
+        if gate != 0:
+            total = total * simd.load(gate + token * load_i64(op + CONV.gate_stride) + 4 * c)
+        simd.store(to + i * to_stride, total)
+
+
+@njit(forceinline=True)
+def _quantize(op, x, stride, row, n_rows, c_first, c_end):
+    """Rows of a tile; of a part of one, the other rows of which are others' to write, row by
+    row."""
+    tiles, n = load_i64(op + CONV.tiles), load_i64(op + CONV.n)
+    if n_rows == TILE_ROWS:
+        blocks = blocks_at(tiles, n, row, c_first)
+        quantize_tile(x, stride, c_end - c_first, n_rows, blocks)
+        return
+    for i in range(n_rows):
+        for c in range(c_first, c_end, BLOCK):
+            at = x + i * stride + 4 * (c - c_first)
+            block = blocks_at(tiles, n, row + i, c)
+            quantize_block(simd.load(at), simd.load(at + 64), block, (row + i) % TILE_ROWS)
+
+
+@njit(forceinline=True)
+def _advance(op, zeros, has_silu, scratch, run, c_first, c_end):
+    """Outputs of a run's tokens, channels c_first to c_end, a tile of rows after the other."""
     out, tiles = load_i64(op + CONV.out), load_i64(op + CONV.tiles)
-    for t in range(run.n_kept + run.n_drafts):
+    t, n_tokens = np.int64(0), run.n_kept + run.n_drafts
+    while t < n_tokens:
         row = run.first + t
-        y = out + row * load_i64(op + CONV.out_stride)
-        for c in range(c_first, c_end, 32):
-            low = _output(op, n_taps, has_silu, run, t, c, width)
-            high = low
-            if c + 16 < n:
-                high = _output(op, n_taps, has_silu, run, t, c + 16, width)
-            if out != 0:
-                simd.store(y + 4 * c, low)
-                if c + 16 < n:
-                    simd.store(y + 4 * c + 64, high)
-            if tiles != 0:
-                quantize_block(low, high, blocks_at(tiles, n, row, c), row % TILE_ROWS)
+        n_rows = min(n_tokens - t, TILE_ROWS - row % TILE_ROWS)
+        to, stride = scratch, np.int64(4 * CHANNELS)
+        if out != 0:
+            stride = load_i64(op + CONV.out_stride)
+            to = out + row * stride + 4 * c_first
+        for c in range(c_first, c_end, 16):
+            _convolve(op, zeros, has_silu, run, t, n_rows, c, to + 4 * (c - c_first), stride)
+        if tiles != 0:
+            _quantize(op, to, stride, row, n_rows, c_first, c_end)
+        t += n_rows
 
 
 @njit(forceinline=True)
@@ -183,12 +248,13 @@ def build_conv(n_taps: int, has_silu: bool) -> Callable[..., None]:
     """The kernel for K = ``n_taps``; its parts are groups of channels. It has its own order: every
     output is made of window, accepted drafts and tokens as they are, so drafts need no copy."""
     assert 2 <= n_taps <= MAX_TAPS
+    zeros = _make_zeros(n_taps)
 
     @njit
     def visit(op, scratch, run, first_part, end_part):
         c_first = first_part * CHANNELS
         c_end = min(end_part * CHANNELS, load_i64(op + CONV.n))
-        _convolve(op, n_taps, has_silu, run, c_first, c_end)
+        _advance(op, zeros(), has_silu, scratch, run, c_first, c_end)
         _keep_window(op, n_taps - 1, run, c_first, c_end)
 
     return build_recurrent(CONV, _n_parts, visit)
