@@ -16,7 +16,15 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from slotmux.kernels import simd
-from slotmux.kernels.activations import BLOCK, BLOCK_BYTES, OFFSETS, SCALES, SUM, TILE_ROWS
+from slotmux.kernels.activations import (
+    BLOCK,
+    BLOCK_BYTES,
+    OFFSETS,
+    SCALES,
+    SUM,
+    TILE_ROWS,
+    blocks_at,
+)
 from slotmux.kernels.address import F32, I8, I16, I32, pointer
 from slotmux.kernels.simd import F32X16, I32X16, f32x16, splat_ir
 
@@ -210,3 +218,17 @@ def quantize_tile(x, stride, n_inputs, n_rows, blocks):
             _quantize_eight(at, stride, block)
         else:
             quantize_block(simd.load(at), simd.load(at + 64), block, 0)
+
+
+@njit
+def quantize_rows(x, stride, n_columns, tiles, n_inputs, row, n_rows, column):
+    """Quantise ``n_columns`` of ``n_rows`` rows within one tile, from row ``row`` of all and
+    ``column`` on, each of n_inputs; x: as quantize_tile's. Of a tile that is not whole only these
+    rows are written: the others are somebody else's."""
+    if n_rows == TILE_ROWS:
+        quantize_tile(x, stride, n_columns, n_rows, blocks_at(tiles, n_inputs, row, column))
+        return
+    for i in range(n_rows):
+        for c in range(0, n_columns, BLOCK):
+            at, block = x + i * stride + 4 * c, blocks_at(tiles, n_inputs, row + i, column + c)
+            quantize_block(simd.load(at), simd.load(at + 64), block, (row + i) % TILE_ROWS)

@@ -20,7 +20,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from slotmux.kernels import simd
-from slotmux.kernels.activations import BLOCK, TILE_ROWS, blocks_at
+from slotmux.kernels.activations import TILE_ROWS
 from slotmux.kernels.address import load_i64
 from slotmux.kernels.cpu import Isa
 from slotmux.kernels.operands import (
@@ -40,7 +40,7 @@ from slotmux.kernels.operands import (
 )
 from slotmux.kernels.ops.dense.glu import silu
 from slotmux.kernels.ops.recurrent.frame import build_recurrent
-from slotmux.kernels.quantize import quantize_block, quantize_tile
+from slotmux.kernels.quantize import quantize_rows
 from slotmux.kernels.simd import fma_ir
 
 CHANNELS = 128  # of a part
@@ -191,22 +191,6 @@ def _convolve(op, zeros, has_silu, run, t, n_tokens, c, to, to_stride):
 
 
 @njit(forceinline=True)
-def _quantize(op, x, stride, row, n_rows, c_first, c_end):
-    """Rows of a tile; of a part of one, the other rows of which are others' to write, row by
-    row."""
-    tiles, n = load_i64(op + CONV.tiles), load_i64(op + CONV.n)
-    if n_rows == TILE_ROWS:
-        blocks = blocks_at(tiles, n, row, c_first)
-        quantize_tile(x, stride, c_end - c_first, n_rows, blocks)
-        return
-    for i in range(n_rows):
-        for c in range(c_first, c_end, BLOCK):
-            at = x + i * stride + 4 * (c - c_first)
-            block = blocks_at(tiles, n, row + i, c)
-            quantize_block(simd.load(at), simd.load(at + 64), block, (row + i) % TILE_ROWS)
-
-
-@njit(forceinline=True)
 def _advance(op, zeros, has_silu, scratch, run, c_first, c_end):
     """Outputs of a run's tokens, channels c_first to c_end, a tile of rows after the other."""
     out, tiles = load_i64(op + CONV.out), load_i64(op + CONV.tiles)
@@ -221,7 +205,8 @@ def _advance(op, zeros, has_silu, scratch, run, c_first, c_end):
         for c in range(c_first, c_end, 16):
             _convolve(op, zeros, has_silu, run, t, n_rows, c, to + 4 * (c - c_first), stride)
         if tiles != 0:
-            _quantize(op, to, stride, row, n_rows, c_first, c_end)
+            n, n_columns = load_i64(op + CONV.n), c_end - c_first
+            quantize_rows(to, stride, n_columns, tiles, n, row, n_rows, c_first)
         t += n_rows
 
 

@@ -14,7 +14,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from slotmux.kernels import simd
-from slotmux.kernels.activations import TILE_ROWS, blocks_at
+from slotmux.kernels.activations import TILE_ROWS
 from slotmux.kernels.address import load_i64
 from slotmux.kernels.cpu import Isa
 from slotmux.kernels.operands import (
@@ -34,7 +34,7 @@ from slotmux.kernels.operands import (
 from slotmux.kernels.ops.dense.glu import silu
 from slotmux.kernels.ops.recurrent.frame import build_recurrent, copy_bytes, copy_vectors, in_order
 from slotmux.kernels.ops.recurrent.ssm_scan import DT, SEGMENT, TOKEN_BYTES, U, Y, make_scan
-from slotmux.kernels.quantize import quantize_block
+from slotmux.kernels.quantize import quantize_rows
 
 # A part is 32 channels, two groups that the scan takes one after the other.
 PARTS = 16  # of a chunk, of many sequences
@@ -128,24 +128,37 @@ def _gated(op, token, row, c):
     return simd.load(token + Y) * silu(simd.load(z + 4 * c))
 
 
+@njit(forceinline=True)
+def _gate_and_write(op, token, row, c):
+    """Gate 32 channels of a token (16 at the end of a width that is no multiple of 32) and write
+    them: to the row, and behind each other to where U and Y were."""
+    n, out = load_i64(op + MAMBA1.n), load_i64(op + MAMBA1.out)
+    low = _gated(op, token, row, c)
+    high = low
+    if c + 16 < n:
+        high = _gated(op, token + GROUP_TOKENS, row, c + 16)
+    if out != 0:
+        at = out + row * load_i64(op + MAMBA1.out_stride) + 4 * c
+        simd.store(at, low)
+        if c + 16 < n:
+            simd.store(at + 64, high)
+    simd.store(token + U, low)
+    simd.store(token + Y, high)
+
+
 @njit
 def _finish(op, tokens, first, n_tokens, c):
-    """Gate and write 32 channels (16 at the end of a width that is no multiple of 32)."""
-    n, out = load_i64(op + MAMBA1.n), load_i64(op + MAMBA1.out)
-    tiles = load_i64(op + MAMBA1.tiles)
-    for t in range(n_tokens):
-        row, token = first + t, tokens + TOKEN_BYTES * t
-        low = _gated(op, token, row, c)
-        high = low
-        if c + 16 < n:
-            high = _gated(op, token + GROUP_TOKENS, row, c + 16)
-        if out != 0:
-            at = out + row * load_i64(op + MAMBA1.out_stride) + 4 * c
-            simd.store(at, low)
-            if c + 16 < n:
-                simd.store(at + 64, high)
+    """Gate and write 32 channels of a segment's tokens, one tile of rows after the other."""
+    tiles, t = load_i64(op + MAMBA1.tiles), np.int64(0)
+    while t < n_tokens:
+        row, at = first + t, tokens + TOKEN_BYTES * t
+        n_rows = min(n_tokens - t, TILE_ROWS - row % TILE_ROWS)
+        for i in range(n_rows):
+            _gate_and_write(op, at + TOKEN_BYTES * i, row + i, c)
         if tiles != 0:
-            quantize_block(low, high, blocks_at(tiles, n, row, c), row % TILE_ROWS)
+            n = load_i64(op + MAMBA1.n)
+            quantize_rows(at + U, TOKEN_BYTES, 32, tiles, n, row, n_rows, c)
+        t += n_rows
 
 
 @njit
