@@ -39,7 +39,7 @@ from slotmux.kernels.operands import (
     writes,
 )
 from slotmux.kernels.ops.attention.cells import CELLS, LATENT
-from slotmux.kernels.ops.attention.fold import finish_row, fold_tile, start_state
+from slotmux.kernels.ops.attention.fold import finish_row, start_state
 from slotmux.kernels.ops.attention.plan import (
     TILE,
     block_table,
@@ -65,9 +65,9 @@ from slotmux.kernels.ops.attention.products import (
     states_at,
     values_at,
 )
+from slotmux.kernels.ops.attention.rows import fold_rows, rows_and_chunk_bytes, rows_bytes
 from slotmux.kernels.ops.attention.softmax import UNSEEN
 from slotmux.kernels.ops.attention.tiles import CHUNK
-from slotmux.kernels.ops.attention.unpack import unpacked_bytes
 
 
 class Attention(Op, kernel="attention"):
@@ -106,9 +106,8 @@ class Attention(Op, kernel="attention"):
 
     def scratch_bytes(self, isa: Isa) -> int:
         """Query rows, a tile's values, the rows' states, a chunk; behind what has a fixed size."""
-        padded = round_up(self.v_dim, 16)
-        unpacked = 0 if self.cells.v_type == LATENT else unpacked_bytes(self.head_dim, padded)
-        return S_Q + 4 * ROWS * self.head_dim + 4 * (TILE + ROWS) * padded + unpacked
+        n_bytes = rows_bytes if self.cells.v_type == LATENT else rows_and_chunk_bytes
+        return n_bytes(self.head_dim, round_up(self.v_dim, 16))
 
 
 ATTENTION = offsets(Attention)
@@ -176,16 +175,6 @@ def _finish_rows(op, shape, scratch, head, group, token, first_row, n_rows):
         finish_row(states + 4 * shape.v_padded * r, l_at, at, v_dim)
 
 
-@njit
-def _fold_rows(shape, scratch, tile, n_rows):
-    """What a tile's rows had from a chunk into their states."""
-    width = shape.v_padded
-    states = states_at(shape, scratch) + 4 * width * TILE * tile
-    m_at, l_at = scratch + S_STATE_M + 64 * tile, scratch + S_STATE_L + 64 * tile
-    values, m, total = values_at(shape, scratch), scratch + S_M, scratch + S_L
-    fold_tile(states, m_at, l_at, values, m, total, n_rows, width)
-
-
 def _build_whole_rows(products: Products | LatentProducts) -> Any:
     find, unpack, ask, sees = products.find, products.unpack, products.ask, products.sees
     prepare, attend, attend_unpacked = products.prepare, products.attend, products.attend_unpacked
@@ -216,7 +205,7 @@ def _build_whole_rows(products: Products | LatentProducts) -> Any:
                 attend_unpacked(shape, scratch, t, height, first, seen, at)
             else:
                 attend(shape, scratch, t, height, first, seen, at)
-            _fold_rows(shape, scratch, t, height)
+            fold_rows(shape, scratch, t, height)
 
     @njit
     def whole_rows(op, step, scratch, seq, item, group, head):

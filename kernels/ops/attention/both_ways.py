@@ -10,12 +10,15 @@ attention folds them (attention.py): a row's result depends on its own text and 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+from llvmlite import ir
 from numba import njit
+from numba.extending import intrinsic
 
 from slotmux.kernels import simd
-from slotmux.kernels.address import load_f32, load_i32, load_i64, store_f32, store_i64
+from slotmux.kernels.address import load_f32, load_i32, load_i64, store_i64
 from slotmux.kernels.claims import T_SCRATCH, claim
 from slotmux.kernels.cpu import Isa
 from slotmux.kernels.operands import (
@@ -29,22 +32,42 @@ from slotmux.kernels.operands import (
     round_up,
     writes,
 )
-from slotmux.kernels.ops.attention.fold import finish_row, fold_chunk, start_state
+from slotmux.kernels.ops.attention.cells import CELLS
+from slotmux.kernels.ops.attention.plan import TILE
+from slotmux.kernels.ops.attention.products import (
+    ROWS,
+    S_KEYS,
+    S_L,
+    S_M,
+    S_Q,
+    S_SCORES,
+    S_VALUES,
+    Shape,
+    n_blocks_of,
+    unpacked_at,
+    values_at,
+)
+from slotmux.kernels.ops.attention.rows import (
+    Item,
+    finish_rows,
+    fold_rows,
+    gather_rows,
+    place_of,
+    rows_and_chunk_bytes,
+    start_rows,
+)
 from slotmux.kernels.ops.attention.softmax import largest_score, softmax_terms
-from slotmux.kernels.ops.attention.tiles import CHUNK, build_scores, build_values
+from slotmux.kernels.ops.attention.text_tiles import gather_keys, gather_values
+from slotmux.kernels.ops.attention.tiles import CHUNK
+from slotmux.kernels.ops.attention.unpack import (
+    PANEL,
+    build_unpacked_scores,
+    build_unpacked_values,
+    unpacked_values_at,
+)
+from slotmux.kernels.simd import F32X16, f32x16
 
 PART_TOKENS = 128
-TILE = 8
-CELLS = 16
-_N_BLOCKS = CHUNK // CELLS
-# A thread's scratch, in bytes: addresses of a chunk's blocks of K and V; (m, l) of a tile's rows in
-# a chunk and of all rows so far; a tile's scores; 0, 1, 2, ... as float32. Behind them, as wide as
-# heads are: a tile's query rows and values, the chunk's K and V, the rows' states.
-S_KEYS, S_VALUES = 0, 8 * _N_BLOCKS
-S_CHUNK_ML = 16 * _N_BLOCKS
-S_STEPS = S_CHUNK_ML + 8 * TILE
-S_SCORES = S_STEPS + 4 * CHUNK
-S_WIDE = S_SCORES + 4 * CHUNK * TILE
 
 
 class BothWays(Op, kernel="both_ways"):
@@ -71,154 +94,169 @@ class BothWays(Op, kernel="both_ways"):
         return build_both_ways()
 
     def scratch_bytes(self, isa: Isa) -> int:
-        """Addresses, scores; a tile's rows, a chunk's K and V, the states of a piece's rows."""
-        padded, group = round_up(self.v_dim, 16), self.n_head // self.n_head_kv
-        wide = (TILE + CHUNK) * (self.head_dim + padded)
-        return S_WIDE + 4 * wide + PART_TOKENS * group * (4 * padded + 8) + 64
+        """As attention of cells has it (products.py)."""
+        return rows_and_chunk_bytes(self.head_dim, round_up(self.v_dim, 16))
 
 
 BOTH_WAYS = offsets(BothWays)
 
 
 @njit(forceinline=True)
-def _padded(op):
-    return (load_i64(op + BOTH_WAYS.v_dim) + 15) // 16 * 16
+def _shape_of(op):
+    return Shape(
+        load_i64(op + BOTH_WAYS.head_dim),
+        (load_i64(op + BOTH_WAYS.v_dim) + 15) // 16 * 16,
+        load_i64(op + BOTH_WAYS.n_head_kv),
+        0,
+        0,
+        load_i64(op + BOTH_WAYS.window),
+        np.float32(0.0),
+        0,
+    )
 
 
 @njit
-def _gather_chunk(op, scratch, first, n_cells, head):
-    """K of ``n_cells`` tokens from row ``first`` on as blocks [head_dim][16 cells], V as rows."""
-    head_dim, v_dim = load_i64(op + BOTH_WAYS.head_dim), load_i64(op + BOTH_WAYS.v_dim)
+def _take_rows(op, shape, scratch, item):
+    """The item's query rows, scaled."""
+    q, stride = load_i64(op + BOTH_WAYS.q), load_i64(op + BOTH_WAYS.q_stride)
+    gather_rows(shape, scratch, q, stride, item)
+    scale = simd.splat(load_f32(load_i64(op + BOTH_WAYS.scale)))
+    for i in range(0, item.n_rows * shape.head_dim, 16):
+        at = scratch + S_Q + 4 * i
+        simd.store(at, simd.load(at) * scale)
+
+
+@njit
+def _take_chunk(op, shape, scratch, row, n_cells, head):
+    """K and V of ``n_cells`` tokens of a text, from its row ``row`` of the ubatch on."""
+    to, v_dim = unpacked_at(shape, scratch), load_i64(op + BOTH_WAYS.v_dim)
     k_stride, v_stride = load_i64(op + BOTH_WAYS.k_stride), load_i64(op + BOTH_WAYS.v_stride)
-    padded = _padded(op)
-    keys = scratch + S_WIDE + 4 * TILE * (head_dim + padded)
-    values = keys + 4 * CHUNK * head_dim
-    for i in range(_N_BLOCKS):
-        store_i64(scratch + S_KEYS + 8 * i, keys + 4 * CELLS * head_dim * i)
-        store_i64(scratch + S_VALUES + 8 * i, values + 4 * CELLS * padded * i)
-    for i in range(n_cells):
-        k = load_i64(op + BOTH_WAYS.k) + (first + i) * k_stride + 4 * head * head_dim
-        to = keys + 4 * (i // CELLS * CELLS * head_dim + i % CELLS)
-        for d in range(head_dim):
-            store_f32(to + 4 * CELLS * d, load_f32(k + 4 * d))
-        v = load_i64(op + BOTH_WAYS.v) + (first + i) * v_stride + 4 * head * v_dim
-        at = values + 4 * padded * i
-        for d in range(0, padded, 16):
-            row = simd.load(v + 4 * d)
-            zero = simd.splat(np.float32(0.0))
-            simd.store(at + 4 * d, simd.first_lanes(row, v_dim - d, zero))
+    k = load_i64(op + BOTH_WAYS.k) + row * k_stride + 4 * head * shape.head_dim
+    v = load_i64(op + BOTH_WAYS.v) + row * v_stride + 4 * head * v_dim
+    gather_keys(k, k_stride, n_cells, shape.head_dim, to, scratch + S_KEYS)
+    gather_values(v, v_stride, n_cells, v_dim, unpacked_values_at(to, shape.head_dim))
+
+
+@intrinsic
+def _lane_numbers(ctx: Any) -> Any:
+    """0, 1, .. 15."""
+
+    def codegen(c: Any, b: Any, sig: Any, args: Any) -> Any:
+        return ir.Constant(F32X16, [float(i) for i in range(16)])
+
+    return f32x16(), codegen
 
 
 @njit
-def _gather_rows(op, to, row, n_rows, head):
-    """Scaled query rows of a head."""
-    head_dim, stride = load_i64(op + BOTH_WAYS.head_dim), load_i64(op + BOTH_WAYS.q_stride)
-    scale = load_f32(load_i64(op + BOTH_WAYS.scale))
-    for r in range(n_rows):
-        q = load_i64(op + BOTH_WAYS.q) + (row + r) * stride + 4 * head * head_dim
-        for d in range(head_dim):
-            store_f32(to + 4 * (r * head_dim + d), load_f32(q + 4 * d) * scale)
-
-
-@njit
-def _lean(scores, n_blocks, steps, apart, slope):
-    """scores -= slope * |steps + apart|, of one row."""
+def _lean(scores, n_blocks, apart, slope):
+    """A row's scores -= slope * |apart|, |apart + 1|, ..."""
     for i in range(n_blocks):
-        distance = simd.absolute(simd.load(steps + 64 * i) + simd.splat(apart))
+        distance = simd.absolute(_lane_numbers() + simd.splat(apart + np.float32(CELLS * i)))
         s = simd.load(scores + 64 * i) - distance * simd.splat(slope)
         simd.store(scores + 64 * i, s)
 
 
+@njit(forceinline=True)
+def _cells_seen(window, pos, last, first, n_cells):
+    """Which cells of a chunk from position ``first`` on tokens ``pos`` .. ``last`` see, in order:
+    from, to."""
+    if window <= 0:
+        return np.int64(0), n_cells
+    return max(np.int64(0), pos - window - first), min(n_cells, last + window + 1 - first)
+
+
 @njit
-def _weigh_rows(op, scratch, pos, n_rows, first, n_cells, n_tokens, head):
-    """Scores of a tile's rows (positions pos, pos + 1, ...) to weights of a chunk's cells."""
-    window, n_blocks = load_i64(op + BOTH_WAYS.window), (n_cells + CELLS - 1) // CELLS
+def _weigh_rows(op, scratch, item, tile, n_rows, first, n_cells):
+    """A tile's scores of ``n_cells`` cells from position ``first`` on to terms."""
+    n_blocks, window = n_blocks_of(n_cells), load_i64(op + BOTH_WAYS.window)
     slopes = load_i64(op + BOTH_WAYS.slopes)
     for r in range(n_rows):
-        row, seen_from, seen_to = scratch + S_SCORES + 4 * CHUNK * r, np.int64(0), n_cells
-        if window > 0:
-            seen_from = max(np.int64(0), pos + r - window - first)
-            seen_to = min(n_cells, pos + r + window + 1 - first)
+        token, head = place_of(item, TILE * tile + r)
+        pos, row = token - item.token, scratch + S_SCORES + 4 * CHUNK * r
         if slopes != 0:
-            apart = np.float32(first - pos - r)
-            _lean(row, n_blocks, scratch + S_STEPS, apart, load_f32(slopes + 4 * head))
-        ml = scratch + S_CHUNK_ML + 8 * r
-        largest_score(row, seen_from, seen_to, n_blocks, ml)
-        softmax_terms(row, seen_from, seen_to, n_blocks, ml, ml + 4)
+            _lean(row, n_blocks, np.float32(first - pos), load_f32(slopes + 4 * head))
+        begin, end = _cells_seen(window, pos, pos, first, n_cells)
+        largest_score(row, begin, end, n_blocks, scratch + S_M + 4 * r)
+    for r in range(n_rows):
+        token, _ = place_of(item, TILE * tile + r)
+        pos, row = token - item.token, scratch + S_SCORES + 4 * CHUNK * r
+        begin, end = _cells_seen(window, pos, pos, first, n_cells)
+        m_at = scratch + S_M + 4 * r
+        softmax_terms(row, begin, end, n_blocks, m_at, m_at + S_L - S_M)
 
 
-@njit
-def _finish(op, states, first, n_rows, head_kv, group):
-    """The rows' states to out."""
-    padded, v_dim = _padded(op), load_i64(op + BOTH_WAYS.v_dim)
-    for i in range(n_rows * group):
-        token, head = first + i % n_rows, head_kv * group + i // n_rows
-        out = load_i64(op + BOTH_WAYS.out) + token * load_i64(op + BOTH_WAYS.out_stride)
-        state = states + (4 * padded + 8) * i
-        finish_row(state, state + 4 * padded + 4, out + 4 * head * v_dim, v_dim)
+def _build_attend_tile() -> Any:
+    scores_of, values_of = build_unpacked_scores("f32"), build_unpacked_values()
+
+    @njit
+    def attend_tile(op, shape, scratch, item, tile, first, n_cells):
+        """A tile of the item's rows over the chunk from position ``first`` on, into their states:
+        of the blocks that it sees."""
+        head_dim, n_rows = shape.head_dim, min(np.int64(TILE), item.n_rows - TILE * tile)
+        token, _ = place_of(item, TILE * tile)
+        end_token, _ = place_of(item, TILE * tile + n_rows - 1)
+        begin, end = _cells_seen(
+            shape.window, token - item.token, end_token - item.token, first, n_cells
+        )
+        if begin >= end:
+            return
+        begin = begin // CELLS * CELLS
+        n_cells, first = end - begin, first + begin
+        q, scores = scratch + S_Q + 4 * TILE * tile * head_dim, scratch + S_SCORES
+        keys, values = scratch + S_KEYS + begin // CELLS * 8, scratch + S_VALUES
+        scores_of(n_rows, q, 4 * head_dim, head_dim, keys, keys, n_blocks_of(n_cells), scores)
+        _weigh_rows(op, scratch, item, tile, n_rows, first, n_cells)
+        panels = unpacked_values_at(unpacked_at(shape, scratch), head_dim)
+        store_i64(values, panels + 4 * PANEL * begin)
+        out = values_at(shape, scratch)
+        values_of(n_rows, scores, values, values, shape.v_padded, n_cells, out)
+        fold_rows(shape, scratch, tile, n_rows)
+
+    return attend_tile
 
 
 def build_both_ways() -> Callable[..., None]:
     """The kernel; a chunk is a piece of a text and a KV head."""
-    scores_of, values_of = build_scores("f32"), build_values("f32")
+    attend_tile = _build_attend_tile()
 
     @njit
-    def attend_tile(op, scratch, states, first, row, n_rows, cells, n_tokens, head):
-        """Rows row .. row + n_rows of a text that begins at row ``first`` over a chunk of its
-        cells (cells: first, number), folded into their states."""
-        head_dim, padded = load_i64(op + BOTH_WAYS.head_dim), _padded(op)
-        q, values = scratch + S_WIDE, scratch + S_WIDE + 4 * TILE * head_dim
-        _gather_rows(op, q, first + row, n_rows, head)
-        n_blocks = (cells[1] + CELLS - 1) // CELLS
-        keys, scores = scratch + S_KEYS, scratch + S_SCORES
-        scores_of(n_rows, q, head_dim * 4, head_dim, keys, keys, n_blocks, scores)
-        _weigh_rows(op, scratch, row, n_rows, cells[0], cells[1], n_tokens, head)
-        at = scratch + S_VALUES
-        values_of(n_rows, scores, at, at, padded, cells[1], values)
-        for r in range(n_rows):
-            state = states + (4 * padded + 8) * r
-            ml = scratch + S_CHUNK_ML + 8 * r
-            fold_chunk(state, state + 4 * padded, values + 4 * padded * r, ml, padded)
-
-    @njit
-    def attend_part(op, scratch, first, n_tokens, row, head):
-        """A piece of a text from its token ``row`` on, and the query heads of a KV head."""
-        head_dim, padded = load_i64(op + BOTH_WAYS.head_dim), _padded(op)
-        group = load_i64(op + BOTH_WAYS.n_head) // load_i64(op + BOTH_WAYS.n_head_kv)
-        window, n_rows = load_i64(op + BOTH_WAYS.window), min(PART_TOKENS, n_tokens - row)
-        states = scratch + S_WIDE + 4 * (TILE + CHUNK) * (head_dim + padded)
-        state_bytes = 4 * padded + 8
-        for i in range(n_rows * group):
-            state = states + state_bytes * i
-            m_at = state + 4 * padded
-            start_state(state, m_at, m_at + 4, padded, np.int64(0), np.int64(0))
-        begin, end = np.int64(0), n_tokens
-        if window > 0:
-            begin = max(np.int64(0), row - window)
-            end = min(n_tokens, row + n_rows + window)
+    def attend_rows(op, shape, scratch, item, n_tokens, taken):
+        """Some rows over all chunks of their text. ``taken``: the chunk in scratch, -1: none;
+        returns that."""
+        _take_rows(op, shape, scratch, item)
+        start_rows(shape, scratch, 0, item)
+        pos, _ = place_of(item, 0)
+        last, _ = place_of(item, item.n_rows - 1)
+        begin, end = _cells_seen(shape.window, pos - item.token, last - item.token, 0, n_tokens)
         for chunk in range(begin // CHUNK, (end + CHUNK - 1) // CHUNK):
-            at = chunk * CHUNK
-            cells = at, min(np.int64(CHUNK), n_tokens - at)
-            _gather_chunk(op, scratch, first + at, cells[1], head)
-            for g in range(group):
-                for t in range(0, n_rows, TILE):
-                    height = min(np.int64(TILE), n_rows - t)
-                    attend_tile(op, scratch, states + state_bytes * (g * n_rows + t), first,
-                                row + t, height, cells, n_tokens, head * group + g)  # fmt: skip
-        _finish(op, states, first + row, n_rows, head, group)
+            first, n_cells = chunk * CHUNK, min(np.int64(CHUNK), n_tokens - chunk * CHUNK)
+            if chunk != taken:
+                _take_chunk(op, shape, scratch, item.token + first, n_cells, item.head)
+                taken = chunk
+            for tile in range((item.n_rows + TILE - 1) // TILE):
+                attend_tile(op, shape, scratch, item, tile, first, n_cells)
+        out, stride = load_i64(op + BOTH_WAYS.out), load_i64(op + BOTH_WAYS.out_stride)
+        finish_rows(shape, scratch, out, stride, load_i64(op + BOTH_WAYS.v_dim), item)
+        return taken
+
+    @njit
+    def attend_part(op, scratch, part, head):
+        """A piece of a text and the query heads of a KV head."""
+        token, n_tokens, first = load_i32(part), load_i32(part + 4), load_i32(part + 8)
+        shape, taken = _shape_of(op), np.int64(-1)
+        group = load_i64(op + BOTH_WAYS.n_head) // shape.n_head_kv
+        end_row = min(first + PART_TOKENS, n_tokens) * group
+        for row in range(first * group, end_row, ROWS):
+            item = Item(token, row, min(np.int64(ROWS), end_row - row), group, head)
+            taken = attend_rows(op, shape, scratch, item, n_tokens, taken)
 
     def both_ways(op, step, thread):  # type: ignore[no-untyped-def]
         n_head_kv = load_i64(op + BOTH_WAYS.n_head_kv)
         n_chunks = load_i64(load_i64(op + BOTH_WAYS.n_parts)) * n_head_kv
         chunk = claim(thread, n_chunks)
-        scratch = load_i64(thread + 8 * T_SCRATCH)
-        if chunk >= 0:
-            for i in range(CHUNK):
-                store_f32(scratch + S_STEPS + 4 * i, np.float32(i))
         while chunk >= 0:
             part = load_i64(op + BOTH_WAYS.parts) + 12 * (chunk // n_head_kv)
-            first, n_tokens = load_i32(part), load_i32(part + 4)
-            attend_part(op, scratch, first, n_tokens, load_i32(part + 8), chunk % n_head_kv)
+            attend_part(op, load_i64(thread + 8 * T_SCRATCH), part, chunk % n_head_kv)
             chunk = claim(thread, n_chunks)
 
     return both_ways

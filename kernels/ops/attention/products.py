@@ -76,7 +76,7 @@ def states_at(shape, scratch):
 
 
 @njit(forceinline=True)
-def _unpacked_at(shape, scratch):
+def unpacked_at(shape, scratch):
     """Where a chunk's floats are, behind the states."""
     return states_at(shape, scratch) + 4 * ROWS * shape.v_padded
 
@@ -224,7 +224,7 @@ def _build_unpack(k_type: str, v_type: str) -> Any:
 
     @njit
     def unpack(shape, scratch, n_cells):
-        head_dim, to = shape.head_dim, _unpacked_at(shape, scratch)
+        head_dim, to = shape.head_dim, unpacked_at(shape, scratch)
         unpack_keys(scratch + S_KEYS, n_blocks_of(n_cells), head_dim, to)
         to = unpacked_values_at(to, head_dim)
         unpack_values(scratch + S_VALUES, n_cells, shape.v_padded, to)
