@@ -37,6 +37,30 @@ def head_norm(b: Builder, name: str, head_dim: int) -> NDArray[np.float32] | Non
     return b.weights.vector(name, head_dim) if b.weights.optional(name) else None
 
 
+def attention_shape(
+    hp: Hparams,
+    layer: int,
+    rotation: Rotation | None,
+    window: int = 0,
+    scale: float = 0.0,
+    softcap: float = 0.0,
+) -> AttentionShape:
+    """A layer's attention as the file's keys have it; ``scale`` 0: by the width of a head."""
+    n_head, n_head_kv = hp.heads(layer)
+    return AttentionShape(
+        layer=layer,
+        n_head=n_head,
+        n_head_kv=n_head_kv,
+        head_dim=hp.head_dim,
+        v_dim=hp.v_dim,
+        scale=scale or hp.attention_scale,
+        rotation=rotation,
+        eps=hp.eps,
+        window=window,
+        softcap=softcap,
+    )
+
+
 def self_attention(
     b: Builder,
     hp: Hparams,
@@ -55,19 +79,8 @@ def self_attention(
     ``norms_last``: q and k heads are normed after the rotation; ``prepare``: what is done to q and
     k in place of these norms."""
     blk = f"blk.{layer}"
-    n_head, n_head_kv = hp.heads(layer)
-    shape = AttentionShape(
-        layer=layer,
-        n_head=n_head,
-        n_head_kv=n_head_kv,
-        head_dim=hp.head_dim,
-        v_dim=hp.v_dim,
-        scale=scale or hp.attention_scale,
-        rotation=rotation,
-        eps=hp.eps,
-        window=window,
-        softcap=hp.f32("attn_logit_softcapping", 0.0),
-    )
+    softcap = hp.f32("attn_logit_softcapping", 0.0)
+    shape = attention_shape(hp, layer, rotation, window, scale, softcap)
     q, k, v = attention_inputs(b, x, blk, shape.qkv_sizes)
     q_norm = k_norm = None
     if prepare is not None:
@@ -78,7 +91,7 @@ def self_attention(
         q_norm = head_norm(b, f"{blk}.attn_q_norm.weight", hp.head_dim)
         k_norm = head_norm(b, f"{blk}.attn_k_norm.weight", hp.head_dim)
     rotate_and_store(b, shape, q, k, v, q_norm, k_norm, norms_last=norms_last)
-    sinks = b.weights.vector(f"{blk}.attn_sinks.weight", n_head) if has_sinks else None
+    sinks = b.weights.vector(f"{blk}.attn_sinks.weight", shape.n_head) if has_sinks else None
     return attend(b, shape, q, sinks=sinks)
 
 

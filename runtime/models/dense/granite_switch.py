@@ -13,13 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from slotmux.runtime.lowering.attention import AttentionShape, Rotation, attend, rotate_and_store
+from slotmux.runtime.lowering.attention import Rotation, attend, rotate_and_store
 from slotmux.runtime.lowering.buffers import Rows
 from slotmux.runtime.lowering.builder import Builder
 from slotmux.runtime.lowering.elementwise import add_scaled
 from slotmux.runtime.lowering.experts.moe import Groups
 from slotmux.runtime.lowering.experts.switch import add_adapters, switched
-from slotmux.runtime.models.blocks import attention_inputs, norm
+from slotmux.runtime.models.blocks import attention_inputs, attention_shape, norm
 from slotmux.runtime.models.dense.granite import head as head
 from slotmux.runtime.models.dense.granite import normed as normed
 from slotmux.runtime.models.dense.granite import rotation_if_trained
@@ -78,11 +78,7 @@ def attention(
     b: Builder, hp: Hparams, layer: int, h: Rows, rope: Rotation | None, adapters: Adapters
 ) -> Rows:
     """Softmax attention; the output projection is the caller's."""
-    n_head, n_head_kv = hp.heads(layer)
-    shape = AttentionShape(
-        layer=layer, n_head=n_head, n_head_kv=n_head_kv, head_dim=hp.head_dim, v_dim=hp.v_dim,
-        scale=hp.attention_scale, rotation=rope, eps=hp.eps,
-    )  # fmt: skip
+    shape = attention_shape(hp, layer, rope)
     blk = f"blk.{layer}"
     q, k, v = attention_inputs(b, h, blk, shape.qkv_sizes)
     names = [f"{blk}.attn_{part}" for part in "qkv"]

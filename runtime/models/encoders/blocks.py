@@ -6,11 +6,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slotmux.kernels.operands import Address
-from slotmux.runtime.lowering.attention import AttentionShape, Rotation
+from slotmux.runtime.lowering.attention import Rotation
 from slotmux.runtime.lowering.both_ways import add_rows, attend_both_ways, text_tables
 from slotmux.runtime.lowering.buffers import Rows
 from slotmux.runtime.lowering.builder import Builder
-from slotmux.runtime.models.blocks import attention_inputs, embedding, head_norm
+from slotmux.runtime.models.blocks import (
+    attention_inputs,
+    attention_shape,
+    embedding,
+    head_norm,
+)
 from slotmux.runtime.models.hparams import Hparams
 
 N_TYPES_KEY = "tokenizer.ggml.token_type_count"
@@ -44,18 +49,7 @@ def attention_of_texts(
     """Softmax attention of each token over its whole text, or ``window`` tokens to either side;
     the output projection is the caller's."""
     blk = f"blk.{layer}"
-    n_head, n_head_kv = hp.heads(layer)
-    shape = AttentionShape(
-        layer=layer,
-        n_head=n_head,
-        n_head_kv=n_head_kv,
-        head_dim=hp.head_dim,
-        v_dim=hp.v_dim,
-        scale=scale or hp.attention_scale,
-        rotation=rotation,
-        eps=hp.eps,
-        window=window,
-    )
+    shape = attention_shape(hp, layer, rotation, window, scale)
     q, k, v = attention_inputs(b, x, blk, shape.qkv_sizes)
     q_norm = head_norm(b, f"{blk}.attn_q_norm.weight", hp.head_dim)
     k_norm = head_norm(b, f"{blk}.attn_k_norm.weight", hp.head_dim)

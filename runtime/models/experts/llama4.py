@@ -9,12 +9,19 @@ from __future__ import annotations
 import numpy as np
 
 from slotmux.kernels.ops.moe.weigh import Weigh
-from slotmux.runtime.lowering.attention import AttentionShape, Rotation, attend, rotate_and_store
+from slotmux.runtime.lowering.attention import Rotation, attend, rotate_and_store
 from slotmux.runtime.lowering.buffers import Rows
 from slotmux.runtime.lowering.builder import Builder
 from slotmux.runtime.lowering.experts.moe import MoeShape, moe, routed
 from slotmux.runtime.lowering.positions import temper
-from slotmux.runtime.models.blocks import attention_inputs, embedding, gated_ffn, norm, project
+from slotmux.runtime.models.blocks import (
+    attention_inputs,
+    attention_shape,
+    embedding,
+    gated_ffn,
+    norm,
+    project,
+)
 from slotmux.runtime.models.hparams import Hparams, rotation
 from slotmux.runtime.models.moe_blocks import dense_layer, expert_shape
 
@@ -48,22 +55,12 @@ def lower(b: Builder, hp: Hparams) -> Rows:
 
 def attention(b: Builder, hp: Hparams, layer: int, x: Rows, rope: Rotation) -> Rows:
     """Over the chunk and rotated, or over everything and as it is."""
-    n_head, n_head_kv = hp.heads(layer)
     # A window of 0 in the file means that no layer is special.
     is_plain = hp.u32("attention.sliding_window", 1) == 0
     sees_all = (layer + 1) % FULL_EVERY == 0
     rotates = is_plain or not sees_all
-    shape = AttentionShape(
-        layer=layer,
-        n_head=n_head,
-        n_head_kv=n_head_kv,
-        head_dim=hp.head_dim,
-        v_dim=hp.v_dim,
-        scale=hp.attention_scale,
-        rotation=rope if rotates else None,
-        eps=hp.eps,
-        window=0 if is_plain or sees_all else -CHUNK,
-    )
+    window = 0 if is_plain or sees_all else -CHUNK
+    shape = attention_shape(hp, layer, rope if rotates else None, window)
     q, k, v = attention_inputs(b, x, f"blk.{layer}", shape.qkv_sizes)
     ones = None
     if rotates and hp.u32("expert_count") != N_EXPERTS_UNNORMED:

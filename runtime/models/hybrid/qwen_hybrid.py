@@ -24,6 +24,7 @@ from slotmux.runtime.lowering.builder import Builder
 from slotmux.runtime.lowering.experts.moe import MoeShape, moe
 from slotmux.runtime.lowering.recurrent.conv import short_conv
 from slotmux.runtime.lowering.recurrent.delta_net import DeltaShape, delta_net, gated_norm
+from slotmux.runtime.models import blocks
 from slotmux.runtime.models.blocks import embedding, gated_ffn, head_norm, norm, project
 from slotmux.runtime.models.dense.qwen3moe import moe_shape
 from slotmux.runtime.models.hparams import Hparams, rotation
@@ -163,17 +164,7 @@ def attention_shape(hp: Hparams, layer: int, rotation: Rotation) -> AttentionSha
     """One layer's softmax attention."""
     if hp.v_dim != hp.head_dim:
         hp.metadata.refuse(hp.key("attention.value_length"), f"{hp.v_dim} is not {hp.head_dim}")
-    n_head, n_head_kv = hp.heads(layer)
-    return AttentionShape(
-        layer=layer,
-        n_head=n_head,
-        n_head_kv=n_head_kv,
-        head_dim=hp.head_dim,
-        v_dim=hp.v_dim,
-        scale=hp.attention_scale,
-        rotation=rotation,
-        eps=hp.eps,
-    )
+    return blocks.attention_shape(hp, layer, rotation)
 
 
 def qkv_matrices(b: Builder, shape: AttentionShape) -> tuple[list[str], tuple[int, int, int]]:
