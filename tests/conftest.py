@@ -58,9 +58,15 @@ def gemma3_path() -> Path:
     return _real_model("gemma-3-270m-q4_k_m.gguf")
 
 
+@pytest.fixture(scope="session")
+def minilm_path() -> Path:
+    """all-MiniLM-L6-v2, a folder with its checkpoint; skips where it was not downloaded."""
+    return _real_model("all-MiniLM-L6-v2")
+
+
 def _real_model(name: str) -> Path:
     folder = Path(os.environ.get("SLOTMUX_TEST_MODELS", ROOT / "models"))
     path = folder / name
-    if not path.is_file():
+    if not path.exists():
         pytest.skip(f"{path} is not there; SLOTMUX_TEST_MODELS names another folder")
     return path
