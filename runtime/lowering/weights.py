@@ -127,17 +127,14 @@ class Weights:
             # Float32 whatever the file has: vectors are small, and norms and scans want them exact.
             values = dequantize(tensor.data, tensor.type).astype(np.float32).reshape(-1)
             drop_pages(tensor.data)
-            memory = aligned_zeros(4 * (values.size + 16))
-            self._keep.append(memory)
-            array = memory.view(np.float32)[: values.size]
-            array[:] = values
-            self._vectors[name] = array.reshape(shape[::-1])
+            self._vectors[name] = self.constant(values).reshape(shape[::-1])
         return self._vectors[name]
 
     def constant(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """Keep a computed array alive and padded like ``vector``."""
         memory = aligned_zeros(4 * (values.size + 16))
         self._keep.append(memory)
+        self.n_bytes += memory.nbytes  # an encoder's table of positions has tens of MB
         array = memory.view(np.float32)[: values.size]
         array[:] = values.reshape(-1)
         return array

@@ -110,7 +110,7 @@ def _shape_of(op):
         0,
         0,
         load_i64(op + BOTH_WAYS.window),
-        np.float32(0.0),
+        0.0,
         0,
     )
 

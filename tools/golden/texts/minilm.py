@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -31,10 +32,13 @@ def main(checkpoint: Path, out: Path) -> None:
     model = SentenceTransformer(str(checkpoint), device="cpu")
     model.max_seq_length = 512  # as long as the model has positions
     vectors = model.encode(TEXTS, normalize_embeddings=True, batch_size=1)
-    ids = {f"ids{i}": np.array(model.tokenizer(text)["input_ids"]) for i, text in enumerate(TEXTS)}
+    arrays: dict[str, Any] = {
+        f"ids{i}": np.array(model.tokenizer(text)["input_ids"]) for i, text in enumerate(TEXTS)
+    }
+    arrays["vectors"] = vectors.astype(np.float32)
     out.mkdir(parents=True, exist_ok=True)
     (out / "texts.json").write_text(json.dumps(TEXTS, indent=1, ensure_ascii=False) + "\n")
-    np.savez_compressed(out / "reference.npz", vectors=vectors.astype(np.float32), **ids)
+    np.savez_compressed(out / "reference.npz", **arrays)
 
 
 if __name__ == "__main__":
