@@ -1,5 +1,6 @@
-"""Tokens a second of batches of texts here and in sentence-transformers, in pairs, with as many
-threads: `python -m tools.embed_bench MODEL.gguf --torch DIR [--torch-python PYTHON]`."""
+"""Tokens a second of batches of texts here, in sentence-transformers and in llama.cpp, in turn,
+with as many threads: `python -m tools.embed_bench MODEL.gguf --torch DIR [--torch-python PYTHON]
+[--llama llama-embedding]`."""
 
 from __future__ import annotations
 
@@ -8,8 +9,10 @@ import json
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 
@@ -37,6 +40,33 @@ for _ in sys.stdin:
 """
 
 
+class LlamaCpp:
+    """llama-embedding over files of texts of ``N_TOKENS`` tokens. Its time for many batches less
+    its time for one: without starting and loading."""
+
+    N_BATCHES = 9
+
+    def __init__(self, program: Path, model: Path, n_threads: int, folder: Path) -> None:
+        room = str(4 * N_TOKENS)  # of a ubatch; with 16 texts it was slower
+        self._command = [str(program), "-m", str(model), "-t", str(n_threads), "-c", room]
+        self._command += ["-b", room, "-ub", room, "--pooling", "mean"]
+        self._command += ["--embd-output-format", "array"]
+        # A word of one token each, between the two that the tokenizer adds.
+        text = " ".join(["the"] * (N_TOKENS - 2))
+        self._files = [folder / "one.txt", folder / "many.txt"]
+        for path, n in zip(self._files, (1, self.N_BATCHES), strict=True):
+            path.write_text("\n".join([text] * (N_TEXTS * n)))
+
+    def tokens_per_second(self) -> float:
+        """Of one measurement."""
+        seconds = []
+        for path in self._files:
+            begin = time.monotonic()
+            subprocess.run([*self._command, "-f", str(path)], check=True, capture_output=True)
+            seconds.append(time.monotonic() - begin)
+        return (self.N_BATCHES - 1) * N_TEXTS * N_TOKENS / (seconds[1] - seconds[0])
+
+
 def spent() -> float:
     """Seconds of CPU time of this process."""
     use = resource.getrusage(resource.RUSAGE_SELF)
@@ -48,6 +78,7 @@ def main() -> None:
     parser.add_argument("model", type=Path)
     parser.add_argument("--torch", type=Path, required=True, help="the same model's checkpoint")
     parser.add_argument("--torch-python", default=sys.executable)
+    parser.add_argument("--llama", type=Path, help="llama.cpp's llama-embedding")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--rounds", type=int, default=3)
@@ -76,6 +107,9 @@ def main() -> None:
     assert peer.stdin is not None
     assert peer.stdout is not None
     n_tokens = N_TEXTS * N_TOKENS * given.rounds
+    folder = tempfile.TemporaryDirectory()
+    llama = given.llama and LlamaCpp(given.llama, given.model, given.threads, Path(folder.name))
+    rates: list[tuple[float, ...]] = []
     for _ in range(given.pairs):
         peer.stdin.write("go\n")
         peer.stdin.flush()
@@ -84,11 +118,19 @@ def main() -> None:
         for _ in range(given.rounds):
             run()
         wall, cpu = time.monotonic() - wall, spent() - cpu
+        rates.append((n_tokens / wall, n_tokens / their_wall))
+        if llama:
+            rates[-1] += (llama.tokens_per_second(),)
         print(
-            f"{n_tokens / wall:.0f} tokens/s here, {n_tokens / their_wall:.0f} there:"
-            f" {their_wall / wall:.2f} times; of CPU time {their_cpu / cpu:.2f} times",
+            " ".join(f"{rate:.0f}" for rate in rates[-1]),
+            f"tokens/s here, there; of CPU time {their_cpu / cpu:.2f} times",
             flush=True,
         )
+    names = ("here", "sentence-transformers", "llama.cpp")
+    for i, name in enumerate(names[: len(rates[0])]):
+        ratio = median(rate[0] / rate[i] for rate in rates)
+        print(f"{name}: {median(rate[i] for rate in rates):.0f} tokens/s, {ratio:.2f}")
+    folder.cleanup()
     peer.stdin.close()
     peer.wait()
     encoder.close()
