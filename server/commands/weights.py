@@ -6,19 +6,23 @@ from collections.abc import Mapping
 
 from slotmux.runtime.gguf import GGUFFile
 
+# Beside token_embd.weight: of Gemma 3n and 4, which leave theirs in the file, and of GPT-2.
+ROW_TABLES = {"per_layer_token_embd.weight", "position_embd.weight"}
+
 
 def bytes_per_forward(file: GGUFFile, n_tokens: int = 1) -> int:
     """Bytes of weights, as stored in the file, that a forward of ``n_tokens`` reads.
 
-    Of an embedding table that is not also the output matrix one row counts as nothing, of experts
-    those that the tokens are expected to choose, of a prediction (MTP) block nothing.
+    Of tables, of which a token takes a row, nothing counts unless they are the output matrix, too,
+    of experts those that the tokens are expected to choose, of a prediction (MTP) block nothing.
     """
     is_tied = "output.weight" not in file.tensors
+    tables = ROW_TABLES if is_tied else {"token_embd.weight", *ROW_TABLES}
     n_trunk = _n_trunk_blocks(file)
     share = _expert_share(file, n_tokens)
     n_bytes = 0.0
     for name, tensor in file.tensors.items():
-        if name == "token_embd.weight" and not is_tied:
+        if name in tables:
             continue
         if name.startswith("blk.") and int(name.split(".")[1]) >= n_trunk:
             continue

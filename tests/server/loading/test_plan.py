@@ -268,6 +268,17 @@ def test_a_prediction_block_is_not_read(golden_dir: Path) -> None:
     assert bytes_per_forward(file) == total - block - table
 
 
+@pytest.mark.parametrize(
+    ("name", "table"),
+    [("gemma4", "per_layer_token_embd.weight"), ("gpt2", "position_embd.weight")],
+)
+def test_tables_of_rows_are_not_read_whole(name: str, table: str, golden_dir: Path) -> None:
+    file = open_gguf(golden_dir / name / "model.gguf")
+    total = sum(tensor.n_bytes for tensor in file.tensors.values())
+    assert "output.weight" not in file.tensors, "the other table is the output matrix"
+    assert bytes_per_forward(file) == total - file.tensors[table].n_bytes
+
+
 def test_more_tokens_read_more_experts(golden_dir: Path) -> None:
     file = open_gguf(golden_dir / "qwen3moe" / "model.gguf")
     one, eight, many = (bytes_per_forward(file, n) for n in (1, 8, 1 << 16))
