@@ -7,4 +7,4 @@ table, and a test holds the two together.
 
 from __future__ import annotations
 
-BITS_VERSION = "9a9ee313ba0598bc"
+BITS_VERSION = "50ed3b2c0a2c5b12"

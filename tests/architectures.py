@@ -20,6 +20,7 @@ class Architecture:
     # Crowds, aborts and parking on the whole engine: one model of each kind of memory and of layer.
     is_crowded: bool = False
     lcpp_tolerance: float = 0.0  # on a logit of llama.cpp's, where the folder's own will not do
+    is_right_in_llama_cpp: bool = True  # else its graph is another function than the model's
 
 
 # llama.cpp looks its GELU up in a half-precision table; measured, that alone is up to 4e-3.
@@ -36,6 +37,7 @@ ARCHITECTURES = (
     Architecture("gemma3", is_crowded=True, lcpp_tolerance=GELU_TABLE),
     Architecture("phi2", lcpp_tolerance=GELU_TABLE),
     Architecture("phi3"),
+    Architecture("phimoe", is_right_in_llama_cpp=False),
     Architecture("deepseek2", is_crowded=True),
     Architecture("deepseek2-lite"),
     Architecture("glm4moelite", has_mtp=True),

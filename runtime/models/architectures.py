@@ -32,6 +32,7 @@ FAMILIES = {
     "bailingmoe3": "latent.kda_hybrid",
     "phi2": "dense.layer_normed.phi2",
     "phi3": "dense.phi3",
+    "phimoe": "experts.phimoe",
     "granite": "dense.granite",
     "granitemoe": "dense.granite",
     "graniteswitch": "dense.granite_switch",

@@ -22,6 +22,18 @@ def without_other_groups(ranking, n_groups, n_groups_used):
     return kept.reshape(ranking.shape)
 
 
+def sparsemixer(x, ids):
+    """Weights of the experts ids [T, n_used], one after the other, of logits x [T, n_expert]."""
+    rest, weights = x.copy(), np.zeros(ids.shape)
+    for rank in range(ids.shape[1]):
+        top = np.take_along_axis(rest, ids[:, rank : rank + 1], 1)
+        is_near = (top - rest) / np.maximum(np.abs(x), top) <= 0.02
+        near = np.where(is_near, rest, -np.inf)
+        weights[:, rank] = 1.0 / np.exp(near - top).sum(1)
+        np.put_along_axis(rest, ids[:, rank : rank + 1], -np.inf, 1)
+    return weights
+
+
 def route(
     logits,
     n_used,
@@ -36,8 +48,8 @@ def route(
 ):
     """The chosen experts of each token, best first, and their weights: [T, n_used] each."""
     x = np.asarray(logits, np.float64)
-    p = {"softmax": softmax, "sigmoid": lambda x: 1.0 / (1.0 + np.exp(-x)), "chosen": lambda x: x}
-    p = p[scores](x)
+    p = {"softmax": softmax, "sigmoid": lambda x: 1.0 / (1.0 + np.exp(-x))}
+    p = p.get(scores, lambda x: x)(x)
     ranking = p if bias is None else p + bias
     if n_groups_used < n_groups:
         ranking = without_other_groups(ranking, n_groups, n_groups_used)
@@ -45,6 +57,8 @@ def route(
     weights = np.take_along_axis(p, ids, 1)
     if scores == "chosen":
         weights = softmax(weights)
+    if scores == "sparsemixer":
+        weights = sparsemixer(x, ids)
     if renormalise:
         weights = weights / weights.sum(1, keepdims=True)
     return ids, weights * scale * (1.0 if expert_scale is None else expert_scale[ids])

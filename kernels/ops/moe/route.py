@@ -47,6 +47,7 @@ from slotmux.kernels.ops.moe.scores import (
     NEVER,
     keep_best_groups,
     score_function,
+    share_of_best,
     softmax_in_place,
     take_best,
 )
@@ -171,6 +172,7 @@ def _weigh(op, ids, weights):
 def build_route(scores: str) -> Callable[..., None]:
     """Scores (one of SCORES) and the choice of experts; a chunk is a token."""
     score, among_chosen = score_function(scores), scores == "chosen"
+    among_near = scores == "sparsemixer"
 
     @njit
     def choose(op, logits, ids, weights, scratch):
@@ -181,9 +183,11 @@ def build_route(scores: str) -> Callable[..., None]:
         score(logits, n, scratch)
         _rank(op, scratch, ranking, ranking + padded)
         for rank in range(n_used):
+            share = share_of_best(ranking, n) if among_near else np.float32(0.0)
             expert = take_best(ranking, n)
             store_i32(ids + 4 * rank, expert)
-            store_f32(weights + 4 * rank, load_f32(scratch + 4 * expert))
+            weight = share if among_near else load_f32(scratch + 4 * expert)
+            store_f32(weights + 4 * rank, weight)
         if among_chosen:
             softmax_in_place(weights, n_used)
         _weigh(op, ids, weights)

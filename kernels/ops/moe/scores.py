@@ -1,7 +1,8 @@
 """Scores of experts from a router's logits, and taking the best of them.
 
 softmax and sigmoid score all experts; with "chosen" logits are the scores, and weights are the
-softmax of those that were chosen (gpt-oss).
+softmax of those that were chosen (gpt-oss). With "sparsemixer" logits are the scores, and the
+weight of each choice is its softmax over those not chosen before that come near it (Phi-3.5-MoE).
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from slotmux.kernels import simd
 from slotmux.kernels.address import load_f32, store_f32
 from slotmux.kernels.bits import bits_at_least, lowest_bit
 
-SCORES = ("softmax", "sigmoid", "chosen")
+SCORES = ("softmax", "sigmoid", "chosen", "sparsemixer")
+REACH = 0.02  # twice the jitter that Phi's routers were trained with
 # Least sum of weights to divide by: float16's smallest normal number, as llama.cpp has it.
 LEAST_SUM = 6.103515625e-5
 NEVER = -np.inf
@@ -82,7 +84,12 @@ def _as_they_are(logits, n, out):
 
 def score_function(name: str) -> Callable[..., Any]:
     """One of SCORES as a Numba function (logits, n, out)."""
-    return {"softmax": _softmax, "sigmoid": _sigmoid, "chosen": _as_they_are}[name]  # type: ignore[no-any-return]
+    return {
+        "softmax": _softmax,
+        "sigmoid": _sigmoid,
+        "chosen": _as_they_are,
+        "sparsemixer": _as_they_are,
+    }[name]  # type: ignore[no-any-return]
 
 
 @njit
@@ -98,6 +105,21 @@ def softmax_in_place(x, n):
         store_f32(x + 4 * i, value)
     for i in range(n):
         store_f32(x + 4 * i, load_f32(x + 4 * i) / total)
+
+
+@njit
+def share_of_best(ranking, n):
+    """The softmax of the largest of n floats over all that are less by no more than REACH of the
+    larger of it and their own size (SparseMixer-v2 without noise: arXiv 2409.12136, section 2)."""
+    top = load_f32(ranking)
+    for i in range(1, n):
+        top = max(top, load_f32(ranking + 4 * i))
+    total = np.float32(0.0)
+    for i in range(n):
+        value = load_f32(ranking + 4 * i)
+        if not top - value > np.float32(REACH) * max(abs(value), top):
+            total += simd.first(simd.exp(simd.splat(value - top)))
+    return np.float32(1.0) / total
 
 
 @njit

@@ -70,6 +70,7 @@ def choose(
         {"scores": "softmax", "renormalise": False, "scale": 0.5},
         {"scores": "sigmoid", "has_bias": True, "scale": 2.5},
         {"scores": "chosen", "renormalise": False},
+        {"scores": "sparsemixer", "renormalise": False},
         {"scores": "softmax", "has_expert_scale": True},
     ],
 )

@@ -17,7 +17,11 @@ def test_logits_from_outside(architecture: Architecture, kernel_cache_dir: Path)
     reference = golden(architecture.name)
     with loaded(reference.path, kernel_cache_dir) as model:
         assert_golden(model, reference)
-        assert_golden(model, reference, "lcpp", architecture.lcpp_tolerance)
+        if architecture.is_right_in_llama_cpp:
+            assert_golden(model, reference, "lcpp", architecture.lcpp_tolerance)
+        else:  # until its graph is mended
+            with pytest.raises(AssertionError, match="is off by"):
+                assert_golden(model, reference, "lcpp")
 
 
 @pytest.mark.parametrize("name", ALL)
