@@ -50,6 +50,11 @@ TOKEN_BLOCK_BYTES, UNPACKING_BLOCK_BYTES = 393216, 786432
 # two Zen 5 cores, 16 and 24 rows: Q8_0 from memory 15 and 18 % faster, from the third cache 13 to
 # 24 %, Q4_0 7 and 11 to 20 %; 8 rows from memory 4 to 24 % slower.
 PAIR_TILES, FEW_TILES = 4, 2
+# The same for formats that are decoded first and have a minimum or two scales: their operations
+# fill the units as it is, and two panels save nothing but loads. Two Zen 4 cores, 2048 inputs, 32,
+# 64 and 96 rows, what one panel at a time gains in %: Q4_K 5, 3, 1, Q6_K 7, 1, -1, Q3_K 6, 2, -3,
+# Q5_1 5, 2, -1, Q2_K 2, 2, 0, Q5_K 2, 0, -2; but with one scale Q5_0 3, -6, -6, IQ4_XS -1, -6, -8.
+BUSY_TILES = 10
 # Tiles of a chunk however many inputs there are: less would read weights too often. 8192 inputs,
 # 512 rows, two Zen 5 cores, 1 -> 16, GOP/s: Q8_0 1123 -> 1330, BF16 617 -> 960, Q4_K 1199 -> 1248.
 LEAST_TILES = 16
@@ -129,7 +134,9 @@ def token_block_bytes(isa: Isa, f: Format) -> int:
 
 def least_pair_tiles(f: Format) -> int:
     """From how many tiles of rows on two panels are computed together."""
-    return PAIR_TILES if must_unpack(f) or not f.is_quantised else FEW_TILES
+    if must_unpack(f):
+        return BUSY_TILES if f.has_minimum or f.n_parts > 1 else PAIR_TILES
+    return FEW_TILES if f.is_quantised else PAIR_TILES
 
 
 @njit(forceinline=True)

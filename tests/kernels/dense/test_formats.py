@@ -7,6 +7,7 @@ from gguf.quants import dequantize
 
 from slotmux.kernels.float_tile import rounds_rows
 from slotmux.kernels.formats import FORMATS
+from slotmux.kernels.ops.dense.linear import BUSY_TILES
 from tests.kernels.conftest import usable_isas
 from tests.kernels.dense.panels import (
     ggml_type,
@@ -20,6 +21,7 @@ from tests.kernels.dense.panels import (
 from tests.reference.linear import bf16_values, rounded_rows
 
 NAMES = list(FORMATS)
+MANY = 8 * BUSY_TILES + 5  # rows of which every format computes two panels together
 
 
 @pytest.fixture
@@ -103,9 +105,9 @@ def test_bits_do_not_depend_on_rows_or_threads(team, team_of, name):
     rng = np.random.default_rng(5)
     n_in, n_out = widths(name)[1], 200
     panels = pack(team, name, random_file(name, n_out, n_in, rng), n_in)
-    x = rng.normal(size=(45, n_in)).astype(np.float32)
-    alone = np.concatenate([product(team, name, panels, x[i : i + 1], n_out) for i in range(45)])
-    for n in (2, 3, 4, 5, 8, 13, 21, 36, 45):
+    x = rng.normal(size=(MANY, n_in)).astype(np.float32)
+    alone = np.concatenate([product(team, name, panels, row[None], n_out) for row in x])
+    for n in (2, 3, 4, 5, 8, 13, 21, 36, 45, MANY):
         np.testing.assert_array_equal(product(team, name, panels, x[:n], n_out), alone[:n])
     np.testing.assert_array_equal(product(team_of("auto", 3), name, panels, x, n_out), alone)
 
@@ -117,7 +119,7 @@ def test_every_path_gives_the_same_bits(team, team_of, name, isa):
     rng = np.random.default_rng(9)
     n_in, n_out = widths(name)[0], 40
     panels = pack(team, name, random_file(name, n_out, n_in, rng), n_in)
-    x = rng.normal(size=(37, n_in)).astype(np.float32)
-    for n in (1, 3, 8, 37):
+    x = rng.normal(size=(MANY, n_in)).astype(np.float32)
+    for n in (1, 3, 8, 37, MANY):
         got, want = (product(t, name, panels, x[:n], n_out) for t in (team_of(isa), team))
         assert got.tobytes() == want.tobytes(), n
