@@ -39,7 +39,6 @@ from slotmux.kernels.operands import (
     writes,
 )
 from slotmux.kernels.ops.attention.cells import CELLS, LATENT
-from slotmux.kernels.ops.attention.fold import finish_row, start_state
 from slotmux.kernels.ops.attention.plan import (
     TILE,
     block_table,
@@ -56,16 +55,22 @@ from slotmux.kernels.ops.attention.products import (
     S_M,
     S_POS,
     S_Q,
-    S_STATE_L,
-    S_STATE_M,
     LatentProducts,
     Products,
     Shape,
     n_blocks_of,
-    states_at,
     values_at,
 )
-from slotmux.kernels.ops.attention.rows import fold_rows, rows_and_chunk_bytes, rows_bytes
+from slotmux.kernels.ops.attention.rows import (
+    Item,
+    finish_rows,
+    fold_rows,
+    gather_rows,
+    place_of,
+    rows_and_chunk_bytes,
+    rows_bytes,
+    start_rows,
+)
 from slotmux.kernels.ops.attention.softmax import UNSEEN
 from slotmux.kernels.ops.attention.tiles import CHUNK
 
@@ -129,50 +134,17 @@ def _shape_of(op):
 
 
 @njit
-def _gather_rows(op, step, scratch, first_token, first_row, n_rows, group, head):
-    """Copy n_rows query rows of a KV head's group into scratch, their positions, and where their
-    choices are."""
+def _take_rows(op, step, shape, scratch, rows):
+    """The item's query rows into scratch, their positions, and where their choices are; returns
+    where the positions lie."""
+    gather_rows(shape, scratch, load_i64(op + ATTENTION.q), load_i64(op + ATTENTION.q_stride), rows)
     chosen, choice_bytes = load_i64(op + ATTENTION.chosen), load_i64(op + ATTENTION.choice_bytes)
-    head_dim, stride = load_i64(op + ATTENTION.head_dim), load_i64(op + ATTENTION.q_stride)
-    row_pos = scratch + S_POS
-    for r in range(n_rows):
-        row = first_row + r
-        token = first_token + row // group
-        q = load_i64(op + ATTENTION.q) + token * stride
-        q += (head * group + row % group) * head_dim * 4
-        to = scratch + S_Q + r * head_dim * 4
-        for d in range(0, head_dim - 15, 16):
-            simd.store(to + 4 * d, simd.load(q + 4 * d))
-        for d in range(head_dim // 16 * 16, head_dim):
-            store_f32(to + 4 * d, load_f32(q + 4 * d))
-        pos = load_i32(load_i64(step + STEP.positions) + 4 * token)
-        store_i64(row_pos + 8 * r, pos)
+    positions = load_i64(step + STEP.positions)
+    for r in range(rows.n_rows):
+        token, _ = place_of(rows, r)
+        store_i64(scratch + S_POS + 8 * r, load_i32(positions + 4 * token))
         store_i64(scratch + S_CHOICE + 8 * r, chosen + token * choice_bytes)
-    return row_pos
-
-
-@njit
-def _start_rows(op, shape, scratch, head, group, first_row, n_rows):
-    """The rows' states before any chunk."""
-    width, states = shape.v_padded, states_at(shape, scratch)
-    sinks = load_i64(op + ATTENTION.sinks)
-    for r in range(n_rows):
-        m_at = scratch + S_STATE_M + 64 * (r // TILE) + 4 * (r % TILE)
-        start_state(states + 4 * width * r, m_at, m_at + S_STATE_L - S_STATE_M, width,
-                    sinks, head * group + (first_row + r) % group)  # fmt: skip
-
-
-@njit
-def _finish_rows(op, shape, scratch, head, group, token, first_row, n_rows):
-    """The rows' states to out; ``token``: the sequence's first in the ubatch."""
-    states, v_dim = states_at(shape, scratch), load_i64(op + ATTENTION.v_dim)
-    for r in range(n_rows):
-        row = first_row + r
-        to = load_i64(op + ATTENTION.out)
-        to += (token + row // group) * load_i64(op + ATTENTION.out_stride)
-        l_at = scratch + S_STATE_L + 64 * (r // TILE) + 4 * (r % TILE)
-        at = to + (head * group + row % group) * v_dim * 4
-        finish_row(states + 4 * shape.v_padded * r, l_at, at, v_dim)
+    return scratch + S_POS
 
 
 def _build_whole_rows(products: Products | LatentProducts) -> Any:
@@ -214,16 +186,18 @@ def _build_whole_rows(products: Products | LatentProducts) -> Any:
         shape = _shape_of(op)
         first_row = item * ROWS
         n_rows = min(np.int64(ROWS), n_tokens * group - first_row)
-        row_pos = _gather_rows(op, step, scratch, token, first_row, n_rows, group, head)
+        rows = Item(token, first_row, n_rows, group, head)
+        row_pos = _take_rows(op, step, shape, scratch, rows)
         for r in range(n_rows):
             prepare(scratch + S_Q + 4 * shape.head_dim * r, shape.head_dim)
-        _start_rows(op, shape, scratch, head, group, first_row, n_rows)
+        start_rows(shape, scratch, load_i64(op + ATTENTION.sinks), rows)
         table = block_table(step, seq)
         last = load_i64(row_pos + 8 * (n_rows - 1))
         from_pos = first_pos(load_i64(row_pos), shape.window)
         for chunk in range(from_pos // CHUNK, last // CHUNK + 1):
             attend_chunk(shape, scratch, table, head, n_rows, chunk * CHUNK, last, row_pos)
-        _finish_rows(op, shape, scratch, head, group, token, first_row, n_rows)
+        out, stride = load_i64(op + ATTENTION.out), load_i64(op + ATTENTION.out_stride)
+        finish_rows(shape, scratch, out, stride, load_i64(op + ATTENTION.v_dim), rows)
 
     return whole_rows
 
@@ -263,7 +237,8 @@ def _build_one_chunk(products: Products | LatentProducts) -> Any:
         n_tiles = (n_tokens * group + TILE - 1) // TILE
         first_row = item % n_tiles * TILE
         n_rows = min(np.int64(TILE), n_tokens * group - first_row)
-        row_pos = _gather_rows(op, step, scratch, token, first_row, n_rows, group, head)
+        rows = Item(token, first_row, n_rows, group, head)
+        row_pos = _take_rows(op, step, shape, scratch, rows)
         for r in range(n_rows):
             prepare(scratch + S_Q + 4 * shape.head_dim * r, shape.head_dim)
         from_chunk, n_chunks = chunks_seen(step, seq, shape.window)

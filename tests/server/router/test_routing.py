@@ -271,6 +271,8 @@ def test_a_crash_before_the_headers_is_a_503(http):
     answer = http.post("/v1/completions", json={"model": "slow", "prompt": "!", "max_tokens": 190})
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "model_crashed")
     assert answer.headers["retry-after"]
+    # The connection breaks a moment before the system tells that the process has ended.
+    eventually(lambda: status_of(http, "slow")["value"] == "unloaded")
     status = status_of(http, "slow")
     assert (status["value"], status["failed"], status["exit_code"]) == ("unloaded", True, -9)
 
