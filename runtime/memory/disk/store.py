@@ -86,6 +86,7 @@ class Store:
         except OSError as error:
             self._fault("open", error)
         self._look()
+        self._make_room(0)  # the bound may be less than it was, or files come back
 
     def _enter(self) -> None:
         for folder in (self._folder.parent, self._folder):
